@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest';
+import { errorStatus, isPerchError, PerchError } from './errors.ts';
+
+test('an error survives the way through its body', () => {
+  const sent = new PerchError('sandbox_not_found', 'No sandbox sbx.', { id: 'sbx' });
+  const received = PerchError.fromBody(JSON.parse(JSON.stringify(sent.toBody())));
+  expect(received).toBeInstanceOf(PerchError);
+  expect(isPerchError(received, 'sandbox_not_found') && received.details.id).toBe('sbx');
+  expect(received?.status).toBe(404);
+});
+
+test('a body that is not ours is not taken for an error', () => {
+  for (const body of [
+    null,
+    'text',
+    {},
+    { error: 'x' },
+    { error: { code: 'toString' } },
+    { error: { code: 1 } },
+  ]) {
+    expect(PerchError.fromBody(body)).toBeUndefined();
+  }
+});
+
+test('every status is an HTTP error status', () => {
+  for (const [code, status] of Object.entries(errorStatus)) {
+    expect(status, code).toBeGreaterThanOrEqual(400);
+    expect(status, code).toBeLessThan(600);
+  }
+});

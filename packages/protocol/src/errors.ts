@@ -1,0 +1,190 @@
+/**
+ * Every error that leaves a Perch daemon. A new code does not compile until it has a context type,
+ * an HTTP status and a remedy.
+ */
+import { type Static, Type } from 'typebox';
+
+/** What each code carries in `error.details`. Plain JSON; never a secret. */
+export interface ErrorContexts {
+  validation_failed: { problems: { where: string; message: string }[] };
+  malformed_body: { reason: string };
+  body_too_large: { limit_bytes: number };
+  unsupported_media_type: { content_type: string };
+  unauthorized: Record<string, never>;
+  origin_refused: { origin: string };
+  route_not_found: { method: string; path: string };
+  rate_limited: { retry_after_sec: number };
+  idempotency_mismatch: { key: string };
+  sandbox_not_found: { id: string };
+  sandbox_not_running: { id: string; status: string };
+  sandbox_failed: { id: string; reason: string };
+  sandbox_exists: { id: string };
+  template_not_found: { template: string };
+  api_key_not_found: { id: string };
+  host_not_found: { id: string };
+  disk_too_small: { disk_mb: number; minimum_mb: number };
+  capacity_exhausted: { resource: 'memory' | 'disk' | 'slots'; requested: number; available: number };
+  host_unavailable: { host_id: string };
+  database_unavailable: Record<string, never>;
+  guest_unavailable: { id: string };
+  guest_protocol: { id: string; problem: string };
+  exec_timeout: {
+    timeout_sec: number;
+    stdout: string;
+    stderr: string;
+    encoding: { stdout: string; stderr: string };
+    truncated: { stdout: boolean; stderr: boolean };
+  };
+  invalid_user: { user: string };
+  invalid_cwd: { cwd: string };
+  file_not_found: { path: string };
+  file_exists: { path: string };
+  not_a_file: { path: string };
+  not_a_directory: { path: string };
+  permission_denied: { path: string };
+  disk_full: { path: string };
+  transfer_interrupted: { path: string };
+  ticket_invalid: Record<string, never>;
+  shutting_down: Record<string, never>;
+  internal: { request_id?: string };
+}
+
+export type ErrorCode = keyof ErrorContexts;
+
+/** HTTP status of each code. */
+export const errorStatus: Record<ErrorCode, number> = {
+  validation_failed: 400,
+  malformed_body: 400,
+  body_too_large: 413,
+  unsupported_media_type: 415,
+  unauthorized: 401,
+  origin_refused: 403,
+  route_not_found: 404,
+  rate_limited: 429,
+  idempotency_mismatch: 422,
+  sandbox_not_found: 404,
+  sandbox_not_running: 409,
+  sandbox_failed: 409,
+  sandbox_exists: 409,
+  template_not_found: 404,
+  api_key_not_found: 404,
+  host_not_found: 404,
+  disk_too_small: 400,
+  capacity_exhausted: 503,
+  host_unavailable: 503,
+  database_unavailable: 503,
+  guest_unavailable: 502,
+  guest_protocol: 502,
+  exec_timeout: 504,
+  invalid_user: 400,
+  invalid_cwd: 400,
+  file_not_found: 404,
+  file_exists: 409,
+  not_a_file: 400,
+  not_a_directory: 400,
+  permission_denied: 403,
+  disk_full: 507,
+  transfer_interrupted: 502,
+  ticket_invalid: 401,
+  shutting_down: 503,
+  internal: 500,
+};
+
+/** What the caller can do about each code. */
+export const errorRemedy: Record<ErrorCode, string> = {
+  validation_failed: 'Correct the fields named in details and send the request again.',
+  malformed_body: 'Send a well-formed body of the content type that you named.',
+  body_too_large: 'Send less, or use the streaming file routes, which have no size limit.',
+  unsupported_media_type: 'Send application/json, or what /docs names for this route.',
+  unauthorized: 'Send a valid key in the X-API-Key header. `perch up` prints the first one.',
+  origin_refused: 'Open the connection from a page that Perch serves, or without an Origin header.',
+  route_not_found: 'See /docs for the routes there are.',
+  rate_limited: 'Wait for the seconds in Retry-After, then try again.',
+  idempotency_mismatch: 'Use a new Idempotency-Key for a different request.',
+  sandbox_not_found: 'List the sandboxes there are with GET /v1/sandboxes.',
+  sandbox_not_running: 'Wait until the sandbox is running, or create another.',
+  sandbox_failed: 'Read the reason and GET /v1/sandboxes/{id}/logs, then create another sandbox.',
+  sandbox_exists: 'Use another id.',
+  template_not_found: 'List the templates there are with GET /v1/templates.',
+  api_key_not_found: 'List the keys there are with GET /v1/api-keys.',
+  host_not_found: 'List the hosts there are with GET /v1/hosts.',
+  disk_too_small: 'Ask for at least minimum_mb, the size of the template.',
+  capacity_exhausted: 'Destroy a sandbox, ask for a smaller one, or try again later.',
+  host_unavailable: 'Check that perch-host runs (`perch doctor`), then try again.',
+  database_unavailable: 'Check that PostgreSQL runs (`perch doctor`), then try again.',
+  guest_unavailable: 'Try again; if it stays, read GET /v1/sandboxes/{id}/logs.',
+  guest_protocol: 'The guest sent what its agent never sends; destroy the sandbox if you do not trust it.',
+  exec_timeout: 'Ask for a longer timeout_sec, or use exec/stream for long commands.',
+  invalid_user: 'Name a user that exists in the sandbox.',
+  invalid_cwd: 'Name a directory that exists in the sandbox.',
+  file_not_found: 'Check the path; GET /v1/sandboxes/{id}/files?path= lists a directory.',
+  file_exists: 'Choose another path, or remove what is there.',
+  not_a_file: 'Name a regular file; directories and devices cannot be read or written as files.',
+  not_a_directory: 'Name a directory.',
+  permission_denied: 'Choose a path that the sandbox lets its user touch.',
+  disk_full: 'Free space in the sandbox, or create one with a larger disk_mb.',
+  transfer_interrupted: 'Send the transfer again; nothing of it was kept.',
+  ticket_invalid: 'Get a new ticket: each opens one connection and lives for a minute.',
+  shutting_down: 'Try again in a few seconds.',
+  internal: 'Report it with the request id; the log has the cause.',
+};
+
+/** An error with a code. The message is one sentence for a person; `details` is for programs. */
+export class PerchError<C extends ErrorCode = ErrorCode> extends Error {
+  override readonly name = 'PerchError';
+  readonly code: C;
+  readonly details: ErrorContexts[C];
+
+  constructor(code: C, message: string, details: ErrorContexts[C], options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+    this.details = details;
+  }
+
+  get status(): number {
+    return errorStatus[this.code];
+  }
+
+  get remedy(): string {
+    return errorRemedy[this.code];
+  }
+
+  /** The body every Perch HTTP API answers with. */
+  toBody(): ErrorBody {
+    return {
+      error: {
+        code: this.code,
+        message: this.message,
+        remedy: this.remedy,
+        details: this.details as Record<string, unknown>,
+      },
+    };
+  }
+
+  /** The error that an HTTP answer stood for, or undefined when the body is not one of ours. */
+  static fromBody(body: unknown): PerchError | undefined {
+    const error = (body as { error?: { code?: unknown; message?: unknown; details?: unknown } } | null)
+      ?.error;
+    if (typeof error?.code !== 'string' || !Object.hasOwn(errorStatus, error.code)) return undefined;
+    const message = typeof error.message === 'string' ? error.message : error.code;
+    return new PerchError(error.code as ErrorCode, message, (error.details ?? {}) as never);
+  }
+}
+
+/** True when `error` is a PerchError of the given code, which narrows its details. */
+export function isPerchError<C extends ErrorCode>(error: unknown, code: C): error is PerchError<C> {
+  return error instanceof PerchError && error.code === code;
+}
+
+export const ErrorBody = Type.Object(
+  {
+    error: Type.Object({
+      code: Type.String(),
+      message: Type.String(),
+      remedy: Type.String(),
+      details: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+    }),
+  },
+  { $id: 'Error' },
+);
+export type ErrorBody = Static<typeof ErrorBody>;

@@ -1,0 +1,95 @@
+/** Schemas of `…/exec` and the messages of `…/exec/stream`. */
+import { type Static, Type } from 'typebox';
+import { Env, limits } from './sandbox.ts';
+
+const arg = { maxLength: limits.exec.argLength, pattern: '^[^\\u0000]*$' };
+
+const command = {
+  cmd: Type.String({ ...arg, minLength: 1, description: 'Program: a path, or a name found in PATH.' }),
+  args: Type.Optional(Type.Array(Type.String(arg), { maxItems: limits.exec.args, default: [] })),
+  env: Type.Optional(Env),
+  cwd: Type.Optional(Type.String({ maxLength: limits.path, pattern: '^[^\\u0000]+$' })),
+  user: Type.Optional(Type.String({ pattern: '^[a-z_][a-z0-9_-]{0,31}$' })),
+};
+
+export const ExecRequest = Type.Object(
+  {
+    ...command,
+    stdin: Type.Optional(
+      Type.String({ maxLength: 8 * 1024 * 1024, description: 'Sent whole, then closed.' }),
+    ),
+    timeout_sec: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: limits.exec.timeoutSecMax,
+        default: limits.exec.timeoutSecDefault,
+      }),
+    ),
+  },
+  { $id: 'ExecRequest', additionalProperties: false },
+);
+export type ExecRequest = Static<typeof ExecRequest>;
+
+export const OutputEncoding = Type.Union([Type.Literal('utf-8'), Type.Literal('base64')]);
+export type OutputEncoding = Static<typeof OutputEncoding>;
+
+export const ExecResult = Type.Object(
+  {
+    stdout: Type.String(),
+    stderr: Type.String(),
+    exit_code: Type.Integer({ description: '127: no such command; 128 + n: ended by signal n.' }),
+    duration_ms: Type.Number(),
+    encoding: Type.Object({ stdout: OutputEncoding, stderr: OutputEncoding }),
+    truncated: Type.Object({ stdout: Type.Boolean(), stderr: Type.Boolean() }),
+  },
+  { $id: 'ExecResult' },
+);
+export type ExecResult = Static<typeof ExecResult>;
+
+export const ExecTicket = Type.Object(
+  { ticket: Type.String(), expires_at: Type.String({ format: 'date-time' }) },
+  { $id: 'ExecTicket' },
+);
+export type ExecTicket = Static<typeof ExecTicket>;
+
+export const signals = ['SIGINT', 'SIGTERM', 'SIGKILL', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
+export type SignalName = (typeof signals)[number];
+
+/** What the client of `exec/stream` sends; the first message is `start`. */
+export const ExecClientMessage = Type.Union([
+  Type.Object(
+    {
+      type: Type.Literal('start'),
+      ...command,
+      stdin: Type.Optional(Type.Boolean({ default: false, description: 'Keep stdin open for `stdin`.' })),
+      timeout_sec: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.exec.timeoutSecMax })),
+      detach: Type.Optional(
+        Type.Boolean({ default: false, description: 'Let the command live on when the connection ends.' }),
+      ),
+    },
+    { additionalProperties: false },
+  ),
+  Type.Object(
+    {
+      type: Type.Literal('stdin'),
+      data: Type.Optional(Type.String()),
+      data_base64: Type.Optional(Type.String()),
+    },
+    { additionalProperties: false },
+  ),
+  Type.Object({ type: Type.Literal('stdin_close') }, { additionalProperties: false }),
+  Type.Object(
+    { type: Type.Literal('signal'), signal: Type.Union(signals.map((signal) => Type.Literal(signal))) },
+    { additionalProperties: false },
+  ),
+  Type.Object({ type: Type.Literal('stop') }, { additionalProperties: false }),
+]);
+export type ExecClientMessage = Static<typeof ExecClientMessage>;
+
+/** What the server of `exec/stream` sends; the last message is `exit` or `error`. */
+export type ExecServerMessage =
+  | { type: 'start'; pid: number }
+  | { type: 'stdout' | 'stderr'; data: string }
+  | { type: 'stdout' | 'stderr'; data_base64: string }
+  | { type: 'exit'; exit_code: number }
+  | { type: 'error'; error: { code: string; message: string; remedy: string } };

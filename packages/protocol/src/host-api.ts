@@ -1,0 +1,84 @@
+/**
+ * The API of the host agent, HTTP and JSON on a unix socket. Its one client is the control plane.
+ *
+ * | call | answer |
+ * |---|---|
+ * | `GET /v1/host` | HostInfo |
+ * | `GET /v1/sandboxes` | HostSandboxList |
+ * | `PUT /v1/sandboxes/{id}` HostCreate | 201 HostSandbox once it runs; the same call again gives the same sandbox |
+ * | `GET /v1/sandboxes/{id}` | HostSandbox |
+ * | `DELETE /v1/sandboxes/{id}` | 204 once nothing of it is left; 404 when unknown |
+ * | `GET /v1/sandboxes/{id}/console` | `application/octet-stream`, the last of the console |
+ * | `GET /v1/events` | `application/x-ndjson`, HostEvent a line: every sandbox, `synced`, then each change |
+ * | `GET /metrics` | Prometheus text |
+ *
+ * Errors have the body and the codes of the public API. `X-Request-Id` is taken over into the log.
+ */
+import { type Static, Type } from 'typebox';
+import { sandboxIdPattern, templateNamePattern } from './ids.ts';
+import { Template } from './platform.ts';
+import { Env, limits, SandboxStatus } from './sandbox.ts';
+
+export const HostCreate = Type.Object(
+  {
+    generation: Type.Integer({ minimum: 1, description: 'Life of the sandbox; every start is a new one.' }),
+    template: Type.String({ pattern: templateNamePattern }),
+    vcpus: Type.Integer({ minimum: limits.vcpus.min, maximum: limits.vcpus.max }),
+    memory_mb: Type.Integer({ minimum: limits.memoryMb.min, maximum: limits.memoryMb.max }),
+    disk_mb: Type.Integer({ minimum: limits.diskMb.min, maximum: limits.diskMb.max }),
+    access_token: Type.String({
+      pattern: '^[0-9a-f]{64}$',
+      description: 'Of the guest agent, for this life.',
+    }),
+    env: Env,
+  },
+  { additionalProperties: false },
+);
+export type HostCreate = Static<typeof HostCreate>;
+
+export const HostSandboxParams = Type.Object({ id: Type.String({ pattern: sandboxIdPattern }) });
+
+export const HostSandbox = Type.Object({
+  id: Type.String(),
+  generation: Type.Integer(),
+  status: SandboxStatus,
+  reason: Type.Optional(Type.String()),
+  template: Type.String(),
+  vcpus: Type.Integer(),
+  memory_mb: Type.Integer(),
+  disk_mb: Type.Integer(),
+  address: Type.Union([Type.String(), Type.Null()], { description: 'Slot address; null while it has none.' }),
+  changed_at: Type.String({ format: 'date-time' }),
+  timings_ms: Type.Record(Type.String(), Type.Number(), { description: 'Stages of the last transition.' }),
+});
+export type HostSandbox = Static<typeof HostSandbox>;
+
+export const HostSandboxList = Type.Object({ items: Type.Array(HostSandbox) });
+export type HostSandboxList = Static<typeof HostSandboxList>;
+
+export const HostEvent = Type.Union([
+  Type.Object({ type: Type.Literal('sandbox'), sandbox: HostSandbox }),
+  Type.Object({ type: Type.Literal('synced') }),
+  Type.Object({ type: Type.Literal('heartbeat') }),
+]);
+/** A destroyed sandbox is told once, with status `destroyed`. Heartbeats come every 5 s. */
+export type HostEvent = Static<typeof HostEvent>;
+
+export const HostInfo = Type.Object({
+  host_id: Type.String(),
+  instance: Type.String({ description: 'Short id of the data directory, part of every resource name.' }),
+  version: Type.String(),
+  ready: Type.Boolean({ description: 'A sandbox can be created.' }),
+  problems: Type.Array(Type.String()),
+  vmm: Type.Object({
+    kind: Type.Literal('qemu'),
+    version: Type.String(),
+    accelerator: Type.Union([Type.Literal('kvm'), Type.Literal('tcg')]),
+    why: Type.String({ description: 'What the probe found.' }),
+  }),
+  memory_mb: Type.Object({ total: Type.Integer(), free: Type.Integer() }),
+  disk_mb: Type.Object({ total: Type.Integer(), free: Type.Integer() }),
+  slots: Type.Object({ total: Type.Integer(), used: Type.Integer(), ready: Type.Integer() }),
+  templates: Type.Array(Template),
+});
+export type HostInfo = Static<typeof HostInfo>;

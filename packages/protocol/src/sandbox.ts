@@ -1,0 +1,155 @@
+/** Schemas of `/v1/sandboxes`. */
+import { type Static, Type } from 'typebox';
+import { sandboxIdPattern, templateNamePattern } from './ids.ts';
+
+export const sandboxStatuses = [
+  'creating',
+  'running',
+  'pausing',
+  'paused',
+  'resuming',
+  'snapshotting',
+  'forking',
+  'failed',
+  'destroying',
+  'destroyed',
+] as const;
+
+export const SandboxStatus = Type.Union(
+  sandboxStatuses.map((status) => Type.Literal(status)),
+  { $id: 'SandboxStatus' },
+);
+export type SandboxStatus = (typeof sandboxStatuses)[number];
+
+/** Bounds of one sandbox. What a host has left is checked at admission. */
+export const limits = {
+  vcpus: { min: 1, max: 16, default: 1 },
+  memoryMb: { min: 128, max: 65_536, default: 512 },
+  diskMb: { min: 64, max: 65_536, default: 5120 },
+  timeoutSec: { min: 1, max: 7 * 24 * 3600, default: 300 },
+  metadata: { entries: 64, keyLength: 128, valueLength: 4096 },
+  env: { entries: 256, keyLength: 256, valueLength: 32_768 },
+  exec: { args: 1024, argLength: 131_072, timeoutSecDefault: 30, timeoutSecMax: 24 * 3600 },
+  path: 4096,
+} as const;
+
+const noNul = '^[^\\u0000]*$';
+
+export const Metadata = Type.Record(
+  Type.String({ pattern: '^[^\\u0000]{1,128}$' }),
+  Type.String({ maxLength: limits.metadata.valueLength, pattern: noNul }),
+  { maxProperties: limits.metadata.entries, description: 'Free labels, to filter lists by.' },
+);
+
+export const Env = Type.Record(
+  Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]{0,255}$' }),
+  Type.String({ maxLength: limits.env.valueLength, pattern: noNul }),
+  { maxProperties: limits.env.entries, description: 'Environment variables.' },
+);
+
+const timeoutSec = { minimum: limits.timeoutSec.min, maximum: limits.timeoutSec.max };
+
+export const TimeoutMode = Type.Union([Type.Literal('idle'), Type.Literal('fixed')], {
+  description: '`idle`: activity moves the end of life; `fixed`: only POST …/timeout does.',
+});
+export type TimeoutMode = 'idle' | 'fixed';
+
+export const SandboxIdParams = Type.Object({
+  id: Type.String({ pattern: sandboxIdPattern, description: 'Sandbox id.' }),
+});
+
+export const CreateSandbox = Type.Object(
+  {
+    template: Type.Optional(
+      Type.String({ pattern: templateNamePattern, default: 'base', description: 'What to start from.' }),
+    ),
+    vcpus: Type.Optional(
+      Type.Integer({ minimum: limits.vcpus.min, maximum: limits.vcpus.max, default: limits.vcpus.default }),
+    ),
+    memory_mb: Type.Optional(
+      Type.Integer({
+        minimum: limits.memoryMb.min,
+        maximum: limits.memoryMb.max,
+        default: limits.memoryMb.default,
+        description: 'Guest memory, MiB.',
+      }),
+    ),
+    disk_mb: Type.Optional(
+      Type.Integer({
+        minimum: limits.diskMb.min,
+        maximum: limits.diskMb.max,
+        default: limits.diskMb.default,
+        description: 'Size of the root disk and its quota on the host, MiB.',
+      }),
+    ),
+    timeout_sec: Type.Optional(
+      Type.Integer({ ...timeoutSec, default: limits.timeoutSec.default, description: 'Life, seconds.' }),
+    ),
+    timeout_mode: Type.Optional(TimeoutMode),
+    metadata: Type.Optional(Metadata),
+    env: Type.Optional(Env),
+  },
+  { $id: 'CreateSandbox', additionalProperties: false },
+);
+export type CreateSandbox = Static<typeof CreateSandbox>;
+
+const Time = Type.String({ format: 'date-time', description: 'RFC 3339, UTC.' });
+
+export const Sandbox = Type.Object(
+  {
+    id: Type.String(),
+    status: SandboxStatus,
+    reason: Type.Optional(Type.String({ description: 'Why it failed; present when status is failed.' })),
+    template: Type.String(),
+    vcpus: Type.Integer(),
+    memory_mb: Type.Integer(),
+    disk_mb: Type.Integer(),
+    timeout_sec: Type.Integer(),
+    timeout_mode: TimeoutMode,
+    metadata: Type.Record(Type.String(), Type.String()),
+    host_id: Type.String(),
+    host_ip: Type.Union([Type.String(), Type.Null()], {
+      description: 'Slot address of the sandbox on its host; null while it has none.',
+    }),
+    created_at: Time,
+    started_at: Type.Union([Time, Type.Null()]),
+    last_active_at: Type.Union([Time, Type.Null()]),
+    expires_at: Type.Union([Time, Type.Null()]),
+  },
+  { $id: 'Sandbox' },
+);
+export type Sandbox = Static<typeof Sandbox>;
+
+/** `metadata.KEY=VALUE` filters are further query parameters, checked by the route. */
+export const ListSandboxesQuery = Type.Object({
+  status: Type.Optional(
+    Type.String({ description: 'One status, or several with commas. `destroyed` must be asked for.' }),
+  ),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 50 })),
+  cursor: Type.Optional(Type.String({ maxLength: 512 })),
+});
+
+export const SandboxList = Type.Object(
+  { items: Type.Array(Sandbox), next_cursor: Type.Union([Type.String(), Type.Null()]) },
+  { $id: 'SandboxList' },
+);
+export type SandboxList = Static<typeof SandboxList>;
+
+export const SetTimeout = Type.Object(
+  { timeout_sec: Type.Integer(timeoutSec) },
+  { $id: 'SetTimeout', additionalProperties: false },
+);
+export type SetTimeout = Static<typeof SetTimeout>;
+
+export const SandboxLogs = Type.Object(
+  {
+    events: Type.Array(
+      Type.Object({ at: Time, status: SandboxStatus, detail: Type.Union([Type.String(), Type.Null()]) }),
+    ),
+    console: Type.String({
+      description: 'The last of the guest console; bytes that are no text are replaced.',
+    }),
+  },
+  { $id: 'SandboxLogs' },
+);
+export type SandboxLogs = Static<typeof SandboxLogs>;

@@ -1,0 +1,43 @@
+/** Settings that more than one program reads: environment variables, each with a default that works. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+export interface Settings {
+  /** `host:port` of the public API. */
+  listen: string;
+  /** Root of all state, absolute. */
+  dataDir: string;
+  /** Downloads and builds, by content. */
+  cacheDir: string;
+  /** IPv4 range of slot addresses, CIDR. */
+  network: string;
+  logLevel: string;
+}
+
+export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
+  return {
+    listen: env['PERCH_LISTEN'] || '127.0.0.1:7070',
+    dataDir: env['PERCH_DATA_DIR'] || '/var/lib/perch',
+    cacheDir: env['PERCH_CACHE'] || join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'perch'),
+    network: env['PERCH_NETWORK'] || '10.11.0.0/16',
+    logLevel: env['PERCH_LOG_LEVEL'] || 'info',
+  };
+}
+
+/** Paths below the data directory that more than one program uses. */
+export function dataPaths(dataDir: string) {
+  return {
+    /** 0750 root:perch */
+    run: join(dataDir, 'run'),
+    /** Host API, 0660 root:perch. */
+    hostSocket: join(dataDir, 'run', 'host.sock'),
+    /** Bundled programs, by content; root-owned, readable. */
+    bin: join(dataDir, 'bin'),
+    /** State of perch-host, root. */
+    host: join(dataDir, 'host'),
+    /** State of perchd (embedded PostgreSQL), user perch. */
+    control: join(dataDir, 'control'),
+    /** Logs of the daemons. */
+    log: join(dataDir, 'log'),
+  };
+}
