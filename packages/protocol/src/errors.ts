@@ -8,11 +8,15 @@ import { type Static, Type } from 'typebox';
 export interface ErrorContexts {
   validation_failed: { problems: { where: string; message: string }[] };
   malformed_body: { reason: string };
+  malformed_request: { reason: string };
+  headers_too_large: Record<string, never>;
+  request_timeout: Record<string, never>;
   body_too_large: { limit_bytes: number };
   unsupported_media_type: { content_type: string };
   unauthorized: Record<string, never>;
   origin_refused: { origin: string };
   route_not_found: { method: string; path: string };
+  method_not_allowed: { method: string; allow: string[] };
   rate_limited: { retry_after_sec: number };
   idempotency_mismatch: { key: string };
   sandbox_not_found: { id: string };
@@ -21,6 +25,7 @@ export interface ErrorContexts {
   sandbox_exists: { id: string };
   template_not_found: { template: string };
   api_key_not_found: { id: string };
+  last_api_key: { id: string };
   host_not_found: { id: string };
   disk_too_small: { disk_mb: number; minimum_mb: number };
   capacity_exhausted: { resource: 'memory' | 'disk' | 'slots'; requested: number; available: number };
@@ -55,11 +60,15 @@ export type ErrorCode = keyof ErrorContexts;
 export const errorStatus: Record<ErrorCode, number> = {
   validation_failed: 400,
   malformed_body: 400,
+  malformed_request: 400,
+  headers_too_large: 431,
+  request_timeout: 408,
   body_too_large: 413,
   unsupported_media_type: 415,
   unauthorized: 401,
   origin_refused: 403,
   route_not_found: 404,
+  method_not_allowed: 405,
   rate_limited: 429,
   idempotency_mismatch: 422,
   sandbox_not_found: 404,
@@ -68,6 +77,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   sandbox_exists: 409,
   template_not_found: 404,
   api_key_not_found: 404,
+  last_api_key: 409,
   host_not_found: 404,
   disk_too_small: 400,
   capacity_exhausted: 503,
@@ -94,11 +104,15 @@ export const errorStatus: Record<ErrorCode, number> = {
 export const errorRemedy: Record<ErrorCode, string> = {
   validation_failed: 'Correct the fields named in details and send the request again.',
   malformed_body: 'Send a well-formed body of the content type that you named.',
+  malformed_request: 'Send a well-formed HTTP/1.1 request with a well-formed URL.',
+  headers_too_large: 'Send fewer or shorter headers.',
+  request_timeout: 'Send the request without long gaps.',
   body_too_large: 'Send less, or use the streaming file routes, which have no size limit.',
   unsupported_media_type: 'Send application/json, or what /docs names for this route.',
   unauthorized: 'Send a valid key in the X-API-Key header. `perch up` prints the first one.',
   origin_refused: 'Open the connection from a page that Perch serves, or without an Origin header.',
   route_not_found: 'See /docs for the routes there are.',
+  method_not_allowed: 'Use a method named in details, see /docs.',
   rate_limited: 'Wait for the seconds in Retry-After, then try again.',
   idempotency_mismatch: 'Use a new Idempotency-Key for a different request.',
   sandbox_not_found: 'List the sandboxes there are with GET /v1/sandboxes.',
@@ -107,6 +121,7 @@ export const errorRemedy: Record<ErrorCode, string> = {
   sandbox_exists: 'Use another id.',
   template_not_found: 'List the templates there are with GET /v1/templates.',
   api_key_not_found: 'List the keys there are with GET /v1/api-keys.',
+  last_api_key: 'Create another key with POST /v1/api-keys first.',
   host_not_found: 'List the hosts there are with GET /v1/hosts.',
   disk_too_small: 'Ask for at least minimum_mb, the size of the template.',
   capacity_exhausted: 'Destroy a sandbox, ask for a smaller one, or try again later.',

@@ -78,10 +78,7 @@ export const ExecClientMessage = Type.Union([
     { additionalProperties: false },
   ),
   Type.Object({ type: Type.Literal('stdin_close') }, { additionalProperties: false }),
-  Type.Object(
-    { type: Type.Literal('signal'), signal: Type.Union(signals.map((signal) => Type.Literal(signal))) },
-    { additionalProperties: false },
-  ),
+  Type.Object({ type: Type.Literal('signal'), signal: Type.Enum(signals) }, { additionalProperties: false }),
   Type.Object({ type: Type.Literal('stop') }, { additionalProperties: false }),
 ]);
 export type ExecClientMessage = Static<typeof ExecClientMessage>;

@@ -10,6 +10,7 @@
  * | `DELETE /v1/sandboxes/{id}` | 204 once nothing of it is left; 404 when unknown |
  * | `GET /v1/sandboxes/{id}/console` | `application/octet-stream`, the last of the console |
  * | `GET /v1/events` | `application/x-ndjson`, HostEvent a line: every sandbox, `synced`, then each change |
+ * | `POST /v1/shutdown` HostShutdown | 204, then the process ends |
  * | `GET /metrics` | Prometheus text |
  *
  * Errors have the body and the codes of the public API. `X-Request-Id` is taken over into the log.
@@ -82,3 +83,9 @@ export const HostInfo = Type.Object({
   templates: Type.Array(Template),
 });
 export type HostInfo = Static<typeof HostInfo>;
+
+export const HostShutdown = Type.Object(
+  { remove: Type.Boolean({ description: 'Destroy all sandboxes and take down the slots first.' }) },
+  { additionalProperties: false },
+);
+export type HostShutdown = Static<typeof HostShutdown>;

@@ -15,10 +15,7 @@ export const sandboxStatuses = [
   'destroyed',
 ] as const;
 
-export const SandboxStatus = Type.Union(
-  sandboxStatuses.map((status) => Type.Literal(status)),
-  { $id: 'SandboxStatus' },
-);
+export const SandboxStatus = Type.Enum(sandboxStatuses, { $id: 'SandboxStatus' });
 export type SandboxStatus = (typeof sandboxStatuses)[number];
 
 /** Bounds of one sandbox. What a host has left is checked at admission. */
@@ -38,13 +35,17 @@ const noNul = '^[^\\u0000]*$';
 export const Metadata = Type.Record(
   Type.String({ pattern: '^[^\\u0000]{1,128}$' }),
   Type.String({ maxLength: limits.metadata.valueLength, pattern: noNul }),
-  { maxProperties: limits.metadata.entries, description: 'Free labels, to filter lists by.' },
+  {
+    maxProperties: limits.metadata.entries,
+    additionalProperties: false,
+    description: 'Free labels, to filter lists by.',
+  },
 );
 
 export const Env = Type.Record(
   Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]{0,255}$' }),
   Type.String({ maxLength: limits.env.valueLength, pattern: noNul }),
-  { maxProperties: limits.env.entries, description: 'Environment variables.' },
+  { maxProperties: limits.env.entries, additionalProperties: false, description: 'Environment variables.' },
 );
 
 const timeoutSec = { minimum: limits.timeoutSec.min, maximum: limits.timeoutSec.max };

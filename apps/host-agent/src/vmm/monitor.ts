@@ -46,5 +46,5 @@ export interface VmMonitor {
    * Finds the monitor of `spec` again: by (pid, start time) where that is known, and by uid and directory
    * where the journal has none yet. Undefined when there is none alive.
    */
-  adopt(spec: VmSpec, known: ProcessRef | undefined): Promise<Vm | undefined>;
+  adopt(spec: Omit<VmSpec, 'disk'>, known: ProcessRef | undefined): Promise<Vm | undefined>;
 }

@@ -1,0 +1,133 @@
+/** The host API: see packages/protocol/src/host-api.ts for its calls. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import {
+  ErrorBody,
+  HostCreate,
+  type HostEvent,
+  HostInfo,
+  HostSandbox,
+  HostSandboxList,
+  HostSandboxParams,
+  HostShutdown,
+  PerchError,
+} from '@perch/protocol';
+import Fastify, { type FastifyError } from 'fastify';
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import { Type } from 'typebox';
+import type { Lifecycle } from '../lifecycle/index.ts';
+
+export interface ApiDeps {
+  lifecycle: Lifecycle;
+  info: () => Promise<HostInfo>;
+  metrics: Registry;
+  /** Ends the process after the answer; `remove` takes the sandboxes and slots down too. */
+  shutdown: (remove: boolean) => Promise<void>;
+  log: Logger;
+}
+
+const heartbeatMs = 5000;
+const bodyLimit = 512 * 1024;
+
+export function createServer(deps: ApiDeps) {
+  const { lifecycle } = deps;
+  const app = Fastify({
+    loggerInstance: deps.log,
+    bodyLimit,
+    requestIdHeader: 'x-request-id',
+    disableRequestLogging: true,
+    forceCloseConnections: true,
+    ajv: { customOptions: { removeAdditional: false, coerceTypes: false } },
+  }).withTypeProvider<TypeBoxTypeProvider>();
+
+  app.setErrorHandler((error, request, reply) => {
+    const known = asPerchError(error as FastifyError);
+    if (known.code === 'internal') request.log.error({ err: error }, 'request failed');
+    if (known.code === 'capacity_exhausted') reply.header('retry-after', '5');
+    return reply.code(known.status).send(known.toBody());
+  });
+  app.setNotFoundHandler((request, reply) => {
+    const { method, url: path } = request;
+    const error = new PerchError('route_not_found', `There is no ${method} ${path}.`, { method, path });
+    return reply.code(error.status).send(error.toBody());
+  });
+
+  const errors = { '4xx': ErrorBody, '5xx': ErrorBody };
+  const params = HostSandboxParams;
+
+  app.get('/v1/host', { schema: { response: { 200: HostInfo, ...errors } } }, () => deps.info());
+
+  app.get('/v1/sandboxes', { schema: { response: { 200: HostSandboxList, ...errors } } }, () => ({
+    items: lifecycle.list(),
+  }));
+
+  app.put(
+    '/v1/sandboxes/:id',
+    { schema: { params, body: HostCreate, response: { 201: HostSandbox, ...errors } } },
+    async (request, reply) => reply.code(201).send(await lifecycle.create(request.params.id, request.body)),
+  );
+
+  app.get('/v1/sandboxes/:id', { schema: { params, response: { 200: HostSandbox, ...errors } } }, (request) =>
+    lifecycle.get(request.params.id),
+  );
+
+  app.delete(
+    '/v1/sandboxes/:id',
+    { schema: { params, response: { 204: Type.Null(), ...errors } } },
+    async (request, reply) => {
+      await lifecycle.destroy(request.params.id);
+      return reply.code(204).send(null);
+    },
+  );
+
+  app.get('/v1/sandboxes/:id/console', { schema: { params } }, async (request, reply) =>
+    reply.type('application/octet-stream').send(await lifecycle.console(request.params.id)),
+  );
+
+  app.get('/v1/events', (request, reply) => {
+    reply.hijack();
+    const { raw } = reply;
+    raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
+    // A reader that stands still is cut off: it connects again and gets the whole state.
+    const send = (event: HostEvent) => {
+      if (!raw.write(`${JSON.stringify(event)}\n`) && raw.writableLength > 4 * bodyLimit) raw.destroy();
+    };
+    const stop = lifecycle.watch((sandbox) => send({ type: 'sandbox', sandbox }));
+    for (const sandbox of lifecycle.list()) send({ type: 'sandbox', sandbox });
+    send({ type: 'synced' });
+    const heartbeat = setInterval(() => send({ type: 'heartbeat' }), heartbeatMs);
+    request.raw.socket.once('close', () => {
+      clearInterval(heartbeat);
+      stop();
+    });
+  });
+
+  app.post('/v1/shutdown', { schema: { body: HostShutdown } }, async (request, reply) => {
+    await deps.shutdown(request.body.remove);
+    return reply.code(204).send();
+  });
+
+  app.get('/metrics', async (_request, reply) =>
+    reply.type(deps.metrics.contentType).send(await deps.metrics.metrics()),
+  );
+
+  return app;
+}
+
+function asPerchError(error: FastifyError | PerchError): PerchError {
+  if (error instanceof PerchError) return error;
+  if (error.validation) {
+    const problems = error.validation.map(({ instancePath, message }) => ({
+      where: `${error.validationContext ?? 'request'}${instancePath}`,
+      message: message ?? 'is wrong',
+    }));
+    return new PerchError('validation_failed', error.message, { problems });
+  }
+  if (error.statusCode === 413) {
+    return new PerchError('body_too_large', error.message, { limit_bytes: bodyLimit });
+  }
+  if (error.statusCode !== undefined && error.statusCode < 500) {
+    return new PerchError('malformed_body', error.message, { reason: error.code });
+  }
+  return new PerchError('internal', 'The host agent failed; its log has the cause.', {}, { cause: error });
+}

@@ -1,0 +1,91 @@
+/** Settings of the host agent: environment variables, read once, each wrong one named. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { dataPaths, readSettings } from '@perch/protocol';
+
+export interface Config {
+  dataDir: string;
+  /** Short id of the data directory, part of every resource name: 6 characters of [a-z0-9]. */
+  instance: string;
+  network: string;
+  logLevel: string;
+  kernel: string;
+  initramfs: string;
+  /** The image `base`, and its SHA-256. */
+  baseImage: { path: string; contentId: string };
+  /** Slots made ahead. */
+  slotPool: number;
+  /** Rest of a slot before its number is used again, milliseconds. */
+  slotRestMs: number;
+  /** Resolver that guests' questions go to; found when absent. */
+  dns: string | undefined;
+  /** MiB of memory for sandboxes; what the machine has when absent. */
+  memoryMb: number | undefined;
+  keepDiskMb: number;
+  /** Unprivileged user of the control plane, and its primary group. */
+  user: string;
+  vmm: 'qemu-kvm' | 'qemu-tcg' | undefined;
+}
+
+const vmmChoices = ['qemu-kvm', 'qemu-tcg'] as const;
+
+/** @throws Error that names the variable and what it may be */
+export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<Config> {
+  const { dataDir, network, logLevel } = readSettings(env);
+  const vmm = vmmChoices.find((choice) => choice === env.PERCH_VMM);
+  if (env.PERCH_VMM && !vmm) throw new Error(`PERCH_VMM is ${env.PERCH_VMM}; it may be ${vmmChoices.join(' or ')}.`);
+  return {
+    dataDir,
+    instance: await readInstance(dataDir),
+    network,
+    logLevel,
+    kernel: required(env, 'PERCH_KERNEL'),
+    initramfs: required(env, 'PERCH_INITRAMFS'),
+    baseImage: {
+      path: required(env, 'PERCH_BASE_IMAGE'),
+      contentId: required(env, 'PERCH_BASE_IMAGE_ID'),
+    },
+    slotPool: whole(env, 'PERCH_SLOT_POOL') ?? 4,
+    slotRestMs: (whole(env, 'PERCH_SLOT_REST_SEC') ?? 30) * 1000,
+    dns: env.PERCH_DNS || undefined,
+    memoryMb: whole(env, 'PERCH_MEMORY_MB'),
+    keepDiskMb: whole(env, 'PERCH_KEEP_DISK_MB') ?? 1024,
+    user: env.PERCH_USER || 'perch',
+    vmm,
+  };
+}
+
+async function readInstance(dataDir: string): Promise<string> {
+  const file = join(dataDir, 'instance');
+  const text = (await readFile(file, 'utf8')).trim();
+  if (!/^[a-z0-9]{6}$/.test(text)) throw new Error(`${file} must hold 6 characters of [a-z0-9].`);
+  return text;
+}
+
+function required(env: NodeJS.ProcessEnv, name: string): string {
+  const value = env[name];
+  if (!value) throw new Error(`${name} is not set. Start the host agent with \`perch up\`.`);
+  return value;
+}
+
+function whole(env: NodeJS.ProcessEnv, name: string): number | undefined {
+  const text = env[name];
+  if (!text) return undefined;
+  if (!/^\d{1,9}$/.test(text)) throw new Error(`${name} is ${text}; it must be a whole number.`);
+  return Number(text);
+}
+
+/** Paths of the host agent's own state. */
+export function hostPaths(dataDir: string) {
+  const { host, hostSocket, run } = dataPaths(dataDir);
+  return {
+    host,
+    hostSocket,
+    run,
+    journal: join(host, 'journal.db'),
+    vms: join(host, 'vms'),
+    boot: join(host, 'boot'),
+    probe: join(host, 'probe.json'),
+    images: join(dataDir, 'images'),
+  };
+}

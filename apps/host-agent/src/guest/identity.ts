@@ -1,0 +1,115 @@
+/**
+ * The two short exchanges that the root process has with a guest: is its agent up, and did it take over
+ * clock, entropy, identity and token. Answers are bounded; nothing of them is used beyond a yes or no.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from 'undici';
+
+/** Port of the guest agent; E2B's envd listens on the same. */
+export const guestPort = 49_983;
+
+const maxAnswerBytes = 4096;
+const connectTimeoutMs = 150;
+const pollMs = 10;
+
+export interface GuestIdentity {
+  sandboxId: string;
+  templateId: string;
+  generation: number;
+  accessToken: string;
+  env: Record<string, string>;
+  defaultUser: string;
+}
+
+export interface GuestReadiness {
+  waitForAgent: typeof waitForAgent;
+  giveIdentity: typeof giveIdentity;
+}
+
+/** What a guest must confirm before its sandbox is `running`. */
+const required = ['clock', 'entropy', 'hostname', 'machineId', 'token', 'environment', 'user'];
+
+function client(address: string): Client {
+  return new Client(`http://${address}:${guestPort}`, {
+    connect: { timeout: connectTimeoutMs },
+    maxResponseSize: maxAnswerBytes,
+    maxHeaderSize: maxAnswerBytes,
+    pipelining: 1,
+  });
+}
+
+/**
+ * Waits until the guest agent answers.
+ * @throws Error when `signal` ends the wait.
+ */
+export async function waitForAgent(address: string, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted();
+    const http = client(address);
+    try {
+      const answer = await http.request({ method: 'GET', path: '/health', headersTimeout: 2000, signal });
+      await answer.body.dump();
+      if (answer.statusCode === 204) return;
+    } catch {
+      // Not up yet: the guest is still booting. The signal bounds the wait.
+    } finally {
+      await http.destroy();
+    }
+    await sleep(pollMs, undefined, { signal });
+  }
+}
+
+/**
+ * Tells the guest who it is now.
+ * @throws Error when the guest does not confirm every point: a sandbox with a stale clock or shared
+ * entropy must not run.
+ */
+export async function giveIdentity(address: string, identity: GuestIdentity, signal: AbortSignal): Promise<void> {
+  const http = client(address);
+  try {
+    const answer = await http.request({
+      method: 'POST',
+      path: '/init',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({
+        generation: identity.generation,
+        timestamp: new Date().toISOString(),
+        entropy: randomBytes(256).toString('base64'),
+        sandboxId: identity.sandboxId,
+        templateId: identity.templateId,
+        hostname: identity.sandboxId,
+        machineId: machineId(identity.sandboxId),
+        accessToken: identity.accessToken,
+        envVars: identity.env,
+        defaultUser: identity.defaultUser,
+      }),
+      headersTimeout: 10_000,
+      bodyTimeout: 10_000,
+      signal,
+    });
+    const text = await answer.body.text();
+    if (answer.statusCode !== 200) throw new Error(`The guest agent refused its identity (${answer.statusCode}).`);
+    const missing = unconfirmed(text, identity.generation);
+    if (missing.length > 0) throw new Error(`The guest agent did not confirm: ${missing.join(', ')}.`);
+  } finally {
+    await http.destroy();
+  }
+}
+
+/** What the answer to `/init` leaves open. Exported for its property test: the guest writes this text. */
+export function unconfirmed(text: string, generation: number): string[] {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(text);
+  } catch {
+    return ['anything'];
+  }
+  const { generation: theirs, confirmed } = (answer ?? {}) as { generation?: unknown; confirmed?: unknown };
+  const told = new Set(Array.isArray(confirmed) ? confirmed : []);
+  return [...(theirs === generation ? [] : ['generation']), ...required.filter((point) => !told.has(point))];
+}
+
+function machineId(sandboxId: string): string {
+  return createHash('sha256').update(`perch machine-id ${sandboxId}`).digest('hex').slice(0, 32);
+}

@@ -1,0 +1,1 @@
+export { type GuestIdentity, type GuestReadiness, giveIdentity, waitForAgent } from './identity.ts';

@@ -1,0 +1,82 @@
+/**
+ * What this host can still take on. A sandbox reserves its memory, and on disk its quota plus its memory,
+ * since a pause writes that to files; what it occupies already is part of that, not on top of it.
+ */
+import { readFileSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { PerchError } from '@perch/protocol';
+import type { SandboxRecord } from './journal.ts';
+
+export interface Capacity {
+  total: number;
+  free: number;
+}
+
+export interface AdmissionOptions {
+  /** MiB of memory for sandboxes. */
+  memoryMb: number;
+  /** A path on the file system of the state. */
+  dataDir: string;
+  /** MiB of disk that stay free for the rest of the machine. */
+  keepDiskMb: number;
+}
+
+/** Memory that a monitor needs beside its guest's, MiB. */
+export const monitorOverheadMb = 64;
+
+/** Default for sandboxes: what the machine has, less a tenth and at least 512 MiB for everything else. */
+export function defaultMemoryMb(): number {
+  const kib = Number(/^MemTotal:\s+(\d+) kB/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1]);
+  const total = Math.floor(kib / 1024);
+  return Math.max(0, total - Math.max(512, Math.ceil(total / 10)));
+}
+
+type Shape = Pick<SandboxRecord, 'memory_mb' | 'disk_mb'>;
+
+export function memoryOf(shape: Shape): number {
+  return shape.memory_mb + monitorOverheadMb;
+}
+
+export function diskOf(shape: Shape): number {
+  return shape.disk_mb + shape.memory_mb;
+}
+
+export class Admission {
+  readonly #options: AdmissionOptions;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  memory(held: readonly Shape[]): Capacity {
+    const total = this.#options.memoryMb;
+    return { total, free: total - sum(held.map(memoryOf)) };
+  }
+
+  /** @param occupiedBytes what the sandboxes in `held` occupy on disk already */
+  async disk(held: readonly Shape[], occupiedBytes: number): Promise<Capacity> {
+    const fs = await statfs(this.#options.dataDir);
+    const freeMb = Math.floor((fs.bavail * fs.bsize + occupiedBytes) / 2 ** 20) - this.#options.keepDiskMb;
+    return { total: freeMb, free: freeMb - sum(held.map(diskOf)) };
+  }
+
+  /** @throws PerchError capacity_exhausted */
+  async admit(shape: Shape, held: readonly Shape[], occupiedBytes: number): Promise<void> {
+    refuseUnless('memory', memoryOf(shape), this.memory(held).free);
+    refuseUnless('disk', diskOf(shape), (await this.disk(held, occupiedBytes)).free);
+  }
+}
+
+function refuseUnless(resource: 'memory' | 'disk', requested: number, free: number): void {
+  if (requested <= free) return;
+  const available = Math.max(0, free);
+  throw new PerchError(
+    'capacity_exhausted',
+    `The host has ${available} MiB of ${resource} left, and the sandbox would reserve ${requested} MiB.`,
+    { resource, requested, available },
+  );
+}
+
+function sum(numbers: number[]): number {
+  return numbers.reduce((total, one) => total + one, 0);
+}

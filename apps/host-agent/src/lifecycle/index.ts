@@ -1,0 +1,4 @@
+/** What a host does with its sandboxes: create, destroy, notice their end, find them again. */
+export { Admission, defaultMemoryMb } from './admission.ts';
+export { Journal } from './journal.ts';
+export { Lifecycle } from './lifecycle.ts';

@@ -1,0 +1,64 @@
+/**
+ * What is asked of one sandbox and not yet done, in the order it will be done. It decides nothing about
+ * time or processes, so that its rules can be tested alone:
+ * - intents come out in the order they went in, but a destroy overtakes all others;
+ * - a second destroy joins the first: both callers get the one outcome;
+ * - once a destroy is in, everything else that waits is refused, and so is what comes later;
+ * - a finding from an earlier generation is dropped.
+ */
+
+export type Intent =
+  | { kind: 'create'; generation: number }
+  | { kind: 'exited'; generation: number; reason: string }
+  | { kind: 'destroy' };
+
+export interface Queued<T> {
+  intent: Intent;
+  waiters: T[];
+}
+
+export interface Put<T> {
+  outcome: 'queued' | 'joined' | 'refused';
+  /** Waiters of intents that this one pushed out. */
+  refused: T[];
+}
+
+export class IntentQueue<T> {
+  #items: Queued<T>[] = [];
+  #destroy: Queued<T> | undefined;
+
+  /** True from the first destroy on. */
+  get closing(): boolean {
+    return this.#destroy !== undefined;
+  }
+
+  get length(): number {
+    return this.#items.length;
+  }
+
+  put(intent: Intent, waiter?: T): Put<T> {
+    const waiters = waiter === undefined ? [] : [waiter];
+    if (intent.kind === 'destroy') {
+      if (this.#destroy) {
+        this.#destroy.waiters.push(...waiters);
+        return { outcome: 'joined', refused: [] };
+      }
+      const refused = this.#items.flatMap((item) => item.waiters);
+      this.#destroy = { intent, waiters };
+      this.#items = [this.#destroy];
+      return { outcome: 'queued', refused };
+    }
+    if (this.#destroy) return { outcome: 'refused', refused: [] };
+    this.#items.push({ intent, waiters });
+    return { outcome: 'queued', refused: [] };
+  }
+
+  /** The next intent that concerns this generation. */
+  take(generation: number): Queued<T> | undefined {
+    for (;;) {
+      const item = this.#items.shift();
+      if (item?.intent.kind === 'exited' && item.intent.generation !== generation) continue;
+      return item;
+    }
+  }
+}

@@ -1,0 +1,60 @@
+import { mkdtempDisposable } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { Journal } from './journal.ts';
+
+const spec = { id: 'sb1', generation: 1, template: 'base', vcpus: 1, memory_mb: 512, disk_mb: 1024 };
+
+async function open() {
+  const dir = await mkdtempDisposable(join(tmpdir(), 'perch-journal-'));
+  const file = join(dir.path, 'journal.db');
+  return { file, dir, journal: new Journal(file), [Symbol.asyncDispose]: () => dir.remove() };
+}
+
+test('what was written is there after the process is gone', async () => {
+  await using home = await open();
+  home.journal.insert(spec);
+  home.journal.setSlot('sb1', 7);
+  home.journal.setProcess('sb1', { pid: 42, startTime: 1234 });
+  home.journal.transition('sb1', 'running', { timings_ms: { boot: 12.5 } });
+  home.journal.close();
+  const again = new Journal(home.file);
+  expect(again.list()).toMatchObject([
+    { ...spec, status: 'running', slot: 7, process: { pid: 42, startTime: 1234 }, timings_ms: { boot: 12.5 } },
+  ]);
+  again.close();
+});
+
+test('a way that the state machine does not have is refused and changes nothing', async () => {
+  await using home = await open();
+  home.journal.insert(spec);
+  home.journal.transition('sb1', 'destroying');
+  expect(() => home.journal.transition('sb1', 'running')).toThrow(/cannot go from destroying to running/);
+  expect(home.journal.get('sb1')?.status).toBe('destroying');
+  home.journal.close();
+});
+
+test('two sandboxes never have one slot', async () => {
+  await using home = await open();
+  home.journal.insert(spec);
+  home.journal.insert({ ...spec, id: 'sb2' });
+  home.journal.setSlot('sb1', 7);
+  expect(() => home.journal.setSlot('sb2', 7)).toThrow(/UNIQUE/);
+  home.journal.close();
+});
+
+test('a second process is kept out, with the line that helps', async () => {
+  await using home = await open();
+  expect(() => new Journal(home.file)).toThrow(/perch down --keep/);
+  home.journal.close();
+});
+
+test('a destroyed sandbox leaves nothing in the journal', async () => {
+  await using home = await open();
+  home.journal.insert(spec);
+  home.journal.transition('sb1', 'destroying');
+  home.journal.transition('sb1', 'destroyed');
+  expect(home.journal.list()).toEqual([]);
+  home.journal.close();
+});

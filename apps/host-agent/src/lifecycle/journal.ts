@@ -1,0 +1,171 @@
+/**
+ * What this host has promised and begun, in SQLite. It is written before the side effect that it
+ * announces, with synchronous=FULL, so that after any crash it names at least what exists.
+ */
+import { DatabaseSync } from 'node:sqlite';
+import type { ProcessRef } from '../vmm/index.ts';
+import { assertCanGo, type HostState } from './state-machine.ts';
+
+export interface SandboxSpec {
+  id: string;
+  generation: number;
+  template: string;
+  vcpus: number;
+  memory_mb: number;
+  disk_mb: number;
+}
+
+export interface SandboxRecord extends SandboxSpec {
+  status: HostState;
+  reason: string | null;
+  /** Set before anything is made in the slot, cleared once the slot was given back. */
+  slot: number | null;
+  /** Set as soon as the monitor runs; null before and after. */
+  process: ProcessRef | null;
+  changed_at: string;
+  timings_ms: Record<string, number>;
+}
+
+export interface TransitionDetail {
+  /** Why, for `failed`. */
+  reason?: string;
+  /** Milliseconds of each stage. */
+  timings_ms?: Record<string, number>;
+}
+
+type Row = Record<string, string | number | null>;
+
+const schema = `
+  create table if not exists sandboxes (
+    id text primary key, generation integer not null, template text not null,
+    vcpus integer not null, memory_mb integer not null, disk_mb integer not null,
+    status text not null, reason text, slot integer unique, pid integer, pid_start integer,
+    changed_at text not null, timings_ms text not null default '{}'
+  ) strict;
+  create table if not exists transitions (
+    number integer primary key autoincrement, id text not null, generation integer not null,
+    from_status text, to_status text not null, reason text, at text not null
+  ) strict;
+  create index if not exists transitions_of_sandbox on transitions (id);
+  create table if not exists settings (name text primary key, value text not null) strict;
+`;
+
+export class Journal {
+  readonly #db: DatabaseSync;
+
+  /**
+   * @param file absolute path; the process that has it open keeps every other out.
+   * @throws Error when another process has it open.
+   */
+  constructor(file: string) {
+    this.#db = new DatabaseSync(file, { timeout: 1000 });
+    try {
+      this.#db.exec('pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = full;');
+      this.#db.exec(schema);
+    } catch (cause) {
+      this.#db.close();
+      throw new Error(`Another perch-host works on ${file}. Stop it first: perch down --keep`, { cause });
+    }
+  }
+
+  insert(spec: SandboxSpec): SandboxRecord {
+    this.#atomically(() => {
+      this.#db
+        .prepare(
+          `insert into sandboxes (id, generation, template, vcpus, memory_mb, disk_mb, status, changed_at)
+           values (?, ?, ?, ?, ?, ?, 'creating', ?)`,
+        )
+        .run(spec.id, spec.generation, spec.template, spec.vcpus, spec.memory_mb, spec.disk_mb, now());
+      this.#note(spec.id, spec.generation, null, 'creating', null);
+    });
+    return this.#expect(spec.id);
+  }
+
+  /** Moves a sandbox on. The journal refuses a way that the state machine does not have. */
+  transition(id: string, to: HostState, detail: TransitionDetail = {}): void {
+    const from = this.#expect(id);
+    assertCanGo(id, from.status, to);
+    this.#atomically(() => {
+      this.#note(id, from.generation, from.status, to, detail.reason ?? null);
+      if (to === 'destroyed') {
+        this.#db.prepare('delete from sandboxes where id = ?').run(id);
+        this.#db.prepare('delete from transitions where id = ?').run(id);
+        return;
+      }
+      this.#db
+        .prepare('update sandboxes set status = ?, reason = ?, changed_at = ?, timings_ms = ? where id = ?')
+        .run(to, detail.reason ?? from.reason, now(), JSON.stringify(detail.timings_ms ?? from.timings_ms), id);
+    });
+  }
+
+  setSlot(id: string, slot: number | null): void {
+    this.#db.prepare('update sandboxes set slot = ? where id = ?').run(slot, id);
+  }
+
+  setProcess(id: string, process: ProcessRef | null): void {
+    this.#db
+      .prepare('update sandboxes set pid = ?, pid_start = ? where id = ?')
+      .run(process?.pid ?? null, process?.startTime ?? null, id);
+  }
+
+  get(id: string): SandboxRecord | undefined {
+    const row = this.#db.prepare('select * from sandboxes where id = ?').get(id) as Row | undefined;
+    return row && toRecord(row);
+  }
+
+  list(): SandboxRecord[] {
+    const rows = this.#db.prepare('select * from sandboxes order by id').all() as Row[];
+    return rows.map(toRecord);
+  }
+
+  setting(name: string): string | undefined {
+    const row = this.#db.prepare('select value from settings where name = ?').get(name) as Row | undefined;
+    return row?.['value'] as string | undefined;
+  }
+
+  setSetting(name: string, value: string): void {
+    this.#db.prepare('insert or replace into settings (name, value) values (?, ?)').run(name, value);
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  #note(id: string, generation: number, from: string | null, to: string, reason: string | null) {
+    this.#db
+      .prepare(
+        'insert into transitions (id, generation, from_status, to_status, reason, at) values (?, ?, ?, ?, ?, ?)',
+      )
+      .run(id, generation, from, to, reason, now());
+  }
+
+  #expect(id: string): SandboxRecord {
+    const record = this.get(id);
+    if (!record) throw new Error(`The journal has no sandbox ${id}.`);
+    return record;
+  }
+
+  #atomically(work: () => void) {
+    this.#db.exec('begin immediate');
+    try {
+      work();
+      this.#db.exec('commit');
+    } catch (error) {
+      this.#db.exec('rollback');
+      throw error;
+    }
+  }
+}
+
+function toRecord(row: Row): SandboxRecord {
+  const { pid, pid_start, timings_ms, ...rest } = row;
+  return {
+    ...(rest as unknown as SandboxRecord),
+    process: pid === null ? null : { pid: pid as number, startTime: pid_start as number },
+    timings_ms: JSON.parse(timings_ms as string) as Record<string, number>,
+  };
+}
+
+function now(): string {
+  return new Date().toISOString();
+}

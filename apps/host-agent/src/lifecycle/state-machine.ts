@@ -1,0 +1,37 @@
+/**
+ * The life of a sandbox on one host.
+ *
+ * ```
+ * (none) ──▶ creating ──▶ running ──▶ destroying ──▶ (gone)
+ *               │            │             ▲
+ *               ▼            ▼             │
+ *             failed ◀───────┘ ────────────┘
+ * ```
+ *
+ * | state | holds | a caller can |
+ * |---|---|---|
+ * | creating | what its steps have made so far | wait, destroy |
+ * | running | monitor, disk, slot | use the guest, destroy |
+ * | failed | nothing, once its teardown is done; the reason stays | read the reason, destroy |
+ * | destroying | what its teardown has not removed yet | wait |
+ */
+import type { SandboxStatus } from '@perch/protocol';
+
+export type HostState = Extract<SandboxStatus, 'creating' | 'running' | 'failed' | 'destroying' | 'destroyed'>;
+
+const next: Record<HostState, readonly HostState[]> = {
+  creating: ['running', 'failed', 'destroying'],
+  running: ['failed', 'destroying'],
+  failed: ['destroying'],
+  destroying: ['destroyed'],
+  destroyed: [],
+};
+
+/** No way leads back from `destroying`: a destroy that could not finish is tried again, never given up. */
+export function canGo(from: HostState, to: HostState): boolean {
+  return next[from].includes(to);
+}
+
+export function assertCanGo(id: string, from: HostState, to: HostState): void {
+  if (!canGo(from, to)) throw new Error(`Sandbox ${id} cannot go from ${from} to ${to}.`);
+}

@@ -1,0 +1,58 @@
+/**
+ * Starts a program that is not trusted: as another user, without capabilities, in a network namespace.
+ *
+ * Everything is done by a chain of small tools that exec one another, so that the pid which comes back is the
+ * program's own and nothing of ours runs between fork and exec.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+
+export interface Confinement {
+  /** Network namespace under /run/netns. Without one the program gets a new namespace with nothing in it. */
+  namespace?: string | undefined;
+  /** User and group; no supplementary groups. */
+  uid: number;
+  /** Largest file that the program can write, bytes; one that goes on is ended by SIGXFSZ. */
+  maxFileBytes: number;
+  /** Processes and threads that the user can have. */
+  maxTasks: number;
+  cwd: string;
+  /** Descriptor that takes the place of stderr. stdout and stdin are /dev/null. */
+  stderr: number;
+  /** Descriptors that the program finds as 3, 4, …; it inherits no others. */
+  descriptors: readonly number[];
+}
+
+const toolPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** The command line of the whole chain. Pure. */
+export function confinedCommand(to: Confinement, program: readonly string[]): string[] {
+  const network =
+    to.namespace === undefined
+      ? ['unshare', '--net', '--ipc', '--uts', '--']
+      : ['nsenter', `--net=/run/netns/${to.namespace}`, '--', 'unshare', '--ipc', '--uts', '--'];
+  return [
+    ...network,
+    // A core file would hold the guest's memory.
+    ...['prlimit', `--fsize=${to.maxFileBytes}`, `--nproc=${to.maxTasks}`, '--nofile=1024', '--core=0', '--'],
+    // The bounding set is emptied while we may still do so, and no later exec can give anything back.
+    ...['setpriv', '--reuid', `${to.uid}`, '--regid', `${to.uid}`, '--clear-groups', '--no-new-privs'],
+    ...['--inh-caps=-all', '--bounding-set=-all', '--'],
+    ...program,
+  ];
+}
+
+/**
+ * A session of its own: neither a Ctrl-C nor our end reaches the program. The child does not keep us alive.
+ * @returns the child; when the first tool cannot be started it has no pid and reports `error`
+ */
+export function spawnConfined(to: Confinement, program: readonly string[]): ChildProcess {
+  const [file = '', ...args] = confinedCommand(to, program);
+  const child = spawn(file, args, {
+    cwd: to.cwd,
+    env: { PATH: toolPath },
+    detached: true,
+    stdio: ['ignore', 'ignore', to.stderr, ...to.descriptors],
+  });
+  child.unref();
+  return child;
+}

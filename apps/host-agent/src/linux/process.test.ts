@@ -1,0 +1,97 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test as property } from '@fast-check/vitest';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { isAlive, parseStat, parseStatusUid, readProcess, workingDirectory } from './process.ts';
+import { peerOf, signalProcess } from './process-signal.ts';
+import { measureTscKhz } from './tsc.ts';
+
+const tail = 'S 1 77 77 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 4242 1000 200 18446744073709551615 1 1 0 0 0';
+
+describe('/proc/PID/stat', () => {
+  for (const comm of ['sh', 'a b', 'a) R 5 (b', ')', '', '(((', 'x\ny']) {
+    test(`is read with the name ${JSON.stringify(comm)}`, () => {
+      expect(parseStat(`12 (${comm}) ${tail}\n`)).toEqual({
+        pid: 12,
+        state: 'S',
+        parent: 1,
+        threads: 1,
+        startTime: 4242,
+      });
+    });
+  }
+
+  property.prop([fc.string()])('is read whatever a process calls itself', (comm) => {
+    expect(parseStat(`12 (${comm}) ${tail}`)?.startTime).toBe(4242);
+  });
+
+  property.prop([fc.string()])('is refused when it is something else', (text) => {
+    expect(parseStat(text)).toBeUndefined();
+  });
+});
+
+test('the user of a process is the effective one', () => {
+  expect(parseStatusUid('Name:\tUid:\nUid:\t1\t22\t3\t4\nGid:\t5\t5\t5\t5\n')).toBe(22);
+  expect(parseStatusUid('Name:\tx\n')).toBeUndefined();
+});
+
+describe('a process', () => {
+  test('is known by its start time, and gone once it has ended', async () => {
+    const child = spawn('sleep', ['60'], { stdio: 'ignore', cwd: '/tmp' });
+    const ended = once(child, 'exit');
+    const info = readProcess(child.pid ?? 0);
+    if (!info) throw new Error('no such process');
+    expect(info).toMatchObject({ parent: process.pid, uid: process.getuid?.() });
+    expect(workingDirectory(info.pid)).toBe('/tmp');
+    expect(isAlive({ ...info, startTime: info.startTime + 1 })).toBe(false);
+    expect(signalProcess({ ...info, startTime: info.startTime - 1 }, 9)).toBe(false);
+    expect(isAlive(info)).toBe(true);
+    expect(signalProcess(info, 9)).toBe(true);
+    expect(await ended).toEqual([null, 'SIGKILL']);
+    expect([isAlive(info), signalProcess(info, 9), workingDirectory(info.pid)]).toEqual([
+      false,
+      false,
+      undefined,
+    ]);
+  });
+
+  test('that ended and was not reaped is gone', async () => {
+    // The shell starts a child, which ends, and then becomes a program that never waits for it.
+    const parent = spawn('sh', ['-c', 'sleep 0 & echo $!; exec sleep 60'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const [output] = await once(parent.stdout, 'data');
+    const pid = Number(output);
+    await expect.poll(() => readProcess(pid)?.state, { timeout: 5000 }).toBe('Z');
+    expect(isAlive({ pid, startTime: readProcess(pid)?.startTime ?? 0 })).toBe(false);
+    parent.kill('SIGKILL');
+    await once(parent, 'exit');
+  });
+});
+
+test('the peer of a unix socket is the process that listens', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'perch-peer-'));
+  const server = createServer().listen(join(dir, 's'));
+  await once(server, 'listening');
+  const socket = connect(join(dir, 's'));
+  await once(socket, 'connect');
+  const { fd } = (socket as Socket & { _handle: { fd: number } })._handle;
+  expect(peerOf(fd)).toEqual({ pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() });
+  socket.destroy();
+  server.close();
+  rmSync(dir, { recursive: true });
+});
+
+test.runIf(process.arch === 'x64')(
+  'the time stamp counter is measured to 20 parts in a million',
+  async () => {
+    const [first, second] = [await measureTscKhz(), await measureTscKhz()];
+    if (first === undefined || second === undefined) throw new Error('not measured');
+    expect(Math.abs(first - second) / first).toBeLessThan(20e-6);
+  },
+);

@@ -1,0 +1,147 @@
+/** perch-host: the root daemon that owns the VMs, disks and networks of one machine. */
+import { chmod, chown, mkdir, rm } from 'node:fs/promises';
+import { type HostInfo, version } from '@perch/protocol';
+import { type Logger, pino } from 'pino';
+import { createServer } from './api/index.ts';
+import { type Config, hostPaths, readConfig } from './config.ts';
+import { createQcow2Layer } from './disk/index.ts';
+import { giveIdentity, waitForAgent } from './guest/index.ts';
+import { Admission, defaultMemoryMb, Journal, Lifecycle } from './lifecycle/index.ts';
+import { lookUpUser } from './linux/index.ts';
+import { createMetrics } from './metrics.ts';
+import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
+import { adoptBootFiles, TemplateStore } from './template/index.ts';
+import { createQemuMonitor, type MonitorProbe, probeMonitor } from './vmm/index.ts';
+
+/** How long a guest may take until its agent answers; a busy machine without KVM takes tens of seconds. */
+const bootTimeoutMs = 120_000;
+
+process.title = 'perch-host';
+process.umask(0o077);
+
+const config = await readConfig();
+const log = pino({ level: config.logLevel, base: { program: 'perch-host', instance: config.instance } });
+try {
+  await serve(config, log);
+} catch (error) {
+  log.fatal({ err: error }, 'perch-host cannot start');
+  process.exitCode = 1;
+  setImmediate(() => process.exit());
+}
+
+async function serve(config: Config, log: Logger): Promise<void> {
+  const paths = hostPaths(config.dataDir);
+  const user = await lookUpUser(config.user);
+  await mkdir(paths.host, { recursive: true });
+  await chmod(paths.host, 0o711);
+  const journal = new Journal(paths.journal);
+  const network = await openNetwork(config, journal, user.uid, log);
+
+  const templates = new TemplateStore(paths.images);
+  await templates.open();
+  await templates.import('base', config.baseImage.path, config.baseImage.contentId);
+  const boot = await adoptBootFiles(paths.boot, config.kernel, config.initramfs);
+  const probe = await probeMonitor({ ...boot, cacheFile: paths.probe, force: config.vmm, log });
+  log.info({ probe }, 'monitor probed');
+
+  const admission = new Admission({
+    memoryMb: config.memoryMb ?? defaultMemoryMb(),
+    dataDir: config.dataDir,
+    keepDiskMb: config.keepDiskMb,
+  });
+  const lifecycle = new Lifecycle({
+    journal,
+    network,
+    disks: createQcow2Layer(),
+    monitor: await createQemuMonitor({ instance: config.instance, accelerator: probe.accelerator, log }),
+    guest: { waitForAgent, giveIdentity },
+    templates,
+    admission,
+    vmsDir: paths.vms,
+    ...boot,
+    bootTimeoutMs,
+    log,
+  });
+  await lifecycle.start();
+
+  const info = () => describe(config, probe, lifecycle, network, templates);
+  let stopping: Promise<void> | undefined;
+  const stop = (remove: boolean) => {
+    stopping ??= (async () => {
+      if (remove) await lifecycle.destroyAll();
+      await lifecycle.stop();
+      await network.stop({ remove });
+      journal.close();
+    })();
+    return stopping;
+  };
+  const shutdown = async (remove: boolean) => {
+    await stop(remove);
+    setImmediate(() => void app.close());
+  };
+  const metrics = createMetrics(lifecycle, info);
+  const app = createServer({ lifecycle, info, metrics, shutdown, log });
+  await listen(app, paths, user.gid);
+  log.info({ socket: paths.hostSocket }, 'perch-host is ready');
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      log.info({ signal }, 'stopping; sandboxes run on');
+      void app.close().then(() => stop(false));
+    });
+  }
+}
+
+/** Slots are addresses: sandboxes that hold some keep the range from changing. */
+async function openNetwork(config: Config, journal: Journal, perchUid: number, log: Logger): Promise<NetworkLayer> {
+  const before = journal.setting('network');
+  if (before !== undefined && before !== config.network && journal.list().length > 0) {
+    throw new Error(
+      `PERCH_NETWORK is ${config.network}, and there are sandboxes in ${before}. ` +
+        `Start with PERCH_NETWORK=${before}, or destroy them first: perch down`,
+    );
+  }
+  journal.setSetting('network', config.network);
+  return createNetworkLayer({
+    instance: config.instance,
+    cidr: config.network,
+    uplinkDns: config.dns ?? (await findUplinkDns()),
+    poolSize: config.slotPool,
+    quarantineMs: config.slotRestMs,
+    perchUid,
+    log,
+  });
+}
+
+/** Root may do anything with the socket, the group of the control plane may connect, others see nothing. */
+async function listen(app: ReturnType<typeof createServer>, paths: ReturnType<typeof hostPaths>, gid: number) {
+  await mkdir(paths.run, { recursive: true });
+  await chown(paths.run, 0, gid);
+  await chmod(paths.run, 0o750);
+  await rm(paths.hostSocket, { force: true });
+  await app.listen({ path: paths.hostSocket });
+  await chown(paths.hostSocket, 0, gid);
+  await chmod(paths.hostSocket, 0o660);
+}
+
+async function describe(
+  config: Config,
+  probe: MonitorProbe,
+  lifecycle: Lifecycle,
+  network: NetworkLayer,
+  templates: TemplateStore,
+): Promise<HostInfo> {
+  const { memory, disk } = await lifecycle.capacity();
+  const { problems, ...vmm } = probe;
+  return {
+    host_id: config.instance,
+    instance: config.instance,
+    version,
+    ready: problems.length === 0,
+    problems,
+    vmm,
+    memory_mb: memory,
+    disk_mb: disk,
+    slots: network.counts(),
+    templates: await templates.list(),
+  };
+}

@@ -1,0 +1,44 @@
+import type { HostInfo } from '@perch/protocol';
+import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Lifecycle } from './lifecycle/index.ts';
+
+/** What `/metrics` of the host agent shows. */
+export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo>): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const registers = [registry];
+  new Gauge({
+    name: 'perch_host_sandboxes',
+    help: 'Sandboxes on this host by status.',
+    labelNames: ['status'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { status } of lifecycle.list()) this.inc({ status });
+    },
+  });
+  new Gauge({
+    name: 'perch_host_free',
+    help: 'What is left for sandboxes.',
+    labelNames: ['resource'],
+    registers,
+    async collect() {
+      const { memory_mb, disk_mb, slots } = await info();
+      this.set({ resource: 'memory_mb' }, memory_mb.free);
+      this.set({ resource: 'disk_mb' }, disk_mb.free);
+      this.set({ resource: 'slots' }, slots.total - slots.used);
+    },
+  });
+  const stages = new Histogram({
+    name: 'perch_host_stage_seconds',
+    help: 'Stages of the transitions of sandboxes.',
+    labelNames: ['to', 'stage'],
+    buckets: [0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16],
+    registers,
+  });
+  lifecycle.watch(({ status, timings_ms }) => {
+    if (status !== 'running') return;
+    for (const [stage, ms] of Object.entries(timings_ms)) stages.observe({ to: status, stage }, ms / 1000);
+  });
+  return registry;
+}

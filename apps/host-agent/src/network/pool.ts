@@ -1,0 +1,192 @@
+/**
+ * Which slot is whose. Slots are made ahead, one at a time in the background; a number that was given back
+ * rests before it is used again, and the one that rested longest comes first.
+ *
+ * A number is in one place at a time: never used (`#next`), resting, being made, ready, used, being removed,
+ * or lost (it could be neither made nor removed; the next start of the program sweeps it).
+ */
+import { PerchError } from '@perch/protocol';
+import type { Logger } from 'pino';
+
+export interface SlotMaker {
+  /** Makes all of a slot. May leave parts behind when it rejects. */
+  make(number: number): Promise<void>;
+  /** Removes what is there of a slot, which may be nothing. */
+  remove(number: number): Promise<void>;
+}
+
+export interface SlotPoolOptions {
+  /** Slots are 1..total. */
+  total: number;
+  /** Slots made ahead. */
+  size: number;
+  quarantineMs: number;
+  maker: SlotMaker;
+  /** The number to begin with. It differs from start to start, so that numbers of the last life rest too. */
+  first: number;
+  /** Milliseconds that never go back. */
+  now: () => number;
+  log: Pick<Logger, 'warn' | 'error'>;
+}
+
+export class SlotPool {
+  readonly #options: SlotPoolOptions;
+  /** How many numbers were offered for the first time; the n-th is `first + n`, around the end. */
+  #offered = 0;
+  /** Numbers that the first round leaves out, since they have been used already. */
+  readonly #touched = new Set<number>();
+  readonly #resting: { number: number; until: number }[] = [];
+  readonly #ready: number[] = [];
+  readonly #used = new Set<number>();
+  readonly #removing = new Map<number, Promise<void>>();
+  #refilling: Promise<void> | undefined;
+  #state: 'new' | 'started' | 'stopped' = 'new';
+
+  constructor(options: SlotPoolOptions) {
+    this.#options = options;
+  }
+
+  /** `swept`: numbers that an earlier life left behind. They have been removed, and rest now. */
+  start(inUse: readonly number[], swept: readonly number[]): void {
+    for (const number of inUse) {
+      this.#touched.add(number);
+      this.#used.add(number);
+    }
+    for (const number of swept) if (!this.#used.has(number)) this.#rest(number);
+    this.#state = 'started';
+    this.#refill();
+  }
+
+  /** @throws PerchError capacity_exhausted, or why the slot could not be made */
+  async acquire(): Promise<number> {
+    for (;;) {
+      this.#checkRunning();
+      const ready = this.#ready.shift();
+      if (ready !== undefined) {
+        this.#used.add(ready);
+        this.#refill();
+        return ready;
+      }
+      const number = this.#take();
+      if (number !== undefined) {
+        this.#used.add(number);
+        try {
+          await this.#make(number);
+          this.#checkRunning();
+          return number;
+        } catch (error) {
+          await this.#undo(number);
+          throw error;
+        }
+      }
+      if (this.#refilling === undefined) throw this.#exhausted();
+      await this.#refilling;
+    }
+  }
+
+  /**
+   * Before `start` any number may be given back, since nobody knows yet which are used; afterwards one that
+   * is not used is left alone. A slot whose removal fails stays used, and may be given back again.
+   */
+  release(number: number): Promise<void> {
+    const running = this.#removing.get(number);
+    if (running) return running;
+    if (this.#state !== 'new' && !this.#used.has(number)) return Promise.resolve();
+    const removal = this.#remove(number).finally(() => this.#removing.delete(number));
+    this.#removing.set(number, removal);
+    return removal;
+  }
+
+  counts(): { total: number; used: number; ready: number } {
+    return { total: this.#options.total, used: this.#used.size, ready: this.#ready.length };
+  }
+
+  /** Resolves when nothing is being made ahead or removed any more. */
+  async stop(): Promise<void> {
+    this.#state = 'stopped';
+    await this.#refilling;
+    await Promise.allSettled(this.#removing.values());
+  }
+
+  async #remove(number: number): Promise<void> {
+    await this.#options.maker.remove(number);
+    this.#used.delete(number);
+    this.#rest(number);
+    this.#refill();
+  }
+
+  #rest(number: number): void {
+    this.#touched.add(number);
+    this.#resting.push({ number, until: this.#options.now() + this.#options.quarantineMs });
+  }
+
+  /** A number that nobody has, never used ones first. */
+  #take(): number | undefined {
+    const { total, first } = this.#options;
+    while (this.#offered < total) {
+      const number = ((first - 1 + this.#offered) % total) + 1;
+      this.#offered += 1;
+      if (!this.#touched.has(number)) return number;
+    }
+    const oldest = this.#resting[0];
+    if (oldest === undefined || oldest.until > this.#options.now()) return undefined;
+    return this.#resting.shift()?.number;
+  }
+
+  async #make(number: number): Promise<void> {
+    this.#touched.add(number);
+    await this.#options.maker.make(number);
+  }
+
+  /** After a slot could not be made: the number rests, unless its remains cannot be removed either. */
+  async #undo(number: number): Promise<void> {
+    try {
+      await this.#options.maker.remove(number);
+      this.#rest(number);
+    } catch (error) {
+      this.#options.log.error({ err: error, slot: number }, 'the remains of a slot cannot be removed');
+    } finally {
+      this.#used.delete(number);
+    }
+  }
+
+  /** One slot after the other until the pool is full. After a failure the next acquire or release tries again. */
+  #refill(): void {
+    if (this.#refilling !== undefined || this.#state !== 'started' || !this.#lacking()) return;
+    this.#refilling = this.#makeAhead().finally(() => {
+      this.#refilling = undefined;
+    });
+  }
+
+  async #makeAhead(): Promise<void> {
+    const number = this.#take();
+    if (number === undefined) return;
+    try {
+      await this.#make(number);
+    } catch (error) {
+      this.#options.log.warn({ err: error, slot: number }, 'a slot cannot be made ahead');
+      await this.#undo(number);
+      return;
+    }
+    this.#ready.push(number);
+    // A waiting acquire goes on first, then the next is made.
+    setImmediate(() => this.#refill());
+  }
+
+  #lacking(): boolean {
+    return this.#ready.length < this.#options.size;
+  }
+
+  #checkRunning(): void {
+    if (this.#state === 'stopped') {
+      throw new PerchError('shutting_down', 'The network layer has been stopped.', {});
+    }
+    if (this.#state === 'new') throw new Error('the network layer has not been started');
+  }
+
+  #exhausted(): PerchError {
+    const { total } = this.#options;
+    const details = { resource: 'slots', requested: 1, available: 0 } as const;
+    return new PerchError('capacity_exhausted', `All ${total} network slots are used or resting.`, details);
+  }
+}

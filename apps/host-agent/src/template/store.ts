@@ -1,0 +1,95 @@
+/**
+ * Base templates of this host: one directory each below `images/`, 0700, with the root disk as
+ * `rootfs.ext4`, root-owned and 0444. A disk is never changed: another content is another file that takes
+ * the name's place, and sandboxes keep the one they started from by a hard link of their own.
+ */
+import { chmod, chown, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { PerchError, type Template } from '@perch/protocol';
+import { run } from '../linux/index.ts';
+
+export interface BaseTemplate {
+  name: string;
+  /** SHA-256 of the root disk. */
+  contentId: string;
+  /** Nominal size of the root disk, bytes. */
+  sizeBytes: number;
+  /** Absolute path of the root disk. */
+  rootfs: string;
+}
+
+export class TemplateStore {
+  readonly #dir: string;
+  readonly #templates = new Map<string, BaseTemplate>();
+
+  constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  /** Reads what is there. */
+  async open(): Promise<void> {
+    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(this.#dir)) {
+      if (name.startsWith('.')) {
+        await rm(join(this.#dir, name), { recursive: true, force: true });
+        continue;
+      }
+      const rootfs = join(this.#dir, name, 'rootfs.ext4');
+      const contentId = (await readFile(join(this.#dir, name, 'content-id'), 'utf8')).trim();
+      this.#templates.set(name, { name, contentId, sizeBytes: (await stat(rootfs)).size, rootfs });
+    }
+  }
+
+  /** Takes over an image, unless the template has this content already. */
+  async import(name: string, source: string, contentId: string): Promise<void> {
+    if (this.#templates.get(name)?.contentId === contentId) return;
+    const temporary = join(this.#dir, `.${name}-${contentId.slice(0, 12)}`);
+    await rm(temporary, { recursive: true, force: true });
+    await mkdir(temporary, { mode: 0o700 });
+    const rootfs = join(temporary, 'rootfs.ext4');
+    await adoptFile(source, rootfs);
+    await writeFile(join(temporary, 'content-id'), `${contentId}\n`);
+    const target = join(this.#dir, name);
+    await rm(target, { recursive: true, force: true });
+    await rename(temporary, target);
+    const sizeBytes = (await stat(join(target, 'rootfs.ext4'))).size;
+    this.#templates.set(name, { name, contentId, sizeBytes, rootfs: join(target, 'rootfs.ext4') });
+  }
+
+  /** @throws PerchError template_not_found */
+  get(name: string): BaseTemplate {
+    const template = this.#templates.get(name);
+    if (!template) throw new PerchError('template_not_found', `There is no template ${name}.`, { template: name });
+    return template;
+  }
+
+  async list(): Promise<Template[]> {
+    return Promise.all(
+      [...this.#templates.values()].map(async ({ name, contentId, sizeBytes, rootfs }) => ({
+        name,
+        content_id: contentId,
+        size_bytes: (await stat(rootfs)).blocks * 512,
+        disk_mb: Math.ceil(sizeBytes / 2 ** 20),
+      })),
+    );
+  }
+}
+
+/**
+ * Puts a read-only, root-owned copy of `source` at `target`: a hard link where both lie on one file system
+ * and the source is already what it must be, else a copy (by reflink where the file system has it).
+ */
+export async function adoptFile(source: string, target: string): Promise<void> {
+  const { uid, mode } = await stat(source);
+  if (uid === 0 && (mode & 0o777) === 0o444) {
+    try {
+      await link(source, target);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
+    }
+  }
+  await run('cp', ['--reflink=auto', '--sparse=always', '--', source, target], { timeoutMs: 600_000 });
+  await chown(target, 0, 0);
+  await chmod(target, 0o444);
+}
