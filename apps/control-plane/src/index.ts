@@ -1,1 +1,2 @@
-export {};
+export { type Config, ConfigError, firstKeyFile, readConfig } from './config/index.ts';
+export { type ControlPlane, startControlPlane } from './control-plane.ts';

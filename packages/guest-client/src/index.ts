@@ -1,1 +1,7 @@
-export {};
+/** Client of the guest agent. The guest is hostile: nothing it sends is believed unchecked. */
+export { createGuestClient, type GuestClient, type GuestClientOptions } from './client.ts';
+export type { FileContent, WriteOptions } from './files/content.ts';
+export type { PathOptions } from './files/directory.ts';
+export { printable } from './printable.ts';
+export type { ListedProcess } from './process/control.ts';
+export type { GuestProcess, ProcessEvent, StartOptions } from './process/process.ts';

@@ -130,7 +130,12 @@ export class SandboxDriver {
       this.#fail(reason);
       await this.#removeAll();
       if (cause instanceof PerchError) throw cause;
-      throw new PerchError('sandbox_failed', `Sandbox ${this.id} did not start. ${reason}`, { id: this.id, reason }, { cause });
+      throw new PerchError(
+        'sandbox_failed',
+        `Sandbox ${this.id} did not start. ${reason}`,
+        { id: this.id, reason },
+        { cause },
+      );
     }
   }
 
@@ -146,7 +151,10 @@ export class SandboxDriver {
       try {
         return await this.resources.remove(this.#expect());
       } catch (error) {
-        this.#deps.log.error({ sandbox: this.id, err: error, attempt }, 'teardown failed, will be tried again');
+        this.#deps.log.error(
+          { sandbox: this.id, err: error, attempt },
+          'teardown failed, will be tried again',
+        );
         const { retryMs } = this.#deps;
         await sleep(retryMs[Math.min(attempt, retryMs.length - 1)]);
         if (this.#stopped) throw error;
@@ -178,7 +186,8 @@ export class SandboxDriver {
 
   #expect(): SandboxRecord {
     const record = this.record;
-    if (!record) throw new PerchError('sandbox_not_found', `There is no sandbox ${this.id}.`, { id: this.id });
+    if (!record)
+      throw new PerchError('sandbox_not_found', `There is no sandbox ${this.id}.`, { id: this.id });
     return record;
   }
 

@@ -21,7 +21,13 @@ test('what was written is there after the process is gone', async () => {
   home.journal.close();
   const again = new Journal(home.file);
   expect(again.list()).toMatchObject([
-    { ...spec, status: 'running', slot: 7, process: { pid: 42, startTime: 1234 }, timings_ms: { boot: 12.5 } },
+    {
+      ...spec,
+      status: 'running',
+      slot: 7,
+      process: { pid: 42, startTime: 1234 },
+      timings_ms: { boot: 12.5 },
+    },
   ]);
   again.close();
 });

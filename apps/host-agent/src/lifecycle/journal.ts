@@ -94,7 +94,13 @@ export class Journal {
       }
       this.#db
         .prepare('update sandboxes set status = ?, reason = ?, changed_at = ?, timings_ms = ? where id = ?')
-        .run(to, detail.reason ?? from.reason, now(), JSON.stringify(detail.timings_ms ?? from.timings_ms), id);
+        .run(
+          to,
+          detail.reason ?? from.reason,
+          now(),
+          JSON.stringify(detail.timings_ms ?? from.timings_ms),
+          id,
+        );
     });
   }
 

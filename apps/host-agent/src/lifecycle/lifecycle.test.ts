@@ -244,7 +244,9 @@ test('more than the host has is refused before anything is made', async () => {
 test('of many creates at once only those that fit together are admitted', async () => {
   await using h = await host();
   const ids = Array.from({ length: 8 }, (_, n) => `sb${String(n).repeat(18)}`);
-  const outcomes = await Promise.allSettled(ids.map((one) => h.lifecycle.create(one, { ...request, memory_mb: 256 })));
+  const outcomes = await Promise.allSettled(
+    ids.map((one) => h.lifecycle.create(one, { ...request, memory_mb: 256 })),
+  );
   expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(3);
 });
 
@@ -263,7 +265,10 @@ test('a VM that ended while no host agent ran is failed, and what it held is giv
   await h.lifecycle.create(id, request);
   h.machine.vms.clear();
   await h.restart();
-  expect(h.lifecycle.get(id)).toMatchObject({ status: 'failed', reason: expect.stringContaining('was gone') });
+  expect(h.lifecycle.get(id)).toMatchObject({
+    status: 'failed',
+    reason: expect.stringContaining('was gone'),
+  });
   nothingLeft(h.machine, h.vmsDir);
 });
 
@@ -273,7 +278,10 @@ test('a create that a crash cut off is undone', async () => {
   void h.lifecycle.create(id, request).catch(() => {});
   await expect.poll(() => h.machine.vms.size).toBe(1);
   await h.restart();
-  expect(h.lifecycle.get(id)).toMatchObject({ status: 'failed', reason: expect.stringContaining('being created') });
+  expect(h.lifecycle.get(id)).toMatchObject({
+    status: 'failed',
+    reason: expect.stringContaining('being created'),
+  });
   nothingLeft(h.machine, h.vmsDir);
 });
 

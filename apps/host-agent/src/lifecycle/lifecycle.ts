@@ -73,7 +73,10 @@ export class Lifecycle {
       this.#changed(record);
       return made;
     });
-    await driver.create(request.generation, template, { accessToken: request.access_token, env: request.env });
+    await driver.create(request.generation, template, {
+      accessToken: request.access_token,
+      env: request.env,
+    });
     return this.get(id);
   }
 
@@ -99,7 +102,7 @@ export class Lifecycle {
 
   /** Bytes that the guest wrote to its console, the last of them. @throws PerchError sandbox_not_found */
   async console(id: string): Promise<Buffer> {
-    return (await this.#expect(id).resources.vm?.console()) ?? Buffer.alloc(0);
+    return this.#expect(id).resources.console();
   }
 
   /** Calls back after each change until the returned function is called. */
@@ -122,7 +125,12 @@ export class Lifecycle {
   #driver(id: string): SandboxDriver {
     const { journal, log } = this.#deps;
     const changed = (record: SandboxRecord) => this.#changed(record);
-    return new SandboxDriver(id, new Resources(this.#deps), { journal, log, changed, retryMs: teardownRetryMs });
+    return new SandboxDriver(id, new Resources(this.#deps), {
+      journal,
+      log,
+      changed,
+      retryMs: teardownRetryMs,
+    });
   }
 
   #changed(record: SandboxRecord): void {
@@ -137,7 +145,9 @@ export class Lifecycle {
   }
 
   async #occupied(): Promise<number> {
-    const each = await Promise.all([...this.#drivers.values()].map(({ id, resources }) => resources.occupied(id)));
+    const each = await Promise.all(
+      [...this.#drivers.values()].map(({ id, resources }) => resources.occupied(id)),
+    );
     return each.reduce((sum, bytes) => sum + bytes, 0);
   }
 
@@ -154,7 +164,8 @@ export class Lifecycle {
   }
 
   #view(record: SandboxRecord): HostSandbox {
-    const { id, generation, status, reason, template, vcpus, memory_mb, disk_mb, changed_at, timings_ms } = record;
+    const { id, generation, status, reason, template, vcpus, memory_mb, disk_mb, changed_at, timings_ms } =
+      record;
     return {
       id,
       generation,

@@ -38,6 +38,8 @@ export class Resources {
   readonly #deps: ResourceDeps;
   /** Held while the monitor is known to run. */
   vm: Vm | undefined;
+  /** What the console showed when the monitor was let go: it often has the reason. */
+  #lastConsole: Buffer = Buffer.alloc(0);
 
   constructor(deps: ResourceDeps) {
     this.#deps = deps;
@@ -112,6 +114,7 @@ export class Resources {
     const dir = this.#dir(record.id);
     if (record.slot !== null) {
       const vm = this.vm ?? (await this.#find(record, record.slot));
+      this.#lastConsole = (await vm?.console()) ?? this.#lastConsole;
       await vm?.kill();
       vm?.release();
       this.vm = undefined;
@@ -134,16 +137,18 @@ export class Resources {
         journal.setSlot(record.id, null);
       });
     }
-    if (failures.length > 0) throw new AggregateError(failures, `Not all of sandbox ${record.id} could be removed.`);
+    if (failures.length > 0)
+      throw new AggregateError(failures, `Not all of sandbox ${record.id} could be removed.`);
+  }
+
+  /** The last bytes of the guest's console, also after its end. */
+  async console(): Promise<Buffer> {
+    return (await this.vm?.console()) ?? this.#lastConsole;
   }
 
   /** Bytes that the sandbox occupies on this host's disk. */
   occupied(id: string): Promise<number> {
     return this.#deps.disks.occupied({ dir: this.#dir(id) });
-  }
-
-  address(record: SandboxRecord): string | null {
-    return record.slot === null ? null : this.#deps.network.describe(record.slot).address;
   }
 
   async #find(record: SandboxRecord, slot: number): Promise<Vm | undefined> {

@@ -17,7 +17,10 @@
  */
 import type { SandboxStatus } from '@perch/protocol';
 
-export type HostState = Extract<SandboxStatus, 'creating' | 'running' | 'failed' | 'destroying' | 'destroyed'>;
+export type HostState = Extract<
+  SandboxStatus,
+  'creating' | 'running' | 'failed' | 'destroying' | 'destroyed'
+>;
 
 const next: Record<HostState, readonly HostState[]> = {
   creating: ['running', 'failed', 'destroying'],

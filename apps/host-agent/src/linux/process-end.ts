@@ -9,10 +9,14 @@ const pollMs = 5;
  * Kills a process and waits until the kernel has let go of it.
  * @throws Error when it is still there after `timeoutMs`, as one that waits for a broken device is
  */
-export async function endProcess(process: { pid: number; startTime: number }, timeoutMs = 10_000): Promise<void> {
+export async function endProcess(
+  process: { pid: number; startTime: number },
+  timeoutMs = 10_000,
+): Promise<void> {
   signalProcess(process, sigkill);
   for (const until = performance.now() + timeoutMs; isAlive(process); ) {
-    if (performance.now() > until) throw new Error(`Process ${process.pid} did not end within ${timeoutMs} ms of SIGKILL.`);
+    if (performance.now() > until)
+      throw new Error(`Process ${process.pid} did not end within ${timeoutMs} ms of SIGKILL.`);
     await sleep(pollMs);
   }
 }

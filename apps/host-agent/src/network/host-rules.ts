@@ -26,7 +26,11 @@ export const networkSet = 'network';
 export function hostRules(options: HostRuleOptions): string {
   const { table, vethPrefix } = names(options.instance);
   const slots = `"${vethPrefix}*"`;
-  const closed = [...closedRanges, ...closedHosts, ...[options.network, ...options.attached].map(formatRange)];
+  const closed = [
+    ...closedRanges,
+    ...closedHosts,
+    ...[options.network, ...options.attached].map(formatRange),
+  ];
   const users = [...new Set([0, options.perchUid])].join(', ');
   const dns = resolverRules(options.uplinkDns, slots);
   return `table inet ${table}

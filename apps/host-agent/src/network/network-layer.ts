@@ -22,11 +22,14 @@ export interface NetworkLayer {
    * @throws when the address range overlaps one that this machine uses (another instance, a route, an interface).
    */
   start(inUse: readonly number[]): Promise<void>;
-  /** Takes a slot: from the pool, or made now. @throws PerchError capacity_exhausted */
+  /** Takes a slot: from the pool, or made now. @throws PerchError capacity_exhausted, shutting_down */
   acquire(): Promise<Slot>;
   /** The slot that a running sandbox holds, as after a restart. */
   describe(number: number): Slot;
-  /** Gives a slot back; it is torn down and rests before its number is used again. Safe to repeat. */
+  /**
+   * Gives a slot back; it is torn down and rests before its number is used again. Safe to repeat, and allowed
+   * before `start`. When it rejects, something of the slot may be left, and it may be given back again.
+   */
   release(number: number): Promise<void>;
   counts(): { total: number; used: number; ready: number };
   /** Stops background work. Slots stay unless `remove`, which takes down everything of this instance. */

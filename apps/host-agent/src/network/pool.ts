@@ -39,6 +39,8 @@ export class SlotPool {
   readonly #ready: number[] = [];
   readonly #used = new Set<number>();
   readonly #removing = new Map<number, Promise<void>>();
+  /** Slots that are being made for a caller who waits. */
+  readonly #making = new Set<Promise<void>>();
   #refilling: Promise<void> | undefined;
   #state: 'new' | 'started' | 'stopped' = 'new';
 
@@ -52,7 +54,7 @@ export class SlotPool {
       this.#touched.add(number);
       this.#used.add(number);
     }
-    for (const number of swept) if (!this.#used.has(number)) this.#rest(number);
+    for (const number of swept) if (this.#mayRest(number)) this.#rest(number);
     this.#state = 'started';
     this.#refill();
   }
@@ -69,15 +71,11 @@ export class SlotPool {
       }
       const number = this.#take();
       if (number !== undefined) {
-        this.#used.add(number);
-        try {
-          await this.#make(number);
-          this.#checkRunning();
-          return number;
-        } catch (error) {
-          await this.#undo(number);
-          throw error;
-        }
+        const making = this.#makeNow(number);
+        this.#making.add(making);
+        await making.finally(() => this.#making.delete(making));
+        this.#refill();
+        return number;
       }
       if (this.#refilling === undefined) throw this.#exhausted();
       await this.#refilling;
@@ -101,18 +99,23 @@ export class SlotPool {
     return { total: this.#options.total, used: this.#used.size, ready: this.#ready.length };
   }
 
-  /** Resolves when nothing is being made ahead or removed any more. */
+  /** Resolves when nothing is being made or removed any more. */
   async stop(): Promise<void> {
     this.#state = 'stopped';
     await this.#refilling;
-    await Promise.allSettled(this.#removing.values());
+    await Promise.allSettled([...this.#making, ...this.#removing.values()]);
   }
 
   async #remove(number: number): Promise<void> {
     await this.#options.maker.remove(number);
     this.#used.delete(number);
-    this.#rest(number);
+    if (this.#state !== 'new' || this.#mayRest(number)) this.#rest(number);
     this.#refill();
+  }
+
+  /** A sweep may find numbers of an earlier, wider range, and ones that were given back before the start. */
+  #mayRest(number: number): boolean {
+    return number <= this.#options.total && !this.#touched.has(number);
   }
 
   #rest(number: number): void {
@@ -126,16 +129,24 @@ export class SlotPool {
     while (this.#offered < total) {
       const number = ((first - 1 + this.#offered) % total) + 1;
       this.#offered += 1;
-      if (!this.#touched.has(number)) return number;
+      if (this.#touched.has(number)) continue;
+      this.#touched.add(number);
+      return number;
     }
     const oldest = this.#resting[0];
     if (oldest === undefined || oldest.until > this.#options.now()) return undefined;
     return this.#resting.shift()?.number;
   }
 
-  async #make(number: number): Promise<void> {
-    this.#touched.add(number);
-    await this.#options.maker.make(number);
+  async #makeNow(number: number): Promise<void> {
+    this.#used.add(number);
+    try {
+      await this.#options.maker.make(number);
+      this.#checkRunning();
+    } catch (error) {
+      await this.#undo(number);
+      throw error;
+    }
   }
 
   /** After a slot could not be made: the number rests, unless its remains cannot be removed either. */
@@ -162,7 +173,7 @@ export class SlotPool {
     const number = this.#take();
     if (number === undefined) return;
     try {
-      await this.#make(number);
+      await this.#options.maker.make(number);
     } catch (error) {
       this.#options.log.warn({ err: error, slot: number }, 'a slot cannot be made ahead');
       await this.#undo(number);

@@ -1,4 +1,4 @@
-import { test as property, fc } from '@fast-check/vitest';
+import { fc, test as property } from '@fast-check/vitest';
 import { describe, expect, test } from 'vitest';
 import { guest, names, numberIn, slotSpace } from './slots.ts';
 

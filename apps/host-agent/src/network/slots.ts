@@ -41,6 +41,7 @@ const uidBits = 0x3fffffff;
 export interface SlotPlan extends Slot {
   /** Host's end of the veth pair. */
   veth: string;
+  /** Address of that end. */
   hostAddress: string;
   hostMac: string;
   uplinkMac: string;
@@ -70,7 +71,9 @@ function parseNetwork(cidr: string): Range {
     throw new Error(`PERCH_NETWORK is ${JSON.stringify(cidr)}, which is not an IPv4 network. ${help}`);
   }
   if (network.prefix < smallestPrefix || network.prefix > largestPrefix) {
-    throw new Error(`PERCH_NETWORK is ${cidr}, but must be a /${smallestPrefix} to /${largestPrefix}. ${help}`);
+    throw new Error(
+      `PERCH_NETWORK is ${cidr}, but must be a /${smallestPrefix} to /${largestPrefix}. ${help}`,
+    );
   }
   if (!allowedRanges.some((range) => contains(range, network))) {
     throw new Error(`PERCH_NETWORK is ${cidr}, which is not inside ${allowed.join(', ')}. ${help}`);
@@ -84,25 +87,25 @@ function planSlot(instance: string, network: Range, total: number, number: numbe
   }
   const hostAddress = network.base + 2 * number;
   const address = hostAddress + 1;
-  const { namespacePrefix, vethPrefix } = names(instance);
   const low = [number >>> 8, number & 255].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
   return {
     number,
-    namespace: `${namespacePrefix}${number}`,
+    ...slotNames(instance, number),
     tap: guest.tap,
     mac: guest.mac,
     address: formatAddress(address),
     uid: firstUid + (address & uidBits),
-    veth: `${vethPrefix}${number}`,
     hostAddress: formatAddress(hostAddress),
     hostMac: `02:fc:01:00:${low}`,
     uplinkMac: `02:fc:02:00:${low}`,
   };
 }
 
+export const isInstance = (text: string): boolean => instancePattern.test(text);
+
 /** The dash ends the instance: no prefix of one instance is a prefix of another's names. */
 export function names(instance: string): { namespacePrefix: string; vethPrefix: string; table: string } {
-  if (!instancePattern.test(instance)) {
+  if (!isInstance(instance)) {
     throw new Error(`the instance is ${JSON.stringify(instance)}, but must be 1 to 6 of a-z and 0-9`);
   }
   return {
@@ -110,6 +113,12 @@ export function names(instance: string): { namespacePrefix: string; vethPrefix: 
     vethPrefix: `pch${instance}-`,
     table: `${tablePrefix}${instance}`,
   };
+}
+
+/** Names of a slot, which may lie outside the range there is now. */
+export function slotNames(instance: string, number: number): { namespace: string; veth: string } {
+  const { namespacePrefix, vethPrefix } = names(instance);
+  return { namespace: `${namespacePrefix}${number}`, veth: `${vethPrefix}${number}` };
 }
 
 export const tablePrefix = 'perch-';

@@ -18,11 +18,11 @@ export type QmpMessage =
 export function parseMessage(line: string): QmpMessage {
   const message: unknown = JSON.parse(line);
   if (!isObject(message)) throw new Error('Not an object');
-  const id = typeof message['id'] === 'number' ? message['id'] : undefined;
-  if ('return' in message && id !== undefined) return { kind: 'return', id, value: message['return'] };
+  const id = typeof message.id === 'number' ? message.id : undefined;
+  if ('return' in message && id !== undefined) return { kind: 'return', id, value: message.return };
   const { QMP: greeting, error, event, data } = message;
   if (isObject(error)) {
-    return { kind: 'error', id, class: text(error['class']), description: text(error['desc']) };
+    return { kind: 'error', id, class: text(error.class), description: text(error.desc) };
   }
   if (typeof event === 'string') {
     return { kind: 'event', event: { event, data: isObject(data) ? data : {} } };
@@ -33,9 +33,9 @@ export function parseMessage(line: string): QmpMessage {
 
 /** `{"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}, …}}` */
 function versionOf(greeting: Record<string, unknown>): string {
-  const version = isObject(greeting['version']) ? greeting['version'] : {};
-  const qemu = isObject(version['qemu']) ? version['qemu'] : {};
-  return [qemu['major'], qemu['minor'], qemu['micro']].map((part) => Number(part)).join('.');
+  const version = isObject(greeting.version) ? greeting.version : {};
+  const qemu = isObject(version.qemu) ? version.qemu : {};
+  return [qemu.major, qemu.minor, qemu.micro].map((part) => Number(part)).join('.');
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {

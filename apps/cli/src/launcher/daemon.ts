@@ -1,0 +1,99 @@
+/** One daemon, kept running: started again at once when it ends, then ever slower while it keeps ending. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { RotatingLog } from './rotating-log.ts';
+
+export interface DaemonOptions {
+  name: string;
+  command: readonly [file: string, ...args: string[]];
+  env: Record<string, string>;
+  logFile: string;
+  /** Told when it ended without being asked to. */
+  onCrash: (how: string) => void;
+}
+
+const restartDelaysMs = [0, 500, 2000, 5000, 15_000];
+/** A run that lasted this long counts as a good one: the delays start over. */
+const goodRunMs = 30_000;
+const maxLogBytes = 32 * 2 ** 20;
+const lastLinesBytes = 2000;
+
+export class Daemon {
+  readonly #options: DaemonOptions;
+  #child: ChildProcess | undefined;
+  #ended: Promise<void> = Promise.resolve();
+  #stopping = false;
+  #crashes = 0;
+  /** The end of what it printed, for the error that says why it does not start. */
+  tail = '';
+
+  constructor(options: DaemonOptions) {
+    this.#options = options;
+  }
+
+  get name(): string {
+    return this.#options.name;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  /** Times that it ended by itself. */
+  get crashes(): number {
+    return this.#crashes;
+  }
+
+  start(): void {
+    this.#ended = this.#keepRunning();
+  }
+
+  /** Resolves when it has ended by itself; it is not started again from now on. */
+  async expectEnd(work: () => Promise<void>): Promise<void> {
+    this.#stopping = true;
+    await work();
+    await this.#ended;
+  }
+
+  /** SIGTERM, and SIGKILL when that takes too long. */
+  async stop(graceMs = 20_000): Promise<void> {
+    this.#stopping = true;
+    this.#child?.kill('SIGTERM');
+    const timer = setTimeout(() => this.#child?.kill('SIGKILL'), graceMs);
+    await this.#ended;
+    clearTimeout(timer);
+  }
+
+  async #keepRunning(): Promise<void> {
+    for (let failures = 0; !this.#stopping; ) {
+      const startedAt = performance.now();
+      const how = await this.#runOnce();
+      if (this.#stopping) return;
+      this.#crashes++;
+      this.#options.onCrash(how);
+      failures = performance.now() - startedAt > goodRunMs ? 0 : failures + 1;
+      await sleep(restartDelaysMs[Math.min(failures, restartDelaysMs.length) - 1] ?? 0);
+    }
+  }
+
+  async #runOnce(): Promise<string> {
+    const { command, env, logFile } = this.#options;
+    const log = new RotatingLog(logFile, maxLogBytes);
+    const [file, ...args] = command;
+    const child = spawn(file, args, { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    this.#child = child;
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk: Buffer) => {
+        log.write(chunk);
+        this.tail = (this.tail + chunk.toString('utf8')).slice(-lastLinesBytes);
+      });
+    }
+    const { promise, resolve } = Promise.withResolvers<string>();
+    child.once('error', (error) => resolve(error.message));
+    child.once('close', (code, signal) => resolve(signal ? `signal ${signal}` : `exit code ${code}`));
+    const how = await promise;
+    log.close();
+    this.#child = undefined;
+    return how;
+  }
+}

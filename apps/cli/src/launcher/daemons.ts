@@ -1,0 +1,84 @@
+/** How each daemon is started: as whom, and with what environment. */
+import { join } from 'node:path';
+import { dataPaths, type Settings } from '@perch/protocol';
+import { resolveArtifacts } from '../../../../images/index.ts';
+import { Daemon } from './daemon.ts';
+import { ensureLayout } from './layout.ts';
+import { ensurePrograms, type Programs } from './programs.ts';
+import { lookUpUser, type User } from './user.ts';
+
+export interface Prepared {
+  instance: string;
+  programs: Programs;
+  perch: User;
+  settings: Settings;
+  env: Record<string, string>;
+}
+
+/** Daemons see these of our environment, and what is named below; nothing else. */
+const passed = /^(PERCH_[A-Z_]+|DATABASE_URL|PATH|LANG|LC_ALL|TZ)$/;
+/** What only the control plane may know. */
+const secrets = new Set(['PERCH_API_KEY', 'DATABASE_URL']);
+
+/** Makes the data directory and the programs ready. */
+export async function prepare(settings: Settings): Promise<Prepared> {
+  const perch = await lookUpUser(process.env.PERCH_USER || 'perch');
+  const instance = await ensureLayout(settings.dataDir, perch);
+  const [programs, artifacts] = await Promise.all([
+    ensurePrograms(dataPaths(settings.dataDir).bin),
+    resolveArtifacts(settings.cacheDir),
+  ]);
+  const env: Record<string, string> = {};
+  for (const [name, value] of Object.entries(process.env)) if (value && passed.test(name)) env[name] = value;
+  Object.assign(env, {
+    NODE_ENV: 'production',
+    PERCH_DATA_DIR: settings.dataDir,
+    PERCH_LISTEN: settings.listen,
+    PERCH_NETWORK: settings.network,
+    PERCH_USER: perch.name,
+    PERCH_KERNEL: artifacts.kernel,
+    PERCH_INITRAMFS: artifacts.initramfs,
+    PERCH_BASE_IMAGE: artifacts.base.rootfs,
+    PERCH_BASE_IMAGE_ID: artifacts.base.contentId,
+    PERCH_POSTGRES_DIR: programs.postgres,
+  });
+  return { instance, programs, perch, settings, env };
+}
+
+type Crash = (name: string, how: string) => void;
+
+/** perch-host, as root. Both daemons end when their starter does, and sandboxes live on. */
+export function hostAgent({ programs, settings, env }: Prepared, onCrash: Crash): Daemon {
+  const name = 'perch-host';
+  return new Daemon({
+    name,
+    command: ['setpriv', '--pdeathsig', 'TERM', programs.node, '--enable-source-maps', programs.hostAgent],
+    env: Object.fromEntries(Object.entries(env).filter(([key]) => !secrets.has(key))),
+    logFile: join(dataPaths(settings.dataDir).log, 'perch-host.log'),
+    onCrash: (how) => onCrash(name, how),
+  });
+}
+
+/** perchd, as the unprivileged user, with nothing that could give it more. */
+export function controlPlane({ programs, perch, settings, env }: Prepared, onCrash: Crash): Daemon {
+  const name = 'perchd';
+  return new Daemon({
+    name,
+    command: [
+      'setpriv',
+      `--reuid=${perch.uid}`,
+      `--regid=${perch.gid}`,
+      '--init-groups',
+      '--no-new-privs',
+      '--bounding-set=-all',
+      '--inh-caps=-all',
+      '--pdeathsig=TERM',
+      programs.node,
+      '--enable-source-maps',
+      programs.controlPlane,
+    ],
+    env,
+    logFile: join(dataPaths(settings.dataDir).log, 'perchd.log'),
+    onCrash: (how) => onCrash(name, how),
+  });
+}

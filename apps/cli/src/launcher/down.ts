@@ -1,0 +1,78 @@
+/** `perch down`: stops the daemons, and unless told to keep them destroys the sandboxes first. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { HostSandbox, Settings } from '@perch/protocol';
+import { isUp, send } from './control-socket.ts';
+import { hostAgent, prepare } from './daemons.ts';
+import { CliError } from './errors.ts';
+import { HostSocket } from './host-socket.ts';
+import { readInstance } from './layout.ts';
+import { requireRoot } from './up.ts';
+
+export interface DownOptions {
+  /** Leave the sandboxes running, for the next `perch up` to adopt. */
+  keep: boolean;
+  /** Asked with what would be destroyed; false stops here. */
+  confirm: (sandboxes: HostSandbox[]) => Promise<boolean>;
+  report: (line: string) => void;
+}
+
+const startTimeoutMs = 120_000;
+
+/** @throws CliError when what was asked could not be done whole */
+export async function down(settings: Settings, options: DownOptions): Promise<void> {
+  requireRoot();
+  const { dataDir } = settings;
+  if ((await readInstance(dataDir)) === undefined) {
+    options.report(`Perch has never run on ${dataDir}.`);
+    return;
+  }
+  const running = await isUp(dataDir);
+  if (options.keep) {
+    if (running) await stopDaemons(dataDir, false);
+    options.report('Stopped. Sandboxes run on.');
+    return;
+  }
+  if (!running) return removeWithout(settings, options);
+  const host = new HostSocket(dataDir);
+  if (!(await destroyAll(host, options))) return;
+  await stopDaemons(dataDir, true);
+  options.report('Stopped. Nothing is left running.');
+}
+
+/** While the control plane runs, so that it learns of each end. */
+async function destroyAll(host: HostSocket, options: DownOptions): Promise<boolean> {
+  const sandboxes = await host.sandboxes();
+  if (sandboxes.length > 0 && !(await options.confirm(sandboxes))) return false;
+  await Promise.all(
+    sandboxes.map(async ({ id }) => {
+      await host.destroy(id);
+      options.report(`Destroyed ${id}.`);
+    }),
+  );
+  return true;
+}
+
+async function stopDaemons(dataDir: string, remove: boolean): Promise<void> {
+  const answer = await send(dataDir, { command: 'stop', remove });
+  if (answer && !answer.ok)
+    throw new CliError(`Not everything could be stopped: ${answer.message}`, 'Try `perch down` again.');
+}
+
+/** No daemon runs: a host agent of its own does the work, as only it knows what there is. */
+async function removeWithout(settings: Settings, options: DownOptions): Promise<void> {
+  const prepared = await prepare(settings);
+  const daemon = hostAgent(prepared, (_name, how) => options.report(`perch-host ended: ${how}`));
+  const host = new HostSocket(settings.dataDir);
+  daemon.start();
+  try {
+    for (const until = performance.now() + startTimeoutMs; !(await host.answers()); await sleep(50)) {
+      if (performance.now() > until)
+        throw new CliError(`perch-host does not start:\n${daemon.tail}`, 'Read its log.');
+    }
+    if (!(await destroyAll(host, options))) return;
+    await daemon.expectEnd(() => host.shutdown(true));
+    options.report('Nothing is left running.');
+  } finally {
+    await daemon.stop();
+  }
+}

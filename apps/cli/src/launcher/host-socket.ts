@@ -1,0 +1,62 @@
+/** The few calls of the host API that starting and stopping need, made by root on its socket. */
+import { request } from 'node:http';
+import { buffer } from 'node:stream/consumers';
+import {
+  dataPaths,
+  type HostInfo,
+  type HostSandbox,
+  type HostSandboxList,
+  PerchError,
+} from '@perch/protocol';
+
+export class HostSocket {
+  readonly #path: string;
+
+  constructor(dataDir: string) {
+    this.#path = dataPaths(dataDir).hostSocket;
+  }
+
+  info(): Promise<HostInfo> {
+    return this.#call('GET', '/v1/host') as Promise<HostInfo>;
+  }
+
+  async sandboxes(): Promise<HostSandbox[]> {
+    return ((await this.#call('GET', '/v1/sandboxes')) as HostSandboxList).items;
+  }
+
+  async destroy(id: string): Promise<void> {
+    await this.#call('DELETE', `/v1/sandboxes/${id}`);
+  }
+
+  /** Ends the host agent. */
+  async shutdown(remove: boolean): Promise<void> {
+    await this.#call('POST', '/v1/shutdown', { remove });
+  }
+
+  /** Whether a host agent answers. */
+  async answers(): Promise<boolean> {
+    return this.info().then(
+      () => true,
+      () => false,
+    );
+  }
+
+  async #call(method: string, path: string, body?: unknown): Promise<unknown> {
+    const { promise, resolve, reject } = Promise.withResolvers<[status: number, body: Buffer]>();
+    const call = request({
+      socketPath: this.#path,
+      method,
+      path,
+      headers: { 'content-type': 'application/json' },
+    });
+    call.once('error', reject);
+    call.once('response', (answer) => {
+      buffer(answer).then((bytes) => resolve([answer.statusCode ?? 0, bytes]), reject);
+    });
+    call.end(body === undefined ? undefined : JSON.stringify(body));
+    const [status, bytes] = await promise;
+    const json: unknown = bytes.length === 0 ? undefined : JSON.parse(bytes.toString('utf8'));
+    if (status >= 400) throw PerchError.fromBody(json) ?? new Error(`The host agent answered ${status}.`);
+    return json;
+  }
+}

@@ -1,0 +1,80 @@
+/** What of an instance is on this machine, told without any daemon: for the leak check. */
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { dataPaths, type Settings } from '@perch/protocol';
+import { readInstance } from './layout.ts';
+
+export interface Leak {
+  kind: 'process' | 'namespace' | 'link' | 'nft table' | 'cgroup' | 'directory' | 'loop device';
+  name: string;
+}
+
+const run = promisify(execFile);
+
+/** Everything that carries the instance's name, or that works in its data directory. */
+export async function leaks(settings: Settings): Promise<Leak[]> {
+  const instance = await readInstance(settings.dataDir);
+  if (instance === undefined) return [];
+  const found: Leak[] = [];
+  const add = (kind: Leak['kind'], names: Iterable<string>) => {
+    for (const name of names) found.push({ kind, name });
+  };
+  add('process', processes(settings.dataDir, instance));
+  add(
+    'namespace',
+    list('/run/netns').filter((name) => name.startsWith(`perch-${instance}-`)),
+  );
+  add('link', await links(instance));
+  add('nft table', await tables(instance));
+  add('cgroup', cgroups('/sys/fs/cgroup', `perch-${instance}`));
+  add('directory', list(join(dataPaths(settings.dataDir).host, 'vms')));
+  add('loop device', await loops(settings.dataDir));
+  return found;
+}
+
+function processes(dataDir: string, instance: string): string[] {
+  return list('/proc')
+    .filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid)
+    .flatMap((pid) => {
+      const command = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
+      const ours = command.includes(`${dataDir}/`) || command.includes(`perch-${instance}`);
+      return ours ? [`${pid} ${command.slice(0, 120)}`] : [];
+    });
+}
+
+/** Host side of the slots: `pch{instance}{n}`, see the network layer. */
+async function links(instance: string): Promise<string[]> {
+  const { stdout } = await run('ip', ['-json', 'link']);
+  const all = JSON.parse(stdout) as { ifname: string }[];
+  return all.map(({ ifname }) => ifname).filter((name) => name.includes(instance));
+}
+
+async function tables(instance: string): Promise<string[]> {
+  const { stdout } = await run('nft', ['list', 'tables']);
+  return stdout.split('\n').filter((line) => line.includes(instance));
+}
+
+async function loops(dataDir: string): Promise<string[]> {
+  const { stdout } = await run('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE']);
+  return stdout.split('\n').filter((line) => line.includes(`${dataDir}/`));
+}
+
+function cgroups(root: string, name: string): string[] {
+  return list(root)
+    .flatMap((controller) => [join(root, controller, name), join(root, name)])
+    .filter((path, index, all) => existsSync(path) && all.indexOf(path) === index);
+}
+
+function list(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder) : [];
+}
+
+function read(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}

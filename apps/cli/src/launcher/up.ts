@@ -1,0 +1,150 @@
+/** `perch up`: starts both daemons, keeps them running, and stops them when told to. Sandboxes live on. */
+import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { dataPaths, type Health, type Settings } from '@perch/protocol';
+import { type Answer, type Command, claim } from './control-socket.ts';
+import type { Daemon } from './daemon.ts';
+import { controlPlane, hostAgent, type Prepared, prepare } from './daemons.ts';
+import { CliError } from './errors.ts';
+import { takeFirstKey } from './first-key.ts';
+import { HostSocket } from './host-socket.ts';
+
+export type UpEvent =
+  | { event: 'step'; name: string; ms: number }
+  | { event: 'crash'; daemon: string; how: string }
+  | { event: 'api_key'; key: string; file: string }
+  | {
+      event: 'ready';
+      url: string;
+      data_dir: string;
+      instance: string;
+      pids: Record<string, number | undefined>;
+    }
+  | { event: 'stopped' };
+
+const startTimeoutMs = 120_000;
+const pollMs = 50;
+/** A daemon that ended this often before it was ready will not become so. */
+const crashesAtStart = 3;
+
+/**
+ * Runs until SIGINT, SIGTERM or `perch down`.
+ * @throws CliError when Perch cannot run, before anything is started
+ */
+export async function up(settings: Settings, report: (event: UpEvent) => void): Promise<void> {
+  requireRoot();
+  const stop = Promise.withResolvers<Command>();
+  const stopped = Promise.withResolvers<Answer>();
+  const started = performance.now();
+  let last = started;
+  const step = (name: string) => {
+    const now = performance.now();
+    report({ event: 'step', name, ms: Math.round(now - last) });
+    last = now;
+  };
+
+  await requireFreeAddress(settings.listen);
+  const prepared = await prepare(settings);
+  step('programs');
+  const server = await claim(settings.dataDir, (command) => {
+    stop.resolve(command);
+    return stopped.promise;
+  });
+  if (!server) {
+    throw new CliError(
+      `Perch runs on ${settings.dataDir} already.`,
+      'Stop it with `perch down --keep`, or set PERCH_DATA_DIR, PERCH_LISTEN and PERCH_NETWORK to run another.',
+    );
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => stop.resolve({ command: 'stop', remove: false }));
+  }
+  const onCrash = (daemon: string, how: string) => report({ event: 'crash', daemon, how });
+  const host = hostAgent(prepared, onCrash);
+  const control = controlPlane(prepared, onCrash);
+  let answer: Answer = { ok: true };
+  try {
+    const begin = async () => {
+      host.start();
+      await ready(host, prepared, () => new HostSocket(settings.dataDir).answers());
+      step('perch-host');
+      control.start();
+      await ready(control, prepared, () => healthy(settings.listen));
+      step('perchd');
+      const key = await takeFirstKey(settings);
+      if (key) report({ event: 'api_key', ...key });
+      report({
+        event: 'ready',
+        url: `http://${settings.listen}`,
+        data_dir: settings.dataDir,
+        instance: prepared.instance,
+        pids: { 'perch-host': host.pid, perchd: control.pid },
+      });
+    };
+    const asked = await Promise.race([begin().then(() => stop.promise), stop.promise]);
+    await control.stop();
+    if (asked.remove) await host.expectEnd(() => new HostSocket(settings.dataDir).shutdown(true));
+  } catch (error) {
+    answer = { ok: false, message: error instanceof Error ? error.message : String(error) };
+    throw error;
+  } finally {
+    await control.stop();
+    await host.stop();
+    report({ event: 'stopped' });
+    stopped.resolve(answer);
+    server.close();
+  }
+}
+
+export function requireRoot(): void {
+  if (process.getuid?.() === 0) return;
+  throw new CliError('Perch needs root for virtual machines and networks.', 'Type it again with sudo.');
+}
+
+async function ready(daemon: Daemon, { settings }: Prepared, check: () => Promise<boolean>): Promise<void> {
+  for (const until = performance.now() + startTimeoutMs; !(await check()); await sleep(pollMs)) {
+    if (daemon.crashes < crashesAtStart && performance.now() < until) continue;
+    const { log } = dataPaths(settings.dataDir);
+    throw new CliError(
+      `${daemon.name} does not start. Its last words:\n${daemon.tail.trimEnd()}`,
+      `Read the log in ${log}.`,
+    );
+  }
+}
+
+async function healthy(listen: string): Promise<boolean> {
+  try {
+    const answer = await fetch(`http://${listen}/health`, { signal: AbortSignal.timeout(2000) });
+    return ((await answer.json()) as Health).status === 'ok';
+  } catch {
+    return false;
+  }
+}
+
+/** Two daemons of different owners on one address would answer each other's clients. */
+async function requireFreeAddress(listen: string): Promise<void> {
+  const url = URL.parse(`http://${listen}`);
+  if (!url || !/:\d+$/.test(listen)) {
+    throw new CliError(
+      `PERCH_LISTEN is ${listen}.`,
+      'Write it as ADDRESS:PORT, for example PERCH_LISTEN=127.0.0.1:7070.',
+    );
+  }
+  const probe = createServer();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  probe.once('error', reject);
+  probe.listen({ host: url.hostname.replace(/^\[|\]$/g, ''), port: Number(url.port || 80) }, resolve);
+  try {
+    await promise;
+  } catch (cause) {
+    const why =
+      (cause as NodeJS.ErrnoException).code === 'EADDRINUSE' ? 'is in use' : 'cannot be listened on';
+    throw new CliError(
+      `The address ${listen} ${why}.`,
+      'Stop what listens there, or choose another, for example PERCH_LISTEN=127.0.0.1:7071.',
+      { cause },
+    );
+  } finally {
+    probe.close();
+  }
+}

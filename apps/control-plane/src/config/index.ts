@@ -1,0 +1,93 @@
+/** Settings of perchd: environment variables, read once at start. */
+import { join } from 'node:path';
+import { apiKeyPattern, dataPaths, readSettings } from '@perch/protocol';
+
+export interface RateLimit {
+  /** Requests that may come at once. */
+  burst: number;
+  /** Seconds in which a used-up burst is refilled. */
+  seconds: number;
+}
+
+export interface Config {
+  listen: { host: string; port: number };
+  /** State of perchd, 0700. */
+  controlDir: string;
+  /** Unix socket of the host agent. */
+  hostSocket: string;
+  /** A server of one's own; the embedded one when absent. */
+  databaseUrl: string | undefined;
+  /** `native/` of the embedded PostgreSQL; found in the installed package when absent. */
+  postgresDir: string | undefined;
+  /** Fixes the first API key. */
+  firstApiKey: string | undefined;
+  logLevel: string;
+  rateLimit: RateLimit;
+  /** Port of the guest agent at a sandbox's slot address. */
+  guestPort: number;
+}
+
+/** A setting that the operator has to correct. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'];
+
+export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  const settings = readSettings(env);
+  if (!settings.dataDir.startsWith('/')) {
+    throw new ConfigError(`PERCH_DATA_DIR must be an absolute path, got "${settings.dataDir}"`);
+  }
+  if (!logLevels.includes(settings.logLevel)) {
+    throw new ConfigError(
+      `PERCH_LOG_LEVEL must be one of ${logLevels.join(', ')}, got "${settings.logLevel}"`,
+    );
+  }
+  const paths = dataPaths(settings.dataDir);
+  return {
+    listen: parseListen(settings.listen),
+    controlDir: paths.control,
+    hostSocket: paths.hostSocket,
+    databaseUrl: env.DATABASE_URL || undefined,
+    postgresDir: env.PERCH_POSTGRES_DIR || undefined,
+    firstApiKey: parseApiKey(env.PERCH_API_KEY),
+    logLevel: settings.logLevel,
+    rateLimit: parseRateLimit(env.PERCH_RATE_LIMIT || '6000/10'),
+    guestPort: 49983,
+  };
+}
+
+function parseListen(text: string): Config['listen'] {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (!host || !(port <= 65_535)) {
+    throw new ConfigError(`PERCH_LISTEN must be host:port, such as 127.0.0.1:7070, got "${text}"`);
+  }
+  return { host, port };
+}
+
+/** The value is a secret, so that the message does not repeat it. */
+function parseApiKey(key: string | undefined): string | undefined {
+  if (!key) return undefined;
+  if (!new RegExp(apiKeyPattern).test(key)) {
+    throw new ConfigError('PERCH_API_KEY must be "perch_" and 40 lower-case hex digits');
+  }
+  return key;
+}
+
+function parseRateLimit(text: string): RateLimit {
+  const match = /^(\d{1,9})\/(\d{1,6})$/.exec(text);
+  const burst = Number(match?.[1]);
+  const seconds = Number(match?.[2]);
+  if (!(burst >= 1) || !(seconds >= 1)) {
+    throw new ConfigError(`PERCH_RATE_LIMIT must be requests/seconds, such as 6000/10, got "${text}"`);
+  }
+  return { burst, seconds };
+}
+
+/** Where the first key waits for the launcher, which moves it to the user's configuration. */
+export function firstKeyFile(controlDir: string): string {
+  return join(controlDir, 'first-key');
+}

@@ -1,0 +1,155 @@
+/** Puts perchd together, and takes it apart in the reverse order. */
+import { readFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createGuestClient } from '@perch/guest-client';
+import { PerchError } from '@perch/protocol';
+import { sql } from 'kysely';
+import type { Logger } from 'pino';
+import { ApiKeys, ensureFirstKey, Tickets } from './auth/index.ts';
+import type { Config } from './config/index.ts';
+import {
+  connect,
+  type DatabaseAddress,
+  EmbeddedPostgres,
+  migrate,
+  type Owner,
+  privateDir,
+} from './database/index.ts';
+import { Spool } from './files/index.ts';
+import { type Connect, GuestPool } from './guests/index.ts';
+import { HostClient, HostDirectory } from './hosts/index.ts';
+import { createServer } from './http/index.ts';
+import { lockDirectory } from './lock.ts';
+import { Metrics } from './metrics/index.ts';
+import { Reconciler } from './reconciler/index.ts';
+import { ActivityTracker, Idempotency, SandboxRepository, SandboxService } from './sandboxes/index.ts';
+
+export interface ControlPlane extends AsyncDisposable {
+  /** Where it listens, such as `http://127.0.0.1:7070`. */
+  url: string;
+  /** Of the embedded database's postmaster. */
+  postgresPid(): number | undefined;
+}
+
+/** Time that requests get to end at a shutdown, ms. */
+const graceMs = 10_000;
+const purgeEveryMs = 3600 * 1000;
+const flushKeysEveryMs = 60_000;
+
+export async function startControlPlane(
+  config: Config,
+  log: Logger,
+  connectGuest: Connect = createGuestClient,
+): Promise<ControlPlane> {
+  await using stack = new AsyncDisposableStack();
+  const owner = await databaseOwner();
+  await privateDir(config.controlDir, owner);
+  stack.use(await lockDirectory(config.controlDir));
+
+  let postgres: EmbeddedPostgres | undefined;
+  let address: DatabaseAddress;
+  if (config.databaseUrl === undefined) {
+    postgres = stack.use(
+      await EmbeddedPostgres.start({
+        controlDir: config.controlDir,
+        postgresDir: config.postgresDir,
+        owner,
+        log,
+      }),
+    );
+    address = postgres.address;
+  } else {
+    address = { connectionString: config.databaseUrl };
+  }
+  const database = connect(address, log);
+  stack.defer(() => database.destroy());
+  await migrate(database);
+
+  const keys = await ApiKeys.load(database, log);
+  stack.defer(() => keys.flush());
+  await ensureFirstKey(keys, config.firstApiKey, config.controlDir);
+
+  const host = stack.use(new HostClient(config.hostSocket));
+  const directory = new HostDirectory(host);
+  const repository = new SandboxRepository(database);
+  const idempotency = new Idempotency(database);
+  const activity = stack.use(new ActivityTracker(repository, log));
+  const sandboxes = stack.use(
+    new SandboxService({ repository, idempotency, activity, host, directory, log }),
+  );
+  await sandboxes.load();
+  activity.start();
+  const guests = stack.use(new GuestPool(connectGuest, config.guestPort));
+  const reconciler = stack.use(new Reconciler(host, sandboxes, log));
+
+  const metrics = new Metrics();
+  const up = (answer: Promise<unknown>) =>
+    answer.then(
+      () => 1,
+      () => 0,
+    );
+  metrics.watch({
+    sandboxes: () => sandboxes.counts(),
+    hostUp: () => up(directory.info()),
+    databaseUp: () => up(sql`SELECT 1`.execute(database)),
+  });
+
+  const shutdown = new AbortController();
+  const server = await createServer({
+    database,
+    directory,
+    guests,
+    keys,
+    log,
+    metrics,
+    rateLimit: config.rateLimit,
+    sandboxes,
+    shutdown: shutdown.signal,
+    spool: await Spool.open(join(config.controlDir, 'uploads')),
+    tickets: new Tickets(),
+  });
+  stack.defer(async () => {
+    shutdown.abort(new PerchError('shutting_down', 'perchd is shutting down.', {}));
+    const closed = server.close();
+    const late = await Promise.race([closed, sleep(graceMs, 'late', { ref: false })]);
+    if (late === 'late') {
+      log.warn('cutting requests that did not end');
+      server.server.closeAllConnections();
+      await closed;
+    }
+  });
+  await server.listen(config.listen);
+  reconciler.start();
+  stack.use(every(purgeEveryMs, () => sandboxes.purge(), log));
+  stack.use(every(flushKeysEveryMs, () => keys.flush(), log));
+
+  const { port } = server.server.address() as AddressInfo;
+  const name = config.listen.host.includes(':') ? `[${config.listen.host}]` : config.listen.host;
+  const running = stack.move();
+  return {
+    url: `http://${name}:${port}`,
+    postgresPid: () => postgres?.pid,
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+function every(ms: number, work: () => Promise<void>, log: Logger): Disposable {
+  const timer = setInterval(() => {
+    work().catch((error: unknown) => log.warn({ err: error }, 'housekeeping failed; trying again later'));
+  }, ms);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+/** PostgreSQL refuses root: then it runs as `perch`, or as nobody where there is no such user. */
+async function databaseOwner(): Promise<Owner | undefined> {
+  if (process.getuid?.() !== 0) return undefined;
+  const users = await readFile('/etc/passwd', 'utf8');
+  const [, , uid, gid] =
+    users
+      .split('\n')
+      .map((line) => line.split(':'))
+      .find(([name]) => name === 'perch') ?? [];
+  return { uid: Number(uid ?? 65_534), gid: Number(gid ?? 65_534) };
+}

@@ -1,0 +1,71 @@
+import type { SandboxStatus, TimeoutMode } from '@perch/protocol';
+import type { ColumnType, Generated, Insertable, JSONColumnType, Selectable, Updateable } from 'kysely';
+
+type Time = ColumnType<Date, Date, Date>;
+type OptionalTime = ColumnType<Date | null, Date | null | undefined, Date | null>;
+
+export interface ApiKeysTable {
+  id: string;
+  name: string;
+  /** First characters of the key, to tell keys apart. */
+  prefix: string;
+  /** SHA-256 of the key. */
+  hash: Buffer;
+  created_at: Time;
+  last_used_at: OptionalTime;
+}
+
+export interface SandboxesTable {
+  id: string;
+  status: SandboxStatus;
+  reason: string | null;
+  template: string;
+  vcpus: number;
+  memory_mb: number;
+  disk_mb: number;
+  timeout_sec: number;
+  timeout_mode: TimeoutMode;
+  metadata: JSONColumnType<Record<string, string>>;
+  host_id: string;
+  host_ip: string | null;
+  /** Life of the sandbox: every start is a new one. */
+  generation: number;
+  /** Of the guest agent, for this life. */
+  access_token: string;
+  created_at: Time;
+  started_at: OptionalTime;
+  last_active_at: OptionalTime;
+  expires_at: OptionalTime;
+  /** When it became failed or destroyed. */
+  ended_at: OptionalTime;
+}
+
+export interface SandboxEventsTable {
+  id: Generated<string>;
+  sandbox_id: string;
+  at: Time;
+  status: SandboxStatus;
+  detail: string | null;
+}
+
+export interface IdempotencyTable {
+  api_key_id: string;
+  key: string;
+  /** SHA-256 of the request with its defaults. */
+  request_hash: Buffer;
+  sandbox_id: string;
+  /** The first answer; null until there is one. */
+  answer: JSONColumnType<object, string | null, string | null> | null;
+  created_at: Time;
+}
+
+export interface Tables {
+  api_keys: ApiKeysTable;
+  sandboxes: SandboxesTable;
+  sandbox_events: SandboxEventsTable;
+  idempotency_keys: IdempotencyTable;
+}
+
+export type SandboxRow = Selectable<SandboxesTable>;
+export type NewSandboxRow = Insertable<SandboxesTable>;
+export type SandboxChanges = Updateable<SandboxesTable>;

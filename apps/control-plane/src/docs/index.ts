@@ -1,0 +1,2 @@
+export { OpenApi, type RouteSchema } from './openapi.ts';
+export { type Page, renderPage } from './page.ts';

@@ -1,0 +1,2 @@
+export { runCommand } from './run.ts';
+export { ExecSession, maxMessageBytes } from './session.ts';

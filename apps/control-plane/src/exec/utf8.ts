@@ -1,0 +1,43 @@
+import { isUtf8 } from 'node:buffer';
+
+/** A piece of output: text, or bytes that are no text. */
+export type Piece = { text: string } | { bytes: Buffer };
+
+/**
+ * Cuts a stream of bytes into pieces, never inside a character: the start of one that is not yet whole waits
+ * for the next push. Bytes that are no UTF-8 come out as bytes. The pieces together are the stream.
+ */
+export class Utf8Splitter {
+  #held: Buffer = Buffer.alloc(0);
+
+  push(chunk: Buffer): Piece[] {
+    const all = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    const whole = all.length - incompleteTail(all);
+    this.#held = Buffer.from(all.subarray(whole));
+    return whole === 0 ? [] : [toPiece(all.subarray(0, whole))];
+  }
+
+  /** What is held back when the stream has ended: the start of a character that never came. */
+  end(): Piece[] {
+    const rest = this.#held;
+    this.#held = Buffer.alloc(0);
+    return rest.length === 0 ? [] : [toPiece(rest)];
+  }
+}
+
+function toPiece(bytes: Buffer): Piece {
+  return isUtf8(bytes) ? { text: bytes.toString('utf8') } : { bytes };
+}
+
+/** Length, 0 to 3, of the unfinished character that the bytes end with. */
+export function incompleteTail(bytes: Buffer): number {
+  for (let back = 1; back <= Math.min(3, bytes.length); back++) {
+    const byte = bytes[bytes.length - back] as number;
+    if (byte < 0x80) return 0;
+    if (byte >= 0xc0) {
+      const needed = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2;
+      return byte <= 0xf4 && byte >= 0xc2 && back < needed ? back : 0;
+    }
+  }
+  return 0;
+}

@@ -1,0 +1,2 @@
+export { Spool } from './spool.ts';
+export { receiveUpload, type UploadPart } from './upload.ts';

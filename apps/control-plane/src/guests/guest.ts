@@ -1,0 +1,17 @@
+import type { GuestClient } from '@perch/guest-client';
+
+/** What perchd uses of the client of a guest agent. */
+export type Guest = Pick<
+  GuestClient,
+  | 'start'
+  | 'sendStdin'
+  | 'closeStdin'
+  | 'signal'
+  | 'readFile'
+  | 'writeFile'
+  | 'listDir'
+  | 'makeDir'
+  | 'move'
+  | 'remove'
+  | 'close'
+>;

@@ -1,0 +1,225 @@
+import type { Readable } from 'node:stream';
+import {
+  type HostCreate,
+  HostEvent,
+  HostInfo,
+  HostSandbox,
+  HostSandboxList,
+  isPerchError,
+  PerchError,
+} from '@perch/protocol';
+import type { TSchema } from 'typebox';
+import { Compile, type Validator } from 'typebox/compile';
+import { Client, type Dispatcher, Pool } from 'undici';
+
+export type { HostCreate, HostEvent, HostInfo, HostSandbox };
+
+/** Deadlines, ms. A start boots a guest, which without KVM takes its time. */
+const deadlines = { read: 5_000, create: 180_000, destroy: 60_000 };
+const maxConsoleBytes = 4 * 1024 * 1024;
+
+const validators = {
+  info: Compile(HostInfo),
+  sandbox: Compile(HostSandbox),
+  list: Compile(HostSandboxList),
+  event: Compile(HostEvent),
+};
+
+interface Call {
+  method: Dispatcher.HttpMethod;
+  path: string;
+  body?: unknown;
+  deadlineMs: number;
+  requestId?: string | undefined;
+}
+
+/** Client of one host agent. Throws its errors as they are, and `host_unavailable` when it does not answer. */
+export class HostClient implements AsyncDisposable {
+  readonly #socketPath: string;
+  readonly #pool: Pool;
+  /** What messages call the host until it has told its id. */
+  #hostId = 'local';
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath;
+    this.#pool = new Pool('http://host', {
+      socketPath,
+      connections: 64,
+      connect: { timeout: 2_000 },
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    });
+  }
+
+  async info(): Promise<HostInfo> {
+    const info = await this.#json(validators.info, {
+      method: 'GET',
+      path: '/v1/host',
+      deadlineMs: deadlines.read,
+    });
+    this.#hostId = info.host_id;
+    return info;
+  }
+
+  async list(): Promise<HostSandbox[]> {
+    const call = { method: 'GET', path: '/v1/sandboxes', deadlineMs: deadlines.read } as const;
+    return (await this.#json(validators.list, call)).items;
+  }
+
+  /** Resolves once the sandbox runs. The same call again gives the same sandbox. */
+  create(id: string, body: HostCreate, requestId?: string): Promise<HostSandbox> {
+    return this.#json(validators.sandbox, {
+      method: 'PUT',
+      path: `/v1/sandboxes/${id}`,
+      body,
+      deadlineMs: deadlines.create,
+      requestId,
+    });
+  }
+
+  /** Resolves once nothing of the sandbox is left; also when the host knows none. */
+  async destroy(id: string, requestId?: string): Promise<void> {
+    try {
+      await this.#send({
+        method: 'DELETE',
+        path: `/v1/sandboxes/${id}`,
+        deadlineMs: deadlines.destroy,
+        requestId,
+      });
+    } catch (error) {
+      if (!isPerchError(error, 'sandbox_not_found')) throw error;
+    }
+  }
+
+  /** The last of the console; empty when the host no longer knows the sandbox. */
+  async console(id: string, requestId?: string): Promise<Buffer> {
+    try {
+      return await this.#send({
+        method: 'GET',
+        path: `/v1/sandboxes/${id}/console`,
+        deadlineMs: deadlines.read,
+        requestId,
+      });
+    } catch (error) {
+      if (isPerchError(error, 'sandbox_not_found')) return Buffer.alloc(0);
+      throw error;
+    }
+  }
+
+  /**
+   * Every sandbox, `synced`, then each change, until the signal or the connection ends. It has a connection
+   * of its own, and ends with an error when not even a heartbeat came for `silenceMs`.
+   */
+  async *events(signal: AbortSignal, silenceMs = 15_000): AsyncGenerator<HostEvent> {
+    const client = new Client('http://host', {
+      socketPath: this.#socketPath,
+      connect: { timeout: 2_000 },
+      headersTimeout: silenceMs,
+      bodyTimeout: silenceMs,
+    });
+    try {
+      const answer = await client.request({ method: 'GET', path: '/v1/events', signal });
+      if (answer.statusCode !== 200) throw this.#refusal(answer.statusCode, await answer.body.text());
+      for await (const line of lines(answer.body)) {
+        const event: unknown = JSON.parse(line);
+        if (!validators.event.Check(event)) throw this.#unavailable(new Error('not a host event'));
+        yield event;
+      }
+    } catch (error) {
+      throw error instanceof PerchError ? error : this.#unavailable(error);
+    } finally {
+      await client.destroy();
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#pool.destroy();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #json<T extends TSchema>(
+    validator: Validator<Record<never, never>, T>,
+    call: Call,
+  ): Promise<ReturnType<typeof validator.Parse>> {
+    const body: unknown = JSON.parse((await this.#send(call)).toString('utf8'));
+    if (!validator.Check(body)) {
+      throw new PerchError(
+        'host_unavailable',
+        `The host agent's answer to ${call.method} ${call.path} is not what its API says.`,
+        { host_id: this.#hostId },
+      );
+    }
+    return body as ReturnType<typeof validator.Parse>;
+  }
+
+  async #send(call: Call): Promise<Buffer> {
+    let answer: Dispatcher.ResponseData;
+    let body: Buffer;
+    try {
+      answer = await this.#pool.request({
+        method: call.method,
+        path: call.path,
+        signal: AbortSignal.timeout(call.deadlineMs),
+        headers: {
+          ...(call.body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...(call.requestId === undefined ? {} : { 'x-request-id': call.requestId }),
+        },
+        body: call.body === undefined ? null : JSON.stringify(call.body),
+      });
+      body = await collect(answer.body);
+    } catch (error) {
+      throw this.#unavailable(error);
+    }
+    if (answer.statusCode >= 300) throw this.#refusal(answer.statusCode, body.toString('utf8'));
+    return body;
+  }
+
+  #unavailable(cause: unknown): PerchError {
+    return new PerchError(
+      'host_unavailable',
+      'The host agent does not answer.',
+      { host_id: this.#hostId },
+      { cause },
+    );
+  }
+
+  #refusal(status: number, text: string): PerchError {
+    try {
+      const error = PerchError.fromBody(JSON.parse(text));
+      if (error) return error;
+    } catch {
+      // Not JSON: no error of the host agent's own.
+    }
+    return this.#unavailable(new Error(`status ${status}: ${text.slice(0, 200)}`));
+  }
+}
+
+async function collect(body: Readable): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > 4 * maxConsoleBytes) throw new Error('the answer is too large');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+async function* lines(body: Readable): AsyncGenerator<string> {
+  let rest = '';
+  body.setEncoding('utf8');
+  for await (const chunk of body as AsyncIterable<string>) {
+    rest += chunk;
+    let end = rest.indexOf('\n');
+    while (end >= 0) {
+      const line = rest.slice(0, end);
+      rest = rest.slice(end + 1);
+      if (line !== '') yield line;
+      end = rest.indexOf('\n');
+    }
+    if (rest.length > 1_000_000) throw new Error('a line without end');
+  }
+}

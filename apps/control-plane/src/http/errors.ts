@@ -1,0 +1,97 @@
+/** Every answer that is an error, also the framework's and the parser's, has the one form. */
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import { isPerchError, PerchError } from '@perch/protocol';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+
+interface FrameworkError {
+  code?: unknown;
+  statusCode?: unknown;
+  message?: unknown;
+}
+
+export function toPerchError(thrown: unknown, request: FastifyRequest): PerchError {
+  if (thrown instanceof PerchError) return thrown;
+  const error = (thrown ?? {}) as FrameworkError;
+  const code = typeof error.code === 'string' ? error.code : '';
+  const message = typeof error.message === 'string' ? error.message : '';
+  switch (code) {
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+    case 'FST_INVALID_MULTIPART_CONTENT_TYPE':
+      return unsupportedMediaType(request);
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+    case 'FST_REQ_FILE_TOO_LARGE': {
+      const limit = request.routeOptions.bodyLimit ?? 0;
+      return new PerchError('body_too_large', `The body is larger than ${limit} bytes.`, {
+        limit_bytes: limit,
+      });
+    }
+    case 'FST_ERR_BAD_URL':
+      return new PerchError('malformed_request', 'The URL is malformed.', { reason: 'malformed URL' });
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+    case 'FST_ERR_CTP_INVALID_JSON_BODY':
+    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
+      return new PerchError('malformed_body', message, { reason: message });
+  }
+  if (/^FST_(PARTS|FIELDS|FILES|PROTO)/.test(code)) {
+    return new PerchError('malformed_body', message, { reason: message });
+  }
+  if (typeof error.statusCode === 'number' && error.statusCode >= 400 && error.statusCode < 500) {
+    return new PerchError('malformed_request', message, { reason: message });
+  }
+  return new PerchError(
+    'internal',
+    'Something went wrong in perchd.',
+    { request_id: request.id },
+    { cause: thrown },
+  );
+}
+
+export function unsupportedMediaType(request: FastifyRequest): PerchError {
+  const type = (request.headers['content-type'] ?? 'none').slice(0, 100);
+  return new PerchError('unsupported_media_type', `This route does not take the content type ${type}.`, {
+    content_type: type,
+  });
+}
+
+/** Seconds after which another try makes sense. */
+function retryAfter(error: PerchError): number | undefined {
+  if (isPerchError(error, 'rate_limited')) return error.details.retry_after_sec;
+  if (error.code === 'capacity_exhausted') return 5;
+  return error.status === 503 ? 1 : undefined;
+}
+
+export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const error = toPerchError(thrown, request);
+  if (error.status >= 500) {
+    request.log[error.code === 'internal' ? 'error' : 'warn'](
+      { err: error.cause ?? error, code: error.code },
+      error.message,
+    );
+  }
+  const seconds = retryAfter(error);
+  if (seconds !== undefined) void reply.header('retry-after', String(seconds));
+  // What is left of a body that is not read would be taken for the next request.
+  if (!request.raw.complete && error.status < 500) void reply.header('connection', 'close');
+  void reply.code(error.status).type('application/json; charset=utf-8').send(JSON.stringify(error.toBody()));
+}
+
+/** Answers what the HTTP parser could not read as a request. */
+export function sendParserError(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const perch =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? new PerchError('headers_too_large', 'The headers are too large.', {})
+      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? new PerchError('request_timeout', 'The request did not come in time.', {})
+        : new PerchError('malformed_request', 'This is no HTTP request.', { reason: error.message });
+  const body = JSON.stringify(perch.toBody());
+  socket.end(
+    `HTTP/1.1 ${perch.status} ${STATUS_CODES[perch.status]}\r\n` +
+      'Content-Type: application/json; charset=utf-8\r\n' +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+}

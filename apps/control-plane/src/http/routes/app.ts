@@ -1,0 +1,29 @@
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerDefault,
+} from 'fastify';
+import { Type } from 'typebox';
+
+/** A server whose handlers get the types of their schemas. */
+export type App = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression,
+  RawReplyDefaultExpression,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+
+/** An id of any form: one that cannot be is answered as unknown. */
+export const IdParams = Type.Object({ id: Type.String({ description: 'Sandbox id.' }) });
+
+/** Errors that every route of one sandbox may answer with. */
+export const sandboxErrors = {
+  404: 'No such sandbox.',
+  409: 'The sandbox is not running, or failed.',
+  502: 'The guest agent does not answer.',
+  503: 'The host agent or the database does not answer.',
+} as const;

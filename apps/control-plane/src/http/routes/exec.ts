@@ -1,0 +1,117 @@
+import type { WebSocket } from '@fastify/websocket';
+import { ExecRequest, ExecResult, ExecTicket, PerchError } from '@perch/protocol';
+import type { FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { ExecSession, runCommand } from '../../exec/index.ts';
+import type { Life } from '../../sandboxes/index.ts';
+import { callerOn, checkOrigin } from '../access.ts';
+import { clientGone } from '../client-gone.ts';
+import type { Services } from '../services.ts';
+import { type App, IdParams, sandboxErrors } from './app.ts';
+
+const tags = ['commands'];
+/** 8 MiB of stdin, with room for escapes. */
+const bodyLimit = 20 * 1024 * 1024;
+
+export function addExecRoutes(app: App, services: Services): void {
+  const { sandboxes, guests, tickets, metrics } = services;
+
+  app.route({
+    method: 'POST',
+    url: '/v1/sandboxes/:id/exec',
+    bodyLimit,
+    schema: {
+      summary: 'Run a command to its end',
+      description:
+        'Output past 8 MiB a stream is cut, and `truncated` says so. A stream that is not valid UTF-8 comes as base64. ' +
+        'A client that goes away ends the command.',
+      tags,
+      params: IdParams,
+      body: ExecRequest,
+      response: {
+        200: ExecResult,
+        400: 'A field is wrong, or the user or directory is not there.',
+        ...sandboxErrors,
+        504: 'Its time was over and it was killed; the output so far is in error.details.',
+      } as object,
+    },
+    async handler(request, reply) {
+      const life = await sandboxes.running(request.params.id);
+      using _ = sandboxes.hold(life);
+      try {
+        const result = await runCommand(guests.of(life), life, request.body, clientGone(reply));
+        metrics.exec('whole', 'exit');
+        return result;
+      } catch (error) {
+        metrics.exec('whole', 'error');
+        throw error;
+      }
+    },
+  });
+
+  app.route({
+    method: 'POST',
+    url: '/v1/sandboxes/:id/exec/ticket',
+    schema: {
+      summary: 'Get a ticket for one exec/stream connection',
+      description: 'For clients that cannot send a header: exec/stream?ticket=… within a minute, once.',
+      tags,
+      params: IdParams,
+      response: { 200: ExecTicket, ...sandboxErrors } as object,
+    },
+    async handler(request) {
+      const life = await sandboxes.running(request.params.id);
+      const { ticket, expiresAt } = tickets.issue(life.id, callerOn(request));
+      return { ticket, expires_at: expiresAt.toISOString() };
+    },
+  });
+
+  const lives = new WeakMap<object, Life>();
+  app.route({
+    method: 'GET',
+    url: '/v1/sandboxes/:id/exec/stream',
+    config: { access: 'ticket' },
+    schema: {
+      summary: 'Run a command over a WebSocket',
+      description:
+        'Messages are JSON text. The client sends {"type":"start","cmd",…} first, then stdin, stdin_close, signal and ' +
+        'stop; the server sends start, stdout and stderr (data, or data_base64 for bytes that are no UTF-8), and at ' +
+        'last exit or error. Closing the connection kills the command, unless start asked to detach.',
+      tags,
+      params: IdParams,
+      querystring: Type.Object(
+        { ticket: Type.Optional(Type.String({ maxLength: 128 })) },
+        { additionalProperties: false },
+      ),
+      response: {
+        101: 'The WebSocket.',
+        400: 'No WebSocket.',
+        403: 'A page of another site.',
+        ...sandboxErrors,
+      } as object,
+    },
+    async preHandler(request) {
+      checkOrigin(request);
+      lives.set(request, await sandboxes.running((request.params as { id: string }).id));
+    },
+    async handler() {
+      throw new PerchError('malformed_request', 'exec/stream needs a WebSocket.', { reason: 'no upgrade' });
+    },
+    wsHandler(socket: WebSocket, request: FastifyRequest) {
+      void stream(socket, request);
+    },
+  });
+
+  async function stream(socket: WebSocket, request: FastifyRequest): Promise<void> {
+    const life = lives.get(request);
+    if (!life) return socket.terminate();
+    using _ = sandboxes.hold(life);
+    try {
+      const session = new ExecSession(socket as never, guests.of(life), life, services.shutdown);
+      metrics.exec('stream', await session.run());
+    } catch (error) {
+      request.log.warn({ err: error }, 'exec/stream broke');
+      socket.terminate();
+    }
+  }
+}

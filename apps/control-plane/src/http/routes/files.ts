@@ -1,0 +1,260 @@
+import type { IncomingMessage } from 'node:http';
+import type { Readable } from 'node:stream';
+import multipart from '@fastify/multipart';
+import { FileList, GuestPath, MoveBody, PathBody } from '@perch/protocol';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { receiveUpload, type UploadPart } from '../../files/index.ts';
+import type { Guest } from '../../guests/index.ts';
+import { checker } from '../../validation/index.ts';
+import { clientGone } from '../client-gone.ts';
+import { unsupportedMediaType } from '../errors.ts';
+import type { Services } from '../services.ts';
+import { type App, IdParams, sandboxErrors } from './app.ts';
+
+const tags = ['files'];
+/** Longest silence of a client that sends or takes a file, ms. */
+const silenceMs = 120_000;
+
+const PathQuery = Type.Object({ path: GuestPath }, { additionalProperties: false });
+const bytes = { type: 'string', format: 'binary' };
+const content = { ...bytes, contentType: 'application/octet-stream', description: 'The bytes of the file.' };
+const written = {
+  204: 'It is there, whole.',
+  400: 'The path is a directory or a device.',
+  ...sandboxErrors,
+  413: 'The file came before its path and is too large to wait for it.',
+  507: 'The disk of the sandbox is full.',
+};
+const read = { 200: content, 400: 'The path is a directory or a device.', ...sandboxErrors };
+const done = { 204: 'Done.', 400: 'The path is wrong.', ...sandboxErrors };
+
+const checkPath = checker(Type.Object({ path: GuestPath }), 'the form');
+
+export async function addFileRoutes(app: App, services: Services): Promise<void> {
+  addJsonRoutes(app, services);
+  await app.register(async (scope: App) => {
+    scope.removeAllContentTypeParsers();
+    await scope.register(multipart, {
+      limits: { fields: 8, files: 2, parts: 8, fieldSize: 16 * 1024, fileSize: Number.POSITIVE_INFINITY },
+      throwFileSizeLimit: false,
+    });
+    addUploadRoute(scope, services);
+  });
+  await app.register(async (scope: App) => {
+    scope.removeAllContentTypeParsers();
+    // The body is a stream, whatever its type.
+    scope.addContentTypeParser('*', (_request, payload, parsed) => parsed(null, payload));
+    addStreamWriteRoute(scope, services);
+  });
+}
+
+function addJsonRoutes(app: App, services: Services): void {
+  app.route({
+    method: 'GET',
+    url: '/v1/sandboxes/:id/files',
+    schema: {
+      summary: 'List a directory',
+      tags,
+      params: IdParams,
+      querystring: PathQuery,
+      response: { 200: FileList, 400: 'The path is no directory.', ...sandboxErrors } as object,
+    },
+    async handler(request) {
+      return { items: await inSandbox(services, request, (guest) => guest.listDir(request.query.path)) };
+    },
+  });
+
+  app.route({
+    method: 'POST',
+    url: '/v1/sandboxes/:id/files/read',
+    schema: {
+      summary: 'Read a file',
+      tags,
+      params: IdParams,
+      body: PathBody,
+      response: read as object,
+    },
+    handler: (request, reply) => sendFile(services, request, reply, request.body.path),
+  });
+
+  app.route({
+    method: 'GET',
+    url: '/v1/sandboxes/:id/files/stream/read',
+    schema: {
+      summary: 'Read a file of any size as a stream',
+      tags,
+      params: IdParams,
+      querystring: PathQuery,
+      response: read as object,
+    },
+    handler: (request, reply) => sendFile(services, request, reply, request.query.path),
+  });
+
+  const changes = {
+    mkdir: ['Make a directory and its parents', (guest: Guest, path: string) => guest.makeDir(path)],
+    remove: [
+      'Remove a file, or a directory with all that is in it',
+      (guest: Guest, path: string) => guest.remove(path),
+    ],
+  } as const;
+  for (const [name, [summary, change]] of Object.entries(changes)) {
+    app.route({
+      method: 'POST',
+      url: `/v1/sandboxes/:id/files/${name}`,
+      schema: { summary, tags, params: IdParams, body: PathBody, response: done as object },
+      async handler(request, reply) {
+        await inSandbox<unknown>(services, request, (guest) => change(guest, request.body.path));
+        return reply.code(204).send();
+      },
+    });
+  }
+
+  app.route({
+    method: 'POST',
+    url: '/v1/sandboxes/:id/files/move',
+    schema: {
+      summary: 'Move or rename a file or directory',
+      tags,
+      params: IdParams,
+      body: MoveBody,
+      response: done as object,
+    },
+    async handler(request, reply) {
+      const { source, destination } = request.body;
+      await inSandbox(services, request, (guest) => guest.move(source, destination));
+      return reply.code(204).send();
+    },
+  });
+}
+
+function addUploadRoute(app: App, services: Services): void {
+  app.route({
+    method: 'POST',
+    url: '/v1/sandboxes/:id/files/write',
+    schema: {
+      summary: 'Write a file from a form',
+      description:
+        'Parts `path` and `file`, in either order; with `path` first there is no limit of size. The file is written ' +
+        'under another name and renamed, so that nobody sees a part of it.',
+      tags,
+      consumes: ['multipart/form-data'],
+      params: IdParams,
+      response: written as object,
+    },
+    async handler(request, reply) {
+      if (!request.isMultipart()) throw unsupportedMediaType(request);
+      const life = await services.sandboxes.running(request.params.id);
+      using _ = services.sandboxes.hold(life);
+      using _silence = cutSilence(request);
+      const guest = services.guests.of(life);
+      const signal = clientGone(reply);
+      await receiveUpload(
+        request.parts() as AsyncIterable<UploadPart>,
+        (path) => checkPath({ path }).path,
+        services.spool,
+        (path, data) => guest.writeFile(path, count(data, services), { signal }),
+      );
+      return reply.code(204).send();
+    },
+  });
+}
+
+function addStreamWriteRoute(app: App, services: Services): void {
+  app.route({
+    method: 'POST',
+    url: '/v1/sandboxes/:id/files/stream/write',
+    schema: {
+      summary: 'Write a file of any size from the body',
+      description: 'The body is the file, of any content type.',
+      tags,
+      consumes: ['application/octet-stream'],
+      params: IdParams,
+      querystring: PathQuery,
+      response: written as object,
+    },
+    async handler(request, reply) {
+      const life = await services.sandboxes.running(request.params.id);
+      using _ = services.sandboxes.hold(life);
+      using _silence = cutSilence(request);
+      const guest = services.guests.of(life);
+      const body = (request.body as IncomingMessage | undefined) ?? [];
+      const length = request.headers['content-length'];
+      await guest.writeFile(request.query.path, count(body as AsyncIterable<Buffer>, services), {
+        signal: clientGone(reply),
+        size: length === undefined ? undefined : Number(length),
+      });
+      return reply.code(204).send();
+    },
+  });
+}
+
+/** Runs a short call in the sandbox that the request names. */
+async function inSandbox<T>(
+  services: Services,
+  request: FastifyRequest,
+  call: (guest: Guest) => Promise<T>,
+): Promise<T> {
+  const life = await services.sandboxes.running((request.params as { id: string }).id);
+  using _ = services.sandboxes.hold(life);
+  try {
+    return await call(services.guests.of(life));
+  } catch (error) {
+    throw life.signal.aborted ? life.signal.reason : error;
+  }
+}
+
+/**
+ * Sends a file as it comes. When it breaks off the connection is cut, so that a part is never taken for the
+ * whole: by length where there is one, else by the missing end of the chunks.
+ */
+async function sendFile(
+  services: Services,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  path: string,
+): Promise<FastifyReply> {
+  const life = await services.sandboxes.running((request.params as { id: string }).id);
+  const held = services.sandboxes.hold(life);
+  const release = () => held[Symbol.dispose]();
+  try {
+    const gone = clientGone(reply);
+    const file = await services.guests.of(life).readFile(path, { signal: gone });
+    const silence = cutSilence(request);
+    file.stream.once('close', () => {
+      release();
+      silence[Symbol.dispose]();
+    });
+    file.stream.on('data', (chunk: Buffer) => services.metrics.transferred('out', chunk.length));
+    file.stream.pause();
+    void reply
+      .type('application/octet-stream')
+      .header('content-disposition', 'attachment')
+      .header('x-content-type-options', 'nosniff');
+    if (file.size !== undefined) void reply.header('content-length', file.size);
+    return reply.send(file.stream satisfies Readable);
+  } catch (error) {
+    release();
+    throw life.signal.aborted ? life.signal.reason : error;
+  }
+}
+
+async function* count(data: AsyncIterable<Buffer>, { metrics }: Services): AsyncGenerator<Buffer> {
+  for await (const chunk of data) {
+    metrics.transferred('in', chunk.length);
+    yield chunk;
+  }
+}
+
+/** Cuts the connection of a client that neither sends nor takes anything for long. */
+function cutSilence(request: FastifyRequest): Disposable {
+  const { socket } = request.raw;
+  const cut = () => socket.destroy();
+  socket.setTimeout(silenceMs, cut);
+  return {
+    [Symbol.dispose]() {
+      socket.setTimeout(0);
+      socket.off('timeout', cut);
+    },
+  };
+}

@@ -1,0 +1,22 @@
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { FastifyInstance } from 'fastify';
+import type { OpenApi } from '../../docs/index.ts';
+import type { Services } from '../services.ts';
+import { addApiKeyRoutes } from './api-keys.ts';
+import { addExecRoutes } from './exec.ts';
+import { addFileRoutes } from './files.ts';
+import { addPlatformRoutes } from './platform.ts';
+import { addSandboxRoutes } from './sandboxes.ts';
+
+export async function addRoutes(
+  server: FastifyInstance,
+  services: Services,
+  openApi: OpenApi,
+): Promise<void> {
+  const app = server.withTypeProvider<TypeBoxTypeProvider>();
+  addSandboxRoutes(app, services);
+  addExecRoutes(app, services);
+  await addFileRoutes(app, services);
+  addApiKeyRoutes(app, services);
+  addPlatformRoutes(app, services, openApi);
+}

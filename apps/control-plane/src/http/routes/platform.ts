@@ -1,0 +1,144 @@
+import {
+  ErrorBody,
+  Health,
+  type Host,
+  type HostInfo,
+  HostList,
+  TemplateList,
+  version,
+} from '@perch/protocol';
+import { sql } from 'kysely';
+import { type OpenApi, renderPage } from '../../docs/index.ts';
+import type { Services } from '../services.ts';
+import type { App } from './app.ts';
+
+const tags = ['platform'];
+const healthWithinMs = 3_000;
+
+export function addPlatformRoutes(app: App, services: Services, openApi: OpenApi): void {
+  const { directory, metrics, sandboxes } = services;
+
+  app.route({
+    method: 'GET',
+    url: '/health',
+    exposeHeadRoute: true,
+    config: { access: 'none' },
+    schema: {
+      summary: 'Whether a sandbox could be created now',
+      tags,
+      response: { 200: Health, 503: { ...Health, description: 'Not now; `problems` says why.' } } as object,
+    },
+    async handler(_request, reply) {
+      const problems = await findProblems(services);
+      const status = problems.length === 0 ? 'ok' : 'unavailable';
+      return reply.code(status === 'ok' ? 200 : 503).send({ status, problems, version });
+    },
+  });
+
+  app.route({
+    method: 'GET',
+    url: '/v1/templates',
+    schema: {
+      summary: 'List templates',
+      tags,
+      response: { 200: TemplateList, 503: 'The host does not answer.' } as object,
+    },
+    handler: async () => ({ items: (await directory.info()).templates }),
+  });
+
+  app.route({
+    method: 'GET',
+    url: '/v1/hosts',
+    schema: { summary: 'List hosts', tags, response: { 200: HostList } as object },
+    async handler() {
+      const counts = [...sandboxes.counts().values()].reduce((sum, count) => sum + count, 0);
+      const info = await directory.info().catch(() => undefined);
+      const known = info ?? directory.known;
+      return { items: known ? [toHost(known, info !== undefined, counts)] : [] };
+    },
+  });
+
+  app.route({
+    method: 'GET',
+    url: '/metrics',
+    schema: {
+      summary: 'Metrics for Prometheus',
+      tags,
+      response: {
+        200: { type: 'string', contentType: 'text/plain', description: 'Prometheus text.' },
+      } as object,
+    },
+    async handler(_request, reply) {
+      return reply.type(metrics.contentType).send(await metrics.text());
+    },
+  });
+
+  app.route({
+    method: 'GET',
+    url: '/openapi.json',
+    config: { access: 'none' },
+    schema: {
+      summary: 'This description, for programs',
+      tags,
+      response: { 200: { type: 'object', description: 'OpenAPI 3.1.' } } as object,
+    },
+    handler: async () => openApi.document(),
+  });
+
+  let page: ReturnType<typeof renderPage> | undefined;
+  app.route({
+    method: 'GET',
+    url: '/docs',
+    config: { access: 'none' },
+    schema: {
+      summary: 'This description, for people',
+      tags,
+      response: { 200: { type: 'string', contentType: 'text/html', description: 'A page.' } } as object,
+    },
+    async handler(_request, reply) {
+      page ??= renderPage(openApi.document());
+      return reply
+        .type('text/html; charset=utf-8')
+        .header('content-security-policy', page.contentSecurityPolicy)
+        .header('x-content-type-options', 'nosniff')
+        .header('referrer-policy', 'no-referrer')
+        .send(page.html);
+    },
+  });
+  openApi.component(ErrorBody);
+}
+
+/** What keeps a sandbox from being created. */
+async function findProblems({ database, directory }: Services): Promise<string[]> {
+  const [db, host] = await Promise.all([
+    within(sql`SELECT 1`.execute(database)).then(
+      () => [],
+      () => ['the database does not answer'],
+    ),
+    within(directory.info()).then(
+      (info) => (info.ready ? [] : info.problems.length > 0 ? info.problems : ['the host is not ready']),
+      () => ['the host agent does not answer'],
+    ),
+  ]);
+  return [...db, ...host];
+}
+
+async function within<T>(task: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error('no answer in time')), healthWithinMs);
+  });
+  return Promise.race([task, late]).finally(() => clearTimeout(timer));
+}
+
+function toHost(info: HostInfo, reachable: boolean, sandboxes: number): Host {
+  return {
+    id: info.host_id,
+    status: reachable ? (info.ready ? 'ready' : 'not_ready') : 'unreachable',
+    problems: reachable ? info.problems : ['the host agent does not answer'],
+    vmm: `${info.vmm.kind} ${info.vmm.version} (${info.vmm.accelerator})`,
+    memory_mb: info.memory_mb,
+    disk_mb: info.disk_mb,
+    sandboxes,
+  };
+}

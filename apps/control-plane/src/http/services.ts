@@ -1,0 +1,25 @@
+import type { Logger } from 'pino';
+import type { ApiKeys, Tickets } from '../auth/index.ts';
+import type { RateLimit } from '../config/index.ts';
+import type { Database } from '../database/index.ts';
+import type { Spool } from '../files/index.ts';
+import type { GuestPool } from '../guests/index.ts';
+import type { HostDirectory } from '../hosts/index.ts';
+import type { Metrics } from '../metrics/index.ts';
+import type { SandboxService } from '../sandboxes/index.ts';
+
+/** What the routes call. */
+export interface Services {
+  database: Database;
+  directory: HostDirectory;
+  guests: GuestPool;
+  keys: ApiKeys;
+  log: Logger;
+  metrics: Metrics;
+  rateLimit: RateLimit;
+  sandboxes: SandboxService;
+  /** Aborts when perchd goes down: streams end, and no new request is taken. */
+  shutdown: AbortSignal;
+  spool: Spool;
+  tickets: Tickets;
+}

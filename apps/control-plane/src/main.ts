@@ -1,0 +1,33 @@
+import { pino } from 'pino';
+import { ConfigError, readConfig } from './config/index.ts';
+import { startControlPlane } from './control-plane.ts';
+
+process.title = 'perchd';
+// What this process makes is for its user alone.
+process.umask(0o077);
+
+async function main(): Promise<void> {
+  const config = readConfig();
+  // Children and crash reports must not see what is read already.
+  for (const name of ['PERCH_API_KEY', 'DATABASE_URL']) delete process.env[name];
+  const log = pino({ level: config.logLevel, base: { program: 'perchd' } });
+  process.on('unhandledRejection', (error) => {
+    log.fatal({ err: error }, 'a promise nobody waits for was rejected');
+    process.exitCode = 1;
+    process.kill(process.pid, 'SIGTERM');
+  });
+  const stop = Promise.withResolvers<NodeJS.Signals>();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.resolve(signal));
+  await using perchd = await startControlPlane(config, log);
+  log.info({ url: perchd.url }, 'perchd listens');
+  log.info({ signal: await stop.promise }, 'perchd stops');
+}
+
+try {
+  await main();
+  process.exit();
+} catch (error) {
+  const message = error instanceof ConfigError ? `perchd: ${error.message}` : error;
+  console.error(message);
+  process.exit(error instanceof ConfigError ? 78 : 1);
+}

@@ -1,0 +1,81 @@
+/**
+ * Compares what the database says with what the host has, in both directions: each change as the host tells
+ * it, and everything when the stream of changes begins and once a minute.
+ */
+import type { HostSandbox } from '@perch/protocol';
+import type { Logger } from 'pino';
+import { type HostClient, watchHost } from '../hosts/index.ts';
+import type { SandboxService } from '../sandboxes/index.ts';
+
+const everyMs = 60_000;
+
+export class Reconciler implements AsyncDisposable {
+  readonly #host: HostClient;
+  readonly #sandboxes: SandboxService;
+  readonly #log: Logger;
+  readonly #stop = new AbortController();
+  #watching: Promise<void> = Promise.resolve();
+  #comparing: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(host: HostClient, sandboxes: SandboxService, log: Logger) {
+    this.#host = host;
+    this.#sandboxes = sandboxes;
+    this.#log = log;
+  }
+
+  start(): void {
+    this.#watching = watchHost(
+      this.#host,
+      {
+        sandbox: async (sandbox) => this.#each(sandbox),
+        synced: async () => void this.compare(),
+      },
+      this.#log,
+      this.#stop.signal,
+    );
+    this.#timer = setInterval(() => void this.compare(), everyMs);
+  }
+
+  /** Compares everything; those who ask meanwhile share the answer. */
+  compare(): Promise<void> {
+    this.#comparing ??= this.#compare()
+      .catch((error: unknown) => this.#log.warn({ err: error }, 'the comparison with the host failed'))
+      .finally(() => {
+        this.#comparing = undefined;
+      });
+    return this.#comparing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#timer);
+    this.#stop.abort();
+    await this.#watching;
+    await this.#comparing;
+  }
+
+  /**
+   * The order matters. A sandbox that was at rest before the list was asked for has to be in it; and a row is
+   * written before its sandbox is made, so that one in the list without a row has none.
+   */
+  async #compare(): Promise<void> {
+    const before = this.#sandboxes.settled();
+    const listed = await this.#host.list();
+    const there = new Set(listed.map(({ id }) => id));
+    for (const sandbox of listed) this.#each(sandbox);
+    for (const life of before) {
+      if (!there.has(life.id)) this.#background(life.id, this.#sandboxes.missing(life));
+    }
+  }
+
+  /** One sandbox that takes its time must not hold up the news of the others. */
+  #each(sandbox: HostSandbox): void {
+    this.#background(sandbox.id, this.#sandboxes.observed(sandbox));
+  }
+
+  #background(id: string, task: Promise<void>): void {
+    task.catch((error: unknown) =>
+      this.#log.warn({ sandbox: id, err: error }, 'left to the next comparison'),
+    );
+  }
+}

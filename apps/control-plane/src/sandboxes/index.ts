@@ -1,0 +1,6 @@
+export { ActivityTracker } from './activity.ts';
+export { decodeCursor, encodeCursor } from './cursor.ts';
+export { Idempotency } from './idempotency.ts';
+export type { Life } from './life.ts';
+export { SandboxRepository } from './repository.ts';
+export { type CreateContext, SandboxService } from './service.ts';

@@ -1,0 +1,161 @@
+import type { SandboxStatus } from '@perch/protocol';
+import { type SqlBool, sql } from 'kysely';
+import type { Database, NewSandboxRow, SandboxChanges, SandboxRow } from '../database/index.ts';
+import type { Position } from './cursor.ts';
+
+export interface ListFilter {
+  statuses: readonly SandboxStatus[];
+  metadata: Record<string, string>;
+  after: Position | undefined;
+  limit: number;
+}
+
+export interface SandboxEvent {
+  at: Date;
+  status: SandboxStatus;
+  detail: string | null;
+}
+
+export interface Activity {
+  id: string;
+  generation: number;
+  lastActiveAt: Date;
+  expiresAt: Date | null;
+}
+
+/** Sandboxes in the database. Every change of status names the statuses it may come from. */
+export class SandboxRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Adds a row and its first event, and in the same step ties it to an idempotency key. */
+  async insert(row: NewSandboxRow, key?: { apiKeyId: string; key: string }): Promise<SandboxRow> {
+    return this.#db.transaction().execute(async (tx) => {
+      const inserted = await tx.insertInto('sandboxes').values(row).returningAll().executeTakeFirstOrThrow();
+      await tx
+        .insertInto('sandbox_events')
+        .values({ sandbox_id: inserted.id, at: inserted.created_at, status: inserted.status, detail: null })
+        .execute();
+      if (key) {
+        await tx
+          .updateTable('idempotency_keys')
+          .set({ sandbox_id: inserted.id })
+          .where('api_key_id', '=', key.apiKeyId)
+          .where('key', '=', key.key)
+          .execute();
+      }
+      return inserted;
+    });
+  }
+
+  /** The row after the change, or undefined when it was in none of the expected statuses. */
+  async transition(
+    id: string,
+    generation: number,
+    expected: readonly SandboxStatus[],
+    changes: SandboxChanges & { status: SandboxStatus },
+    detail: string | null,
+  ): Promise<SandboxRow | undefined> {
+    return this.#db.transaction().execute(async (tx) => {
+      const row = await tx
+        .updateTable('sandboxes')
+        .set(changes)
+        .where('id', '=', id)
+        .where('generation', '=', generation)
+        .where('status', 'in', expected)
+        .returningAll()
+        .executeTakeFirst();
+      if (row) {
+        await tx
+          .insertInto('sandbox_events')
+          .values({ sandbox_id: id, at: new Date(), status: row.status, detail })
+          .execute();
+      }
+      return row;
+    });
+  }
+
+  /** Takes a row away of which nothing was ever made. */
+  async removeCreating(id: string): Promise<void> {
+    await this.#db.deleteFrom('sandboxes').where('id', '=', id).where('status', '=', 'creating').execute();
+  }
+
+  find(id: string): Promise<SandboxRow | undefined> {
+    return this.#db.selectFrom('sandboxes').selectAll().where('id', '=', id).executeTakeFirst();
+  }
+
+  live(): Promise<SandboxRow[]> {
+    return this.#db.selectFrom('sandboxes').selectAll().where('status', '<>', 'destroyed').execute();
+  }
+
+  list(filter: ListFilter): Promise<SandboxRow[]> {
+    let query = this.#db
+      .selectFrom('sandboxes')
+      .selectAll()
+      .where('status', 'in', filter.statuses)
+      .orderBy('created_at', 'desc')
+      .orderBy('id', 'desc')
+      .limit(filter.limit);
+    if (Object.keys(filter.metadata).length > 0) {
+      query = query.where(sql<SqlBool>`metadata @> ${JSON.stringify(filter.metadata)}::jsonb`);
+    }
+    const { after } = filter;
+    if (after) query = query.where(sql<SqlBool>`(created_at, id) < (${after.createdAt}, ${after.id})`);
+    return query.execute();
+  }
+
+  async countByStatus(): Promise<Map<SandboxStatus, number>> {
+    const rows = await this.#db
+      .selectFrom('sandboxes')
+      .select((eb) => ['status', eb.fn.countAll<string>().as('count')])
+      .where('status', '<>', 'destroyed')
+      .groupBy('status')
+      .execute();
+    return new Map(rows.map((row) => [row.status, Number(row.count)]));
+  }
+
+  async setTimeout(id: string, timeoutSec: number, expiresAt: Date): Promise<SandboxRow | undefined> {
+    return this.#db
+      .updateTable('sandboxes')
+      .set({ timeout_sec: timeoutSec, expires_at: expiresAt })
+      .where('id', '=', id)
+      .where('status', '=', 'running')
+      .returningAll()
+      .executeTakeFirst();
+  }
+
+  /** Writes the activity of many sandboxes in one statement. */
+  async saveActivity(activities: readonly Activity[]): Promise<void> {
+    const rows = activities.map(
+      (one) =>
+        sql`(${one.id}, ${one.generation}::integer, ${one.lastActiveAt}::timestamptz, ${one.expiresAt}::timestamptz)`,
+    );
+    await sql`
+      UPDATE sandboxes SET last_active_at = active.at, expires_at = active.ends
+      FROM (VALUES ${sql.join(rows)}) AS active (id, generation, at, ends)
+      WHERE sandboxes.id = active.id AND sandboxes.generation = active.generation AND status = 'running'
+    `.execute(this.#db);
+  }
+
+  events(id: string): Promise<SandboxEvent[]> {
+    return this.#db
+      .selectFrom('sandbox_events')
+      .select(['at', 'status', 'detail'])
+      .where('sandbox_id', '=', id)
+      .orderBy('id')
+      .limit(1_000)
+      .execute();
+  }
+
+  /** Forgets what was destroyed before `before`. */
+  async purgeDestroyed(before: Date): Promise<void> {
+    await this.#db
+      .deleteFrom('sandboxes')
+      .where('status', '=', 'destroyed')
+      .where('ended_at', '<', before)
+      .execute();
+  }
+}

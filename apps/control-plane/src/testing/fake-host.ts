@@ -1,0 +1,142 @@
+/**
+ * The host API without VMs, on a real unix socket: for tests of perchd alone. Real hosts and VMs are covered
+ * by the end-to-end suites.
+ */
+import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
+import { HostCreate, type HostInfo, type HostSandbox, PerchError, version } from '@perch/protocol';
+import Fastify from 'fastify';
+
+export class FakeHost implements AsyncDisposable {
+  readonly sandboxes = new Map<string, HostSandbox>();
+  readonly created: { id: string; body: HostCreate; requestId: unknown }[] = [];
+  readonly deleted: string[] = [];
+  ready = true;
+  problems: string[] = [];
+  /** Runs before a create is answered; may throw. */
+  onCreate: (id: string, body: HostCreate) => Promise<void> | void = () => {};
+  console = 'booted\n';
+  readonly #socketPath: string;
+  #app = this.#make();
+  #streams = new Set<(line: string) => void>();
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath;
+  }
+
+  async start(): Promise<this> {
+    await this.#app.listen({ path: this.#socketPath });
+    return this;
+  }
+
+  /** As when perch-host dies; its sandboxes live on. */
+  async stop(): Promise<void> {
+    this.#streams.clear();
+    await this.#app.close();
+    this.#app = this.#make();
+  }
+
+  /** The host tells of a change that nobody asked for. */
+  change(id: string, changes: Partial<HostSandbox>): void {
+    const known = this.sandboxes.get(id) ?? this.add(id);
+    const sandbox = { ...known, ...changes };
+    this.sandboxes.set(id, sandbox);
+    if (sandbox.status === 'destroyed') this.sandboxes.delete(id);
+    this.#tell({ type: 'sandbox', sandbox });
+  }
+
+  add(id: string, changes: Partial<HostSandbox> = {}): HostSandbox {
+    const sandbox: HostSandbox = {
+      id,
+      generation: 1,
+      status: 'running',
+      template: 'base',
+      vcpus: 1,
+      memory_mb: 512,
+      disk_mb: 5120,
+      address: '127.0.0.1',
+      changed_at: new Date().toISOString(),
+      timings_ms: {},
+      ...changes,
+    };
+    this.sandboxes.set(id, sandbox);
+    return sandbox;
+  }
+
+  info(): HostInfo {
+    return {
+      host_id: 'local',
+      instance: 'test',
+      version,
+      ready: this.ready,
+      problems: this.problems,
+      vmm: { kind: 'qemu', version: '10.0', accelerator: 'tcg', why: 'a test' },
+      memory_mb: { total: 8192, free: 4096 },
+      disk_mb: { total: 100_000, free: 50_000 },
+      slots: { total: 100, used: this.sandboxes.size, ready: 4 },
+      templates: [{ name: 'base', content_id: 'a'.repeat(64), size_bytes: 1_000_000, disk_mb: 1024 }],
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#app.close();
+  }
+
+  #tell(event: object): void {
+    for (const write of this.#streams) write(`${JSON.stringify(event)}\n`);
+  }
+
+  #make() {
+    const app = Fastify({ forceCloseConnections: true }).withTypeProvider<TypeBoxTypeProvider>();
+    app.setValidatorCompiler(TypeBoxValidatorCompiler);
+    app.setErrorHandler((error, request, reply) => {
+      const perch =
+        error instanceof PerchError
+          ? error
+          : new PerchError('internal', String(error), { request_id: request.id });
+      return reply.code(perch.status).send(perch.toBody());
+    });
+    const find = (id: string): HostSandbox => {
+      const sandbox = this.sandboxes.get(id);
+      if (!sandbox) throw new PerchError('sandbox_not_found', `No sandbox ${id}.`, { id });
+      return sandbox;
+    };
+    app.get('/v1/host', async () => this.info());
+    app.get('/v1/sandboxes', async () => ({ items: [...this.sandboxes.values()] }));
+    app.put<{ Params: { id: string }; Body: HostCreate }>(
+      '/v1/sandboxes/:id',
+      { schema: { body: HostCreate } },
+      async (request, reply) => {
+        const { id } = request.params;
+        this.created.push({ id, body: request.body, requestId: request.headers['x-request-id'] });
+        await this.onCreate(id, request.body);
+        const { generation, template, vcpus, memory_mb, disk_mb } = request.body;
+        const sandbox = this.add(id, { generation, template, vcpus, memory_mb, disk_mb });
+        this.#tell({ type: 'sandbox', sandbox });
+        return reply.code(201).send(sandbox);
+      },
+    );
+    app.delete<{ Params: { id: string } }>('/v1/sandboxes/:id', async (request, reply) => {
+      const { id } = request.params;
+      this.deleted.push(id);
+      find(id);
+      this.change(id, { status: 'destroyed', address: null });
+      return reply.code(204).send();
+    });
+    app.get<{ Params: { id: string } }>('/v1/sandboxes/:id/console', async (request, reply) => {
+      find(request.params.id);
+      return reply.type('application/octet-stream').send(Buffer.from(this.console));
+    });
+    app.get('/v1/events', (_request, reply) => {
+      reply.hijack();
+      reply.raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
+      for (const sandbox of this.sandboxes.values()) {
+        reply.raw.write(`${JSON.stringify({ type: 'sandbox', sandbox })}\n`);
+      }
+      reply.raw.write(`${JSON.stringify({ type: 'synced' })}\n`);
+      const write = (line: string) => void reply.raw.write(line);
+      this.#streams.add(write);
+      reply.raw.on('close', () => this.#streams.delete(write));
+    });
+    return app;
+  }
+}

@@ -1,0 +1,119 @@
+import { randomBytes } from 'node:crypto';
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Sandbox } from '@perch/protocol';
+import { pino } from 'pino';
+import { type Config, readConfig } from '../config/index.ts';
+import { type ControlPlane, startControlPlane } from '../control-plane.ts';
+import { FakeHost } from './fake-host.ts';
+import { LocalGuest } from './local-guest.ts';
+import { readablePrograms } from './postgres-programs.ts';
+
+export { FakeHost, LocalGuest };
+
+/** perchd with its database, on a fake host whose sandboxes are directories of this machine. */
+export class TestPlane implements AsyncDisposable {
+  readonly dir: string;
+  readonly host: FakeHost;
+  readonly key = `perch_${randomBytes(20).toString('hex')}`;
+  readonly config: Config;
+  /** By sandbox id. */
+  readonly guests = new Map<string, LocalGuest>();
+  readonly logLines: string[] = [];
+  #plane: ControlPlane | undefined;
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(dir: string, stack: AsyncDisposableStack, env: NodeJS.ProcessEnv) {
+    this.dir = dir;
+    this.#stack = stack;
+    this.config = readConfig({
+      PERCH_DATA_DIR: dir,
+      PERCH_LISTEN: '127.0.0.1:0',
+      PERCH_API_KEY: this.key,
+      ...env,
+    });
+    this.host = new FakeHost(this.config.hostSocket);
+  }
+
+  static async start(env: NodeJS.ProcessEnv = {}): Promise<TestPlane> {
+    const stack = new AsyncDisposableStack();
+    const dir = await mkdtemp(join(tmpdir(), 'perch-test-'));
+    stack.defer(() => rm(dir, { recursive: true, force: true, maxRetries: 5 }));
+    await chmod(dir, 0o755);
+    await mkdir(join(dir, 'run'));
+    const programs = stack.use(await readablePrograms());
+    const plane = new TestPlane(dir, stack, { PERCH_POSTGRES_DIR: programs.dir, ...env });
+    stack.use(await plane.host.start());
+    await plane.up();
+    return plane;
+  }
+
+  get url(): string {
+    return this.#plane?.url ?? '';
+  }
+
+  get postgresPid(): number | undefined {
+    return this.#plane?.postgresPid();
+  }
+
+  async up(): Promise<void> {
+    const log = pino({ level: 'debug' }, { write: (line: string) => void this.logLines.push(line) });
+    this.#plane = await startControlPlane(this.config, log, ({ sandboxId }) => {
+      const guest = this.guests.get(sandboxId) ?? new LocalGuest(join(this.dir, sandboxId));
+      this.guests.set(sandboxId, guest);
+      return guest.asGuest();
+    });
+  }
+
+  async down(): Promise<void> {
+    await this.#plane?.[Symbol.asyncDispose]();
+    this.#plane = undefined;
+  }
+
+  fetch(path: string, init: RequestInit & { json?: unknown } = {}): Promise<Response> {
+    const { json, ...rest } = init;
+    return fetch(`${this.url}${path}`, {
+      ...rest,
+      headers: {
+        'x-api-key': this.key,
+        ...(json === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(rest.headers as Record<string, string> | undefined),
+      },
+      ...(json === undefined ? {} : { method: init.method ?? 'POST', body: JSON.stringify(json) }),
+    });
+  }
+
+  async create(body: object = {}): Promise<Sandbox> {
+    const answer = await this.fetch('/v1/sandboxes', { json: body });
+    if (answer.status !== 201) throw new Error(await answer.text());
+    const sandbox = (await answer.json()) as Sandbox;
+    await mkdir(join(this.dir, sandbox.id));
+    return sandbox;
+  }
+
+  async get(id: string): Promise<Sandbox> {
+    return (await (await this.fetch(`/v1/sandboxes/${id}`)).json()) as Sandbox;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.down();
+    for (const guest of this.guests.values()) guest.die();
+    await this.#stack.disposeAsync();
+  }
+}
+
+/** Waits until `check` gives something, for at most `ms`. */
+export async function eventually<T>(
+  check: () => Promise<T | undefined | false> | T | undefined | false,
+  ms = 5_000,
+): Promise<T> {
+  const deadline = Date.now() + ms;
+  for (;;) {
+    const found = await check();
+    if (found) return found;
+    if (Date.now() > deadline) throw new Error(`not within ${ms} ms`);
+    await sleep(20);
+  }
+}

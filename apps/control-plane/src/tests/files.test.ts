@@ -1,0 +1,271 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type FileList, FileList as FileListSchema } from '@perch/protocol';
+import { Check } from 'typebox/value';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { eventually, TestPlane } from '../testing/index.ts';
+
+let plane: TestPlane;
+let id: string;
+let root: string;
+beforeAll(async () => {
+  plane = await TestPlane.start();
+  ({ id } = await plane.create());
+  root = join(plane.dir, id);
+}, 60_000);
+afterAll(() => plane[Symbol.asyncDispose]());
+
+const files = (path: string, init?: Parameters<TestPlane['fetch']>[1]) =>
+  plane.fetch(`/v1/sandboxes/${id}/files${path}`, init);
+const code = async (answer: Response) => ((await answer.json()) as { error: { code: string } }).error.code;
+
+function form(...parts: [string, string | Blob][]): FormData {
+  const body = new FormData();
+  for (const [name, value] of parts) {
+    if (typeof value === 'string') body.append(name, value);
+    else body.append(name, value, 'name');
+  }
+  return body;
+}
+
+const content = randomBytes(3_000_000);
+
+test.each([
+  [
+    'path first',
+    [
+      ['path', 'a.bin'],
+      ['file', new Blob([content])],
+    ],
+  ],
+  [
+    'file first',
+    [
+      ['file', new Blob([content])],
+      ['path', 'b.bin'],
+    ],
+  ],
+] as [string, [string, string | Blob][]][])('a form is written whole: %s', async (_name, parts) => {
+  const answer = await files('/write', { method: 'POST', body: form(...parts) });
+  expect(answer.status).toBe(204);
+  const path = String(parts.find(([name]) => name === 'path')?.[1]);
+  expect(await readFile(join(root, path))).toEqual(content);
+  const read = await files('/read', { json: { path } });
+  expect(read.headers.get('content-length')).toBe(String(content.length));
+  expect(read.headers.get('content-type')).toBe('application/octet-stream');
+  expect(Buffer.from(await read.arrayBuffer())).toEqual(content);
+  expect(await readdir(join(plane.config.controlDir, 'uploads'))).toEqual([]);
+});
+
+test('an empty file is written and read', async () => {
+  const body = form(['path', 'empty'], ['file', new Blob([])]);
+  expect((await files('/write', { method: 'POST', body })).status).toBe(204);
+  expect((await stat(join(root, 'empty'))).size).toBe(0);
+  expect(await (await files('/read', { json: { path: 'empty' } })).text()).toBe('');
+});
+
+test.each([
+  ['no path', [['file', new Blob(['x'])]], 'path is required'],
+  ['no file', [['path', 'x']], 'file is required'],
+  [
+    'a path with NUL',
+    [
+      ['path', 'a\0b'],
+      ['file', new Blob(['x'])],
+    ],
+    'path must be',
+  ],
+  [
+    'an unknown part',
+    [
+      ['path', 'x'],
+      ['mode', '0777'],
+      ['file', new Blob(['x'])],
+    ],
+    'mode is unknown',
+  ],
+  [
+    'two paths',
+    [
+      ['path', 'x'],
+      ['path', 'y'],
+      ['file', new Blob(['x'])],
+    ],
+    'path must be one field',
+  ],
+  [
+    'a file that is text',
+    [
+      ['path', 'x'],
+      ['file', 'x'],
+    ],
+    'file must be one part with a filename',
+  ],
+] as [string, [string, string | Blob][], string][])(
+  'a form with %s is refused',
+  async (_name, parts, problem) => {
+    const answer = await files('/write', { method: 'POST', body: form(...parts) });
+    expect(answer.status).toBe(400);
+    expect(await answer.text()).toContain(problem);
+    await expect(stat(join(root, 'x'))).rejects.toThrow();
+  },
+);
+
+test('a body that is no form is 415, and a form without boundary is refused', async () => {
+  const answer = await files('/write', { json: { path: 'x' } });
+  expect(answer.status).toBe(415);
+  const broken = await files('/write', {
+    method: 'POST',
+    headers: { 'content-type': 'multipart/form-data' },
+    body: 'x',
+  });
+  expect(broken.status).toBeGreaterThanOrEqual(400);
+  expect(broken.status).toBeLessThan(500);
+});
+
+test('a stream is written and read, with a length and without', async () => {
+  const big = randomBytes(20_000_000);
+  const sized = await files('/stream/write?path=big', { method: 'POST', body: big });
+  expect(sized.status).toBe(204);
+  const read = await files('/stream/read?path=big');
+  expect(Buffer.from(await read.arrayBuffer())).toEqual(big);
+  const unsized = await files('/stream/write?path=chunked', {
+    method: 'POST',
+    body: Readable.toWeb(Readable.from([big.subarray(0, 5), big.subarray(5)])) as never,
+    duplex: 'half',
+  } as never);
+  expect(unsized.status).toBe(204);
+  expect(await readFile(join(root, 'chunked'))).toEqual(big);
+  expect((await files('/stream/write?path=none', { method: 'POST' })).status).toBe(204);
+  expect((await stat(join(root, 'none'))).size).toBe(0);
+});
+
+test.each([
+  '/stream/write',
+  '/stream/write?path=',
+  '/stream/write?path=a&mode=1',
+  '/stream/write?path=a%00b',
+])('%s is refused', async (path) => {
+  expect((await files(path, { method: 'POST', body: 'x' })).status).toBe(400);
+});
+
+/** Sends a part of a body and cuts the connection. */
+async function cutUpload(path: string, headers: Record<string, string>, part: string): Promise<void> {
+  const { hostname, port } = new URL(plane.url);
+  const call = request({
+    hostname,
+    port,
+    method: 'POST',
+    path: `/v1/sandboxes/${id}/files${path}`,
+    headers: { 'x-api-key': plane.key, ...headers },
+  });
+  call.on('error', () => {});
+  call.write(part);
+  await sleep(200);
+  call.destroy();
+  await sleep(200);
+}
+
+test('an upload that breaks off leaves no file', async () => {
+  await cutUpload('/stream/write?path=cut1', { 'content-length': '1000' }, 'half');
+  await cutUpload('/stream/write?path=cut2', {}, 'half');
+  const boundary = 'multipart/form-data; boundary=b';
+  const head =
+    '--b\r\ncontent-disposition: form-data; name="path"\r\n\r\ncut3\r\n--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\nhalf';
+  await cutUpload('/write', { 'content-type': boundary, 'content-length': '5000' }, head);
+  await cutUpload('/write', { 'content-type': boundary }, head.replace('cut3', 'cut4'));
+  expect((await readdir(root)).filter((name) => name.startsWith('cut'))).toEqual([]);
+});
+
+test('a form that ends in the middle of its file is refused and leaves no file', async () => {
+  const body =
+    '--b\r\ncontent-disposition: form-data; name="path"\r\n\r\nshort\r\n--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\nhalf';
+  const answer = await files('/write', {
+    method: 'POST',
+    headers: { 'content-type': 'multipart/form-data; boundary=b' },
+    body,
+  });
+  expect(answer.status).toBeGreaterThanOrEqual(400);
+  expect((await readdir(root)).filter((name) => name.startsWith('short'))).toEqual([]);
+});
+
+test('a download that breaks off is an error at the client, never a short file', async () => {
+  const other = await plane.create();
+  await writeFile(join(plane.dir, other.id, 'big'), Buffer.alloc(200_000_000));
+  const answer = await plane.fetch(`/v1/sandboxes/${other.id}/files/stream/read?path=big`);
+  expect(answer.status).toBe(200);
+  plane.host.change(other.id, { status: 'failed', reason: 'gone' });
+  await expect(answer.arrayBuffer()).rejects.toThrow();
+});
+
+test('a slow reader holds the file up instead of filling the memory', async () => {
+  await writeFile(join(root, 'large'), Buffer.alloc(200_000_000));
+  const { hostname, port } = new URL(plane.url);
+  const path = `/v1/sandboxes/${id}/files/stream/read?path=large`;
+  const before = process.memoryUsage().external;
+  await new Promise<void>((resolve, reject) => {
+    const call = request({ hostname, port, path, headers: { 'x-api-key': plane.key } }, async (answer) => {
+      answer.pause();
+      await sleep(1_000);
+      answer.destroy();
+      resolve();
+    });
+    call.on('error', reject);
+    call.end();
+  });
+  expect(process.memoryUsage().external - before).toBeLessThan(30_000_000);
+});
+
+test('what cannot be read says why', async () => {
+  await mkdir(join(root, 'dir'), { recursive: true });
+  for (const ask of [
+    (path: string) => files('/read', { json: { path } }),
+    (path: string) => files(`/stream/read?path=${path}`),
+  ]) {
+    const missing = await ask('missing');
+    expect([missing.status, await code(missing)]).toEqual([404, 'file_not_found']);
+    const directory = await ask('dir');
+    expect([directory.status, await code(directory)]).toEqual([400, 'not_a_file']);
+  }
+});
+
+test('directories are made, listed, moved and removed', async () => {
+  expect((await files('/mkdir', { json: { path: 'd/e' } })).status).toBe(204);
+  const again = await files('/mkdir', { json: { path: 'd/e' } });
+  expect([again.status, await code(again)]).toEqual([409, 'file_exists']);
+  await writeFile(join(root, 'd', 'f.txt'), 'text');
+  const list = (await (await files('?path=d')).json()) as FileList;
+  expect(Check(FileListSchema, list)).toBe(true);
+  expect(list.items.map(({ name, type }) => [name, type])).toEqual([
+    ['e', 'directory'],
+    ['f.txt', 'file'],
+  ]);
+  expect((await files('/move', { json: { source: 'd/f.txt', destination: 'g.txt' } })).status).toBe(204);
+  expect(await readFile(join(root, 'g.txt'), 'utf8')).toBe('text');
+  expect((await files('/remove', { json: { path: 'd' } })).status).toBe(204);
+  const gone = await files('?path=d');
+  expect([gone.status, await code(gone)]).toEqual([404, 'file_not_found']);
+  const none = await files('?path=g.txt');
+  expect([none.status, await code(none)]).toEqual([400, 'not_a_directory']);
+});
+
+test('a transfer is use of the sandbox', async () => {
+  const other = await plane.create({ timeout_sec: 1 });
+  const slow = async function* () {
+    for (let i = 0; i < 5; i++) {
+      yield Buffer.from('x');
+      await sleep(500);
+    }
+  };
+  const answer = await plane.fetch(`/v1/sandboxes/${other.id}/files/stream/write?path=slow`, {
+    method: 'POST',
+    body: Readable.toWeb(Readable.from(slow())) as never,
+    duplex: 'half',
+  } as never);
+  expect(answer.status).toBe(204);
+  await eventually(async () => (await plane.get(other.id)).status === 'destroyed', 4_000);
+});

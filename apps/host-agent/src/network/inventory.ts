@@ -1,0 +1,43 @@
+/** What exists on this machine under the names of an instance. */
+import { ipJson, listNamespaces, nftList } from '../linux/index.ts';
+import { isInstance, names, numberIn, tablePrefix } from './slots.ts';
+
+interface IpLink {
+  ifname: string;
+}
+
+async function listLinks(prefix: string): Promise<string[]> {
+  const links = await ipJson<IpLink>(['link', 'show']);
+  return links.map(({ ifname }) => ifname).filter((name) => name.startsWith(prefix));
+}
+
+/** Numbers of all slots of which something exists. */
+export async function existingSlots(instance: string): Promise<number[]> {
+  const { namespacePrefix, vethPrefix } = names(instance);
+  const found = [
+    ...listNamespaces(namespacePrefix).map((name) => numberIn(name, namespacePrefix)),
+    ...(await listLinks(vethPrefix)).map((name) => numberIn(name, vethPrefix)),
+  ];
+  return [...new Set(found)].filter((number) => number !== undefined);
+}
+
+/** Instances that have a table on this machine. */
+export async function listInstances(): Promise<string[]> {
+  const tables = await nftList(['list', 'tables', 'inet']);
+  return tables
+    .map(({ table }) => (table as { name?: string } | undefined)?.name ?? '')
+    .filter((name) => name.startsWith(tablePrefix))
+    .map((name) => name.slice(tablePrefix.length))
+    .filter(isInstance);
+}
+
+/** Resources of an instance that exist on this machine, one a line, for leak checks. */
+export async function leftovers(instance: string): Promise<string[]> {
+  const { namespacePrefix, vethPrefix, table } = names(instance);
+  const [links, instances] = [await listLinks(vethPrefix), await listInstances()];
+  return [
+    ...listNamespaces(namespacePrefix).map((name) => `network namespace ${name}`),
+    ...links.map((name) => `link ${name}`),
+    ...(instances.includes(instance) ? [`nftables table inet ${table}`] : []),
+  ];
+}

@@ -1,0 +1,76 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { measureTscKhz } from '../../linux/index.ts';
+import { testGuest } from '../qemu/test-guest.ts';
+import { canRunGuests, findKernel, TestMachine } from '../qemu/test-machine.ts';
+import { runTrial } from '../qemu/trial.ts';
+import { readAnswer, writeAnswer } from './cache.ts';
+import { probeMonitor } from './probe.ts';
+import { isAtLeast, parseVersion } from './version.ts';
+
+test('versions of QEMU are read and ordered', () => {
+  expect(parseVersion('QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright')).toBe('10.0.2');
+  expect(parseVersion('QEMU')).toBeUndefined();
+  expect(isAtLeast('10.0.0', '10.0.0')).toBe(true);
+  expect(isAtLeast('9.2.4', '10.0.0')).toBe(false);
+  expect(isAtLeast('10.1.0', '10.0.9')).toBe(true);
+});
+
+describe('the kept answer', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'perch-probe-'));
+  afterAll(() => rmSync(dir, { recursive: true }));
+  const file = join(dir, 'probe.json');
+  const answer = { accelerator: 'kvm', why: 'tried' } as const;
+
+  test('counts for what it was found under, and no more', async () => {
+    expect(await readAnswer(file, { qemu: '1' })).toBeUndefined();
+    await writeAnswer(file, { qemu: '1' }, answer);
+    expect(await readAnswer(file, { qemu: '1' })).toEqual(answer);
+    expect(await readAnswer(file, { qemu: '2' })).toBeUndefined();
+  });
+
+  for (const text of [
+    '',
+    '{',
+    'null',
+    '[]',
+    '{"key":{"qemu":"1"}}',
+    '{"key":{"qemu":"1"},"answer":{"accelerator":"x"}}',
+  ]) {
+    test(`is none when the file says ${JSON.stringify(text)}`, async () => {
+      writeFileSync(file, text);
+      expect(await readAnswer(file, { qemu: '1' })).toBeUndefined();
+    });
+  }
+});
+
+describe.runIf(canRunGuests)('a trial on this machine', () => {
+  async function setUp() {
+    const machine = new TestMachine();
+    const initramfs = join(machine.root, 'i.cpio');
+    writeFileSync(initramfs, testGuest('wait for ever'), { mode: 0o444 });
+    const kernel = await machine.shared('vmlinux', findKernel() ?? '');
+    return Object.assign(machine, { spec: { kernel, initramfs, log: machine.log } });
+  }
+
+  test('ends with an accelerator and a sentence, and is not repeated', async () => {
+    await using machine = await setUp();
+    const options = { ...machine.spec, cacheFile: join(machine.root, 'probe.json') };
+    const found = await probeMonitor(options);
+    expect(found).toMatchObject({ kind: 'qemu', problems: [] });
+    expect(found.why).not.toBe('');
+    if (found.why.includes('guest')) {
+      expect(JSON.parse(readFileSync(options.cacheFile, 'utf8')).answer.why).toBe(found.why);
+      expect(await probeMonitor({ ...options, kernel: options.kernel })).toEqual(found);
+    }
+    expect(await probeMonitor({ ...options, force: 'qemu-kvm' })).toMatchObject({ accelerator: 'kvm' });
+  });
+
+  test('recognises a guest that reaches its userspace', async () => {
+    await using machine = await setUp();
+    const trial = { ...machine.spec, near: join(machine.root, 'x') };
+    expect(await runTrial(trial, 'tcg', await measureTscKhz())).toBeUndefined();
+  }, 60_000);
+});

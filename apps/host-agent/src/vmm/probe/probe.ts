@@ -1,0 +1,117 @@
+/**
+ * Finds out what this machine can run, by running it. That /dev/kvm opens says little: on some virtual
+ * machines a guest then hangs for ever, at full load and without a word.
+ */
+import { open, readFile, stat } from 'node:fs/promises';
+import { cpus, release } from 'node:os';
+import type { Logger } from 'pino';
+import { RunError, run } from '../../linux/index.ts';
+import { type Accelerator, kvmRunsGuest } from '../qemu/index.ts';
+import { readAnswer, writeAnswer } from './cache.ts';
+import { isAtLeast, parseVersion } from './version.ts';
+
+export type MonitorChoice = 'qemu-kvm' | 'qemu-tcg';
+
+export interface ProbeOptions {
+  /** A guest's kernel and initramfs; ours, 0444, on the file system of `cacheFile`. */
+  kernel: string;
+  initramfs: string;
+  /** JSON file that keeps the answer until something that it depends on changes. */
+  cacheFile: string;
+  /** Skips the question. */
+  force?: MonitorChoice | undefined;
+  log: Logger;
+}
+
+export interface MonitorProbe {
+  kind: 'qemu';
+  /** '' when there is none. */
+  version: string;
+  accelerator: Accelerator;
+  /** What was found, for a person. */
+  why: string;
+  /** What keeps a guest from being started, each with its remedy. */
+  problems: string[];
+}
+
+const oldest = '10.0.0';
+const install =
+  'apt-get install -t bookworm-backports qemu-system-x86 qemu-utils (Debian 12), or a newer Debian';
+
+/** Never rejects for what a machine lacks: that is its answer. */
+export async function probeMonitor(options: ProbeOptions): Promise<MonitorProbe> {
+  const found = await findVersion();
+  const { accelerator, why } = await chooseAccelerator(options, found.version);
+  return { kind: 'qemu', version: found.version, accelerator, why, problems: found.problems };
+}
+
+async function findVersion(): Promise<{ version: string; problems: string[] }> {
+  try {
+    const { stdout } = await run('qemu-system-x86_64', ['--version']);
+    const version = parseVersion(stdout);
+    if (version === undefined)
+      return { version: '', problems: [`QEMU does not tell its version. ${install}`] };
+    if (isAtLeast(version, oldest)) return { version, problems: [] };
+    return { version, problems: [`QEMU is ${version}; Perch needs ${oldest} or later: ${install}`] };
+  } catch (error) {
+    const why =
+      error instanceof RunError && error.outcome === 'not_started' ? 'is not installed' : 'does not run';
+    return { version: '', problems: [`qemu-system-x86_64 ${why}: ${install}`] };
+  }
+}
+
+interface Answer {
+  accelerator: Accelerator;
+  why: string;
+}
+
+async function chooseAccelerator(options: ProbeOptions, version: string): Promise<Answer> {
+  if (options.force) return { accelerator: accelerators[options.force], why: 'PERCH_VMM says so' };
+  const obstacle = await kvmObstacle();
+  if (obstacle !== undefined) return { accelerator: 'tcg', why: obstacle };
+  if (version === '') return { accelerator: 'tcg', why: 'there is no QEMU to try KVM with' };
+  const key = await dependsOn(options, version);
+  const known = await readAnswer(options.cacheFile, key);
+  if (known) return known;
+  const answer = await askGuest(options);
+  await writeAnswer(options.cacheFile, key, answer);
+  return answer;
+}
+
+const accelerators: Record<MonitorChoice, Accelerator> = { 'qemu-kvm': 'kvm', 'qemu-tcg': 'tcg' };
+
+/** Cheap reasons against KVM. Asked at every start, since a device may appear later. */
+async function kvmObstacle(): Promise<string | undefined> {
+  try {
+    const device = await open('/dev/kvm', 'r+');
+    await device.close();
+    return undefined;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return code === 'ENOENT' ? 'there is no /dev/kvm' : `/dev/kvm does not open (${code})`;
+  }
+}
+
+async function askGuest({ kernel, initramfs, cacheFile, log }: ProbeOptions): Promise<Answer> {
+  try {
+    const silence = await kvmRunsGuest({ kernel, initramfs, near: cacheFile, log });
+    return silence === undefined
+      ? { accelerator: 'kvm', why: 'a guest reached its userspace under KVM' }
+      : { accelerator: 'tcg', why: `/dev/kvm opens, but ${silence}` };
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return { accelerator: 'tcg', why: `/dev/kvm opens, but no guest starts: ${why}` };
+  }
+}
+
+/** Everything that the answer follows from. The boot id: a hypervisor may have changed under us. */
+async function dependsOn({ kernel }: ProbeOptions, version: string): Promise<Record<string, string>> {
+  const guest = await stat(kernel);
+  return {
+    qemu: version,
+    guestKernel: `${guest.dev}:${guest.ino}:${guest.size}:${guest.mtimeMs}`,
+    hostKernel: release(),
+    cpu: cpus()[0]?.model ?? '',
+    boot: (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim(),
+  };
+}

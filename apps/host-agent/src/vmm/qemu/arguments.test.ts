@@ -1,0 +1,74 @@
+import { test as property } from '@fast-check/vitest';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type MachineSpec, qemuArguments } from './arguments.ts';
+import { kernelArguments } from './kernel-arguments.ts';
+
+const spec: MachineSpec = {
+  name: 'perch-x-sb1',
+  accelerator: 'tcg',
+  vcpus: 2,
+  memoryMb: 512,
+  kernelArguments: 'console=ttyS0',
+  disk: { path: '/data/vms/sb1/rootfs.qcow2', format: 'qcow2', base: '/data/vms/sb1/base.ext4' },
+  network: { mac: '02:00:00:00:00:01', tapFd: 3 },
+};
+
+/** The value after each `option`. */
+function values(args: string[], option: string): string[] {
+  return args.flatMap((arg, i) => (arg === option ? [args[i + 1] ?? ''] : []));
+}
+
+describe('the command line of QEMU', () => {
+  test('names files without their directory, and the backing chain in full', () => {
+    const args = qemuArguments(spec);
+    expect(args.join(' ')).not.toContain('/data');
+    expect(values(args, '-blockdev').map((json) => JSON.parse(json))).toEqual([
+      { driver: 'file', 'node-name': 'root-file', filename: 'rootfs.qcow2', discard: 'unmap' },
+      { driver: 'file', 'node-name': 'base-file', filename: 'base.ext4', 'read-only': true },
+      { driver: 'raw', 'node-name': 'base', file: 'base-file', 'read-only': true },
+      { driver: 'qcow2', 'node-name': 'root', file: 'root-file', discard: 'unmap', backing: 'base' },
+    ]);
+    const alone = qemuArguments({ ...spec, disk: { path: '/x/a.qcow2', format: 'qcow2' } });
+    expect(JSON.parse(values(alone, '-blockdev')[1] ?? '')).toMatchObject({ backing: null });
+  });
+
+  test('maps guest memory privately from a file that is opened for reading', () => {
+    expect(values(qemuArguments(spec), '-object')[0]).toBe(
+      'memory-backend-file,id=memory,size=512M,mem-path=memfile,share=off,readonly=on,rom=off',
+    );
+  });
+
+  test('starts stopped, confined, and stays for questions when the guest ends', () => {
+    const args = qemuArguments(spec);
+    expect(args).toContain('-S');
+    expect(values(args, '-action')).toEqual(['reboot=shutdown,shutdown=pause']);
+    expect(values(args, '-sandbox')).toEqual([
+      'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
+    ]);
+  });
+
+  test('gives KVM as a descriptor, and not without one', () => {
+    const kvm: MachineSpec = { ...spec, accelerator: 'kvm', kvmFd: 4 };
+    expect(values(qemuArguments(kvm), '-accel')).toEqual(['kvm,device=/dev/fdset/1']);
+    expect(values(qemuArguments(kvm), '-add-fd')).toEqual(['fd=4,set=1']);
+    expect(() => qemuArguments({ ...spec, accelerator: 'kvm' })).toThrow(/descriptor/);
+  });
+
+  property.prop([fc.string().filter((mac) => !/^[0-9a-f:]{17}$/i.test(mac))])(
+    'takes nothing for a MAC address that could be another option',
+    (mac) => {
+      expect(() => qemuArguments({ ...spec, network: { mac, tapFd: 3 } })).toThrow(/MAC/);
+    },
+  );
+});
+
+test('the kernel is told the rate of the counter under TCG only', () => {
+  const tcg = kernelArguments({ accelerator: 'tcg', tscKhz: 2445432 });
+  expect(tcg).toContain('tsc_early_khz=2445432 tsc=reliable');
+  expect(kernelArguments({ accelerator: 'tcg' })).not.toContain('tsc_early_khz');
+  expect(kernelArguments({ accelerator: 'kvm', tscKhz: 2445432 })).not.toContain('tsc');
+  for (const always of ['console=ttyS0', 'panic=-1', 'reboot=t', 'ipv6.disable=1', 'quiet']) {
+    expect(tcg.split(' ')).toContain(always);
+  }
+});

@@ -1,0 +1,115 @@
+/** The command line of QEMU. Pure. */
+import { basename } from 'node:path';
+import type { VmSpec } from '../monitor.ts';
+import { fileNames } from './vm-directory.ts';
+
+export type Accelerator = 'tcg' | 'kvm';
+
+export interface MachineSpec {
+  /** Shown in the process list. */
+  name: string;
+  accelerator: Accelerator;
+  vcpus: number;
+  memoryMb: number;
+  kernelArguments: string;
+  disk?: Pick<VmSpec['disk'], 'path' | 'format' | 'base'>;
+  /** `tapFd`: descriptor that QEMU inherits, already attached to the tap device. */
+  network?: { mac: string; tapFd: number };
+  /** Descriptor of /dev/kvm that QEMU inherits, since its user cannot open that. */
+  kvmFd?: number;
+}
+
+/** Ids by which QMP commands name parts of the machine. */
+export const ids = { console: 'console', memory: 'memory', rootDisk: 'root' } as const;
+
+/** Bytes of console that QEMU keeps until they are read; a power of two. */
+export const consoleBytes = 128 * 1024;
+
+/** MiB of translated code that TCG keeps. Its default, an eighth of the host's memory, is no bound. */
+export const translationBufferMb = 128;
+
+/**
+ * All paths are names in the working directory. The order of devices is part of the machine: a snapshot can
+ * only be restored into the same one.
+ */
+export function qemuArguments(spec: MachineSpec): string[] {
+  return [
+    'qemu-system-x86_64',
+    ...['-name', spec.name],
+    ...['-nodefaults', '-no-user-config', '-display', 'none'],
+    ...machine(spec),
+    ...['-kernel', fileNames.kernel, '-initrd', fileNames.initramfs, '-append', spec.kernelArguments],
+    ...consoleAndMonitor,
+    ...(spec.disk ? disk(spec.disk) : []),
+    ...(spec.network ? network(spec.network) : []),
+    ...['-object', 'rng-builtin,id=entropy', '-device', 'virtio-rng-device,id=rng0,rng=entropy'],
+    // Stopped until its cgroup holds it and QMP answers.
+    '-S',
+    // A guest that reboots or powers off leaves a stopped machine, whose console can still tell why.
+    ...['-action', 'reboot=shutdown,shutdown=pause'],
+    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+  ];
+}
+
+/** Without pic=off,pit=off,rtc=on many boots of this machine type hang under TCG. */
+function machine(spec: MachineSpec): string[] {
+  const memory = [
+    `memory-backend-file,id=${ids.memory},size=${spec.memoryMb}M,mem-path=${fileNames.memory}`,
+    // A private mapping of a file that is opened for reading only: not even a guest's balloon can change it.
+    'share=off,readonly=on,rom=off',
+  ].join(',');
+  return [
+    ...['-M', `microvm,pic=off,pit=off,rtc=on,memory-backend=${ids.memory}`, '-bios', 'qboot.rom'],
+    ...accelerator(spec),
+    ...['-m', `${spec.memoryMb}M`, '-smp', `${spec.vcpus}`, '-object', memory],
+  ];
+}
+
+function accelerator(spec: MachineSpec): string[] {
+  if (spec.accelerator === 'tcg') {
+    return ['-accel', `tcg,thread=multi,tb-size=${translationBufferMb}`, '-cpu', 'max'];
+  }
+  if (spec.kvmFd === undefined) throw new Error('KVM needs a descriptor of /dev/kvm');
+  return ['-add-fd', `fd=${spec.kvmFd},set=1`, '-accel', 'kvm,device=/dev/fdset/1', '-cpu', 'host'];
+}
+
+const consoleAndMonitor = [
+  // A file would be unbounded, and a pipe would stop the guest when nobody reads it.
+  ...['-chardev', `ringbuf,id=${ids.console},size=${consoleBytes}`, '-serial', `chardev:${ids.console}`],
+  ...[
+    '-chardev',
+    `socket,id=qmp,path=${fileNames.qmp},server=on,wait=off`,
+    '-mon',
+    'chardev=qmp,mode=control',
+  ],
+];
+
+/** The chain is spelled out, so that a backing file named in the layer's header means nothing. */
+function disk(spec: NonNullable<MachineSpec['disk']>): string[] {
+  const file = basename(spec.path);
+  const nodes: object[] = [{ driver: 'file', 'node-name': 'root-file', filename: file, discard: 'unmap' }];
+  if (spec.base !== undefined) {
+    const base = basename(spec.base);
+    nodes.push({ driver: 'file', 'node-name': 'base-file', filename: base, 'read-only': true });
+    nodes.push({ driver: 'raw', 'node-name': 'base', file: 'base-file', 'read-only': true });
+  }
+  nodes.push({
+    driver: spec.format,
+    'node-name': ids.rootDisk,
+    file: 'root-file',
+    discard: 'unmap',
+    ...(spec.format === 'qcow2' ? { backing: spec.base === undefined ? null : 'base' } : {}),
+  });
+  return [
+    ...nodes.flatMap((node) => ['-blockdev', JSON.stringify(node)]),
+    ...['-device', `virtio-blk-device,id=disk0,drive=${ids.rootDisk}`],
+  ];
+}
+
+function network({ mac, tapFd }: NonNullable<MachineSpec['network']>): string[] {
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac)) throw new Error(`not a MAC address: ${mac}`);
+  return [
+    ...['-netdev', `tap,id=net0,fd=${tapFd},vhost=off`],
+    ...['-device', `virtio-net-device,id=nic0,netdev=net0,mac=${mac}`],
+  ];
+}

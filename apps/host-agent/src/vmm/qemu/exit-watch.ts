@@ -1,0 +1,57 @@
+/**
+ * Notices the end of a process that may not be our child: nobody tells us of it, so we look once a second,
+ * and at once when something hints at it (its socket closed, its exit was reported).
+ */
+import { isAlive } from '../../linux/index.ts';
+import type { ProcessRef } from '../monitor.ts';
+
+const slowMs = 1000;
+/** A socket closes a moment before its process has gone. */
+const closeLooksMs = [0, 5, 20, 50, 100, 200];
+
+export class ExitWatch {
+  /** Resolves once the process is gone. */
+  readonly gone: Promise<void>;
+  readonly #process: ProcessRef;
+  readonly #resolve: () => void;
+  readonly #timers = new Set<NodeJS.Timeout>();
+  #over = false;
+
+  /** @param onTick called at each regular look that finds the process alive */
+  constructor(process: ProcessRef, onTick: () => void = () => {}) {
+    this.#process = process;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.gone = promise;
+    this.#resolve = resolve;
+    const slow = setInterval(() => {
+      if (this.#look()) onTick();
+    }, slowMs);
+    this.#timers.add(slow.unref());
+  }
+
+  get isOver(): boolean {
+    return this.#over;
+  }
+
+  /** Something hints at the end: look closely for a moment. */
+  hint(): void {
+    if (this.#over) return;
+    for (const ms of closeLooksMs) this.#timers.add(setTimeout(() => this.#look(), ms));
+  }
+
+  /** Looks no more; `gone` stays open. Safe to repeat. */
+  stop(): void {
+    this.#over = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+  }
+
+  /** @returns whether the process lives */
+  #look(): boolean {
+    if (this.#over) return false;
+    if (isAlive(this.#process)) return true;
+    this.stop();
+    this.#resolve();
+    return false;
+  }
+}

@@ -1,0 +1,33 @@
+/** The command line of the guest's kernel. Source: admin-guide/kernel-parameters.rst of Linux 6.12. */
+import type { Accelerator } from './arguments.ts';
+
+export interface KernelBoot {
+  accelerator: Accelerator;
+  /** Rate of the host's time stamp counter. */
+  tscKhz?: number | undefined;
+  /** Show what the kernel does; else warnings and worse. */
+  verbose?: boolean;
+}
+
+export function kernelArguments(boot: KernelBoot): string {
+  return [
+    'console=ttyS0',
+    boot.verbose ? 'loglevel=7' : 'quiet',
+    // A panic restarts the machine, which QEMU turns into its end; by a triple fault, as microvm has no
+    // keyboard controller to ask and no reset that ACPI could name.
+    ...['panic=-1', 'reboot=t'],
+    // The host gives the entropy; there is nothing to wait for.
+    'random.trust_cpu=on',
+    // Slots have no IPv6, so that no rule of theirs needs a second form.
+    'ipv6.disable=1',
+    ...(boot.accelerator === 'tcg' ? timeArguments(boot.tscKhz) : []),
+  ].join(' ');
+}
+
+/**
+ * Under TCG the guest reads the host's counter, but every clock that it could calibrate that with is itself
+ * emulated, with jitter: calibration fails or loops on a busy host. With KVM the kernel has kvm-clock.
+ */
+function timeArguments(tscKhz: number | undefined): string[] {
+  return [...(tscKhz === undefined ? [] : [`tsc_early_khz=${tscKhz}`]), 'tsc=reliable'];
+}

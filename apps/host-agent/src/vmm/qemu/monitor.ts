@@ -1,0 +1,183 @@
+/** The QEMU back end: starts monitors and finds them again. */
+import type { ChildProcess } from 'node:child_process';
+import { realpath } from 'node:fs/promises';
+import type { Logger } from 'pino';
+import {
+  type Cgroups,
+  isAlive,
+  measureTscKhz,
+  openCgroups,
+  processesOfUid,
+  readProcess,
+  workingDirectory,
+} from '../../linux/index.ts';
+import type { ProcessRef, Vm, VmIdentity, VmMonitor, VmSpec } from '../monitor.ts';
+import { type Accelerator, translationBufferMb } from './arguments.ts';
+import { kernelArguments } from './kernel-arguments.ts';
+import { launch, taskLimit } from './launch.ts';
+import { QemuVm } from './vm.ts';
+import { clearDirectory, prepareDirectory } from './vm-directory.ts';
+
+export interface QemuMonitorOptions {
+  /** Short id of the data directory; part of the cgroups' names. */
+  instance: string;
+  accelerator: Accelerator;
+  log: Logger;
+}
+
+export interface QemuMonitor extends VmMonitor {
+  /** Removes cgroups of this instance that belong to no sandbox in `owned`, and have no process. */
+  sweep(owned: ReadonlySet<string>): Promise<void>;
+}
+
+/** From exec to an answer on QMP takes 50 ms; on a machine that starts many at once, seconds. */
+const startTimeoutMs = 30_000;
+const adoptTimeoutMs = 3000;
+
+/**
+ * MiB of host memory that a VM may use beside the guest's own: 60 for QEMU itself, disk caches, and under TCG
+ * the translated code.
+ */
+export function overheadMb(accelerator: Accelerator): number {
+  return accelerator === 'tcg' ? 128 + translationBufferMb : 128;
+}
+
+export async function createQemuMonitor(options: QemuMonitorOptions): Promise<QemuMonitor> {
+  const cgroups = await openCgroups();
+  if (cgroups.missing.length > 0) {
+    options.log.warn({ missing: cgroups.missing }, 'this machine cannot limit what a VM monitor uses');
+  }
+  const tscKhz = options.accelerator === 'tcg' ? await measureTscKhz() : undefined;
+  if (options.accelerator === 'tcg' && tscKhz === undefined) {
+    options.log.warn('the time stamp counter cannot be measured: guests may hang when they start');
+  }
+  return new Qemu(options, cgroups, tscKhz);
+}
+
+class Qemu implements QemuMonitor {
+  readonly kind = 'qemu';
+  readonly #options: QemuMonitorOptions;
+  readonly #cgroups: Cgroups;
+  readonly #kernelArguments: string;
+
+  constructor(options: QemuMonitorOptions, cgroups: Cgroups, tscKhz: number | undefined) {
+    this.#options = options;
+    this.#cgroups = cgroups;
+    this.#kernelArguments = kernelArguments({ accelerator: options.accelerator, tscKhz });
+  }
+
+  async boot(spec: VmSpec): Promise<Vm> {
+    const laps = new Laps();
+    const cgroup = this.#cgroup(spec.id);
+    const log = await prepareDirectory(spec.dir, spec);
+    let vm: QemuVm | undefined;
+    try {
+      await this.#cgroups.create(cgroup, this.#limits(spec));
+      laps.lap('files');
+      const { child, process } = await launch({
+        dir: spec.dir,
+        uid: spec.uid,
+        log: log.fd,
+        machine: {
+          ...{ name: `${this.#parent}-${spec.id}`, kernelArguments: this.#kernelArguments },
+          ...{ accelerator: this.#options.accelerator, vcpus: spec.vcpus, memoryMb: spec.memoryMb },
+          disk: spec.disk,
+        },
+        network: spec.network,
+        maxFileBytes: spec.disk.maxFileBytes,
+      });
+      vm = this.#running(spec, process, child);
+      await this.#cgroups.add(cgroup, process.pid);
+      laps.lap('spawn');
+      await vm.whileAlive(start(vm, laps));
+      Object.assign(vm.timings, laps.times);
+      return vm;
+    } catch (cause) {
+      // Nothing of a process that cannot be ended may be taken away under it.
+      await vm?.kill();
+      await Promise.allSettled([this.#cgroups.remove(cgroup), clearDirectory(spec.dir)]);
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`The VM monitor of ${spec.id} did not start: ${why}`, { cause });
+    } finally {
+      await log.close();
+    }
+  }
+
+  async adopt(spec: VmIdentity, known: ProcessRef | undefined): Promise<Vm | undefined> {
+    const process = await findProcess(spec, known);
+    if (!process) {
+      await this.#cgroups.remove(this.#cgroup(spec.id));
+      return undefined;
+    }
+    const vm = this.#running(spec, process);
+    await vm.status(AbortSignal.timeout(adoptTimeoutMs)).catch((err: unknown) => {
+      this.#options.log.warn(
+        { err, id: spec.id, pid: process.pid },
+        'a VM monitor lives and does not answer',
+      );
+    });
+    return vm;
+  }
+
+  async sweep(owned: ReadonlySet<string>): Promise<void> {
+    for (const id of await this.#cgroups.list(this.#parent)) {
+      if (!owned.has(id)) await this.#cgroups.remove(this.#cgroup(id));
+    }
+  }
+
+  #running({ id, dir, uid }: VmIdentity, process: ProcessRef, child?: ChildProcess) {
+    const log = this.#options.log.child({ sandbox: id });
+    const base = { process, dir, uid, cgroup: this.#cgroup(id), cgroups: this.#cgroups, log };
+    return new QemuVm(child ? { ...base, child } : base);
+  }
+
+  #limits(spec: VmSpec) {
+    return {
+      memoryBytes: (spec.memoryMb + overheadMb(this.#options.accelerator)) * 2 ** 20,
+      cpus: spec.vcpus,
+      tasks: taskLimit(spec.vcpus),
+    };
+  }
+
+  get #parent(): string {
+    return `perch-${this.#options.instance}`;
+  }
+
+  #cgroup(id: string): string {
+    return `${this.#parent}/${id}`;
+  }
+}
+
+/** The machine is there and stopped; let it go. */
+async function start(vm: QemuVm, laps: Laps): Promise<void> {
+  const signal = AbortSignal.timeout(startTimeoutMs);
+  const qmp = await vm.connect(signal);
+  const status = await vm.status(signal);
+  laps.lap('qmp');
+  if (status !== 'prelaunch') throw new Error(`the machine is ${status}, not prelaunch`);
+  await qmp.execute('cont');
+  laps.lap('cont');
+}
+
+/**
+ * A monitor is told by its user, which no other program on the machine has, and its working directory. A
+ * process that was started and has not yet become the monitor's user is not found: that lasts some ten
+ * milliseconds, less than it takes us to start again.
+ */
+async function findProcess(spec: VmIdentity, known: ProcessRef | undefined): Promise<ProcessRef | undefined> {
+  if (known && isAlive(known) && readProcess(known.pid)?.uid === spec.uid) return known;
+  const dir = await realpath(spec.dir).catch(() => undefined);
+  const found = processesOfUid(spec.uid).find(({ pid }) => workingDirectory(pid) === dir);
+  return found && { pid: found.pid, startTime: found.startTime };
+}
+
+class Laps {
+  readonly times: Record<string, number> = {};
+  #last = performance.now();
+
+  lap(name: string): void {
+    const now = performance.now();
+    this.times[name] = Math.round((now - this.#last) * 10) / 10;
+    this.#last = now;
+  }
+}

@@ -1,0 +1,103 @@
+/** What a test needs to run real guests, all of it under one random instance, and removed at the end. */
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdtempSync, readdirSync } from 'node:fs';
+import { chmod, chown, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readSettings } from '@perch/protocol';
+import { pino } from 'pino';
+import { createQcow2Layer } from '../../disk/index.ts';
+import { createTap, endProcess, openCgroups, processesOfUid, run } from '../../linux/index.ts';
+import type { VmSpec } from '../monitor.ts';
+import { createQemuMonitor, type QemuMonitor } from './monitor.ts';
+import { type Step, testGuest } from './test-guest.ts';
+
+/** A kernel that set-up made, undefined where it has not run. */
+export function findKernel(): string | undefined {
+  const folder = join(readSettings().cacheDir, 'kernel');
+  if (!existsSync(folder)) return undefined;
+  return readdirSync(folder)
+    .map((key) => join(folder, key, 'vmlinux'))
+    .find((path) => existsSync(path));
+}
+
+/** Real guests need root, QEMU and a kernel. */
+export const canRunGuests =
+  process.getuid?.() === 0 && existsSync('/usr/bin/qemu-system-x86_64') && findKernel() !== undefined;
+
+export class TestMachine implements AsyncDisposable {
+  readonly instance = `t${randomBytes(4).toString('hex')}`;
+  readonly log = pino({ level: process.env.PERCH_LOG_LEVEL ?? 'silent' });
+  readonly root = mkdtempSync('/var/tmp/perch-vmm-');
+  readonly #uids: number[] = [];
+  readonly #namespaces: string[] = [];
+  #firstUid = 1_800_000_000 + randomBytes(3).readUIntBE(0, 3) * 16;
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const uid of this.#uids) for (const process of processesOfUid(uid)) await endProcess(process);
+    for (const namespace of this.#namespaces) await run('ip', ['netns', 'delete', namespace]);
+    const cgroups = await openCgroups();
+    const parent = `perch-${this.instance}`;
+    for (const id of await cgroups.list(parent)) await cgroups.remove(`${parent}/${id}`);
+    await rm(this.root, { recursive: true });
+  }
+
+  /** Another object for the same instance: what a restarted host agent would have. */
+  monitor(): Promise<QemuMonitor> {
+    return createQemuMonitor({ instance: this.instance, accelerator: 'tcg', log: this.log });
+  }
+
+  /** Everything that a VM is made of, but for the process. `steps` is what its guest does. */
+  async spec(id: string, steps: Step[], change: Partial<VmSpec> = {}): Promise<VmSpec> {
+    const initramfs = join(this.root, `${id}.cpio`);
+    await writeFile(initramfs, testGuest(...steps), { mode: 0o444 });
+    return this.specFor(id, { initramfs, ...change });
+  }
+
+  async specFor(id: string, change: Partial<VmSpec> & { initramfs: string; base?: string }): Promise<VmSpec> {
+    const uid = this.#firstUid++;
+    this.#uids.push(uid);
+    const dir = join(this.root, 'vms', id);
+    // As in a data directory: others can pass through, so that only the VM's own directory keeps them out.
+    await chmod(this.root, 0o711);
+    await mkdir(join(this.root, 'vms'), { mode: 0o711, recursive: true });
+    await mkdir(dir, { mode: 0o700 });
+    await chown(dir, uid, uid);
+    const { base, ...rest } = change;
+    const disk = await createQcow2Layer().create({
+      ...{ base: base ?? (await this.emptyBase()), dir, uid },
+      sizeBytes: 2 ** 30,
+    });
+    const network = await this.#network(id);
+    return {
+      ...{ id, generation: 1, dir, uid, vcpus: 1, memoryMb: 256, disk, network },
+      ...{ kernel: await this.shared('vmlinux', findKernel() ?? '') },
+      ...rest,
+    };
+  }
+
+  /** A file that VMs get links of: ours, 0444, beside their directories. */
+  async shared(name: string, source: string): Promise<string> {
+    const path = join(this.root, name);
+    if (existsSync(path)) return path;
+    // Sparse, as the files of a template are.
+    await (name.endsWith('.ext4') ? run('cp', ['--sparse=always', source, path]) : copyFile(source, path));
+    await chmod(path, 0o444);
+    return path;
+  }
+
+  async emptyBase(): Promise<string> {
+    const path = join(this.root, 'empty.ext4');
+    if (!existsSync(path)) await writeFile(path, Buffer.alloc(2 ** 20), { mode: 0o444 });
+    return path;
+  }
+
+  async #network(id: string): Promise<VmSpec['network']> {
+    const namespace = `perch-${this.instance}-${id}`;
+    await run('ip', ['netns', 'add', namespace]);
+    this.#namespaces.push(namespace);
+    createTap(namespace, 'tap0');
+    await run('ip', ['-netns', namespace, 'address', 'add', '169.254.0.22/30', 'dev', 'tap0']);
+    await run('ip', ['-netns', namespace, 'link', 'set', 'tap0', 'up']);
+    return { namespace, tap: 'tap0', mac: '02:fc:00:00:00:05' };
+  }
+}

@@ -1,0 +1,30 @@
+//! Everything a request can reach.
+
+use crate::identity::Identity;
+use crate::metrics::CpuSampler;
+use crate::process::Processes;
+
+/// Whether the agent owns the machine that it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// It is process 1: clock, entropy, names and control groups are its to set.
+    Own,
+    /// It is an ordinary process on somebody's machine.
+    Foreign,
+}
+
+pub struct Agent {
+    pub identity: Identity,
+    pub processes: Processes,
+    pub cpu: CpuSampler,
+}
+
+impl Agent {
+    pub fn new(machine: Machine, default_user: Option<String>) -> Self {
+        Self {
+            identity: Identity::new(machine, default_user),
+            processes: Processes::new(machine),
+            cpu: CpuSampler::default(),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The root disk.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, mount};
+
+use super::{grow, step};
+
+const DEVICE: &str = "/dev/vda";
+/// A virtual disk is there in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(1);
+
+/// Mounts the disk at `target`, as large as its device.
+pub fn mount_root(target: &Path) -> io::Result<()> {
+    wait()?;
+    let growth = grow::needed(Path::new(DEVICE));
+    // No access times: each would be a page of its own in the copy-on-write layer.
+    let flags = MountFlags::NOATIME;
+    mount(DEVICE, target, "ext4", flags, c"errors=remount-ro")?;
+    match growth {
+        Ok(None) => {}
+        Ok(Some(blocks)) => step("grow the root disk", grow::to(target, blocks)),
+        Err(error) => super::report("size of the root disk", error),
+    }
+    Ok(())
+}
+
+fn wait() -> io::Result<()> {
+    let start = Instant::now();
+    while !Path::new(DEVICE).exists() {
+        if start.elapsed() > PATIENCE {
+            let message = format!("{DEVICE} did not appear within {} s", PATIENCE.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! Settings of the kernel, and of this process.
+
+use std::fs;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::step;
+
+/// Each is a default of some distribution or container engine that programs have come to expect.
+const KERNEL: [(&str, &str); 7] = [
+    // Process 1 cannot be replaced: when it dies, so must the machine, at once.
+    ("kernel/panic", "-1"),
+    ("fs/inotify/max_user_instances", "1024"),
+    ("fs/inotify/max_user_watches", "524288"),
+    ("net/ipv4/ping_group_range", "0 2147483647"),
+    // The network carries IPv4 alone; an address that leads nowhere only costs time-outs.
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+    ("net/ipv6/conf/eth0/disable_ipv6", "1"),
+    ("net/core/somaxconn", "4096"),
+];
+
+/// Three descriptors a process, and one a connection.
+const OWN_FILES: u64 = 16_384;
+const MAX_FILES: u64 = 1_048_576;
+
+pub fn apply() {
+    for (name, value) in KERNEL {
+        // A kernel without the feature has no such setting.
+        let _ = fs::write(format!("/proc/sys/{name}"), value);
+    }
+    // The agent answers for the guest, so that a command is to be killed and never the agent.
+    step("oom_score_adj", fs::write("/proc/self/oom_score_adj", "-1000"));
+    let limit = Rlimit { current: Some(OWN_FILES), maximum: Some(MAX_FILES) };
+    step("file limit", setrlimit(Resource::Nofile, limit));
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+}

@@ -1,0 +1,149 @@
+//! A file being uploaded: written beside its destination, and put in place only when whole.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use flate2::write::GzDecoder;
+
+use super::failure;
+use crate::filesystem::{Metadata, Owner, make_parents, replace_metadata};
+use crate::http::ApiError;
+
+/// How many random names are tried.
+const ATTEMPTS: usize = 16;
+
+/// Removed again unless it is committed.
+pub struct Staged {
+    destination: PathBuf,
+    temporary: PathBuf,
+    sink: Option<Sink>,
+    /// The mode of the file that is replaced.
+    mode: Option<u32>,
+}
+
+enum Sink {
+    Plain(File),
+    Gzip(Box<GzDecoder<File>>),
+}
+
+impl Staged {
+    pub fn create(destination: PathBuf, owner: Owner, gzip: bool) -> Result<Self, ApiError> {
+        let destination = follow(destination)?;
+        let failed = |error: io::Error| failure(&destination, &error);
+        let mode = match fs::metadata(&destination) {
+            Ok(found) if found.is_dir() => {
+                let message = format!("path is a directory: {}", destination.display());
+                return Err(ApiError::bad_request(&message));
+            }
+            Ok(found) if !found.is_file() => {
+                let message = format!("path is not a regular file: {}", destination.display());
+                return Err(ApiError::bad_request(&message));
+            }
+            Ok(found) => Some(found.mode() & 0o7777),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        make_parents(&destination, owner).map_err(failed)?;
+        let (temporary, file) = open_beside(&destination).map_err(failed)?;
+        let mut staged = Self { destination, temporary, sink: None, mode };
+        owner.give(&file).map_err(|error| staged.failure(&error))?;
+        staged.sink =
+            Some(if gzip { Sink::Gzip(Box::new(GzDecoder::new(file))) } else { Sink::Plain(file) });
+        Ok(staged)
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
+        let written = match &mut self.sink {
+            Some(Sink::Plain(file)) => file.write_all(bytes),
+            Some(Sink::Gzip(decoder)) => decoder.write_all(bytes),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        written.map_err(|error| self.failure(&error))
+    }
+
+    /// The body has arrived whole: checks what can be checked before the file is put in place.
+    pub fn finish(&mut self, metadata: &Metadata) -> Result<(), ApiError> {
+        let file = match self.sink.take() {
+            Some(Sink::Plain(file)) => Ok(file),
+            Some(Sink::Gzip(decoder)) => decoder.finish(),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        let file = file.map_err(|error| self.failure(&error))?;
+        let mode = self.mode.unwrap_or(0o644);
+        let finished = replace_metadata(&file, metadata)
+            .and_then(|()| file.set_permissions(Permissions::from_mode(mode)));
+        finished.map_err(|error| self.failure(&error))
+    }
+
+    /// Puts the finished file in place, over an earlier one.
+    pub fn commit(self) -> Result<PathBuf, ApiError> {
+        fs::rename(&self.temporary, &self.destination).map_err(|error| self.failure(&error))?;
+        let mut this = self;
+        this.temporary = PathBuf::new();
+        Ok(std::mem::take(&mut this.destination))
+    }
+
+    fn failure(&self, error: &io::Error) -> ApiError {
+        failure(&self.destination, error)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.temporary.as_os_str().is_empty() {
+            // Gone already, or in a directory that is: nothing is left over either way.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// The file that a link stands for, so that writing to a link writes to its target.
+fn follow(path: PathBuf) -> Result<PathBuf, ApiError> {
+    match path.symlink_metadata() {
+        Ok(status) if status.is_symlink() => match path.canonicalize() {
+            Ok(target) => Ok(target),
+            // A link to a file that is yet to be made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let target = path.read_link().map_err(|error| failure(&path, &error))?;
+                let folder = path.parent().unwrap_or(Path::new("/"));
+                let target = folder.join(target);
+                if target.is_symlink() {
+                    let message = format!("{}: a link to a broken link", path.display());
+                    return Err(ApiError::bad_request(&message));
+                }
+                Ok(target)
+            }
+            Err(error) => Err(failure(&path, &error)),
+        },
+        _ => Ok(path),
+    }
+}
+
+/// A new file in the destination's directory, so that a rename puts it in place.
+fn open_beside(destination: &Path) -> io::Result<(PathBuf, File)> {
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o600);
+    let mut last = io::Error::from(io::ErrorKind::InvalidInput);
+    for _ in 0..ATTEMPTS {
+        let mut name = OsString::from(".perch-upload-");
+        name.push(random_suffix()?);
+        let temporary = destination.with_file_name(name);
+        match options.open(&temporary) {
+            Ok(file) => return Ok((temporary, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn random_suffix() -> io::Result<String> {
+    use rustix::rand::{GetRandomFlags, getrandom};
+    let mut bytes = [0; 8];
+    // Early in the life of a machine secure bytes may be a long wait; a name needs none.
+    getrandom(&mut bytes, GetRandomFlags::INSECURE)?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}

@@ -1,0 +1,200 @@
+//! `POST /files`: one file as the body, or several as the parts of a form.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyDataStream;
+use hyper::body::Incoming;
+use multer::{Constraints, Field, Multipart, SizeLimit};
+use serde::Serialize;
+
+use super::query::Query;
+use super::staged::Staged;
+use super::{aside, target};
+use crate::agent::Agent;
+use crate::filesystem::{Metadata, Owner, read_metadata};
+use crate::http::{ApiError, Request, Response, json};
+use crate::users::User;
+
+/// Bytes that are gathered before they are written.
+const BATCH: usize = 256 << 10;
+/// Most files of one form.
+const MAX_FILES: usize = 10_000;
+const METADATA_HEADER: &str = "x-metadata-";
+
+#[derive(Serialize)]
+struct Uploaded {
+    name: String,
+    path: String,
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
+}
+
+pub async fn upload(
+    agent: &Arc<Agent>,
+    query: Query,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let user = agent
+        .identity
+        .user(query.username.as_deref())
+        .map_err(|error| ApiError::unauthorized(&error.to_string()))?;
+    let (parts, body) = request.into_parts();
+    let metadata = metadata(&parts.headers)?;
+    let gzip = is_gzip(&parts.headers)?;
+    let target = Target { agent, user, path: query.path };
+    let content_type = text(&parts.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
+    let mut staged = match multer::parse_boundary(content_type) {
+        Ok(_) if gzip => {
+            return Err(ApiError::bad_request("a form cannot have a content encoding"));
+        }
+        Ok(boundary) => receive_form(&target, body, boundary).await?,
+        Err(_) if is_octets(content_type) => vec![receive_body(&target, body, gzip).await?],
+        Err(_) => {
+            let message = "content type must be multipart/form-data or application/octet-stream";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+    };
+    let uploaded = aside(move || {
+        // Everything that can fail before the first rename, does.
+        staged.iter_mut().try_for_each(|file| file.finish(&metadata))?;
+        staged.into_iter().map(|file| file.commit().map(|path| describe(&path))).collect()
+    })
+    .await;
+    uploaded.map(|uploaded: Vec<Uploaded>| json(StatusCode::OK, &uploaded))
+}
+
+/// Where files go, and whose they are.
+struct Target<'a> {
+    agent: &'a Agent,
+    user: User,
+    path: Option<String>,
+}
+
+impl Target<'_> {
+    /// The path in the query goes before the file name of a part.
+    async fn stage(&self, file_name: Option<&str>, gzip: bool) -> Result<Staged, ApiError> {
+        let path = self.path.as_deref().or(file_name).filter(|path| !path.is_empty());
+        let path = path.ok_or_else(|| ApiError::bad_request("the file has no path"))?;
+        let destination = target(self.agent, &self.user, path)?;
+        let owner = Owner::new(&self.user);
+        aside(move || Staged::create(destination, owner, gzip)).await
+    }
+}
+
+async fn receive_body(target: &Target<'_>, body: Incoming, gzip: bool) -> Result<Staged, ApiError> {
+    let staged = target.stage(None, gzip).await?;
+    receive(staged, Source::Body(BodyDataStream::new(body))).await
+}
+
+async fn receive_form(
+    target: &Target<'_>,
+    body: Incoming,
+    boundary: String,
+) -> Result<Vec<Staged>, ApiError> {
+    let limits = SizeLimit::new().whole_stream(u64::MAX).per_field(u64::MAX);
+    let constraints = Constraints::new().size_limit(limits);
+    let mut form = Multipart::with_constraints(BodyDataStream::new(body), boundary, constraints);
+    let mut staged = Vec::new();
+    while let Some(field) = form.next_field().await.map_err(broken)? {
+        if field.name() != Some("file") {
+            continue;
+        }
+        if staged.len() == MAX_FILES || (target.path.is_some() && !staged.is_empty()) {
+            return Err(ApiError::bad_request("the form has too many files"));
+        }
+        let file = target.stage(field.file_name(), false).await?;
+        staged.push(receive(file, Source::Part(Box::new(field))).await?);
+    }
+    if staged.is_empty() {
+        return Err(ApiError::bad_request("the form has no part named 'file'"));
+    }
+    Ok(staged)
+}
+
+/// Writes all chunks, in batches: each batch goes to a thread that may block.
+async fn receive(mut staged: Staged, mut source: Source<'_>) -> Result<Staged, ApiError> {
+    let mut batch = Vec::new();
+    loop {
+        let next = source.next().await?;
+        batch.extend_from_slice(next.as_deref().unwrap_or_default());
+        if batch.len() >= BATCH || (next.is_none() && !batch.is_empty()) {
+            (staged, batch) = aside(move || {
+                staged.write(&batch)?;
+                batch.clear();
+                Ok((staged, batch))
+            })
+            .await?;
+        }
+        if next.is_none() {
+            return Ok(staged);
+        }
+    }
+}
+
+/// Where the bytes of one file come from.
+enum Source<'a> {
+    Body(BodyDataStream<Incoming>),
+    Part(Box<Field<'a>>),
+}
+
+impl Source<'_> {
+    /// An error is a body that broke off, so that nothing is put in place.
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        match self {
+            Self::Part(field) => field.chunk().await.map_err(broken),
+            Self::Body(body) => {
+                let chunk = body.next().await.transpose();
+                chunk.map_err(|error| ApiError::bad_request(&error.to_string()))
+            }
+        }
+    }
+}
+
+fn broken(error: multer::Error) -> ApiError {
+    ApiError::bad_request(&error.to_string())
+}
+
+fn describe(path: &Path) -> Uploaded {
+    Uploaded {
+        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        path: path.to_string_lossy().into_owned(),
+        r#type: "file",
+        metadata: read_metadata(path),
+    }
+}
+
+/// `X-Metadata-<key>: <value>`. The names of headers arrive in lower case.
+fn metadata(headers: &HeaderMap) -> Result<Metadata, ApiError> {
+    let mut metadata = Metadata::new();
+    for (name, value) in headers {
+        let Some(key) = name.as_str().strip_prefix(METADATA_HEADER) else { continue };
+        let value = std::str::from_utf8(value.as_bytes())
+            .map_err(|_| ApiError::bad_request("metadata is not UTF-8"))?;
+        metadata.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(metadata)
+}
+
+fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
+    match text(headers, header::CONTENT_ENCODING.as_str()).unwrap_or("identity") {
+        "identity" | "" => Ok(false),
+        "gzip" => Ok(true),
+        _ => {
+            let message = "content encoding must be gzip or identity";
+            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+        }
+    }
+}
+
+fn is_octets(content_type: &str) -> bool {
+    content_type.split(';').next().map(str::trim) == Some("application/octet-stream")
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}

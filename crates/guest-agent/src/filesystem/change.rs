@@ -1,0 +1,54 @@
+//! `MakeDir`, `Move` and `Remove`.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::owner::{Owner, make_directories, make_parents};
+use crate::rpc::{Code, ConnectError};
+
+/// Makes a directory and those above it. One that is there is an error.
+pub fn make_directory(path: &Path, owner: Owner) -> Result<(), ConnectError> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            let message = format!("directory already exists: {}", path.display());
+            return Err(ConnectError::new(Code::AlreadyExists, message));
+        }
+        Ok(_) => {
+            let message =
+                format!("path already exists but it is not a directory: {}", path.display());
+            return Err(ConnectError::invalid(message));
+        }
+        Err(_) => {}
+    }
+    make_directories(path, owner).map_err(|error| ConnectError::from_io(path.display(), &error))
+}
+
+/// Moves within one file system, over what is at the destination as rename(2) allows.
+pub fn rename(source: &Path, destination: &Path, owner: Owner) -> Result<(), ConnectError> {
+    source.symlink_metadata().map_err(|error| ConnectError::from_io(source.display(), &error))?;
+    make_parents(destination, owner)
+        .map_err(|error| ConnectError::from_io(destination.display(), &error))?;
+    fs::rename(source, destination).map_err(|error| {
+        let what = format!("{} to {}", source.display(), destination.display());
+        ConnectError::from_io(what, &error)
+    })
+}
+
+/// Removes a file or a whole tree; links are removed, not followed. Nothing there is no error.
+pub fn remove(path: &Path) -> Result<(), ConnectError> {
+    if path.parent().is_none() {
+        return Err(ConnectError::invalid("the root cannot be removed"));
+    }
+    let removed = match path.symlink_metadata() {
+        Ok(status) if status.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(ConnectError::from_io(path.display(), &error))
+        }
+        _ => Ok(()),
+    }
+}

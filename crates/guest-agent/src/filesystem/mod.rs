@@ -1,0 +1,15 @@
+//! Files and directories of the guest, as `filesystem.Filesystem` shows and changes them.
+//!
+//! Everything is done as the agent (root in a guest) and then given to the user, as E2B does.
+
+mod change;
+mod entry;
+mod list;
+mod metadata;
+mod mode;
+mod owner;
+mod service;
+
+pub use metadata::{Metadata, read as read_metadata, replace as replace_metadata};
+pub use owner::{Owner, make_parents};
+pub use service::{list_dir, make_dir, remove, rename, stat};

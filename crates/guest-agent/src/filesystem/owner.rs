@@ -1,0 +1,92 @@
+//! To whom new files and directories belong.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, lchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Gid, Uid, fchown};
+
+use crate::users::User;
+
+/// A user and the user's primary group. Only root can give files away; anybody else keeps them.
+#[derive(Clone, Copy)]
+pub struct Owner {
+    ids: Option<(u32, u32)>,
+}
+
+impl Owner {
+    pub fn new(user: &User) -> Self {
+        let root = rustix::process::geteuid().is_root();
+        Self { ids: root.then_some((user.uid, user.gid)) }
+    }
+
+    pub fn give(self, file: impl AsFd) -> io::Result<()> {
+        let Some((uid, gid)) = self.ids else { return Ok(()) };
+        Ok(fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
+    }
+
+    fn give_path(self, path: &Path) -> io::Result<()> {
+        let Some((uid, gid)) = self.ids else { return Ok(()) };
+        lchown(path, Some(uid), Some(gid))
+    }
+}
+
+/// Makes `path` and the directories above it that are missing, 0755 and given to `owner`.
+///
+/// A directory that is there is no error; anything else there is.
+pub fn make_directories(path: &Path, owner: Owner) -> io::Result<()> {
+    let mut missing: Vec<PathBuf> = Vec::new();
+    for ancestor in path.ancestors() {
+        match ancestor.metadata() {
+            Ok(found) if found.is_dir() => break,
+            Ok(_) => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                missing.push(ancestor.to_owned());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    for directory in missing.iter().rev() {
+        match DirBuilder::new().mode(0o755).create(directory) {
+            Ok(()) => owner.give_path(directory)?,
+            // Somebody else was quicker.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the directories that `path` is to lie in.
+pub fn make_parents(path: &Path, owner: Owner) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| make_directories(parent, owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOBODY: Owner = Owner { ids: None };
+
+    #[test]
+    fn makes_what_is_missing_and_leaves_what_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b/c");
+        make_directories(&deep, NOBODY).unwrap();
+        make_directories(&deep, NOBODY).unwrap();
+        assert!(deep.is_dir());
+    }
+
+    #[test]
+    fn a_file_on_the_way_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = make_directories(&file.join("x"), NOBODY).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+        std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
+        assert!(make_directories(&folder.path().join("dangling/x"), NOBODY).is_err());
+    }
+}

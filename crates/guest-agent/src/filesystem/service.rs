@@ -1,0 +1,104 @@
+//! The methods of `filesystem.Filesystem`. All of them block, so they run aside.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::entry::{EntryInfo, describe};
+use super::owner::Owner;
+use super::{change, list};
+use crate::paths;
+use crate::rpc::{Call, Code, ConnectError};
+use crate::users::{Names, User};
+
+#[derive(Deserialize)]
+pub struct PathRequest {
+    #[serde(default)]
+    path: String,
+}
+
+#[derive(Deserialize)]
+pub struct ListRequest {
+    #[serde(default)]
+    path: String,
+    #[serde(default)]
+    depth: u32,
+}
+
+#[derive(Deserialize)]
+pub struct MoveRequest {
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    destination: String,
+}
+
+#[derive(Serialize)]
+pub struct EntryAnswer {
+    entry: EntryInfo,
+}
+
+#[derive(Serialize)]
+pub struct ListAnswer {
+    entries: Vec<EntryInfo>,
+}
+
+#[derive(Serialize)]
+pub struct Done {}
+
+pub async fn stat(call: Call, request: PathRequest) -> Result<EntryAnswer, ConnectError> {
+    let path = resolve(&call, &call.user()?, &request.path)?;
+    aside(move || answer(&path)).await
+}
+
+pub async fn list_dir(call: Call, request: ListRequest) -> Result<ListAnswer, ConnectError> {
+    let path = resolve(&call, &call.user()?, &request.path)?;
+    aside(move || Ok(ListAnswer { entries: list::list(&path, request.depth)? })).await
+}
+
+pub async fn make_dir(call: Call, request: PathRequest) -> Result<EntryAnswer, ConnectError> {
+    let user = call.user()?;
+    let path = resolve(&call, &user, &request.path)?;
+    aside(move || {
+        change::make_directory(&path, Owner::new(&user))?;
+        answer(&path)
+    })
+    .await
+}
+
+pub async fn rename(call: Call, request: MoveRequest) -> Result<EntryAnswer, ConnectError> {
+    let user = call.user()?;
+    let source = resolve(&call, &user, &request.source)?;
+    let destination = resolve(&call, &user, &request.destination)?;
+    aside(move || {
+        change::rename(&source, &destination, Owner::new(&user))?;
+        answer(&destination)
+    })
+    .await
+}
+
+pub async fn remove(call: Call, request: PathRequest) -> Result<Done, ConnectError> {
+    let path = resolve(&call, &call.user()?, &request.path)?;
+    aside(move || change::remove(&path).map(|()| Done {})).await
+}
+
+fn resolve(call: &Call, user: &User, path: &str) -> Result<PathBuf, ConnectError> {
+    let base = call.agent.identity.default_workdir();
+    let base = base.as_deref().map_or(user.home.as_path(), Path::new);
+    // An empty path is the directory that relative ones start at.
+    let path = if path.is_empty() { "." } else { path };
+    Ok(paths::resolve(path, &user.home, base)?)
+}
+
+fn answer(path: &Path) -> Result<EntryAnswer, ConnectError> {
+    let entry = describe(path, path, &Names::load());
+    Ok(EntryAnswer { entry: entry.map_err(|e| ConnectError::from_io(path.display(), &e))? })
+}
+
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ConnectError> + Send + 'static,
+) -> Result<T, ConnectError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(ConnectError::new(Code::Internal, error.to_string())))
+}

@@ -1,0 +1,55 @@
+//! Which call a request is, and whether it may be made.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+
+use super::{ApiError, Request, Response, empty, json, read_json};
+use crate::agent::Agent;
+use crate::identity::InitRequest;
+use crate::{files, metrics, rpc};
+
+const TOKEN_HEADER: &str = "x-access-token";
+
+pub async fn route(agent: Arc<Agent>, request: Request) -> Response {
+    dispatch(&agent, request).await.unwrap_or_else(ApiError::into_response)
+}
+
+async fn dispatch(agent: &Arc<Agent>, request: Request) -> Result<Response, ApiError> {
+    let path = request.uri().path().to_owned();
+    match (request.method(), path.as_str()) {
+        (&Method::GET, "/health") => return Ok(empty(StatusCode::NO_CONTENT)),
+        // Says only which calls a browser may try.
+        (&Method::OPTIONS, _) => return Ok(empty(StatusCode::NO_CONTENT)),
+        (&Method::POST, "/init") => return init(agent, request).await,
+        (_, "/files") => return files::handle(agent, token(&request), request).await,
+        _ => agent.identity.authorize(token(&request).as_deref())?,
+    }
+    match (request.method(), path.as_str()) {
+        (&Method::GET, "/metrics") => {
+            let metrics = metrics::measure(&agent.cpu).map_err(ApiError::internal)?;
+            Ok(json(StatusCode::OK, &metrics))
+        }
+        (&Method::GET, "/envs") => Ok(json(StatusCode::OK, &agent.identity.environment())),
+        (_, "/metrics" | "/envs" | "/health" | "/init") => {
+            Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
+        }
+        _ => Ok(rpc::handle(agent, request).await),
+    }
+}
+
+async fn init(agent: &Agent, request: Request) -> Result<Response, ApiError> {
+    agent.identity.authorize_init(token(&request).as_deref())?;
+    let connection = super::server::Connection::of(&request);
+    let body: InitRequest = read_json(request.into_body()).await?;
+    // The caller's own connection outlives the generation that it ends.
+    if let Some(connection) = connection {
+        connection.join(body.generation());
+    }
+    let confirmation = agent.identity.init(body).await?;
+    Ok(json(StatusCode::OK, &confirmation))
+}
+
+fn token(request: &Request) -> Option<Vec<u8>> {
+    request.headers().get(TOKEN_HEADER).map(|value| value.as_bytes().to_vec())
+}

@@ -1,0 +1,150 @@
+//! `POST /init`: checked as a whole, then done step by step, then believed.
+//!
+//! Nothing changes when the request is wrong. When a step fails the answer is an error and the
+//! earlier token, environment and generation stay: a host that sees no confirmation must not
+//! call the sandbox running.
+
+use std::io;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustix::time::Timespec;
+use serde::{Deserialize, Serialize};
+
+use super::token::Token;
+use super::{Environment, Identity, State, clock, entropy, names};
+use crate::agent::Machine;
+use crate::http::ApiError;
+use crate::users;
+
+const MAX_TOKEN: usize = 1024;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitRequest {
+    generation: u64,
+    /// RFC 3339
+    timestamp: String,
+    /// Base64 of 32 to 512 bytes.
+    entropy: String,
+    sandbox_id: String,
+    template_id: String,
+    hostname: String,
+    machine_id: String,
+    access_token: String,
+    #[serde(default)]
+    env_vars: Environment,
+    default_user: Option<String>,
+    default_workdir: Option<String>,
+}
+
+impl InitRequest {
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+/// What was really done.
+#[derive(Serialize)]
+pub struct Confirmation {
+    generation: u64,
+    confirmed: Vec<&'static str>,
+}
+
+/// What a request asks of the machine, checked.
+struct MachineChange {
+    time: Timespec,
+    seed: Vec<u8>,
+    hostname: String,
+    machine_id: String,
+}
+
+impl Identity {
+    pub async fn init(&self, request: InitRequest) -> Result<Confirmation, ApiError> {
+        let _changing = self.changing.lock().await;
+        let before = *self.generation.borrow();
+        if request.generation < before {
+            let message = format!("generation {} is over, it is {before}", request.generation);
+            return Err(ApiError::conflict(message));
+        }
+        let (change, state) = self.check(&request)?;
+        let mut confirmed = Vec::new();
+        if self.machine == Machine::Own {
+            confirmed = tokio::task::spawn_blocking(move || change.apply())
+                .await
+                .map_err(ApiError::internal)??;
+        }
+        *self.state() = state;
+        confirmed.extend(["token", "environment", "user"]);
+        // Last, and only when it moves: it ends the connections of earlier generations.
+        self.generation.send_if_modified(|generation| {
+            std::mem::replace(generation, request.generation) != request.generation
+        });
+        Ok(Confirmation { generation: request.generation, confirmed })
+    }
+
+    fn check(&self, request: &InitRequest) -> Result<(MachineChange, State), ApiError> {
+        let bad = ApiError::bad_request;
+        let time = clock::parse(&request.timestamp).ok_or(bad("timestamp is not RFC 3339"))?;
+        let seed = STANDARD.decode(&request.entropy).map_err(|_| bad("entropy is not base64"))?;
+        if !(entropy::MIN_BYTES..=entropy::MAX_BYTES).contains(&seed.len()) {
+            return Err(bad("entropy must be 32 to 512 bytes"));
+        }
+        if !names::is_hostname(&request.hostname) {
+            return Err(bad("hostname is not valid"));
+        }
+        if !names::is_machine_id(&request.machine_id) {
+            return Err(bad("machineId must be 32 hexadecimal digits"));
+        }
+        if request.access_token.is_empty() || request.access_token.len() > MAX_TOKEN {
+            return Err(bad("accessToken must be 1 to 1024 bytes"));
+        }
+        let named = |(name, value): (&String, &String)| {
+            !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+        };
+        if !request.env_vars.iter().all(named) {
+            return Err(bad("envVars has a name or value that cannot be one"));
+        }
+        let workdir = request.default_workdir.clone().filter(|path| !path.is_empty());
+        if workdir.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains('\0')) {
+            return Err(bad("defaultWorkdir must be an absolute path"));
+        }
+        let default_user = match &request.default_user {
+            Some(name) => users::find(name).map_err(|error| bad(&error.to_string()))?.name,
+            None => self.state().default_user.clone(),
+        };
+        let change = MachineChange {
+            time,
+            seed,
+            hostname: request.hostname.clone(),
+            machine_id: request.machine_id.clone(),
+        };
+        let state = State {
+            token: Some(Token::new(request.access_token.clone())),
+            environment: request.env_vars.clone(),
+            default_user,
+            default_workdir: workdir,
+            sandbox_id: request.sandbox_id.clone(),
+            template_id: request.template_id.clone(),
+        };
+        Ok((change, state))
+    }
+}
+
+impl MachineChange {
+    fn apply(self) -> Result<Vec<&'static str>, ApiError> {
+        let mut confirmed = Vec::new();
+        let mut step = |name: &'static str, result: io::Result<()>| match result {
+            Ok(()) => {
+                confirmed.push(name);
+                Ok(())
+            }
+            Err(error) => Err(ApiError::internal(format!("{name}: {error}"))),
+        };
+        step("clock", clock::set(self.time))?;
+        step("entropy", entropy::add(&self.seed))?;
+        step("hostname", names::set_hostname(&self.hostname))?;
+        step("machineId", names::set_machine_id(&self.machine_id))?;
+        Ok(confirmed)
+    }
+}

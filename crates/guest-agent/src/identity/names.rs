@@ -1,0 +1,104 @@
+//! Hostname and machine id. Clones of one snapshot must not share them.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+pub const HOSTNAME_FILE: &str = "/etc/hostname";
+const HOSTS_FILE: &str = "/etc/hosts";
+const MACHINE_ID_FILE: &str = "/etc/machine-id";
+
+/// Sets the kernel's name and both files that repeat it.
+pub fn set_hostname(name: &str) -> io::Result<()> {
+    rustix::system::sethostname(name.as_bytes())?;
+    write_if_changed(Path::new(HOSTNAME_FILE), &format!("{name}\n"), 0o644)?;
+    let hosts = match fs::read_to_string(HOSTS_FILE) {
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        other => other?,
+    };
+    write_if_changed(Path::new(HOSTS_FILE), &with_own_name(&hosts, name), 0o644)
+}
+
+pub fn set_machine_id(id: &str) -> io::Result<()> {
+    write_if_changed(Path::new(MACHINE_ID_FILE), &format!("{id}\n"), 0o444)
+}
+
+/// As hostname(7) and the kernel (64 bytes) allow.
+pub fn is_hostname(name: &str) -> bool {
+    let label = |label: &str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !label.is_empty() && label.bytes().all(allowed) && !label.starts_with('-')
+    };
+    name.len() <= 64 && name.split('.').all(label)
+}
+
+/// As machine-id(5) says: 32 lower-case hexadecimal digits, not all zero.
+pub fn is_machine_id(id: &str) -> bool {
+    let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    id.len() == 32 && id.bytes().all(digit) && id.bytes().any(|b| b != b'0')
+}
+
+/// The hosts file with the name on 127.0.1.1, as Debian does, in place of an earlier one.
+fn with_own_name(hosts: &str, name: &str) -> String {
+    let address = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    let mut lines: Vec<String> =
+        hosts.lines().filter(|line| address(line) != "127.0.1.1").map(String::from).collect();
+    if !lines.iter().any(|line| address(line) == "127.0.0.1") {
+        lines.insert(0, "127.0.0.1\tlocalhost".into());
+    }
+    lines.push(format!("127.0.1.1\t{name}"));
+    lines.join("\n") + "\n"
+}
+
+/// Replaces the file whole, so that no reader sees half of it and no link is followed.
+pub fn write_if_changed(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|current| current == text) {
+        return Ok(());
+    }
+    let mut temporary = PathBuf::from(path).into_os_string();
+    temporary.push(".perch-new");
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_file_names_only_the_present_host() {
+        let first = with_own_name("127.0.0.1 localhost\n::1 localhost ip6\n", "one");
+        assert_eq!(first, "127.0.0.1 localhost\n::1 localhost ip6\n127.0.1.1\tone\n");
+        let second = with_own_name(&first, "two");
+        assert_eq!(second, "127.0.0.1 localhost\n::1 localhost ip6\n127.0.1.1\ttwo\n");
+        assert_eq!(with_own_name(&second, "two"), second);
+        assert_eq!(with_own_name("", "x"), "127.0.0.1\tlocalhost\n127.0.1.1\tx\n");
+    }
+
+    #[test]
+    fn names_pass_an_allow_list() {
+        assert!(is_hostname("a-1.example"));
+        for bad in ["", "a..b", "-a", "a b", "a\nb", "ä", &"a".repeat(65)] {
+            assert!(!is_hostname(bad), "{bad}");
+        }
+        assert!(is_machine_id("0123456789abcdef0123456789abcdef"));
+        for bad in ["", "0123456789ABCDEF0123456789abcdef", &"0".repeat(32), &"a".repeat(31)] {
+            assert!(!is_machine_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_changed_file_replaces_a_link_instead_of_following_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        fs::write(&target, "old").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write_if_changed(&link, "new", 0o644).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        assert_eq!(fs::read_to_string(&link).unwrap(), "new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_file());
+    }
+}

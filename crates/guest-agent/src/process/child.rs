@@ -1,0 +1,243 @@
+//! Fork and exec.
+//!
+//! The standard library's spawn waits for a child whose exec failed and blocks until exec is
+//! done; both are wrong here, where one reaper waits and one thread serves. So this is the bare
+//! sequence: everything is allocated before the fork, the child makes only system calls, and an
+//! error travels back through a pipe that a successful exec closes.
+
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr;
+
+use rustix::process::Pid;
+
+/// Who the child becomes.
+pub struct Credentials {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+/// Everything that the child needs.
+pub struct Plan {
+    /// Files to try, in order; the first that can be executed is.
+    pub candidates: Vec<CString>,
+    pub arguments: Vec<CString>,
+    pub environment: Vec<CString>,
+    pub cwd: CString,
+    /// Whether `/` will do when `cwd` is not there.
+    pub cwd_is_default: bool,
+    /// None: stay who we are.
+    pub credentials: Option<Credentials>,
+    pub stdio: [OwnedFd; 3],
+    /// Whether standard input is a terminal, to become the controlling one.
+    pub terminal: bool,
+    /// `cgroup.procs` of the group to join.
+    pub cgroup: Option<OwnedFd>,
+    /// Whether to undo the out-of-memory protection and file limit of process 1.
+    pub unprotect: bool,
+}
+
+/// The step at which a child gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    Setup = 1,
+    Credentials = 2,
+    Cwd = 3,
+    Exec = 4,
+}
+
+/// Bytes of a failure on the report pipe: stage, then errno.
+pub const REPORT: usize = 5;
+
+/// Reads a failure off the report pipe; `None` when exec closed it without one.
+pub fn failure(report: &[u8]) -> Option<(Stage, io::Error)> {
+    let (stage, errno) = report.split_first()?;
+    let errno = i32::from_ne_bytes(errno.try_into().ok()?);
+    let stage = match stage {
+        2 => Stage::Credentials,
+        3 => Stage::Cwd,
+        4 => Stage::Exec,
+        _ => Stage::Setup,
+    };
+    Some((stage, io::Error::from_raw_os_error(errno)))
+}
+
+/// Forks a child that executes the plan. `report` is written to only when that fails.
+pub fn fork(plan: &Plan, report: BorrowedFd<'_>) -> io::Result<Pid> {
+    let arguments = pointers(&plan.arguments);
+    let environment = pointers(&plan.environment);
+    let mut all = empty_set();
+    let mut before = empty_set();
+    // SAFETY: both sets are live locals; no wrapper exists for masking every signal. A handler
+    // must not run in the child, which shares the runtime's wake-up pipe.
+    unsafe {
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+    }
+    // SAFETY: no wrapper exists for fork. Other threads may hold locks at this moment, so the
+    // child only makes system calls on memory that is prepared above, and never returns.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: this is the child of the fork just above.
+        unsafe { run(plan, &arguments, &environment, report.as_raw_fd()) }
+    }
+    let error = io::Error::last_os_error();
+    // SAFETY: `before` was filled in above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    Pid::from_raw(pid.max(0)).ok_or(error)
+}
+
+/// The arguments' addresses with a closing null. They point into `strings`.
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+fn empty_set() -> libc::sigset_t {
+    // SAFETY: a signal set is plain data, and all zero is the empty one on Linux.
+    unsafe { std::mem::zeroed() }
+}
+
+/// # Safety
+/// Only in a freshly forked child.
+unsafe fn run(
+    plan: &Plan,
+    arguments: &[*const c_char],
+    environment: &[*const c_char],
+    report: RawFd,
+) -> ! {
+    // SAFETY: the caller promises a forked child; the steps make only system calls.
+    let (stage, errno) = match unsafe { prepare(plan) } {
+        Err(failure) => failure,
+        // SAFETY: both lists end in null and their strings live as long as `plan`.
+        Ok(()) => (Stage::Exec, unsafe { exec(&plan.candidates, arguments, environment) }),
+    };
+    let mut message = [0; REPORT];
+    message[0] = stage as u8;
+    message[1..].copy_from_slice(&errno.to_ne_bytes());
+    // SAFETY: writes a local to an open descriptor and leaves without running exit handlers,
+    // which belong to the parent.
+    unsafe {
+        libc::write(report, message.as_ptr().cast(), message.len());
+        libc::_exit(127)
+    }
+}
+
+type Step = Result<(), (Stage, i32)>;
+
+/// # Safety
+/// Only in a freshly forked child.
+unsafe fn prepare(plan: &Plan) -> Step {
+    // SAFETY: every call takes descriptors and addresses that the plan keeps alive, is a plain
+    // system call (or async-signal-safe), and changes only this process.
+    unsafe {
+        check(Stage::Setup, libc::setsid().into())?;
+        reset_signals();
+        for (target, source) in (0..).zip(&plan.stdio) {
+            check(Stage::Setup, libc::dup2(source.as_raw_fd(), target).into())?;
+        }
+        if plan.terminal {
+            check(Stage::Setup, libc::ioctl(0, libc::TIOCSCTTY, 0).into())?;
+        }
+        if let Some(group) = &plan.cgroup {
+            let written = libc::write(group.as_raw_fd(), c"0".as_ptr().cast(), 1);
+            check(Stage::Setup, written as i64)?;
+        }
+        if plan.unprotect {
+            unprotect();
+        }
+        if let Some(user) = &plan.credentials {
+            become_user(user)?;
+        }
+        let moved = libc::chdir(plan.cwd.as_ptr());
+        if moved < 0 && plan.cwd_is_default {
+            check(Stage::Cwd, libc::chdir(c"/".as_ptr()).into())?;
+        } else {
+            check(Stage::Cwd, moved.into())?;
+        }
+        libc::umask(0o022);
+        // Every descriptor is opened close-on-exec; this makes sure of it.
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+    Ok(())
+}
+
+/// # Safety
+/// Only in a freshly forked child.
+unsafe fn reset_signals() {
+    // SAFETY: an all-zero action is the default one; numbers that may not be set are refused
+    // with an error, which is of no interest.
+    unsafe {
+        let action: libc::sigaction = std::mem::zeroed();
+        for signal in 1..=64 {
+            libc::sigaction(signal, &raw const action, ptr::null_mut());
+        }
+        let none = empty_set();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// The system calls themselves: the C library's functions of these names would try to change
+/// threads that the child does not have.
+///
+/// # Safety
+/// Only in a freshly forked child.
+unsafe fn become_user(user: &Credentials) -> Step {
+    let (uid, gid) = (user.uid, user.gid);
+    // SAFETY: the list of groups is alive and its length is its own.
+    unsafe {
+        let set = libc::syscall(libc::SYS_setgroups, user.groups.len(), user.groups.as_ptr());
+        check(Stage::Credentials, set)?;
+        check(Stage::Credentials, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        check(Stage::Credentials, libc::syscall(libc::SYS_setresuid, uid, uid, uid))
+    }
+}
+
+/// # Safety
+/// Only in a freshly forked child.
+unsafe fn unprotect() {
+    let limit = libc::rlimit { rlim_cur: 65_536, rlim_max: 1_048_576 };
+    // SAFETY: constant strings and a live local. Neither step may keep the command from running.
+    unsafe {
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
+        if file >= 0 {
+            libc::write(file, c"0".as_ptr().cast(), 1);
+            libc::close(file);
+        }
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
+}
+
+/// Tries the candidates as execvp(3) does, and returns the errno of the failure.
+///
+/// # Safety
+/// Both lists end in null and point to live strings.
+unsafe fn exec(
+    candidates: &[CString],
+    arguments: &[*const c_char],
+    environment: &[*const c_char],
+) -> i32 {
+    let mut result = libc::ENOENT;
+    for candidate in candidates {
+        let file: &CStr = candidate;
+        // SAFETY: as the caller promises.
+        unsafe { libc::execve(file.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        match errno() {
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => result = libc::EACCES,
+            other => return other,
+        }
+    }
+    result
+}
+
+fn check(stage: Stage, result: i64) -> Step {
+    if result < 0 { Err((stage, errno())) } else { Ok(()) }
+}
+
+fn errno() -> i32 {
+    // SAFETY: the address is this thread's and always valid.
+    unsafe { *libc::__errno_location() }
+}

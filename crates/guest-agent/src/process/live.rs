@@ -1,0 +1,81 @@
+//! A process that has been started.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::sync::watch;
+
+use super::cgroup::Group;
+use super::hub::Hub;
+use super::input::Input;
+use super::messages::ProcessConfig;
+use super::stdio::Stream;
+use crate::rpc::{Code, ConnectError};
+
+pub struct Process {
+    pid: Pid,
+    pub config: ProcessConfig,
+    pub tag: Option<String>,
+    pub input: Input,
+    /// The terminal, to resize it; its input may be busy.
+    pub terminal: Option<Arc<Stream>>,
+    hub: Arc<Hub>,
+    group: Option<Group>,
+    exited: watch::Sender<bool>,
+}
+
+impl Process {
+    pub fn new(
+        pid: Pid,
+        config: ProcessConfig,
+        tag: Option<String>,
+        input: Input,
+        terminal: Option<Arc<Stream>>,
+        group: Option<Group>,
+    ) -> Self {
+        let exited = watch::Sender::new(false);
+        Self { pid, config, tag, input, terminal, hub: Arc::default(), group, exited }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    pub fn exited(&self) -> watch::Receiver<bool> {
+        self.exited.subscribe()
+    }
+
+    /// Says that the process has been reaped: from now on its pid may be somebody else's.
+    pub fn set_exited(&self) {
+        self.exited.send_replace(true);
+        self.input.abandon();
+    }
+
+    /// To the whole process group; SIGKILL also to what has left it.
+    pub fn signal(&self, signal: Signal) -> Result<(), ConnectError> {
+        if *self.exited.borrow() {
+            return Err(ConnectError::new(Code::NotFound, "the process has ended"));
+        }
+        if signal == Signal::KILL {
+            if let Some(group) = &self.group {
+                // Without it the kill below still reaches all that did not hide.
+                let _ = group.kill();
+            }
+        }
+        match kill_process_group(self.pid, signal) {
+            // Dead, and reaped in a moment.
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(ConnectError::from_io("signal", &error.into())),
+        }
+    }
+
+    pub fn kill(&self) {
+        // The error is a process that is gone already.
+        let _ = self.signal(Signal::KILL);
+    }
+}

@@ -1,0 +1,191 @@
+//! JSON of `process.Process`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::reaper::Exit;
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ProcessConfig {
+    pub cmd: String,
+    pub args: Vec<String>,
+    pub envs: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct StartRequest {
+    pub process: ProcessConfig,
+    pub pty: Option<Pty>,
+    pub tag: Option<String>,
+    /// Absent means yes.
+    pub stdin: Option<bool>,
+}
+
+#[derive(Deserialize)]
+pub struct Pty {
+    pub size: Option<Size>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(default)]
+pub struct Size {
+    pub cols: u16,
+    pub rows: u16,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { cols: 80, rows: 24 }
+    }
+}
+
+/// By pid or by tag.
+#[derive(Deserialize)]
+pub struct Selector {
+    pub pid: Option<u32>,
+    pub tag: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct SelectRequest {
+    pub process: Selector,
+}
+
+#[derive(Deserialize)]
+pub struct InputRequest {
+    pub process: Selector,
+    pub input: Input,
+}
+
+/// Base64, of one of the two.
+#[derive(Deserialize)]
+pub struct Input {
+    pub stdin: Option<String>,
+    pub pty: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct SignalRequest {
+    pub process: Selector,
+    pub signal: SignalName,
+}
+
+/// Enums are names or numbers in protobuf's JSON.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum SignalName {
+    Name(String),
+    Number(i32),
+}
+
+#[derive(Deserialize)]
+pub struct UpdateRequest {
+    pub process: Selector,
+    pub pty: Option<Pty>,
+}
+
+#[derive(Deserialize)]
+pub struct Nothing {}
+
+#[derive(Serialize)]
+pub struct Done {}
+
+#[derive(Serialize)]
+pub struct ListAnswer {
+    pub processes: Vec<Listed>,
+}
+
+#[derive(Serialize)]
+pub struct Listed {
+    pub config: ProcessConfig,
+    pub pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+}
+
+/// The events of a stream, but `data`, whose frames [`super::pump`] writes itself.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Event {
+    Start { pid: u32 },
+    End(End),
+    Keepalive {},
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct End {
+    /// -1 when a signal ended the process.
+    exit_code: i32,
+    /// Whether it ended by itself.
+    exited: bool,
+    status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// Number of the signal that ended it. Not in E2B's protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+}
+
+impl From<Exit> for End {
+    fn from(exit: Exit) -> Self {
+        let (exit_code, signal, status) = match exit {
+            Exit::Code(code) => (code, None, format!("exit status {code}")),
+            Exit::Signal(signal) => (-1, Some(signal), format!("signal: {}", describe(signal))),
+        };
+        let error = (exit != Exit::Code(0)).then(|| status.clone());
+        Self { exit_code, exited: signal.is_none(), status, error, signal }
+    }
+}
+
+/// The texts that E2B's agent gives.
+fn describe(signal: i32) -> String {
+    let text = match signal {
+        libc::SIGHUP => "hangup",
+        libc::SIGINT => "interrupt",
+        libc::SIGQUIT => "quit",
+        libc::SIGILL => "illegal instruction",
+        libc::SIGTRAP => "trace/breakpoint trap",
+        libc::SIGABRT => "aborted",
+        libc::SIGBUS => "bus error",
+        libc::SIGFPE => "floating point exception",
+        libc::SIGKILL => "killed",
+        libc::SIGUSR1 => "user defined signal 1",
+        libc::SIGSEGV => "segmentation fault",
+        libc::SIGUSR2 => "user defined signal 2",
+        libc::SIGPIPE => "broken pipe",
+        libc::SIGALRM => "alarm clock",
+        libc::SIGTERM => "terminated",
+        _ => return format!("signal {signal}"),
+    };
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(exit: Exit) -> String {
+        serde_json::to_string(&Event::End(exit.into())).unwrap()
+    }
+
+    #[test]
+    fn an_end_says_code_or_signal() {
+        assert_eq!(
+            json(Exit::Code(0)),
+            r#"{"end":{"exitCode":0,"exited":true,"status":"exit status 0"}}"#
+        );
+        assert_eq!(
+            json(Exit::Code(3)),
+            r#"{"end":{"exitCode":3,"exited":true,"status":"exit status 3","error":"exit status 3"}}"#
+        );
+        assert_eq!(
+            json(Exit::Signal(9)),
+            r#"{"end":{"exitCode":-1,"exited":false,"status":"signal: killed","error":"signal: killed","signal":9}}"#
+        );
+    }
+}

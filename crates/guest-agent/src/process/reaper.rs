@@ -1,0 +1,74 @@
+//! The one place that waits for children.
+//!
+//! As process 1 the agent inherits every orphan of the guest. A status goes to whoever registered
+//! the pid, and is dropped otherwise. The table's lock is held from before the fork until the pid
+//! is registered, so that no child can be reaped before it is known.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::process::{Pid, WaitOptions, waitpid};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+type Waiters = HashMap<i32, oneshot::Sender<Exit>>;
+
+#[derive(Default)]
+pub struct Reaper {
+    waiters: Mutex<Waiters>,
+}
+
+impl Reaper {
+    /// Forks and registers in one step. The receiver gets the status once it is reaped.
+    pub fn fork(
+        &self,
+        fork: impl FnOnce() -> io::Result<Pid>,
+    ) -> io::Result<(Pid, oneshot::Receiver<Exit>)> {
+        let mut waiters = self.waiters();
+        let pid = fork()?;
+        let (sender, receiver) = oneshot::channel();
+        waiters.insert(pid.as_raw_nonzero().get(), sender);
+        Ok((pid, receiver))
+    }
+
+    /// Collects every child that has ended.
+    fn collect(&self) {
+        let mut waiters = self.waiters();
+        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+            let exit = match status.terminating_signal() {
+                Some(signal) => Exit::Signal(signal),
+                None => Exit::Code(status.exit_status().unwrap_or(-1)),
+            };
+            if let Some(waiter) = waiters.remove(&pid.as_raw_nonzero().get()) {
+                // Nobody may be waiting any more.
+                let _ = waiter.send(exit);
+            }
+        }
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
+        self.waiters.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Starts reaping, for as long as the runtime lives.
+pub fn reap(reaper: Arc<Reaper>) -> io::Result<()> {
+    let mut children = signal(SignalKind::child())?;
+    tokio::spawn(async move {
+        loop {
+            reaper.collect();
+            if children.recv().await.is_none() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The methods of `process.Process`.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::Stream;
+use rustix::process::Signal;
+
+use super::messages::{
+    Done, InputRequest, ListAnswer, Listed, Nothing, SelectRequest, SignalName, SignalRequest,
+    StartRequest, UpdateRequest,
+};
+use super::subscription::Subscription;
+use super::supervisor;
+use crate::rpc::{Call, Code, ConnectError};
+
+pub async fn start(
+    call: Call,
+    request: StartRequest,
+) -> Result<impl Stream<Item = Bytes> + Send + use<>, ConnectError> {
+    // In a task of its own: a client that leaves half-way must not leave half a process.
+    let started = tokio::spawn(supervisor::start(call, request)).await;
+    let subscription =
+        started.map_err(|error| ConnectError::new(Code::Internal, format!("start: {error}")))??;
+    Ok(subscription.into_stream())
+}
+
+pub async fn connect(
+    call: Call,
+    request: SelectRequest,
+) -> Result<impl Stream<Item = Bytes> + Send + use<>, ConnectError> {
+    let found = call.agent.processes.any(&request.process)?;
+    let subscription = Subscription::new(found.pid, found.hub, call.keepalive);
+    Ok(subscription.with_deadline(call.timeout).into_stream())
+}
+
+pub async fn list(call: Call, _: Nothing) -> Result<ListAnswer, ConnectError> {
+    let live = call.agent.processes.all_live();
+    let describe = |process: &std::sync::Arc<super::live::Process>| Listed {
+        config: process.config.clone(),
+        pid: process.pid(),
+        tag: process.tag.clone(),
+    };
+    Ok(ListAnswer { processes: live.iter().map(describe).collect() })
+}
+
+pub async fn send_input(call: Call, request: InputRequest) -> Result<Done, ConnectError> {
+    let process = call.agent.processes.live(&request.process)?;
+    let (encoded, to_terminal) = match (request.input.stdin, request.input.pty) {
+        (Some(text), None) => (text, false),
+        (None, Some(text)) => (text, true),
+        _ => return Err(ConnectError::invalid("input must be either stdin or pty")),
+    };
+    if to_terminal != process.input.is_terminal() {
+        let message = "input is of the other kind: stdin for pipes, pty for a terminal";
+        return Err(ConnectError::new(Code::FailedPrecondition, message));
+    }
+    let bytes =
+        STANDARD.decode(encoded).map_err(|_| ConnectError::invalid("input is not base64"))?;
+    process.input.write(&bytes, process.exited()).await?;
+    Ok(Done {})
+}
+
+pub async fn close_stdin(call: Call, request: SelectRequest) -> Result<Done, ConnectError> {
+    call.agent.processes.live(&request.process)?.input.close().await?;
+    Ok(Done {})
+}
+
+pub async fn send_signal(call: Call, request: SignalRequest) -> Result<Done, ConnectError> {
+    let signal = named(&request.signal)
+        .ok_or_else(|| ConnectError::invalid("signal is none that can be sent"))?;
+    call.agent.processes.live(&request.process)?.signal(signal)?;
+    Ok(Done {})
+}
+
+pub async fn update(call: Call, request: UpdateRequest) -> Result<Done, ConnectError> {
+    let process = call.agent.processes.live(&request.process)?;
+    if let Some(size) = request.pty.and_then(|pty| pty.size) {
+        let Some(terminal) = &process.terminal else {
+            let message = "the process has no terminal";
+            return Err(ConnectError::new(Code::FailedPrecondition, message));
+        };
+        terminal.resize(size).map_err(|error| ConnectError::from_io("resize", &error))?;
+    }
+    Ok(Done {})
+}
+
+/// E2B names two signals; the others are there for clients of our own.
+fn named(signal: &SignalName) -> Option<Signal> {
+    let number = match signal {
+        SignalName::Number(number) => return Signal::from_named_raw(*number),
+        SignalName::Name(name) => name.strip_prefix("SIGNAL_").unwrap_or(name),
+    };
+    Some(match number {
+        "SIGHUP" => Signal::HUP,
+        "SIGINT" => Signal::INT,
+        "SIGQUIT" => Signal::QUIT,
+        "SIGKILL" => Signal::KILL,
+        "SIGTERM" => Signal::TERM,
+        "SIGUSR1" => Signal::USR1,
+        "SIGUSR2" => Signal::USR2,
+        "SIGSTOP" => Signal::STOP,
+        "SIGCONT" => Signal::CONT,
+        "SIGTSTP" => Signal::TSTP,
+        "SIGWINCH" => Signal::WINCH,
+        _ => return None,
+    })
+}

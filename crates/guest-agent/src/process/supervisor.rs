@@ -1,0 +1,166 @@
+//! From a request to a live process, and from its exit to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::child::{self, Credentials, Plan, Stage};
+use super::command::Command;
+use super::input::Input;
+use super::live::Process;
+use super::messages::{Size, StartRequest};
+use super::pump;
+use super::reaper::Exit;
+use super::registry::Processes;
+use super::stdio::{Report, Stdio};
+use super::subscription::Subscription;
+use crate::rpc::{Call, Code, ConnectError};
+use crate::users::User;
+
+/// Starts a process and subscribes its client. It is live when this returns.
+pub async fn start(call: Call, request: StartRequest) -> Result<Subscription, ConnectError> {
+    let processes = &call.agent.processes;
+    processes.check_room()?;
+    let user = call.user()?;
+    let terminal = request.pty.is_some();
+    let command = Command::new(&request.process, &user, &call.agent.identity, terminal)?;
+    let credentials = credentials(&user)?;
+    let stdio = match &request.pty {
+        Some(pty) => {
+            let owner = credentials.as_ref().map(|user| user.uid);
+            Stdio::terminal(pty.size.unwrap_or_else(Size::default), owner)
+        }
+        None => Stdio::pipes(request.stdin.unwrap_or(true)),
+    };
+    let stdio = stdio.map_err(|error| ConnectError::from_io("stdio", &error))?;
+    let group = processes.new_group();
+    let name = request.process.cmd.clone();
+    let cwd = command.cwd.to_string_lossy().into_owned();
+    let entrance = group.as_ref().map(|group| group.entrance()).transpose();
+    let plan = Plan {
+        candidates: command.candidates,
+        arguments: command.arguments,
+        environment: command.environment,
+        cwd: command.cwd,
+        cwd_is_default: command.cwd_is_default,
+        credentials,
+        stdio: stdio.child,
+        terminal,
+        cgroup: entrance.map_err(|error| ConnectError::from_io("control group", &error))?,
+        unprotect: processes.own_machine(),
+    };
+    let report = Report::new().map_err(|error| ConnectError::from_io("pipe", &error))?;
+    let (pid, exit) = processes
+        .reaper()
+        .fork(|| match report.child() {
+            Some(child) => child::fork(&plan, child),
+            None => Err(std::io::ErrorKind::BrokenPipe.into()),
+        })
+        .map_err(|error| ConnectError::from_io("fork", &error))?;
+    // Closes the child's ends, or the pipes would never end.
+    drop(plan);
+    let report = report.read().await.map_err(|error| ConnectError::from_io("pipe", &error))?;
+    if let Some((stage, error)) = child::failure(&report) {
+        return Err(refusal(stage, &error, &name, &cwd, &user.name));
+    }
+    let tty = stdio.input.clone().filter(|_| terminal);
+    let input = Input::new(stdio.input, terminal);
+    let process = Process::new(pid, request.process, request.tag, input, tty, group);
+    let process = processes.add(process);
+    let mut subscription =
+        Subscription::new(process.pid(), Arc::clone(process.hub()), call.keepalive);
+    let watch = Watch {
+        subscriber: subscription.id(),
+        outputs: stdio
+            .outputs
+            .into_iter()
+            .map(|(name, stream)| pump::start(name, stream, Arc::clone(&process)))
+            .collect(),
+        process: Arc::clone(&process),
+        exit,
+        limit: call.timeout,
+    };
+    if call.kill_on_disconnect {
+        subscription = subscription.with_leash(process, call.agent.identity.generation());
+    }
+    let agent = Arc::clone(&call.agent);
+    tokio::spawn(async move { watch.run(&agent.processes).await });
+    Ok(subscription)
+}
+
+/// Follows one live process to its end.
+struct Watch {
+    process: Arc<Process>,
+    exit: oneshot::Receiver<Exit>,
+    outputs: Vec<oneshot::Receiver<()>>,
+    limit: Option<Duration>,
+    /// The client that set the limit.
+    subscriber: u64,
+}
+
+impl Watch {
+    async fn run(mut self, processes: &Processes) {
+        let exit = match self.limit {
+            None => (&mut self.exit).await,
+            Some(limit) => match timeout(limit, &mut self.exit).await {
+                Ok(exit) => exit,
+                Err(_) => {
+                    self.process.kill();
+                    self.process.hub().fail(self.subscriber, ConnectError::deadline_exceeded());
+                    (&mut self.exit).await
+                }
+            },
+        };
+        self.process.set_exited();
+        processes.exited(&self.process);
+        for output in self.outputs {
+            // An error is a pump that has gone, and settled so.
+            let _ = output.await;
+        }
+        let exit = exit.unwrap_or(Exit::Code(-1));
+        self.process.hub().finish(exit.into());
+    }
+}
+
+/// `None` when the process runs as who we are. Only root may choose.
+fn credentials(user: &User) -> Result<Option<Credentials>, ConnectError> {
+    let own = rustix::process::geteuid();
+    if own.is_root() {
+        return Ok(Some(Credentials { uid: user.uid, gid: user.gid, groups: user.groups.clone() }));
+    }
+    if own.as_raw() == user.uid {
+        return Ok(None);
+    }
+    let message = format!("only root can run commands as '{}'", user.name);
+    Err(ConnectError::new(Code::PermissionDenied, message))
+}
+
+/// The answer to a start that failed in the child.
+fn refusal(
+    stage: Stage,
+    error: &std::io::Error,
+    name: &str,
+    cwd: &str,
+    user: &str,
+) -> ConnectError {
+    let errno = error.raw_os_error().unwrap_or(0);
+    match (stage, errno) {
+        (Stage::Cwd, libc::ENOENT | libc::ENOTDIR) => {
+            ConnectError::invalid(format!("cwd '{cwd}' does not exist"))
+        }
+        (Stage::Cwd, _) => ConnectError::from_io(format!("cwd '{cwd}'"), error),
+        (Stage::Credentials, _) => ConnectError::from_io(format!("user '{user}'"), error),
+        (Stage::Setup, _) => ConnectError::from_io("start", error),
+        (Stage::Exec, libc::ENOENT) => {
+            ConnectError::new(Code::NotFound, format!("command not found: {name}"))
+        }
+        // There, but not to be executed: a shell says 126 to all of these.
+        (Stage::Exec, libc::EACCES | libc::EPERM | libc::ENOEXEC | libc::EISDIR) => {
+            ConnectError::new(Code::PermissionDenied, format!("cannot execute {name}: {error}"))
+        }
+        (Stage::Exec, libc::E2BIG) => ConnectError::invalid("argument list too long"),
+        (Stage::Exec, _) => ConnectError::from_io(name, error),
+    }
+}

@@ -1,0 +1,112 @@
+//! Framing of streams: a flag byte, a 32-bit big-endian length, and that many bytes of JSON.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Code, ConnectError};
+
+/// Flag and length.
+pub const HEAD: usize = 5;
+const END_OF_STREAM: u8 = 0x02;
+
+/// A frame `{"event": …}` of the process service.
+pub fn event<T: Serialize>(event: &T) -> Bytes {
+    frame(0, &json!({ "event": event }))
+}
+
+/// The frame that closes a stream; without it, a client takes the stream for broken.
+pub fn end_of_stream(error: Option<&ConnectError>) -> Bytes {
+    match error {
+        None => frame(END_OF_STREAM, &json!({})),
+        Some(error) => frame(END_OF_STREAM, &json!({ "error": error })),
+    }
+}
+
+/// The one message of a request that has exactly one.
+pub fn only_message(body: &[u8], limit: usize) -> Result<&[u8], ConnectError> {
+    let Some((&[flags, a, b, c, d], rest)) = body.split_first_chunk::<HEAD>() else {
+        return Err(ConnectError::invalid("the request has no whole envelope"));
+    };
+    if flags != 0 {
+        return Err(ConnectError::new(Code::Unimplemented, "compression is not implemented"));
+    }
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    if length > limit {
+        let message = format!("the message is longer than {limit} bytes");
+        return Err(ConnectError::new(Code::ResourceExhausted, message));
+    }
+    if length != rest.len() {
+        return Err(ConnectError::invalid("the envelope's length is not the message's"));
+    }
+    Ok(rest)
+}
+
+fn frame<T: Serialize>(flags: u8, message: &T) -> Bytes {
+    let mut frame = BytesMut::with_capacity(128);
+    frame.put_u8(flags);
+    frame.put_u32(0);
+    let mut writer = frame.writer();
+    // These messages are maps of text and numbers; such a value cannot fail to serialize.
+    let written = serde_json::to_writer(&mut writer, message);
+    let mut frame = writer.into_inner();
+    if written.is_err() {
+        frame.truncate(HEAD);
+    }
+    let length = (frame.len() - HEAD) as u32;
+    frame[1..HEAD].copy_from_slice(&length.to_be_bytes());
+    frame.freeze()
+}
+
+/// Puts text that is already JSON into a frame, for output, where a copy would cost.
+pub fn raw_frame(parts: &[&[u8]]) -> Bytes {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let mut frame = BytesMut::with_capacity(HEAD + length);
+    frame.put_u8(0);
+    frame.put_u32(length as u32);
+    parts.iter().for_each(|part| frame.put_slice(part));
+    frame.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_frame_says_its_length_and_flag() {
+        assert_eq!(&end_of_stream(None)[..], b"\x02\0\0\0\x02{}");
+        let error = ConnectError::new(Code::NotFound, "gone");
+        let text = br#"{"error":{"code":"not_found","message":"gone"}}"#;
+        let frame = end_of_stream(Some(&error));
+        assert_eq!(frame[4] as usize, text.len());
+        assert_eq!(&frame[HEAD..], text);
+    }
+
+    #[test]
+    fn a_request_with_anything_but_one_message_is_refused() {
+        assert_eq!(only_message(b"\0\0\0\0\x02{}", 10).unwrap(), b"{}");
+        assert_eq!(only_message(b"\0\0\0\0\0", 10).unwrap(), b"");
+        let refused: [&[u8]; 4] = [b"", b"\0\0\0\0", b"\0\0\0\0\x03{}", b"\0\0\0\0\x02{}\0"];
+        for body in refused {
+            assert_eq!(only_message(body, 10).unwrap_err().code, Code::InvalidArgument);
+        }
+        assert_eq!(only_message(b"\x01\0\0\0\0", 10).unwrap_err().code, Code::Unimplemented);
+        let long = only_message(b"\0\xff\xff\xff\xff", 10).unwrap_err();
+        assert_eq!(long.code, Code::ResourceExhausted);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_framed_is_read_back(message in prop::collection::vec(any::<u8>(), 0..300)) {
+            let frame = raw_frame(&[&message[..message.len() / 2], &message[message.len() / 2..]]);
+            prop_assert_eq!(only_message(&frame, 300).unwrap(), &message[..]);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = only_message(&body, 32);
+        }
+    }
+}

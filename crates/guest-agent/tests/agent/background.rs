@@ -1,0 +1,44 @@
+use std::time::{Duration, Instant};
+
+use crate::support::{Agent, alive, eventually, pid_in};
+
+#[tokio::test]
+async fn a_child_that_holds_the_output_open_does_not_stall_the_end() {
+    let agent = Agent::start().await;
+    let begun = Instant::now();
+    let output = agent.run("echo before; sleep 1000 & exit 5").await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!((output.text(), &output.end["exitCode"]), ("before\n", &5.into()));
+}
+
+#[tokio::test]
+async fn a_child_that_never_stops_writing_does_not_stall_the_end() {
+    let agent = Agent::start().await;
+    let begun = Instant::now();
+    let output = agent.run("yes & exit 6").await;
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(output.end["exitCode"], 6);
+}
+
+#[tokio::test]
+async fn output_that_follows_at_once_is_not_lost() {
+    let agent = Agent::start().await;
+    let output = agent.run("(sleep 0.03; echo late) & exit 0").await;
+    assert_eq!(output.text(), "late\n");
+}
+
+#[tokio::test]
+async fn what_is_left_running_can_go_on_writing() {
+    let agent = Agent::start().await;
+    let (pid, done) = (agent.path("pid"), agent.path("done"));
+    let script = format!(
+        "(sleep 0.5; head -c 1000000 /dev/zero; echo > {}; sleep 1000) & echo $! > {}",
+        done.display(),
+        pid.display()
+    );
+    let output = agent.run(&script).await;
+    assert_eq!(output.end["exitCode"], 0);
+    let pid = pid_in(&pid).await;
+    eventually("a megabyte was written", || done.exists()).await;
+    assert!(alive(pid));
+}

@@ -1,0 +1,22 @@
+//! What clients of the guest agent can rely on, shown by the program itself: each test starts
+//! `perch-guest serve` as an ordinary process and speaks HTTP to it.
+
+mod support;
+
+mod authorization;
+mod background;
+mod backpressure;
+mod connect;
+mod disconnect;
+mod downloads;
+mod exec;
+mod filesystem;
+mod initialization;
+mod keepalive;
+mod protocol;
+mod signals;
+mod stdin;
+mod terminal;
+mod timeouts;
+mod uploads;
+mod users;

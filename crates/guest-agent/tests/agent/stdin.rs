@@ -1,0 +1,72 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::support::{Agent, Events, answer};
+
+fn with_input(script: &str) -> Value {
+    json!({ "process": { "cmd": "/bin/sh", "args": ["-c", script] } })
+}
+
+fn input(pid: u64, bytes: &[u8]) -> Value {
+    json!({ "process": { "pid": pid }, "input": { "stdin": STANDARD.encode(bytes) } })
+}
+
+#[tokio::test]
+async fn input_reaches_the_process_until_it_is_closed() {
+    let agent = Agent::start().await;
+    let mut events = Events::open(agent.stream("Start", with_input("cat; echo over"))).await;
+    let pid = events.pid().await;
+    agent.call("process.Process/SendInput", input(pid, b"one\n")).await.unwrap();
+    events.until("one\n").await;
+    agent.call("process.Process/SendInput", input(pid, b"two\n")).await.unwrap();
+    let close = json!({ "process": { "pid": pid } });
+    agent.call("process.Process/CloseStdin", close.clone()).await.unwrap();
+    assert_eq!(events.collect().await.text(), "two\nover\n");
+    let error = agent.call("process.Process/CloseStdin", close).await.unwrap_err();
+    assert_eq!(error["code"], "not_found");
+}
+
+#[tokio::test]
+async fn without_input_a_process_reads_nothing() {
+    let agent = Agent::start().await;
+    assert_eq!(agent.run("cat; readlink /proc/self/fd/0").await.text(), "/dev/null\n");
+}
+
+#[tokio::test]
+async fn input_to_a_closed_stdin_is_refused() {
+    let agent = Agent::start().await;
+    let mut events = Events::open(agent.sh("sleep 1000")).await;
+    let pid = events.pid().await;
+    let error = agent.call("process.Process/SendInput", input(pid, b"x")).await.unwrap_err();
+    assert_eq!(error["code"], "failed_precondition");
+    let terminal = json!({ "process": { "pid": pid }, "input": { "pty": "eA==" } });
+    let error = agent.call("process.Process/SendInput", terminal).await.unwrap_err();
+    assert_eq!(error["code"], "failed_precondition");
+}
+
+#[tokio::test]
+async fn input_that_nobody_reads_holds_up_nobody_else() {
+    let agent = Agent::start().await;
+    let mut events = Events::open(agent.stream("Start", with_input("sleep 1000"))).await;
+    let pid = events.pid().await;
+    let waiting = tokio::spawn(answer(
+        agent.post("/process.Process/SendInput").json(&input(pid, &vec![b'x'; 1_000_000])),
+    ));
+    assert_eq!(agent.run("echo free").await.text(), "free\n");
+    assert!(!waiting.is_finished());
+    let kill = json!({ "process": { "pid": pid }, "signal": "SIGNAL_SIGKILL" });
+    agent.call("process.Process/SendSignal", kill).await.unwrap();
+    assert!(waiting.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_megabyte_of_input_arrives_whole() {
+    let agent = Agent::start().await;
+    let mut events = Events::open(agent.stream("Start", with_input("sleep 0.1; wc -c"))).await;
+    let pid = events.pid().await;
+    agent.call("process.Process/SendInput", input(pid, &vec![b'x'; 1_000_000])).await.unwrap();
+    let close = json!({ "process": { "pid": pid } });
+    agent.call("process.Process/CloseStdin", close).await.unwrap();
+    assert_eq!(events.collect().await.text().trim(), "1000000");
+}

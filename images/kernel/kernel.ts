@@ -1,0 +1,106 @@
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { cached, contentKey, readInputs } from '../cache.ts';
+import { run } from '../commands.ts';
+import { debianSources } from '../debian.ts';
+import { BuildError } from '../errors.ts';
+import { loadOrder, moduleDependencies, moduleName } from './modules.ts';
+import recipe from './recipe.json' with { type: 'json' };
+import { extractVmlinux } from './vmlinux.ts';
+
+/** What is known of a built kernel; `kernel.json` in its folder. */
+export type KernelInfo = {
+  /** Versioned Debian package, such as `linux-image-6.1.0-56-cloud-amd64`. */
+  package: string;
+  /** What `uname -r` says in the guest. */
+  release: string;
+  /** File of the kernel in the folder. */
+  file: 'vmlinux' | 'vmlinuz';
+};
+
+export async function kernelKey(root: string): Promise<string> {
+  return contentKey(await readInputs(root, ['images/kernel']));
+}
+
+/** Folder with `kernel.json`, the kernel, its `config`, `modules/*.ko` and `modules/order`. */
+export async function buildKernel(root: string, cache: string, replace = false): Promise<string> {
+  return await cached(cache, 'kernel', await kernelKey(root), fetchKernel, replace);
+}
+
+export async function readKernelInfo(folder: string): Promise<KernelInfo> {
+  return JSON.parse(await readFile(join(folder, 'kernel.json'), 'utf8'));
+}
+
+async function fetchKernel(folder: string): Promise<void> {
+  const scratch = join(folder, 'scratch');
+  const packageName = await downloadPackage(scratch);
+  const tree = join(scratch, 'tree');
+  const archive = (await readdir(scratch)).find((name) => name.endsWith('.deb'));
+  await run('dpkg-deb', ['-x', join(scratch, archive ?? ''), tree]);
+
+  const release = packageName.replace('linux-image-', '');
+  const vmlinuz = await readFile(join(tree, 'boot', `vmlinuz-${release}`));
+  const vmlinux = extractVmlinux(vmlinuz);
+  const file = vmlinux === undefined ? 'vmlinuz' : 'vmlinux';
+  await writeFile(join(folder, file), vmlinux ?? vmlinuz, { mode: 0o444 });
+  await writeFile(join(folder, 'config'), await readFile(join(tree, 'boot', `config-${release}`)));
+  await copyModules(join(tree, 'lib/modules', release), join(folder, 'modules'));
+  const info: KernelInfo = { package: packageName, release, file };
+  await writeFile(join(folder, 'kernel.json'), `${JSON.stringify(info, null, 2)}\n`);
+  await run('rm', ['-rf', scratch]);
+}
+
+/** Downloads the package that the recipe's suite has now, with lists of its own: the machine's apt stays as it is. */
+async function downloadPackage(scratch: string): Promise<string> {
+  await mkdir(join(scratch, 'lists/partial'), { recursive: true });
+  const sources = join(scratch, 'sources.list');
+  await writeFile(sources, `${(await debianSources(recipe.suite)).join('\n')}\n`);
+  const settings = {
+    'Dir::Etc::SourceList': sources,
+    'Dir::Etc::SourceParts': '-',
+    'Dir::State::Lists': join(scratch, 'lists'),
+    'Dir::State::Status': '/dev/null',
+    'Dir::Cache::pkgcache': '',
+    'Dir::Cache::srcpkgcache': '',
+    'Acquire::Languages': 'none',
+    'Acquire::IndexTargets::deb::DEP-11::DefaultEnabled': 'false',
+    // The hooks of the machine's own apt configuration are none of this download's business.
+    'APT::Sandbox::User': 'root',
+  };
+  const options = Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+  const remedy = 'Check that `apt-get update` reaches a Debian mirror, then run `npm run setup` again.';
+  await run('apt-get', [...options, '-q', 'update'], { remedy });
+  const depends = await run('apt-cache', [...options, 'depends', '--important', recipe.package], { remedy });
+  const name = /Depends: (linux-image-\S+)/.exec(depends)?.[1];
+  if (name === undefined) throw new BuildError(`${recipe.suite} has no ${recipe.package}`, remedy);
+  await run('apt-get', [...options, '-q', 'download', name], { cwd: scratch, remedy });
+  return name;
+}
+
+async function copyModules(modulesTree: string, target: string): Promise<void> {
+  await mkdir(target);
+  const files = new Map<string, string>();
+  for (const entry of await readdir(modulesTree, { withFileTypes: true, recursive: true })) {
+    const name = basename(entry.name, '.ko');
+    if (name !== entry.name) files.set(moduleName(name), join(entry.parentPath, entry.name));
+  }
+  const builtin = await readFile(join(modulesTree, 'modules.builtin'), 'utf8');
+  const builtins = new Set(builtin.split('\n').map((line) => moduleName(basename(line, '.ko'))));
+  const dependencies = new Map<string, string[]>();
+  const contents = new Map<string, Buffer>();
+  const add = async (name: string): Promise<void> => {
+    if (builtins.has(name) || contents.has(name)) return;
+    const file = files.get(name);
+    if (file === undefined)
+      throw new BuildError(`this kernel has no module ${name}`, 'Change images/kernel/recipe.json.');
+    const content = await readFile(file);
+    contents.set(name, content);
+    dependencies.set(name, moduleDependencies(content).map(moduleName));
+    for (const other of dependencies.get(name) ?? []) await add(other);
+  };
+  const wanted = recipe.modules.map(moduleName);
+  for (const name of wanted) await add(name);
+  const order = loadOrder(wanted, dependencies);
+  for (const name of order) await writeFile(join(target, `${name}.ko`), contents.get(name) ?? '');
+  await writeFile(join(target, 'order'), order.map((name) => `${name}\n`).join(''));
+}

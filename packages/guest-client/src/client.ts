@@ -1,0 +1,79 @@
+import type { Readable } from 'node:stream';
+import type { FileEntry } from '@perch/protocol';
+import type { Pool } from 'undici';
+import { type FileContent, readFile, type WriteOptions, writeFile } from './files/content.ts';
+import { listDir, makeDir, move, type PathOptions, remove, stat } from './files/directory.ts';
+import { closeStdin, type ListedProcess, listProcesses, sendSignal, sendStdin } from './process/control.ts';
+import { type GuestProcess, type StartOptions, startProcess } from './process/process.ts';
+import { Transport } from './transport.ts';
+
+export interface GuestClientOptions {
+  /** Slot address of the sandbox. */
+  address: string;
+  port?: number;
+  /** Of this life of the sandbox. */
+  accessToken: string;
+  /** For errors. */
+  sandboxId: string;
+  /** Longest silence of a stream, ms; the agent sends keepalives every 30 s. */
+  idleTimeoutMs?: number;
+  /** Longest duration of a call with one answer, ms. */
+  callTimeoutMs?: number;
+  pool?: Pool.Options;
+}
+
+/**
+ * Client of one life of one sandbox. Every error is a PerchError, but for a caller's own abort reason.
+ * Every call may throw guest_unavailable and guest_protocol.
+ */
+export interface GuestClient extends AsyncDisposable {
+  health(signal?: AbortSignal): Promise<void>;
+  /** @throws invalid_user, invalid_cwd, validation_failed. A command that is not there is exit code 127. */
+  start(options: StartOptions): Promise<GuestProcess>;
+  /** Resolves when the process has taken it. False: it has gone, or closed its input. */
+  sendStdin(pid: number, data: Buffer, signal?: AbortSignal): Promise<boolean>;
+  closeStdin(pid: number): Promise<boolean>;
+  /** To the process group. False: it has gone. */
+  signal(pid: number, name: string): Promise<boolean>;
+  list(): Promise<ListedProcess[]>;
+  readFile(path: string, options?: PathOptions): Promise<FileContent>;
+  writeFile(
+    path: string,
+    source: Readable | AsyncIterable<Uint8Array>,
+    options?: WriteOptions,
+  ): Promise<void>;
+  stat(path: string, options?: PathOptions): Promise<FileEntry>;
+  listDir(path: string, depth?: number, options?: PathOptions): Promise<FileEntry[]>;
+  makeDir(path: string, options?: PathOptions): Promise<FileEntry>;
+  move(source: string, destination: string, options?: PathOptions): Promise<FileEntry>;
+  remove(path: string, options?: PathOptions): Promise<void>;
+  /** Ends all connections; what is under way fails with guest_unavailable. */
+  close(): Promise<void>;
+}
+
+export function createGuestClient(options: GuestClientOptions): GuestClient {
+  const transport = new Transport({
+    port: 49_983,
+    idleTimeoutMs: 75_000,
+    callTimeoutMs: 30_000,
+    ...options,
+  });
+  const signal = (pid: number, name: string) => sendSignal(transport, pid, name);
+  return {
+    health: (abort) => transport.health(abort),
+    start: (start) => startProcess(transport, start, (pid) => signal(pid, 'SIGKILL')),
+    sendStdin: (pid, data, abort) => sendStdin(transport, pid, data, abort),
+    closeStdin: (pid) => closeStdin(transport, pid),
+    signal,
+    list: () => listProcesses(transport),
+    readFile: (path, how) => readFile(transport, path, how),
+    writeFile: (path, source, how) => writeFile(transport, path, source, how),
+    stat: (path, how) => stat(transport, path, how),
+    listDir: (path, depth, how) => listDir(transport, path, depth, how),
+    makeDir: (path, how) => makeDir(transport, path, how),
+    move: (source, destination, how) => move(transport, source, destination, how),
+    remove: (path, how) => remove(transport, path, how),
+    close: () => transport.close(),
+    [Symbol.asyncDispose]: () => transport.close(),
+  };
+}

@@ -1,0 +1,144 @@
+/**
+ * What the guest's refusals mean to a caller. The guest chose these words: they are cut, made printable,
+ * and matched only to choose between errors of the caller's own request.
+ */
+import { PerchError } from '@perch/protocol';
+import { errors as undici } from 'undici';
+import { printable } from './printable.ts';
+
+/** The subject of a call, for the error's details. */
+export interface Subject {
+  sandboxId: string;
+  path?: string | undefined;
+  user?: string | undefined;
+  cwd?: string | undefined;
+}
+
+/** The guest refused: a Connect error, or an error of a plain HTTP call. */
+export interface Refusal {
+  /** Connect code, or the HTTP status as text. */
+  code: string;
+  message: string;
+}
+
+export function guestProtocol(sandboxId: string, problem: string, cause?: unknown): PerchError {
+  const text = printable(problem);
+  return new PerchError(
+    'guest_protocol',
+    `The guest agent broke the protocol: ${text}.`,
+    {
+      id: sandboxId,
+      problem: text,
+    },
+    { cause },
+  );
+}
+
+export function guestUnavailable(sandboxId: string, why: string, cause?: unknown): PerchError {
+  return new PerchError(
+    'guest_unavailable',
+    `The guest agent of ${sandboxId} does not answer: ${printable(why)}.`,
+    { id: sandboxId },
+    { cause },
+  );
+}
+
+export function transferInterrupted(path: string, cause?: unknown): PerchError {
+  return new PerchError(
+    'transfer_interrupted',
+    `The transfer of ${printable(path)} broke off.`,
+    { path },
+    { cause },
+  );
+}
+
+/** Refusals that any call may get; undefined when it is not one of them. */
+function common(refusal: Refusal, subject: Subject): PerchError | undefined {
+  const { code, message } = refusal;
+  if (/^invalid username\b/.test(message) || message.startsWith('only root can run commands as')) {
+    const user = subject.user ?? '';
+    return new PerchError(
+      'invalid_user',
+      `The sandbox has no user ${printable(user) || 'of the default name'}.`,
+      { user },
+    );
+  }
+  // The token is the one of this life: a guest that refuses it is in another one.
+  if (code === 'unauthenticated' || code === '401') return guestUnavailable(subject.sandboxId, message);
+  return undefined;
+}
+
+const pathErrors: Record<string, 'file_not_found' | 'file_exists' | 'permission_denied' | 'disk_full'> = {
+  not_found: 'file_not_found',
+  '404': 'file_not_found',
+  already_exists: 'file_exists',
+  '409': 'file_exists',
+  permission_denied: 'permission_denied',
+  '403': 'permission_denied',
+  resource_exhausted: 'disk_full',
+  '507': 'disk_full',
+};
+
+const sentences = {
+  file_not_found: 'does not exist',
+  file_exists: 'exists already',
+  permission_denied: 'may not be touched by this user',
+  disk_full: 'does not fit: the disk is full',
+  not_a_file: 'is not a regular file',
+  not_a_directory: 'is not a directory',
+} as const;
+
+/** The error of a call about a path. */
+export function pathError(refusal: Refusal, subject: Subject & { path: string }): PerchError {
+  const shared = common(refusal, subject);
+  if (shared) return shared;
+  const { path } = subject;
+  const code = pathErrors[refusal.code] ?? badPath(refusal);
+  if (code) return new PerchError(code, `${printable(path)} ${sentences[code]}.`, { path });
+  if (refusal.code === 'invalid_argument' || refusal.code === '400') {
+    return invalid('path', refusal.message);
+  }
+  return guestProtocol(subject.sandboxId, `${refusal.code}: ${refusal.message}`);
+}
+
+function badPath({ code, message }: Refusal): 'not_a_file' | 'not_a_directory' | undefined {
+  if (code !== 'invalid_argument' && code !== '400') return undefined;
+  if (/not a directory/i.test(message)) return 'not_a_directory';
+  if (/is a directory|not a (regular )?file|special file|device|fifo|socket/i.test(message))
+    return 'not_a_file';
+  return undefined;
+}
+
+/** The error of a command that was not started. */
+export function startError(refusal: Refusal, subject: Subject): PerchError {
+  const shared = common(refusal, subject);
+  if (shared) return shared;
+  const { code, message } = refusal;
+  if (/^cwd '/.test(message)) {
+    const cwd = subject.cwd ?? '';
+    const problem = code === 'permission_denied' ? 'may not be entered by this user' : 'does not exist';
+    return new PerchError('invalid_cwd', `The directory ${printable(cwd)} ${problem}.`, { cwd });
+  }
+  if (code === 'invalid_argument' || code === 'resource_exhausted') return invalid('command', message);
+  if (code === 'unavailable') return guestUnavailable(subject.sandboxId, message);
+  return guestProtocol(subject.sandboxId, `${code}: ${message}`);
+}
+
+function invalid(where: string, message: string): PerchError {
+  const text = printable(message);
+  return new PerchError('validation_failed', `The sandbox refuses the ${where}: ${text}.`, {
+    problems: [{ where, message: text }],
+  });
+}
+
+/** The error of a connection. A caller's own cancellation stays what it is. */
+export function connectionError(error: unknown, sandboxId: string, signal?: AbortSignal): unknown {
+  if (error instanceof PerchError) return error;
+  if (signal?.aborted) return signal.reason;
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  const name = typeof code === 'string' ? code : '';
+  if (error instanceof undici.HTTPParserError || name === 'UND_ERR_HEADERS_OVERFLOW') {
+    return guestProtocol(sandboxId, 'it does not speak HTTP', error);
+  }
+  return guestUnavailable(sandboxId, name || String(message), error);
+}

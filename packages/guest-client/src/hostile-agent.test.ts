@@ -1,0 +1,264 @@
+import { isPerchError } from '@perch/protocol';
+import { afterEach, expect, test } from 'vitest';
+import { createGuestClient, type GuestClient, type ProcessEvent } from './index.ts';
+import { collect } from './testing/collect.ts';
+import {
+  ended,
+  endOfStream,
+  type FakeAgent,
+  fakeAgent,
+  head,
+  jsonAnswer,
+  message,
+  started,
+  streamAnswer,
+} from './testing/fake-agent.ts';
+
+const command = { cmd: 'x', stdin: false, killOnDisconnect: true };
+const clients: GuestClient[] = [];
+
+function clientOf(agent: FakeAgent, limits: { idleTimeoutMs?: number; callTimeoutMs?: number } = {}) {
+  const client = createGuestClient({
+    address: '127.0.0.1',
+    port: agent.port,
+    accessToken: 'secret',
+    sandboxId: 'sbtest',
+    ...limits,
+  });
+  clients.push(client);
+  return client;
+}
+
+afterEach(async () => {
+  await Promise.all(clients.splice(0).map((client) => client.close()));
+});
+
+async function codeOf(work: Promise<unknown>): Promise<string> {
+  const error = await work.then(
+    () => 'nothing',
+    (reason: unknown) => reason,
+  );
+  return (error as { code?: string }).code ?? String(error);
+}
+
+async function run(client: GuestClient): Promise<ProcessEvent[]> {
+  const process = await client.start(command);
+  return await collect(process.events);
+}
+
+test('an honest stream gives its events', async () => {
+  await using agent = await fakeAgent((socket) => {
+    const output = { event: { data: { stdout: Buffer.from('hi').toString('base64') } } };
+    socket.end(
+      Buffer.concat([streamAnswer(started, { event: { keepalive: {} } }, output, ended), endOfStream()]),
+    );
+  });
+  expect(await run(clientOf(agent))).toEqual([
+    { type: 'stdout', data: Buffer.from('hi') },
+    { type: 'end', exitCode: 3 },
+  ]);
+  expect(agent.received()).toContain('perch-kill-on-disconnect: 1');
+  expect(agent.received()).toContain('x-access-token: secret');
+});
+
+const brokenStreams: [string, Buffer][] = [
+  ['without an end', streamAnswer(started, ended)],
+  ['without an exit code', Buffer.concat([streamAnswer(started), endOfStream()])],
+  ['without a start', Buffer.concat([streamAnswer(ended), endOfStream()])],
+  ['with two starts', Buffer.concat([streamAnswer(started, started), endOfStream()])],
+  ['with output after its exit code', Buffer.concat([streamAnswer(started, ended, ended), endOfStream()])],
+  ['of an unknown event', streamAnswer(started, { event: { other: {} } })],
+  ['of no event', streamAnswer(started, { event: null })],
+  ['of broken JSON', streamAnswer(started, '{"event":')],
+  ['of an array', streamAnswer(started, '[]')],
+  ['of JSON too deep', streamAnswer(started, '['.repeat(500_000))],
+  ['of a pid that is text', streamAnswer({ event: { start: { pid: 'x' } } })],
+  ['of an exit code that is none', streamAnswer(started, { event: { end: { exitCode: 1e9 } } })],
+  ['of a flag that is none', Buffer.concat([streamAnswer(started), Buffer.from([1, 0, 0, 0, 0])])],
+  ['of a message too long', Buffer.concat([streamAnswer(started), Buffer.from([0, 0x7f, 0, 0, 0])])],
+  ['of another type', Buffer.from(`${head('200 OK', { 'content-type': 'text/html' })}x`)],
+  ['of no HTTP', Buffer.from('SSH-2.0-OpenSSH\r\n\r\n')],
+  ['with a head too large', Buffer.from(head('200 OK', { big: 'x'.repeat(100_000) }))],
+];
+
+test.each(brokenStreams)('a stream %s is guest_protocol', async (_, answer) => {
+  await using agent = await fakeAgent((socket) => socket.end(answer));
+  expect(await codeOf(run(clientOf(agent)))).toBe('guest_protocol');
+});
+
+test('a connection that breaks in the middle of a stream is guest_unavailable', async () => {
+  await using agent = await fakeAgent((socket) => {
+    socket.write(
+      Buffer.concat([
+        Buffer.from(head('200 OK', { 'content-type': 'application/connect+json', 'content-length': '1000' })),
+        message(started),
+      ]),
+    );
+    setTimeout(() => socket.destroy(), 20);
+  });
+  expect(await codeOf(run(clientOf(agent)))).toBe('guest_unavailable');
+});
+
+test('silence on a stream is guest_unavailable', async () => {
+  await using agent = await fakeAgent((socket) => socket.write(streamAnswer(started)));
+  expect(await codeOf(run(clientOf(agent, { idleTimeoutMs: 1000 })))).toBe('guest_unavailable');
+});
+
+test('an agent that is not there is guest_unavailable', async () => {
+  const agent = await fakeAgent(() => {});
+  const client = clientOf(agent);
+  await agent[Symbol.asyncDispose]();
+  expect(await codeOf(client.health())).toBe('guest_unavailable');
+  expect(await codeOf(client.start(command))).toBe('guest_unavailable');
+  expect(await codeOf(client.readFile('/x'))).toBe('guest_unavailable');
+  expect(await codeOf(client.writeFile('/x', stream(['x'])))).toBe('guest_unavailable');
+});
+
+test('a call that gets its answer drop by drop ends in time', async () => {
+  await using agent = await fakeAgent((socket) => {
+    socket.write(head('200 OK', { 'content-type': 'application/json', 'content-length': '100000' }));
+    const timer = setInterval(() => socket.write(' '), 20);
+    socket.on('close', () => clearInterval(timer));
+  });
+  expect(await codeOf(clientOf(agent, { callTimeoutMs: 200 }).list())).toBe('guest_unavailable');
+});
+
+test('an answer without end is cut off', async () => {
+  await using agent = await fakeAgent((socket) => {
+    socket.write(head('200 OK', { 'content-type': 'application/json' }));
+    const flood = () => {
+      while (!socket.destroyed && socket.write(Buffer.alloc(65_536, 0x20)));
+    };
+    socket.on('drain', flood);
+    flood();
+  });
+  expect(await codeOf(clientOf(agent).list())).toBe('guest_protocol');
+});
+
+test('a redirect is not followed', async () => {
+  await using agent = await fakeAgent((socket) => {
+    socket.write(head('302 Found', { location: 'http://127.0.0.1:1/', 'content-length': '0' }));
+  });
+  const client = clientOf(agent);
+  expect(await codeOf(client.stat('/x'))).toBe('guest_protocol');
+  expect(await codeOf(client.readFile('/x'))).toBe('guest_protocol');
+});
+
+test('the words of the guest come without control characters, and cut', async () => {
+  await using agent = await fakeAgent((socket) => {
+    const text = `\u001b]0;pwned\u0007${'x'.repeat(5000)}`;
+    socket.write(jsonAnswer('500 Oops', { code: 'internal', message: text }));
+  });
+  const error = await clientOf(agent)
+    .stat('/x')
+    .catch((reason: unknown) => reason);
+  expect(isPerchError(error, 'guest_protocol') && error.message).toMatch(/^[ -~…]{1,400}$/);
+});
+
+test.each([
+  ['an entry without a path that fits', { entry: { path: 'x'.repeat(20_000) } }],
+  ['an entry of a bad time', { entry: { path: '/x', modifiedTime: 'soon' } }],
+  ['an entry of a bad size', { entry: { path: '/x', size: '-1', modifiedTime: '2025-01-01T00:00:00Z' } }],
+  ['no entry', {}],
+])('%s is guest_protocol', async (_, answer) => {
+  await using agent = await fakeAgent((socket) => socket.write(jsonAnswer('200 OK', answer)));
+  expect(await codeOf(clientOf(agent).stat('/x'))).toBe('guest_protocol');
+});
+
+test('a file that ends before its length is transfer_interrupted', async () => {
+  await using agent = await fakeAgent((socket) => {
+    socket.end(`${head('200 OK', { 'content-length': '10' })}12345`);
+  });
+  const { stream: content, size } = await clientOf(agent).readFile('/x');
+  expect(size).toBe(10);
+  expect(await codeOf(collect(content))).toBe('transfer_interrupted');
+});
+
+test('a chunked file that breaks off is transfer_interrupted', async () => {
+  await using agent = await fakeAgent((socket) => {
+    socket.end(`${head('200 OK', { 'transfer-encoding': 'chunked' })}5\r\n12345\r\n`);
+  });
+  const { stream: content } = await clientOf(agent).readFile('/x');
+  expect(await codeOf(collect(content))).toBe('transfer_interrupted');
+});
+
+test('an agent that stops taking an upload is guest_unavailable', async () => {
+  await using agent = await fakeAgent((socket) => socket.pause());
+  async function* endless() {
+    for (;;) yield Buffer.alloc(65_536);
+  }
+  expect(await codeOf(clientOf(agent, { idleTimeoutMs: 300 }).writeFile('/x', endless()))).toBe(
+    'guest_unavailable',
+  );
+});
+
+test('an upload whose source fails, or is not of its size, is transfer_interrupted', async () => {
+  await using agent = await fakeAgent(() => {});
+  const client = clientOf(agent);
+  async function* broken() {
+    yield Buffer.from('x');
+    throw new Error('disk on fire');
+  }
+  expect(await codeOf(client.writeFile('/x', broken()))).toBe('transfer_interrupted');
+  expect(await codeOf(client.writeFile('/x', stream(['123']), { size: 5 }))).toBe('transfer_interrupted');
+  expect(await codeOf(client.writeFile('/x', stream(['123']), { size: 2 }))).toBe('transfer_interrupted');
+});
+
+test('an early refusal of an upload is told, not a broken connection', async () => {
+  await using agent = await fakeAgent((socket) => {
+    socket.write(jsonAnswer('507 Full', { code: 507, message: 'not enough disk space' }));
+  });
+  async function* large() {
+    for (let i = 0; i < 200; i++) yield Buffer.alloc(65_536);
+  }
+  expect(await codeOf(clientOf(agent).writeFile('/x', large()))).toBe('disk_full');
+});
+
+test('leaving the events closes the connection', async () => {
+  let closed = () => {};
+  const gone = new Promise<void>((resolve) => {
+    closed = resolve;
+  });
+  await using agent = await fakeAgent((socket) => {
+    socket.on('close', closed);
+    socket.write(streamAnswer(started, { event: { data: { stderr: 'eA==' } } }));
+  });
+  const process = await clientOf(agent).start(command);
+  for await (const event of process.events) {
+    expect(event.type).toBe('stderr');
+    break;
+  }
+  await gone;
+});
+
+test('a caller who cancels gets its own reason', async () => {
+  await using agent = await fakeAgent((socket) => socket.write(streamAnswer(started)));
+  const client = clientOf(agent);
+  const cancel = new AbortController();
+  const process = await client.start({ ...command, signal: cancel.signal });
+  setTimeout(() => cancel.abort(new Error('enough')), 20);
+  await expect(collect(process.events)).rejects.toThrow('enough');
+});
+
+test('a guest that ignores its deadline is cut off', async () => {
+  await using agent = await fakeAgent((socket) => {
+    socket.write(streamAnswer(started));
+    const timer = setInterval(() => socket.write(message({ event: { keepalive: {} } })), 100);
+    socket.on('close', () => clearInterval(timer));
+  });
+  const process = await clientOf(agent).start({ ...command, timeoutMs: 100 });
+  expect(await collect(process.events)).toEqual([{ type: 'timeout' }]);
+  expect(agent.received()).toContain('connect-timeout-ms: 100');
+});
+
+test('closing the client ends what is under way', async () => {
+  await using agent = await fakeAgent((socket) => socket.write(streamAnswer(started)));
+  const client = clientOf(agent);
+  const process = await client.start(command);
+  setTimeout(() => void client.close(), 20);
+  expect(await codeOf(collect(process.events))).toBe('guest_unavailable');
+});
+
+async function* stream(parts: string[]) {
+  for (const part of parts) yield Buffer.from(part);
+}

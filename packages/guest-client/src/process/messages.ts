@@ -1,0 +1,55 @@
+/** What the guest says in the stream of a process, checked field by field. */
+import { asInteger, asObject, asText, type Json } from '../connect/json.ts';
+
+export type ProcessMessage =
+  | { type: 'start'; pid: number }
+  | { type: 'stdout' | 'stderr'; data: Buffer }
+  | { type: 'end'; exitCode: number; signal?: number }
+  | { type: 'keepalive' };
+
+const maxPid = 2 ** 22;
+/** Exit code of a shell for a command that signal n ended: 128 + n. */
+const signalled = 128;
+
+/** The message, or what is wrong with it. */
+export function readMessage(json: Json): ProcessMessage | string {
+  const event = asObject(json.event);
+  if (!event) return 'an event is missing';
+  const data = asObject(event.data);
+  if (data) return readData(data);
+  const start = asObject(event.start);
+  if (start) {
+    const pid = asInteger(start.pid, 1, maxPid);
+    return pid === undefined ? 'a pid is no pid' : { type: 'start', pid };
+  }
+  const end = asObject(event.end);
+  if (end) return readEnd(end);
+  if (asObject(event.keepalive)) return { type: 'keepalive' };
+  return 'an event is of no known kind';
+}
+
+function readData(data: Json): ProcessMessage | string {
+  for (const type of ['stdout', 'stderr'] as const) {
+    const text = data[type];
+    if (typeof text === 'string') return { type, data: Buffer.from(text, 'base64') };
+  }
+  return 'output is of no known stream';
+}
+
+function readEnd(end: Json): ProcessMessage | string {
+  const exitCode = asInteger(end.exitCode, -1, 255);
+  const signal = asInteger(end.signal, 0, 64);
+  if (exitCode === undefined || signal === undefined) return 'an exit code is no exit code';
+  if (signal > 0) return { type: 'end', exitCode: signalled + signal, signal };
+  return { type: 'end', exitCode: exitCode === -1 ? 255 : exitCode };
+}
+
+/** The error in the payload that ends a stream; undefined when it ended well. */
+export function readStreamError(json: Json): { code: string; message: string } | undefined {
+  if (json.error === undefined || json.error === null) return undefined;
+  const error = asObject(json.error);
+  return {
+    code: asText(error?.code, 40) ?? 'unknown',
+    message: asText(error?.message, 65_536) ?? '',
+  };
+}

@@ -1,0 +1,160 @@
+/** Starting a command, and its life until the end. */
+import type { Readable } from 'node:stream';
+import { guestProtocol, startError } from '../errors.ts';
+import { printable } from '../printable.ts';
+import { Refused, type Transport } from '../transport.ts';
+import type { ProcessMessage } from './messages.ts';
+import { readProcessStream } from './stream.ts';
+
+export interface StartOptions {
+  cmd: string;
+  args?: readonly string[] | undefined;
+  env?: Readonly<Record<string, string>> | undefined;
+  cwd?: string | undefined;
+  user?: string | undefined;
+  /** Keep standard input open for `sendStdin`. */
+  stdin: boolean;
+  /** The agent kills the process group after this time, and the events end with `timeout`. */
+  timeoutMs?: number | undefined;
+  /** The agent kills the process group when the stream breaks off. */
+  killOnDisconnect: boolean;
+  /** Ends the stream at any time. */
+  signal?: AbortSignal | undefined;
+}
+
+/** The last one is `end` or `timeout`. */
+export type ProcessEvent =
+  | { type: 'stdout' | 'stderr'; data: Buffer }
+  /** 127: no such command, 126: it cannot be executed, 128 + n: ended by signal n. */
+  | { type: 'end'; exitCode: number; signal?: number }
+  | { type: 'timeout' };
+
+export interface GuestProcess {
+  /** 0 when nothing was started: the events say 126 or 127. */
+  pid: number;
+  /** To be iterated once. Leaving the iteration ends the stream. */
+  events: AsyncIterable<ProcessEvent>;
+  /** Ends the process group. */
+  kill(): Promise<void>;
+}
+
+/** Between keepalives of the agent, s. The transport's idle time-out is longer. */
+const keepaliveSec = 30;
+/** How much longer than the agent we wait for a time-out, in case the guest does not keep it. */
+const graceMs = 5_000;
+
+type Messages = AsyncGenerator<ProcessMessage, void, void>;
+
+/** Resolves when the command runs, or when it turned out that there is none. */
+export async function startProcess(
+  transport: Transport,
+  options: StartOptions,
+  kill: (pid: number) => Promise<unknown>,
+): Promise<GuestProcess> {
+  const { cmd, args = [], env = {}, cwd, user, stdin, timeoutMs, killOnDisconnect, signal } = options;
+  const { sandboxId } = transport.options;
+  const subject = { sandboxId, user, cwd };
+  const headers: Record<string, string> = { 'keepalive-ping-interval': String(keepaliveSec) };
+  if (timeoutMs !== undefined) headers['connect-timeout-ms'] = String(Math.ceil(timeoutMs));
+  if (killOnDisconnect) headers['perch-kill-on-disconnect'] = '1';
+  let body: Readable | undefined;
+  try {
+    body = await transport.stream({
+      path: '/process.Process/Start',
+      body: { process: { cmd, args, envs: env, ...(cwd === undefined ? {} : { cwd }) }, stdin },
+      user,
+      signal,
+      headers,
+    });
+    const messages = readProcessStream(body, sandboxId, signal);
+    const first = (await messages.next()).value;
+    if (first?.type !== 'start') {
+      throw guestProtocol(sandboxId, 'the first message is not start');
+    }
+    const { pid } = first;
+    const deadline = timeoutMs === undefined ? undefined : new Deadline(body, timeoutMs + graceMs);
+    return {
+      pid,
+      events: processEvents(messages, deadline, transport),
+      async kill() {
+        await kill(pid);
+      },
+    };
+  } catch (error) {
+    body?.destroy();
+    if (!(error instanceof Refused)) throw error;
+    const events = neverStarted(error);
+    if (!events) throw startError(error.refusal, subject);
+    return { pid: 0, events, async kill() {} };
+  }
+}
+
+/** A guest that forgets its time-out is cut off. */
+class Deadline {
+  passed = false;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(body: Readable, ms: number) {
+    // Longer delays than a timer takes are as good as none.
+    this.#timer = setTimeout(
+      () => {
+        this.passed = true;
+        body.destroy();
+      },
+      Math.min(ms, 2 ** 31 - 1),
+    );
+    this.#timer.unref();
+    body.once('close', () => this.clear());
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+async function* processEvents(
+  messages: Messages,
+  deadline: Deadline | undefined,
+  transport: Transport,
+): AsyncGenerator<ProcessEvent, void, void> {
+  const { sandboxId } = transport.options;
+  let ended = false;
+  try {
+    for await (const message of messages) {
+      if (ended || message.type === 'start') throw guestProtocol(sandboxId, `${message.type} out of order`);
+      if (message.type === 'keepalive') continue;
+      ended = message.type === 'end';
+      yield message;
+    }
+  } catch (error) {
+    if (deadline?.passed || (error instanceof Refused && error.refusal.code === 'deadline_exceeded')) {
+      yield { type: 'timeout' };
+      return;
+    }
+    throw error instanceof Refused ? startError(error.refusal, { sandboxId }) : error;
+  } finally {
+    deadline?.clear();
+  }
+  if (!ended) throw guestProtocol(sandboxId, 'the stream of a process has no exit code');
+}
+
+/** The events of a command that is not there, or that the kernel does not execute; as a shell tells it. */
+function neverStarted({ refusal }: Refused): AsyncIterable<ProcessEvent> | undefined {
+  const { code, message } = refusal;
+  const exitCode =
+    code === 'not_found' && message.startsWith('command not found')
+      ? 127
+      : code === 'permission_denied' && message.startsWith('cannot execute')
+        ? 126
+        : undefined;
+  if (code === 'deadline_exceeded') return events([{ type: 'timeout' }]);
+  if (exitCode === undefined) return undefined;
+  return events([
+    { type: 'stderr', data: Buffer.from(`${printable(message)}\n`) },
+    { type: 'end', exitCode },
+  ]);
+}
+
+async function* events(list: ProcessEvent[]): AsyncGenerator<ProcessEvent, void, void> {
+  yield* list;
+}

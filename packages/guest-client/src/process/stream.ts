@@ -1,0 +1,42 @@
+/** The messages of one process stream, in order, until its end. */
+import type { Readable } from 'node:stream';
+import { EnvelopeDecoder, EnvelopeError } from '../connect/envelope.ts';
+import { parseObject } from '../connect/json.ts';
+import { connectionError, guestProtocol } from '../errors.ts';
+import { Refused } from '../transport.ts';
+import { type ProcessMessage, readMessage, readStreamError } from './messages.ts';
+
+/** Longest message, `bytes`: an agent sends output in pieces of 32 KiB. */
+const messageLimit = 1024 * 1024;
+
+/** Ends the connection when it is left. @throws {Refused} the error that the stream ended with */
+export async function* readProcessStream(
+  body: Readable,
+  sandboxId: string,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<ProcessMessage, void, void> {
+  const decoder = new EnvelopeDecoder(messageLimit);
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      for (const { end, payload } of decoder.push(chunk)) {
+        const json = parseObject(payload);
+        if (!json) throw guestProtocol(sandboxId, 'a message is no JSON object');
+        if (end) {
+          const error = readStreamError(json);
+          if (error) throw new Refused(error);
+          continue;
+        }
+        const message = readMessage(json);
+        if (typeof message === 'string') throw guestProtocol(sandboxId, message);
+        yield message;
+      }
+    }
+    decoder.finish();
+  } catch (error) {
+    if (error instanceof Refused) throw error;
+    if (error instanceof EnvelopeError) throw guestProtocol(sandboxId, error.message, error);
+    throw connectionError(error, sandboxId, signal);
+  } finally {
+    body.destroy();
+  }
+}

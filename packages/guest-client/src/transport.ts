@@ -1,0 +1,206 @@
+/**
+ * Connections to one guest agent. Short calls and streams never share one, so that a slow stream holds up
+ * nothing else. Redirects are not followed, heads are small, and every wait has an end.
+ */
+import type { Readable } from 'node:stream';
+import { type Dispatcher, Pool } from 'undici';
+import { encodeEnvelope } from './connect/envelope.ts';
+import { asText, type Json, parseObject } from './connect/json.ts';
+import { connectionError, guestProtocol, type Refusal } from './errors.ts';
+
+export interface TransportOptions {
+  address: string;
+  port: number;
+  accessToken: string;
+  sandboxId: string;
+  /** Longest silence of a stream, and of an agent that works on a request, ms. */
+  idleTimeoutMs: number;
+  /** Longest duration of a call with one answer, ms. */
+  callTimeoutMs: number;
+  /** Of both pools. */
+  pool?: Pool.Options;
+}
+
+export interface Call {
+  path: string;
+  body: Json;
+  user?: string | undefined;
+  signal?: AbortSignal | undefined;
+  headers?: Record<string, string>;
+}
+
+/** A guest's refusal, which the caller turns into an error of its own subject. */
+export class Refused extends Error {
+  override readonly name = 'Refused';
+  readonly refusal: Refusal;
+
+  constructor(refusal: Refusal) {
+    super(refusal.message);
+    this.refusal = refusal;
+  }
+}
+
+const maxConnections = { calls: 8, streams: 400 };
+const errorLimit = 64 * 1024;
+/** Of a directory listing, the longest answer there is. */
+const answerLimit = 16 * 1024 * 1024;
+
+export class Transport {
+  readonly options: TransportOptions;
+  readonly #calls: Pool;
+  readonly #streams: Pool;
+
+  constructor(options: TransportOptions) {
+    this.options = options;
+    const origin = `http://${options.address}:${options.port}`;
+    const common: Pool.Options = {
+      keepAliveTimeout: 60_000,
+      keepAliveMaxTimeout: 60_000,
+      maxHeaderSize: 16 * 1024,
+      headersTimeout: options.idleTimeoutMs,
+      bodyTimeout: options.idleTimeoutMs,
+      allowH2: false,
+      connect: { timeout: 10_000, noDelay: true },
+      ...options.pool,
+    };
+    this.#calls = new Pool(origin, { ...common, connections: maxConnections.calls });
+    this.#streams = new Pool(origin, { ...common, connections: maxConnections.streams });
+  }
+
+  /** Ends all connections; what is under way fails. */
+  async close(): Promise<void> {
+    await Promise.all([this.#calls.destroy(), this.#streams.destroy()]);
+  }
+
+  /** A call with one answer. @throws {Refused} */
+  async unary(call: Call, how: { patient?: boolean } = {}): Promise<Json> {
+    // A patient call waits for the process, and must not take a connection from the others.
+    const pool = how.patient ? this.#streams : this.#calls;
+    const response = await this.#within(call.signal, how.patient, async (signal) => {
+      const { statusCode, body } = await pool.request({
+        ...this.#post(call, 'application/json'),
+        body: JSON.stringify(call.body),
+        signal,
+        ...(how.patient ? { headersTimeout: 0 } : {}),
+      });
+      const bytes = await this.readBody(body, statusCode === 200 ? answerLimit : errorLimit);
+      return { statusCode, bytes };
+    });
+    const json = parseObject(response.bytes);
+    if (response.statusCode === 200 && json) return json;
+    throw new Refused(this.#refusal(response.statusCode, json));
+  }
+
+  /** A call with a stream of envelopes for an answer. The caller destroys the body, or reads it to its end. */
+  async stream(call: Call): Promise<Readable> {
+    const response = await this.request({
+      ...this.#post(call, 'application/connect+json'),
+      body: encodeEnvelope(Buffer.from(JSON.stringify(call.body))),
+      signal: call.signal,
+    });
+    const type = response.headers['content-type'];
+    if (response.statusCode !== 200) throw new Refused(await this.refusal(response));
+    if (type === 'application/connect+json') return response.body;
+    response.body.destroy();
+    throw guestProtocol(this.options.sandboxId, `a stream of type ${type ?? 'none'}`);
+  }
+
+  /** A plain HTTP request on the connections for streams. */
+  async request(options: Dispatcher.RequestOptions): Promise<Dispatcher.ResponseData> {
+    try {
+      const response = await this.#streams.request(options);
+      // The body reports its errors when it is read; one that is given up has no reader.
+      response.body.on('error', () => {});
+      return response;
+    } catch (error) {
+      throw connectionError(error, this.options.sandboxId, options.signal as AbortSignal | undefined);
+    }
+  }
+
+  async health(signal?: AbortSignal): Promise<void> {
+    const status = await this.#within(signal, false, async (limited) => {
+      const { statusCode, body } = await this.#calls.request({
+        method: 'GET',
+        path: '/health',
+        signal: limited,
+      });
+      await this.readBody(body, errorLimit);
+      return statusCode;
+    });
+    if (status !== 204) throw guestProtocol(this.options.sandboxId, `/health answered ${status}`);
+  }
+
+  /** What a plain HTTP call was refused with. */
+  async refusal(response: Dispatcher.ResponseData): Promise<Refusal> {
+    const bytes = await this.readBody(response.body, errorLimit).catch((error: unknown) => {
+      throw connectionError(error, this.options.sandboxId);
+    });
+    return this.#refusal(response.statusCode, parseObject(bytes));
+  }
+
+  async readBody(body: Readable, limit: number): Promise<Buffer> {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      length += chunk.length;
+      if (length > limit) {
+        throw guestProtocol(this.options.sandboxId, `an answer is longer than ${limit} bytes`);
+      }
+      chunks.push(chunk);
+    }
+    return chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, length);
+  }
+
+  headers(user?: string): Record<string, string> {
+    const token = { 'x-access-token': this.options.accessToken };
+    return user === undefined
+      ? token
+      : { ...token, authorization: `Basic ${Buffer.from(`${user}:`).toString('base64')}` };
+  }
+
+  #post(call: Call, type: string) {
+    return {
+      method: 'POST' as const,
+      path: call.path,
+      headers: {
+        ...this.headers(call.user),
+        'content-type': type,
+        'connect-protocol-version': '1',
+        ...call.headers,
+      },
+    };
+  }
+
+  #refusal(status: number, json: Json | undefined): Refusal {
+    const code = json?.code;
+    const known = typeof code === 'string' && /^[a-z_]{1,40}$/.test(code);
+    if (status === 200) throw guestProtocol(this.options.sandboxId, 'an answer is no JSON object');
+    return {
+      code: known ? code : String(status),
+      message: asText(json?.message, errorLimit) || `HTTP status ${status}`,
+    };
+  }
+
+  /** Runs a call within its time, and gives its errors their codes. */
+  async #within<T>(
+    signal: AbortSignal | undefined,
+    patient: boolean | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const limit = new AbortController();
+    const timer = patient
+      ? undefined
+      : setTimeout(() => limit.abort(new Error('no answer in time')), this.options.callTimeoutMs);
+    const cancel = () => limit.abort(signal?.reason);
+    signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      signal?.throwIfAborted();
+      return await work(limit.signal);
+    } catch (error) {
+      throw connectionError(error, this.options.sandboxId, signal);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', cancel);
+    }
+  }
+}

@@ -1,0 +1,19 @@
+/** `npm run check`: types, lint, format, layers, dead code, of TypeScript and Rust. */
+import { runSteps } from './steps.ts';
+
+const failed = await runSteps([
+  { name: 'types', command: ['tsc', '-p', '.'] },
+  { name: 'format and lint', command: ['biome', 'ci', '.'] },
+  { name: 'promises', command: ['oxlint', '--type-aware', '--deny-warnings'] },
+  { name: 'layers', command: ['node', 'scripts/layers.ts'] },
+  { name: 'dead code', command: ['knip'] },
+  { name: 'rustfmt', command: ['cargo', 'fmt', '--all', '--check'] },
+  {
+    name: 'clippy',
+    command: ['cargo', 'clippy', '--locked', '--all-targets', '--', '-D', 'warnings'],
+  },
+]);
+if (failed.length > 0) {
+  console.error(`Failed: ${failed.join(', ')}`);
+  process.exitCode = 1;
+}

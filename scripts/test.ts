@@ -1,0 +1,111 @@
+/**
+ * `npm test [-- SUITE…]`: all suites, or those named, in a network namespace of their own: nothing that a test or a guest
+ * sends can leave the machine. Ends with "N passed, N failed".
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { styleText } from 'node:util';
+import { resolveArtifacts } from '../images/index.ts';
+
+interface Count {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const isolated = 'PERCH_TEST_ISOLATED';
+const reports = mkdtempSync(join(tmpdir(), 'perch-test-'));
+
+const suites: Record<string, () => Promise<Count>> = {
+  agent: cargoTest,
+  unit: () => vitest('unit'),
+  e2e: () => vitest('e2e'),
+};
+
+if (process.env[isolated] === undefined) {
+  // The network is needed for crates, and only for those.
+  const fetched = spawnSync('cargo', ['fetch', '--locked', '--quiet'], { stdio: 'inherit' });
+  if (fetched.status !== 0) process.exit(1);
+  const inside = spawnSync('unshare', ['--net', process.execPath, ...process.argv.slice(1)], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, [isolated]: '1', PERCH_GUEST_BIN: (await resolveArtifacts()).guestAgent },
+  });
+  process.exit(inside.status ?? 1);
+}
+
+spawnSync('ip', ['link', 'set', 'lo', 'up'], { stdio: 'inherit' });
+const wanted = process.argv.slice(2);
+for (const name of wanted) {
+  if (suites[name]) continue;
+  console.error(`There is no suite ${name}. There are: ${Object.keys(suites).join(', ')}.`);
+  process.exit(2);
+}
+
+const sum: Count = { passed: 0, failed: 0, skipped: 0 };
+const lines: string[] = [];
+for (const [name, suite] of Object.entries(suites)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  console.log(styleText('bold', `▶ ${name}`));
+  const start = performance.now();
+  const count = await suite();
+  sum.passed += count.passed;
+  sum.failed += count.failed;
+  sum.skipped += count.skipped;
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  lines.push(
+    `${name}: ${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped, ${seconds} s`,
+  );
+}
+rmSync(reports, { recursive: true });
+console.log(`\n${lines.join('\n')}`);
+console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);
+process.exitCode = sum.failed > 0 || sum.passed === 0 ? 1 : 0;
+
+async function cargoTest(): Promise<Count> {
+  const { code, stdout } = await run('cargo', ['test', '--locked', '--offline', '--workspace'], true);
+  const count: Count = { passed: 0, failed: 0, skipped: 0 };
+  for (const [, passed, failed, skipped] of stdout.matchAll(
+    /^test result: .*?(\d+) passed; (\d+) failed; (\d+) ignored/gm,
+  )) {
+    count.passed += Number(passed);
+    count.failed += Number(failed);
+    count.skipped += Number(skipped);
+  }
+  return brokenUnless(code === 0, count);
+}
+
+async function vitest(project: string): Promise<Count> {
+  const file = join(reports, `${project}.json`);
+  const args = ['run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile=${file}`];
+  const { code } = await run('vitest', args, false);
+  const report = JSON.parse(readFileSync(file, 'utf8')) as Record<string, number>;
+  return brokenUnless(code === 0, {
+    passed: report.numPassedTests ?? 0,
+    failed: report.numFailedTests ?? 0,
+    skipped: (report.numPendingTests ?? 0) + (report.numTodoTests ?? 0),
+  });
+}
+
+/** A suite that did not end well has failed even when each test that it reports has passed. */
+function brokenUnless(ok: boolean, count: Count): Count {
+  return ok || count.failed > 0 ? count : { ...count, failed: 1 };
+}
+
+async function run(
+  file: string,
+  args: string[],
+  capture: boolean,
+): Promise<{ code: number | null; stdout: string }> {
+  const child = spawn(file, args, { stdio: ['ignore', capture ? 'pipe' : 'inherit', 'inherit'] });
+  let stdout = '';
+  child.stdout?.on('data', (chunk: Buffer) => {
+    stdout += chunk;
+    process.stdout.write(chunk);
+  });
+  const { promise, resolve } = Promise.withResolvers<number | null>();
+  child.once('error', () => resolve(null));
+  child.once('close', resolve);
+  return { code: await promise, stdout };
+}
