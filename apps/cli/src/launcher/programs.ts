@@ -96,7 +96,7 @@ async function filesOf(path: string): Promise<string[]> {
 async function copyKoffi(target: string): Promise<void> {
   const koffi = join(root, 'node_modules/koffi');
   const native = join(root, `node_modules/@koromix/koffi-${process.platform}-${process.arch}`);
-  const unneeded = ['src', 'vendor', 'doc'].map((name) => join(koffi, name));
+  const unneeded = ['vendor', 'doc'].map((name) => join(koffi, name));
   await cp(koffi, join(target, 'koffi'), { recursive: true, filter: (path) => !unneeded.includes(path) });
   await cp(native, join(target, '@koromix', `koffi-${process.platform}-${process.arch}`), {
     recursive: true,

@@ -19,7 +19,8 @@ test('what was taken comes out the same, more than once, and has no name meanwhi
   for (let i = 0; i < 2; i++) {
     const read: Buffer[] = [];
     for await (const chunk of file.stream()) read.push(chunk);
-    expect(Buffer.concat(read)).toEqual(Buffer.concat(await Array.fromAsync(chunks(10, 100_000))));
+    const whole = Buffer.concat(Array.from({ length: 10 }, (_, byte) => Buffer.alloc(100_000, byte)));
+    expect(whole.equals(Buffer.concat(read))).toBe(true);
   }
   expect(spool.used).toBe(1_000_000);
   await file[Symbol.asyncDispose]();

@@ -49,6 +49,12 @@ export class Life {
     if (['failed', 'destroying', 'destroyed'].includes(row.status)) this.#end.abort(this.refusal());
   }
 
+  /** End of life as of now: what is open gives an idle sandbox its full time again. */
+  deadline(): Date | null {
+    if (this.open === 0 || this.timeoutMode === 'fixed' || this.status !== 'running') return this.expiresAt;
+    return new Date(Date.now() + this.timeoutSec * 1000);
+  }
+
   /** Why nothing can be done in it now. */
   refusal(): PerchError {
     return refusalOf(this.id, this.status, this.reason);

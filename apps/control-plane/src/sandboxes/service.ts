@@ -92,7 +92,7 @@ export class SandboxService implements Disposable {
     this.#directory = dependencies.directory;
     this.#log = dependencies.log;
     this.#expiry = new Expiry(
-      (id) => this.#lives.get(id)?.expiresAt,
+      (id) => this.#lives.get(id)?.deadline(),
       (id) => this.#expired(id),
     );
   }

@@ -2,8 +2,9 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { inNamespace, runIn } from '../linux/index.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { inNamespace, nft, runIn } from '../linux/index.ts';
 import { createNetworkLayer, leftovers, type NetworkLayer } from './index.ts';
 import { maxConnections } from './slot-rules.ts';
 import { guest as constants, slotSpace } from './slots.ts';
@@ -79,21 +80,12 @@ const syn = (to: string, toPort: number, from?: string) =>
 
 const isSynAck = ({ flags }: Packet) => flags === (tcpFlag.syn | tcpFlag.ack);
 
-/** Frames of one tap are handled in order: when this has been answered, all before it have been judged. */
-async function fence(): Promise<void> {
-  const id = ++lastPort;
-  guest.send(echoRequest(publicAddress, id));
-  await guest.receive('answer', ({ echoId }) => echoId === id);
-}
-
 /** Beside the fence, nothing got out, nothing got to the host or the neighbour, and nothing came back. */
 async function expectOnlyFence(): Promise<void> {
-  const answers: Packet[] = guest.read();
-  await fence();
+  const answers = await guest.fence(publicAddress);
   expect(await world.seenBeyond()).toEqual([{ from: uplink.host, to: publicAddress, proto: 'icmp' }]);
   expect(await world.seenByHost()).toEqual([]);
-  expect(neighbour.read()).toEqual([]);
-  expect(answers).toEqual([]);
+  expect([...neighbour.read(), ...guest.read(), ...answers]).toEqual([]);
 }
 
 describe('a guest reaches', () => {
@@ -180,6 +172,23 @@ describe('a guest does not reach', () => {
     await expectOnlyFence();
   });
 
+  test('the host or a closed address by a redirection that another program has set up', async () => {
+    await nft(`table ip other {
+  chain redirect {
+    type nat hook prerouting priority dstnat - 10; policy accept;
+    ip daddr ${uplink.host} tcp dport 8080 dnat to ${publicAddress}:${tcpPort}
+    ip daddr ${publicAddress} tcp dport 8081 dnat to 10.99.0.54:${tcpPort}
+    ip daddr ${publicAddress} tcp dport 8082 dnat to ${uplink.host}:${hostPort}
+  }
+}
+`);
+    onTestFinished(() => nft('delete table ip other\n'));
+    guest.send(syn(uplink.host, 8080));
+    guest.send(syn(publicAddress, 8081));
+    guest.send(syn(publicAddress, 8082));
+    await expectOnlyFence();
+  });
+
   test('a slot that does not exist', async () => {
     const { number } = guest.slot;
     const absent = [1, 2, 3].find((n) => n !== number && n !== neighbour.slot.number) ?? 4;
@@ -237,6 +246,19 @@ async function nftCount(namespace: string): Promise<number> {
 describe('what a guest sends is dropped when it has', () => {
   const packet = () => syn(publicAddress, tcpPort);
   const ip = etherType.ipv4;
+  let tap: Awaited<ReturnType<World['watchTap']>>;
+
+  beforeAll(async () => {
+    tap = await world.watchTap(guest.slot.namespace);
+  });
+
+  /** Nothing else got as far as the first rule, routing decision or neighbour table behind the tap. */
+  async function expectDropAtTap(): Promise<void> {
+    await expectOnlyFence();
+    const fence = { from: constants.address, to: publicAddress, proto: 'icmp' };
+    expect(await tap.what()).toEqual({ ipv4: [fence], others: 0 });
+  }
+
   test.each<[string, () => Buffer]>([
     ['another MAC', () => ethernet(ip, packet(), { from: '02:fc:00:00:00:99' })],
     ['the MAC of its gateway', () => ethernet(ip, packet(), { from: constants.gatewayMac })],
@@ -266,20 +288,21 @@ describe('what a guest sends is dropped when it has', () => {
       () => arp({ target: constants.gateway, link: { from: '02:fc:00:00:00:99' } }),
     ],
   ])('%s', async (_, frame) => {
+    await tap.forget();
     try {
       guest.sendFrame(frame());
     } catch (error) {
       // The driver refuses what is no frame at all.
       expect(error).toMatchObject({ code: 'EINVAL' });
     }
-    await expectOnlyFence();
+    await expectDropAtTap();
   });
 
   test('an unasked ARP reply: where the guest is found does not change', async () => {
     const operation = 'reply';
     guest.sendFrame(arp({ operation, senderMac: '02:fc:00:00:00:99', target: constants.gateway }));
     guest.sendFrame(arp({ operation, target: constants.gateway }));
-    await fence();
+    await guest.fence(publicAddress);
     const { stdout } = await runIn(guest.slot.namespace, 'ip', ['neigh', 'show', 'dev', constants.tap]);
     expect(stdout.trim()).toBe(`${constants.address} lladdr ${constants.mac} PERMANENT`);
   });
@@ -352,8 +375,8 @@ describe('the host', () => {
   test('reaches a guest from its end of the pair only, so that nothing meant for an earlier tenant arrives', async () => {
     const socket = connect({ host: guest.slot.address, port: guestPort, localAddress: uplink.host });
     socket.on('error', () => {});
-    await fence();
-    expect(guest.read()).toEqual([]);
+    await sleep(20);
+    expect(await guest.fence(publicAddress)).toEqual([]);
     socket.destroy();
   });
 

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyDataStream;
-use hyper::body::Incoming;
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use serde::Serialize;
 
@@ -16,7 +15,7 @@ use super::staged::Staged;
 use super::{aside, target};
 use crate::agent::Agent;
 use crate::filesystem::{Metadata, Owner, read_metadata};
-use crate::http::{ApiError, Request, Response, json};
+use crate::http::{ApiError, Incoming, Request, Response, json};
 use crate::users::User;
 
 /// Bytes that are gathered before they are written.

@@ -5,8 +5,8 @@ mod response;
 mod router;
 mod server;
 
-pub use body::{Body, MAX_JSON, read_json, read_limited};
+pub use body::{Body, Incoming, MAX_JSON, read_json, read_limited};
 pub use response::{ApiError, Response, empty, json, stream};
 pub use server::serve;
 
-pub type Request = hyper::Request<hyper::body::Incoming>;
+pub type Request = hyper::Request<Incoming>;

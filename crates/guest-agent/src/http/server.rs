@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::router::route;
-use super::{ApiError, Request, Response};
+use super::{ApiError, Incoming, Request, Response};
 use crate::agent::Agent;
 
 const MAX_CONNECTIONS: usize = 512;
@@ -69,7 +69,8 @@ async fn connection(agent: Arc<Agent>, stream: TcpStream) {
     let generation = agent.identity.generation();
     let this = Connection { generation: Arc::new(AtomicU64::new(*generation.borrow())) };
     let marker = this.clone();
-    let service = service_fn(move |mut request: Request| {
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Incoming::new);
         request.extensions_mut().insert(marker.clone());
         answer(Arc::clone(&agent), request)
     });
@@ -98,7 +99,13 @@ async fn outlived(mut generation: watch::Receiver<u64>, connection: Connection) 
 
 /// A panic fails its own request and nothing else.
 async fn answer(agent: Arc<Agent>, request: Request) -> Result<Response, Infallible> {
+    let body = request.body().clone();
+    // Such a client waits for our word before it sends the body.
+    let asks_first = request.headers().contains_key(header::EXPECT);
     let handled = AssertUnwindSafe(route(agent, request)).catch_unwind().await;
+    if !asks_first {
+        body.drain().await;
+    }
     let mut response = handled.unwrap_or_else(|_| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
     });

@@ -164,18 +164,25 @@ unsafe fn prepare(plan: &Plan) -> Step {
     Ok(())
 }
 
+/// The C library's own signals too, which its functions would refuse.
+///
 /// # Safety
 /// Only in a freshly forked child.
 unsafe fn reset_signals() {
-    // SAFETY: an all-zero action is the default one; numbers that may not be set are refused
-    // with an error, which is of no interest.
+    // The kernel's `struct sigaction`: handler, flags, restorer, mask. All zero is the default.
+    let action = [0u64; 4];
+    let none = 0u64;
+    let size = size_of::<u64>();
+    // SAFETY: both locals have the kernel's layout and the size of the mask is given; signals
+    // that may not be set are refused with an error, which is of no interest.
     unsafe {
-        let action: libc::sigaction = std::mem::zeroed();
         for signal in 1..=64 {
-            libc::sigaction(signal, &raw const action, ptr::null_mut());
+            let earlier = ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), earlier, size);
         }
-        let none = empty_set();
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        let earlier = ptr::null_mut::<u64>();
+        let how = libc::SIG_SETMASK;
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const none, earlier, size);
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -42,7 +42,7 @@ impl Reaper {
     /// Collects every child that has ended.
     fn collect(&self) {
         let mut waiters = self.waiters();
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let exit = match status.terminating_signal() {
                 Some(signal) => Exit::Signal(signal),
                 None => Exit::Code(status.exit_status().unwrap_or(-1)),

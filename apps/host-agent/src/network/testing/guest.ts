@@ -3,7 +3,7 @@ import { closeSync, readSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openTap } from '../../linux/index.ts';
 import type { Slot } from '../network-layer.ts';
-import { ethernet, etherType, type Packet, parseFrame, tcp, tcpFlag } from './frames.ts';
+import { echoRequest, ethernet, etherType, type Packet, parseFrame, tcp, tcpFlag } from './frames.ts';
 
 /** struct virtio_net_hdr, all zero: nothing is left to do for the receiver. */
 const noOffload = Buffer.alloc(10);
@@ -11,6 +11,7 @@ const noOffload = Buffer.alloc(10);
 export class RawGuest implements Disposable {
   readonly slot: Slot;
   readonly #fd: number;
+  #lastEchoId = 1000;
 
   constructor(slot: Slot) {
     this.slot = slot;
@@ -46,18 +47,35 @@ export class RawGuest implements Disposable {
     }
   }
 
-  /** The first packet of that kind; those before it are lost. */
-  async receive(what: string, isIt: (packet: Packet) => boolean, timeoutMs = 3000): Promise<Packet> {
+  /** The first packet of that kind. What else came before it, or with it, is put into `others`. */
+  async receive(
+    what: string,
+    isIt: (packet: Packet) => boolean,
+    others: Packet[] = [],
+    timeoutMs = 3000,
+  ): Promise<Packet> {
     const deadline = performance.now() + timeoutMs;
-    const others: Packet[] = [];
     while (performance.now() < deadline) {
-      for (const packet of this.read()) {
-        if (isIt(packet)) return packet;
-        others.push(packet);
-      }
+      const packets = this.read();
+      const wanted = packets.find(isIt);
+      others.push(...packets.filter((packet) => packet !== wanted));
+      if (wanted) return wanted;
       await sleep(2);
     }
     throw new Error(`no ${what} on the tap, but ${JSON.stringify(others)}`);
+  }
+
+  /**
+   * Sends a ping to an address that answers. Frames of one tap are handled in order: when it has been
+   * answered, all frames before it have been judged.
+   * @returns what else arrived meanwhile
+   */
+  async fence(to: string): Promise<Packet[]> {
+    const id = ++this.#lastEchoId;
+    const others: Packet[] = [];
+    this.send(echoRequest(to, id));
+    await this.receive('answer to the fence', ({ echoId }) => echoId === id, others);
+    return others;
   }
 
   [Symbol.dispose](): void {

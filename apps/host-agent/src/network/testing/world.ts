@@ -41,18 +41,47 @@ const server = `
   Promise.all(open).then(() => console.log('ready'));
 `;
 
-/** Notes every IPv4 packet that gets to a hook. */
-const recorder = (hook: string) => `
+/** Notes every IPv4 packet that gets to a hook from outside. */
+const recorder = (hook: string, priority: number) => `
 table inet perch-recorder {
   set seen {
     typeof ip saddr . ip daddr . meta l4proto; flags dynamic; size 65535;
   }
   chain record {
-    type filter hook ${hook} priority 300; policy accept;
-    iifname != "lo" add @seen { ip saddr . ip daddr . meta l4proto }
+    type filter hook ${hook} priority ${priority}; policy accept;
+    iifname != "lo" meta nfproto ipv4 add @seen { ip saddr . ip daddr . meta l4proto }
   }
 }
 `;
+
+const tapRecorder = (tap: string) => `
+table inet perch-recorder {
+  counter ipv6 {
+  }
+  set seen {
+    typeof ip saddr . ip daddr . meta l4proto; flags dynamic; size 65535;
+  }
+  chain record {
+    type filter hook prerouting priority raw; policy accept;
+    iifname "${tap}" meta nfproto ipv6 counter name ipv6
+    iifname "${tap}" meta nfproto ipv4 add @seen { ip saddr . ip daddr . meta l4proto }
+  }
+}
+table arp perch-recorder {
+  counter arp {
+  }
+  chain record {
+    type filter hook input priority 0; policy accept;
+    iifname "${tap}" counter name arp
+  }
+}
+`;
+
+export interface TapTraffic {
+  ipv4: Seen[];
+  /** Packets of ARP and IPv6. */
+  others: number;
+}
 
 export interface Seen {
   from: string;
@@ -95,8 +124,8 @@ export class World implements AsyncDisposable {
       { namespace: this.internet },
     );
     await ipBatch([`route add default via ${uplink.beyond}`]);
-    await nft(recorder('prerouting'), this.internet);
-    await nft(recorder('input'));
+    await nft(recorder('prerouting', 300), this.internet);
+    await nft(recorder('input', 300));
     this.#server = inNamespace(this.internet, () =>
       spawn(process.execPath, ['-e', server], { stdio: ['ignore', 'pipe', 'inherit'] }),
     );
@@ -111,6 +140,21 @@ export class World implements AsyncDisposable {
   /** What was delivered to the host since the last `forget`. */
   seenByHost(): Promise<Seen[]> {
     return readRecorder(undefined);
+  }
+
+  /** Notes from now on what gets past the tap of a slot; `what` tells. Made for one slot once. */
+  async watchTap(namespace: string): Promise<{ forget(): Promise<void>; what(): Promise<TapTraffic> }> {
+    const tables = tapRecorder('tap0');
+    await nft(tables, namespace);
+    return {
+      forget: () =>
+        nft(`delete table inet perch-recorder\ndelete table arp perch-recorder\n${tables}`, namespace),
+      what: async () => {
+        const counted = await runIn(namespace, 'nft', ['list', 'counters']);
+        const [arp = 0, ipv6 = 0] = [...counted.stdout.matchAll(/packets (\d+)/g)].map(([, n]) => Number(n));
+        return { ipv4: await readRecorder(namespace), others: arp + ipv6 };
+      },
+    };
   }
 
   async forget(): Promise<void> {
