@@ -25,7 +25,10 @@ export async function buildInitramfs(
 
 /** The guest agent as `/init`, the modules with the order in which it loads them, and places to mount on. */
 async function initramfsEntries(agent: string, modules: string): Promise<CpioEntry[]> {
-  const order = (await readFile(join(modules, 'order'), 'utf8')).trim().split('\n').map((name) => `${name}.ko`);
+  const order = (await readFile(join(modules, 'order'), 'utf8'))
+    .trim()
+    .split('\n')
+    .map((name) => `${name}.ko`);
   const entries: CpioEntry[] = [
     ...MOUNT_POINTS.map((path): CpioEntry => ({ path, type: 'directory', mode: 0o755 })),
     { path: 'dev/console', type: 'character device', mode: 0o600, major: 5, minor: 1 },
@@ -34,7 +37,12 @@ async function initramfsEntries(agent: string, modules: string): Promise<CpioEnt
     { path: 'modules/order', type: 'file', mode: 0o444, content: Buffer.from(`${order.join('\n')}\n`) },
   ];
   for (const file of order) {
-    entries.push({ path: `modules/${file}`, type: 'file', mode: 0o444, content: await readFile(join(modules, file)) });
+    entries.push({
+      path: `modules/${file}`,
+      type: 'file',
+      mode: 0o444,
+      content: await readFile(join(modules, file)),
+    });
   }
   return entries;
 }

@@ -102,5 +102,5 @@ async function copyModules(modulesTree: string, target: string): Promise<void> {
   for (const name of wanted) await add(name);
   const order = loadOrder(wanted, dependencies);
   for (const name of order) await writeFile(join(target, `${name}.ko`), contents.get(name) ?? '');
-  await writeFile(join(target, 'order'), order.map((name) => `${name}.ko\n`).join(''));
+  await writeFile(join(target, 'order'), order.map((name) => `${name}\n`).join(''));
 }

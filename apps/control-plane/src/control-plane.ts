@@ -1,5 +1,4 @@
 /** Puts perchd together, and takes it apart in the reverse order. */
-import { readFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,14 +8,8 @@ import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { ApiKeys, ensureFirstKey, Tickets } from './auth/index.ts';
 import type { Config } from './config/index.ts';
-import {
-  connect,
-  type DatabaseAddress,
-  EmbeddedPostgres,
-  migrate,
-  type Owner,
-  privateDir,
-} from './database/index.ts';
+import { connect, type DatabaseAddress, EmbeddedPostgres, migrate, privateDir } from './database/index.ts';
+import { databaseOwner } from './database-owner.ts';
 import { Spool } from './files/index.ts';
 import { type Connect, GuestPool } from './guests/index.ts';
 import { HostClient, HostDirectory } from './hosts/index.ts';
@@ -113,12 +106,15 @@ export async function startControlPlane(
   stack.defer(async () => {
     shutdown.abort(new PerchError('shutting_down', 'perchd is shutting down.', {}));
     const closed = server.close();
+    // A connection whose last request ends now would wait for another one.
+    const sweep = setInterval(() => server.server.closeIdleConnections(), 50);
     const late = await Promise.race([closed, sleep(graceMs, 'late', { ref: false })]);
     if (late === 'late') {
       log.warn('cutting requests that did not end');
       server.server.closeAllConnections();
       await closed;
     }
+    clearInterval(sweep);
   });
   await server.listen(config.listen);
   reconciler.start();
@@ -140,16 +136,4 @@ function every(ms: number, work: () => Promise<void>, log: Logger): Disposable {
     work().catch((error: unknown) => log.warn({ err: error }, 'housekeeping failed; trying again later'));
   }, ms);
   return { [Symbol.dispose]: () => clearInterval(timer) };
-}
-
-/** PostgreSQL refuses root: then it runs as `perch`, or as nobody where there is no such user. */
-async function databaseOwner(): Promise<Owner | undefined> {
-  if (process.getuid?.() !== 0) return undefined;
-  const users = await readFile('/etc/passwd', 'utf8');
-  const [, , uid, gid] =
-    users
-      .split('\n')
-      .map((line) => line.split(':'))
-      .find(([name]) => name === 'perch') ?? [];
-  return { uid: Number(uid ?? 65_534), gid: Number(gid ?? 65_534) };
 }

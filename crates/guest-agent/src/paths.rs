@@ -67,13 +67,13 @@ mod tests {
     use super::*;
 
     fn resolved(path: &str) -> Result<String, BadPath> {
-        resolve(path, Path::new("/home/bob"), Path::new("/work"))
+        resolve(path, Path::new("/home/bob"), Path::new("/base"))
             .map(|path| path.to_str().unwrap().to_owned())
     }
 
     #[test]
     fn relative_paths_start_at_the_base_and_tilde_at_home() {
-        assert_eq!(resolved("a/b").unwrap(), "/work/a/b");
+        assert_eq!(resolved("a/b").unwrap(), "/base/a/b");
         assert_eq!(resolved("~").unwrap(), "/home/bob");
         assert_eq!(resolved("~/a").unwrap(), "/home/bob/a");
         assert_eq!(resolved("~//a").unwrap(), "/home/bob/a");

@@ -19,6 +19,8 @@ export interface GuestClientOptions {
   idleTimeoutMs?: number;
   /** Longest duration of a call with one answer, ms. */
   callTimeoutMs?: number;
+  /** How much longer than the agent we wait for a command's time-out, ms. */
+  graceMs?: number;
   pool?: Pool.Options;
 }
 
@@ -56,6 +58,7 @@ export function createGuestClient(options: GuestClientOptions): GuestClient {
     port: 49_983,
     idleTimeoutMs: 75_000,
     callTimeoutMs: 30_000,
+    graceMs: 5_000,
     ...options,
   });
   const signal = (pid: number, name: string) => sendSignal(transport, pid, name);

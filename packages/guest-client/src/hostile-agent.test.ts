@@ -1,6 +1,6 @@
 import { isPerchError } from '@perch/protocol';
 import { afterEach, expect, test } from 'vitest';
-import { createGuestClient, type GuestClient, type ProcessEvent } from './index.ts';
+import { createGuestClient, type GuestClient, type GuestClientOptions, type ProcessEvent } from './index.ts';
 import { collect } from './testing/collect.ts';
 import {
   ended,
@@ -17,7 +17,7 @@ import {
 const command = { cmd: 'x', stdin: false, killOnDisconnect: true };
 const clients: GuestClient[] = [];
 
-function clientOf(agent: FakeAgent, limits: { idleTimeoutMs?: number; callTimeoutMs?: number } = {}) {
+function clientOf(agent: FakeAgent, limits: Partial<GuestClientOptions> = {}) {
   const client = createGuestClient({
     address: '127.0.0.1',
     port: agent.port,
@@ -246,7 +246,7 @@ test('a guest that ignores its deadline is cut off', async () => {
     const timer = setInterval(() => socket.write(message({ event: { keepalive: {} } })), 100);
     socket.on('close', () => clearInterval(timer));
   });
-  const process = await clientOf(agent).start({ ...command, timeoutMs: 100 });
+  const process = await clientOf(agent, { graceMs: 200 }).start({ ...command, timeoutMs: 100 });
   expect(await collect(process.events)).toEqual([{ type: 'timeout' }]);
   expect(agent.received()).toContain('connect-timeout-ms: 100');
 });

@@ -17,6 +17,8 @@ export interface TransportOptions {
   idleTimeoutMs: number;
   /** Longest duration of a call with one answer, ms. */
   callTimeoutMs: number;
+  /** How much longer than the agent we wait for a command's time-out, in case the guest does not keep it, ms. */
+  graceMs: number;
   /** Of both pools. */
   pool?: Pool.Options;
 }

@@ -33,7 +33,7 @@ export function toPerchError(thrown: unknown, request: FastifyRequest): PerchErr
     case 'FST_ERR_CTP_EMPTY_JSON_BODY':
       return new PerchError('malformed_body', message, { reason: message });
   }
-  if (/^FST_(PARTS|FIELDS|FILES|PROTO)/.test(code)) {
+  if (/^FST_(PARTS|FIELDS|FILES|PROTO|MP_)/.test(code)) {
     return new PerchError('malformed_body', message, { reason: message });
   }
   if (typeof error.statusCode === 'number' && error.statusCode >= 400 && error.statusCode < 500) {

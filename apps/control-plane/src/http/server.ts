@@ -105,6 +105,8 @@ function observe(app: FastifyInstance, { metrics }: Services): void {
     done();
   });
   app.addHook('onResponse', (request, reply, done) => {
+    // An upgrade that was answered as a plain request leaves a socket that the HTTP server knows no more.
+    if (request.headers.upgrade !== undefined) request.raw.socket.destroySoon();
     const route = request.is404 ? 'none' : (request.routeOptions.url ?? 'none');
     const seconds = reply.elapsedTime / 1000;
     metrics.request(request.method, route, reply.statusCode, seconds);

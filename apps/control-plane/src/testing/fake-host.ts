@@ -135,7 +135,11 @@ export class FakeHost implements AsyncDisposable {
       reply.raw.write(`${JSON.stringify({ type: 'synced' })}\n`);
       const write = (line: string) => void reply.raw.write(line);
       this.#streams.add(write);
-      reply.raw.on('close', () => this.#streams.delete(write));
+      const beat = setInterval(() => write('{"type":"heartbeat"}\n'), 5_000);
+      reply.raw.on('close', () => {
+        clearInterval(beat);
+        this.#streams.delete(write);
+      });
     });
     return app;
   }

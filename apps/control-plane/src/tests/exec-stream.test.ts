@@ -109,7 +109,11 @@ test('a time-out is an error message', async () => {
 
 test('a slow client holds the command up instead of filling the memory', async () => {
   await using client = await open();
-  client.send({ type: 'start', cmd: 'sh', args: ['-c', 'head -c 50000000 /dev/zero | tr "\\0" x; echo end >&2'] });
+  client.send({
+    type: 'start',
+    cmd: 'sh',
+    args: ['-c', 'head -c 50000000 /dev/zero | tr "\\0" x; echo end >&2'],
+  });
   await client.until((one) => one.type === 'start');
   client.socket.pause();
   await sleep(500);

@@ -29,8 +29,8 @@ afterAll(async () => {
 });
 
 beforeEach(async () => {
-  guest = new RawGuest(await network.acquire());
-  neighbour = new RawGuest(await network.acquire());
+  guest = await RawGuest.open(await network.acquire());
+  neighbour = await RawGuest.open(await network.acquire());
   await world.forget();
   return async () => {
     guest[Symbol.dispose]();
@@ -83,7 +83,7 @@ test('the host alone keeps a slot from using the address of another', async () =
   for (const from of sources) {
     guest.send(udp({ from, to: publicAddress, toPort: 53, data: Buffer.from('q') }));
   }
-  using other = new RawGuest(await network.acquire());
+  using other = await RawGuest.open(await network.acquire());
   await other.fence(publicAddress);
   expect(await world.seenBeyond()).toEqual([{ from: uplink.host, to: publicAddress, proto: 'icmp' }]);
 });

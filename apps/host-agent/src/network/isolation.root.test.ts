@@ -51,8 +51,8 @@ beforeAll(async () => {
     log: quietLog,
   });
   await network.start([]);
-  guest = new RawGuest(await network.acquire());
-  neighbour = new RawGuest(await network.acquire());
+  guest = await RawGuest.open(await network.acquire());
+  neighbour = await RawGuest.open(await network.acquire());
   hostAddress = slotSpace(world.instance, cidr).plan(guest.slot.number).hostAddress;
 });
 
@@ -174,7 +174,7 @@ describe('a guest does not reach', () => {
 
   test('the host or a closed address by a redirection that another program has set up', async () => {
     await nft(`table ip other {
-  chain redirect {
+  chain elsewhere {
     type nat hook prerouting priority dstnat - 10; policy accept;
     ip daddr ${uplink.host} tcp dport 8080 dnat to ${publicAddress}:${tcpPort}
     ip daddr ${publicAddress} tcp dport 8081 dnat to 10.99.0.54:${tcpPort}
@@ -203,7 +203,7 @@ describe('a guest does not reach', () => {
   });
 
   test(`more than ${maxConnections} connections at a time`, async () => {
-    const other = new RawGuest(await network.acquire());
+    const other = await RawGuest.open(await network.acquire());
     try {
       await nftCount(world.internet);
       for (let i = 0; i < maxConnections + 500; i++) {

@@ -101,7 +101,7 @@ describe('the network layer', () => {
     await before.start([]);
     const kept = await before.acquire();
     const stale = await before.acquire();
-    using guest = new RawGuest(kept);
+    using guest = await RawGuest.open(kept);
     const flow = { to: publicAddress, toPort: tcpPort, fromPort: 41000 };
     guest.send(tcp({ ...flow, flags: tcpFlag.syn, seq: 1000 }));
     const opened = await guest.receive('SYN-ACK', isSynAck);
@@ -123,7 +123,7 @@ describe('the network layer', () => {
   test('sends questions of a kept slot to the new resolver after a restart', async () => {
     const before = newLayer({ uplinkDns: '10.99.0.99' });
     await before.start([]);
-    using guest = new RawGuest(await before.acquire());
+    using guest = await RawGuest.open(await before.acquire());
     const after = newLayer({ uplinkDns: privateDns });
     await after.start([guest.slot.number]);
     guest.send(udp({ to: constants.gateway, toPort: 53, fromPort: 42001, data: Buffer.from('q') }));
@@ -140,7 +140,7 @@ describe('the network layer', () => {
     await Promise.all([once(resolver, 'listening'), once(service, 'listening')]);
     const layer = newLayer({ uplinkDns: uplink.host });
     await layer.start([]);
-    using guest = new RawGuest(await layer.acquire());
+    using guest = await RawGuest.open(await layer.acquire());
     await world.forget();
     for (const to of [uplink.host, constants.gateway]) {
       guest.send(tcp({ to, toPort: 7070, fromPort: 42100, flags: tcpFlag.syn }));
@@ -158,7 +158,7 @@ describe('the network layer', () => {
     const log = new MemoryLog();
     const layer = newLayer({ uplinkDns: undefined, log });
     await layer.start([]);
-    using guest = new RawGuest(await layer.acquire());
+    using guest = await RawGuest.open(await layer.acquire());
     await world.forget();
     guest.send(udp({ to: constants.gateway, toPort: 53, fromPort: 42200, data: Buffer.from('q') }));
     guest.send(tcp({ to: constants.gateway, toPort: 53, fromPort: 42201, flags: tcpFlag.syn }));
@@ -193,7 +193,7 @@ describe('the network layer', () => {
   test('removes a slot whose tap a process still holds', async () => {
     const layer = newLayer();
     await layer.start([]);
-    using guest = new RawGuest(await layer.acquire());
+    using guest = await RawGuest.open(await layer.acquire());
     await layer.release(guest.slot.number);
     expect(await leftovers(world.instance)).toEqual([`nftables table inet perch-${world.instance}`]);
   });
@@ -201,16 +201,16 @@ describe('the network layer', () => {
   test('a tap has one holder', async () => {
     const layer = newLayer();
     await layer.start([]);
-    using guest = new RawGuest(await layer.acquire());
-    expect(() => new RawGuest(guest.slot)).toThrow(expect.objectContaining({ code: 'EBUSY' }));
+    using guest = await RawGuest.open(await layer.acquire());
+    await expect(RawGuest.open(guest.slot)).rejects.toMatchObject({ code: 'EBUSY' });
   });
 
   test('gives a tap to the next monitor after the first has ended', async () => {
     const layer = newLayer();
     await layer.start([]);
     const slot = await layer.acquire();
-    new RawGuest(slot)[Symbol.dispose]();
-    using guest = new RawGuest(slot);
+    (await RawGuest.open(slot))[Symbol.dispose]();
+    using guest = await RawGuest.open(slot);
     guest.send(tcp({ to: publicAddress, toPort: tcpPort, fromPort: 43000, flags: tcpFlag.syn }));
     guest.reset(await guest.receive('SYN-ACK', isSynAck), 1001);
   });
@@ -289,8 +289,8 @@ test('two instances side by side do not reach each other, and the end of one lea
   const one = newLayer();
   const two = newLayer({ instance: 'zzz', cidr: '10.12.0.0/16' });
   await Promise.all([one.start([]), two.start([])]);
-  using here = new RawGuest(await one.acquire());
-  using there = new RawGuest(await two.acquire());
+  using here = await RawGuest.open(await one.acquire());
+  using there = await RawGuest.open(await two.acquire());
   for (const port of [49983, 80]) {
     here.send(tcp({ to: there.slot.address, toPort: port, fromPort: 44000, flags: tcpFlag.syn }));
     there.send(tcp({ to: here.slot.address, toPort: port, fromPort: 44000, flags: tcpFlag.syn }));

@@ -34,13 +34,13 @@ async fn a_command_runs_as_its_user_with_that_users_groups() {
     let script = "id -un; id -G; echo $USER $LOGNAME; grep CapEff /proc/self/status; pwd";
     let start = agent.sh(script).header("Authorization", basic());
     let output = Events::open(start).await.collect().await;
-    let group = rustix_group();
+    let group = primary_group();
     let expected = format!("{USER}\n{group}\n{USER} {USER}\nCapEff:\t0000000000000000\n/\n");
     assert_eq!(output.text(), expected, "{:?}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The primary group in /etc/passwd.
-fn rustix_group() -> String {
+fn primary_group() -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
     let line = passwd.lines().find(|line| line.starts_with(&format!("{USER}:"))).unwrap();
     line.split(':').nth(3).unwrap().to_owned()

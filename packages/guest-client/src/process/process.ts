@@ -40,8 +40,6 @@ export interface GuestProcess {
 
 /** Between keepalives of the agent, s. The transport's idle time-out is longer. */
 const keepaliveSec = 30;
-/** How much longer than the agent we wait for a time-out, in case the guest does not keep it. */
-const graceMs = 5_000;
 
 type Messages = AsyncGenerator<ProcessMessage, void, void>;
 
@@ -52,7 +50,7 @@ export async function startProcess(
   kill: (pid: number) => Promise<unknown>,
 ): Promise<GuestProcess> {
   const { cmd, args = [], env = {}, cwd, user, stdin, timeoutMs, killOnDisconnect, signal } = options;
-  const { sandboxId } = transport.options;
+  const { sandboxId, graceMs } = transport.options;
   const subject = { sandboxId, user, cwd };
   const headers: Record<string, string> = { 'keepalive-ping-interval': String(keepaliveSec) };
   if (timeoutMs !== undefined) headers['connect-timeout-ms'] = String(Math.ceil(timeoutMs));

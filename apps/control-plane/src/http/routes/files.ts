@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import multipart from '@fastify/multipart';
-import { FileList, GuestPath, MoveBody, PathBody } from '@perch/protocol';
+import { FileList, GuestPath, MoveBody, PathBody, PerchError } from '@perch/protocol';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { receiveUpload, type UploadPart } from '../../files/index.ts';
@@ -150,7 +150,7 @@ function addUploadRoute(app: App, services: Services): void {
       const guest = services.guests.of(life);
       const signal = clientGone(reply);
       await receiveUpload(
-        request.parts() as AsyncIterable<UploadPart>,
+        wellFormed(request.parts() as AsyncIterable<UploadPart>),
         (path) => checkPath({ path }).path,
         services.spool,
         (path, data) => guest.writeFile(path, count(data, services), { signal }),
@@ -240,9 +240,25 @@ async function sendFile(
 }
 
 async function* count(data: AsyncIterable<Buffer>, { metrics }: Services): AsyncGenerator<Buffer> {
-  for await (const chunk of data) {
+  for await (const chunk of wellFormed(data)) {
     metrics.transferred('in', chunk.length);
     yield chunk;
+  }
+}
+
+/** What the sender breaks is the sender's error. */
+async function* wellFormed<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* source;
+  } catch (error) {
+    if (error instanceof PerchError || (error as { code?: unknown }).code !== undefined) throw error;
+    const reason = error instanceof Error ? error.message : 'it broke off';
+    throw new PerchError(
+      'malformed_body',
+      `The body cannot be read: ${reason}.`,
+      { reason },
+      { cause: error },
+    );
   }
 }
 

@@ -1,7 +1,7 @@
 /** Plays a guest: holds the tap of a slot as a VM monitor would, and sends and reads frames. */
 import { closeSync, readSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openTap } from '../../linux/index.ts';
+import { ipJson, openTap } from '../../linux/index.ts';
 import type { Slot } from '../network-layer.ts';
 import { echoRequest, ethernet, etherType, type Packet, parseFrame, tcp, tcpFlag } from './frames.ts';
 
@@ -13,9 +13,18 @@ export class RawGuest implements Disposable {
   readonly #fd: number;
   #lastEchoId = 1000;
 
-  constructor(slot: Slot) {
+  private constructor(slot: Slot) {
     this.slot = slot;
     this.#fd = openTap(slot.namespace, slot.tap);
+  }
+
+  /** Resolves when the kernel has noticed the carrier; what it sends before that is lost. */
+  static async open(slot: Slot): Promise<RawGuest> {
+    const guest = new RawGuest(slot);
+    for (;;) {
+      const [link] = await ipJson<{ operstate: string }>(['link', 'show', slot.tap], slot.namespace);
+      if (link?.operstate === 'UP') return guest;
+    }
   }
 
   sendFrame(frame: Buffer): void {

@@ -56,23 +56,23 @@ table inet perch-recorder {
 
 const tapRecorder = (tap: string) => `
 table inet perch-recorder {
-  counter ipv6 {
+  counter ipv6_seen {
   }
   set seen {
     typeof ip saddr . ip daddr . meta l4proto; flags dynamic; size 65535;
   }
   chain record {
     type filter hook prerouting priority raw; policy accept;
-    iifname "${tap}" meta nfproto ipv6 counter name ipv6
+    iifname "${tap}" meta nfproto ipv6 counter name ipv6_seen
     iifname "${tap}" meta nfproto ipv4 add @seen { ip saddr . ip daddr . meta l4proto }
   }
 }
 table arp perch-recorder {
-  counter arp {
+  counter arp_seen {
   }
   chain record {
     type filter hook input priority 0; policy accept;
-    iifname "${tap}" counter name arp
+    iifname "${tap}" counter name arp_seen
   }
 }
 `;

@@ -1,6 +1,6 @@
 /** What a test needs to run real guests, all of it under one random instance, and removed at the end. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, statSync } from 'node:fs';
 import { chmod, chown, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readSettings } from '@perch/protocol';
@@ -11,13 +11,14 @@ import type { VmSpec } from '../monitor.ts';
 import { createQemuMonitor, type QemuMonitor } from './monitor.ts';
 import { type Step, testGuest } from './test-guest.ts';
 
-/** A kernel that set-up made, undefined where it has not run. */
+/** The latest kernel that set-up made, undefined where it has not run. */
 export function findKernel(): string | undefined {
   const folder = join(readSettings().cacheDir, 'kernel');
   if (!existsSync(folder)) return undefined;
   return readdirSync(folder)
     .map((key) => join(folder, key, 'vmlinux'))
-    .find((path) => existsSync(path));
+    .filter((path) => existsSync(path))
+    .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)[0];
 }
 
 /** Real guests need root, QEMU and a kernel. */

@@ -1,0 +1,178 @@
+import { readFile } from 'node:fs/promises';
+import {
+  type ApiKeyList,
+  type ErrorBody,
+  Health,
+  HostList,
+  type NewApiKey,
+  TemplateList,
+} from '@perch/protocol';
+import { Check } from 'typebox/value';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { firstKeyFile } from '../config/index.ts';
+import { eventually, TestPlane } from '../testing/index.ts';
+
+let plane: TestPlane;
+beforeAll(async () => {
+  plane = await TestPlane.start();
+}, 60_000);
+afterAll(() => plane[Symbol.asyncDispose]());
+
+const json = async (answer: Response) => (await answer.json()) as Record<string, never>;
+
+test('/health is 200 only when a sandbox could be created', async () => {
+  const well = await fetch(`${plane.url}/health`);
+  expect(well.status).toBe(200);
+  expect(Check(Health, await well.json())).toBe(true);
+  plane.host.ready = false;
+  plane.host.problems = ['no base image: run npm run demo'];
+  const ill = await eventually(async () => {
+    const answer = await fetch(`${plane.url}/health`);
+    return answer.status === 503 && answer;
+  });
+  expect(await ill.json()).toMatchObject({
+    status: 'unavailable',
+    problems: ['no base image: run npm run demo'],
+  });
+  plane.host.ready = true;
+  await eventually(async () => (await fetch(`${plane.url}/health`)).status === 200);
+});
+
+test.each(['/v1/sandboxes', '/v1/templates', '/v1/hosts', '/v1/api-keys', '/metrics'])(
+  '%s needs a key',
+  async (path) => {
+    for (const key of [undefined, 'x', `perch_${'0'.repeat(40)}`]) {
+      const answer = await fetch(`${plane.url}${path}`, key ? { headers: { 'x-api-key': key } } : {});
+      expect(answer.status).toBe(401);
+      expect(await json(answer)).toMatchObject({ error: { code: 'unauthorized' } });
+    }
+    expect((await plane.fetch(path)).status).toBe(200);
+  },
+);
+
+test.each(['/health', '/openapi.json', '/docs'])('%s needs no key', async (path) => {
+  expect((await fetch(`${plane.url}${path}`)).status).toBe(200);
+});
+
+test('templates and hosts are listed', async () => {
+  const templates = await json(await plane.fetch('/v1/templates'));
+  expect(Check(TemplateList, templates)).toBe(true);
+  expect(templates).toMatchObject({ items: [{ name: 'base', disk_mb: 1024 }] });
+  const hosts = await json(await plane.fetch('/v1/hosts'));
+  expect(Check(HostList, hosts)).toBe(true);
+  expect(hosts).toMatchObject({ items: [{ id: 'local', status: 'ready', vmm: 'qemu 10.0 (tcg)' }] });
+});
+
+test('a key is made, shown once, used and deleted, and the last one stays', async () => {
+  const made = await plane.fetch('/v1/api-keys', { json: { name: 'ci' } });
+  expect(made.status).toBe(201);
+  const { id, key, prefix } = (await made.json()) as NewApiKey;
+  expect(key).toMatch(/^perch_[0-9a-f]{40}$/);
+  expect(key.startsWith(prefix)).toBe(true);
+  const headers = { 'x-api-key': key };
+  expect((await plane.fetch('/v1/hosts', { headers })).status).toBe(200);
+  const list = (await (await plane.fetch('/v1/api-keys')).json()) as ApiKeyList;
+  expect(list.items.map(({ name }) => name)).toEqual(['PERCH_API_KEY', 'ci']);
+  expect(JSON.stringify(list)).not.toContain(key);
+  expect(list.items[1]?.last_used_at).not.toBeNull();
+  expect((await plane.fetch(`/v1/api-keys/${id}`, { method: 'DELETE' })).status).toBe(204);
+  expect((await plane.fetch('/v1/hosts', { headers })).status).toBe(401);
+  expect((await plane.fetch(`/v1/api-keys/${id}`, { method: 'DELETE' })).status).toBe(404);
+  const last = await plane.fetch(`/v1/api-keys/${list.items[0]?.id}`, { method: 'DELETE' });
+  expect(last.status).toBe(409);
+  expect(await json(last)).toMatchObject({ error: { code: 'last_api_key' } });
+  expect(plane.logLines.join('')).not.toContain(key);
+});
+
+test('metrics tell requests by route, sandboxes by status, and what answers', async () => {
+  const { id } = await plane.create();
+  await plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'true' } });
+  const text = await (await plane.fetch('/metrics')).text();
+  expect(text).toMatch(
+    /perch_http_request_duration_seconds_count\{method="POST",route="\/v1\/sandboxes\/:id\/exec",status="200"\} 1/,
+  );
+  expect(text).toMatch(/perch_sandboxes\{status="running"\} 1/);
+  expect(text).toMatch(/perch_execs_total\{kind="whole",outcome="exit"\} 1/);
+  expect(text).toMatch(/perch_host_up 1/);
+  expect(text).toMatch(/perch_database_up 1/);
+  expect(text).toMatch(/nodejs_eventloop_lag_p99_seconds/);
+});
+
+test('the OpenAPI document names its schemas, and every route says what it does', async () => {
+  const document = await json(await fetch(`${plane.url}/openapi.json`));
+  expect(document.openapi).toBe('3.1.0');
+  const { paths, components } = document as unknown as {
+    paths: Record<
+      string,
+      Record<string, { summary?: string; responses: object; parameters?: { name: string }[] }>
+    >;
+    components: { schemas: object };
+  };
+  expect(Object.keys(components.schemas)).toEqual(
+    expect.arrayContaining([
+      'CreateSandbox',
+      'Sandbox',
+      'ExecRequest',
+      'ExecResult',
+      'Error',
+      'SandboxStatus',
+    ]),
+  );
+  expect(Object.keys(paths).length).toBeGreaterThanOrEqual(20);
+  for (const [path, item] of Object.entries(paths)) {
+    for (const [method, operation] of Object.entries(item)) {
+      expect(operation.summary, `${method} ${path}`).toBeTruthy();
+      expect(Object.keys(operation.responses).length, `${method} ${path}`).toBeGreaterThan(0);
+    }
+  }
+  const text = JSON.stringify(document);
+  for (const [, name] of text.matchAll(/#\/components\/schemas\/(\w+)/g)) {
+    expect(components.schemas).toHaveProperty(name ?? '');
+  }
+  expect(text).not.toContain('$id');
+  expect(text).not.toContain('def-0');
+  expect(paths['/v1/sandboxes']?.get?.parameters?.map(({ name }) => name)).toContain('metadata.KEY');
+});
+
+test('the page of the API runs no script and loads nothing from elsewhere', async () => {
+  const answer = await fetch(`${plane.url}/docs`);
+  expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
+  expect(answer.headers.get('content-security-policy')).toMatch(/^default-src 'none'; style-src 'sha256-/);
+  const html = await answer.text();
+  expect(html).toContain('/v1/sandboxes/{id}/exec/stream');
+  expect(html).not.toMatch(/<script|<link|<img|@import|url\(/);
+});
+
+test('a request id that could harm a log is replaced', async () => {
+  for (const given of ['a b', 'x'.repeat(100), '{"a":1}']) {
+    const answer = await plane.fetch('/v1/hosts', { headers: { 'x-request-id': given } });
+    expect(answer.headers.get('x-request-id')).toMatch(/^[0-9a-f]{20}$/);
+  }
+});
+
+test('too many requests of one key are 429 with Retry-After, and tries without one sooner', async () => {
+  await using small = await TestPlane.start({ PERCH_RATE_LIMIT: '20/60' });
+  const statuses: number[] = [];
+  for (let i = 0; i < 25; i++) statuses.push((await small.fetch('/v1/hosts')).status);
+  expect(statuses).toEqual([...Array(20).fill(200), ...Array(5).fill(429)]);
+  const limited = await small.fetch('/v1/hosts');
+  expect(Number(limited.headers.get('retry-after'))).toBeGreaterThan(0);
+  expect(((await limited.json()) as ErrorBody).error.code).toBe('rate_limited');
+  const refused: number[] = [];
+  for (let i = 0; i < 65; i++) refused.push((await fetch(`${small.url}/v1/hosts`)).status);
+  expect(refused.filter((status) => status === 429).length).toBeGreaterThan(0);
+  expect((await fetch(`${small.url}/health`)).status).toBe(200);
+}, 60_000);
+
+test('without a key of its own perchd makes one at the first start, for the launcher to take', async () => {
+  await using fresh = await TestPlane.start({ PERCH_API_KEY: '' });
+  const file = firstKeyFile(fresh.config.controlDir);
+  const key = (await readFile(file, 'utf8')).trim();
+  const hosts = () => fetch(`${fresh.url}/v1/hosts`, { headers: { 'x-api-key': key } });
+  expect((await hosts()).status).toBe(200);
+  expect(fresh.logLines.join('')).not.toContain(key);
+  await fresh.down();
+  await fresh.up();
+  expect((await hosts()).status).toBe(200);
+  expect((await readFile(file, 'utf8')).trim()).toBe(key);
+}, 60_000);
