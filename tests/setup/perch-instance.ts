@@ -68,7 +68,7 @@ export class PerchInstance {
   }
 
   get url(): string {
-    return this.perch.url;
+    return `http://${this.env.PERCH_LISTEN}`;
   }
 
   get instance(): string {

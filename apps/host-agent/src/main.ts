@@ -16,6 +16,9 @@ import { createQemuMonitor, type MonitorProbe, probeMonitor } from './vmm/index.
 /** How long a guest may take until its agent answers; a busy machine without KVM takes tens of seconds. */
 const bootTimeoutMs = 120_000;
 
+/** EX_CONFIG of sysexits.h: starting again would fail again. */
+const exitCannotStart = 78;
+
 process.title = 'perch-host';
 process.umask(0o077);
 
@@ -25,8 +28,7 @@ try {
   await serve(config, log);
 } catch (error) {
   log.fatal({ err: error }, 'perch-host cannot start');
-  process.exitCode = 1;
-  setImmediate(() => process.exit());
+  setImmediate(() => process.exit(exitCannotStart));
 }
 
 async function serve(config: Config, log: Logger): Promise<void> {

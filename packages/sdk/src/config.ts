@@ -1,33 +1,41 @@
-/** Where Perch is and the key for it: environment variables, then the user's config file. */
-import { readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
-import { readSettings } from '@perch/protocol';
+/** Where Perch is, and the key: given, else from the environment, else from the user's config file. */
+import { ConfigError } from './errors.ts';
 
-export interface ClientConfig {
+export interface Config {
+  /** Without a slash at its end. */
   url: string;
   apiKey: string | undefined;
-  /** The config file, whether it is there or not. */
-  file: string;
 }
 
-export function readClientConfig(env: NodeJS.ProcessEnv = process.env): ClientConfig {
-  const file =
-    env.PERCH_CONFIG || join(env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'perch/config.json');
-  const saved = readSaved(file);
-  const listen = env.PERCH_LISTEN ? `http://${readSettings(env).listen}` : undefined;
-  return {
-    url: env.PERCH_URL || listen || saved.url || `http://${readSettings(env).listen}`,
-    apiKey: env.PERCH_API_KEY || saved.api_key,
-    file,
-  };
+export interface GivenConfig {
+  url?: string | undefined;
+  apiKey?: string | undefined;
 }
 
-function readSaved(file: string): { url?: string; api_key?: string } {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as { url?: string; api_key?: string };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
-    throw new Error(`${file} cannot be read; mend or remove it.`, { cause: error });
+export const defaultUrl = 'http://127.0.0.1:7070';
+
+/** @throws ConfigError */
+export async function resolveConfig(given: GivenConfig = {}): Promise<Config> {
+  const env = typeof process === 'undefined' ? {} : process.env;
+  const url = given.url || env.PERCH_URL || (env.PERCH_LISTEN && `http://${env.PERCH_LISTEN}`);
+  const apiKey = given.apiKey || env.PERCH_API_KEY;
+  const file = url && apiKey ? {} : await readConfigFile();
+  return { url: cleanUrl(url || file.url || defaultUrl), apiKey: apiKey || file.apiKey };
+}
+
+function cleanUrl(text: string): string {
+  const url = URL.parse(text);
+  if (!url || !/^https?:$/.test(url.protocol)) {
+    throw new ConfigError(
+      `The URL of Perch is "${text}".`,
+      'Set PERCH_URL to one with http:// or https://, such as http://127.0.0.1:7070.',
+    );
   }
+  return `${url.origin}${url.pathname}`.replace(/\/+$/, '');
+}
+
+async function readConfigFile(): Promise<GivenConfig> {
+  if (typeof process === 'undefined' || !process.versions?.node) return {};
+  const { loadConfigFile } = await import('./config-file.ts');
+  return loadConfigFile();
 }

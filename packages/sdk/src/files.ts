@@ -1,95 +1,84 @@
-import { type FileEntry, type FileList, PerchError } from '@perch/protocol';
-import type { Transport } from './transport.ts';
+import type { FileEntry, FileList } from '@perch/protocol';
+import { bodyOf, collect, type Source, wholeBody } from './bytes.ts';
+import type { Http, RequestOptions } from './http.ts';
 
-export type FileData =
-  | string
-  | Uint8Array<ArrayBuffer>
-  | ReadableStream<Uint8Array>
-  | AsyncIterable<Uint8Array>;
-
-export interface TransferOptions {
-  signal?: AbortSignal;
+export interface Download {
+  stream: ReadableStream<Uint8Array>;
+  /** Bytes to come; undefined for a file that does not know, such as one of /proc. */
+  size: number | undefined;
 }
 
-/** Files of one sandbox. Paths are absolute, or relative to the user's home. */
+/** Files of a sandbox. Relative paths start at the user's home. */
 export class Files {
-  readonly #http: Transport;
-  readonly #base: string;
+  readonly #http: Http;
 
-  constructor(http: Transport, sandboxId: string) {
+  constructor(http: Http) {
     this.#http = http;
-    this.#base = `/v1/sandboxes/${encodeURIComponent(sandboxId)}/files`;
   }
 
-  /** Writes a file of any size as it comes; it appears whole or not at all. */
-  async write(path: string, data: FileData, options: TransferOptions = {}): Promise<void> {
-    await this.#http.json('POST', `${this.#base}/stream/write`, {
-      query: { path },
-      headers: { 'content-type': 'application/octet-stream' },
-      raw: asBody(data),
-      timeoutMs: 0,
-      ...options,
+  /** Replaces the file, once all of it has come. Any size. */
+  async write(id: string, path: string, source: Source, options: RequestOptions = {}): Promise<void> {
+    let sourceError: { error: unknown } | undefined;
+    const body = bodyOf(source, (error) => {
+      sourceError = { error };
     });
+    try {
+      await this.#http.done('POST', `${at(id)}/stream/write`, {
+        ...options,
+        query: { path },
+        body,
+        headers: { 'content-type': 'application/octet-stream' },
+        endless: true,
+      });
+    } catch (error) {
+      throw sourceError ? sourceError.error : error;
+    }
   }
 
-  /** The whole file in memory. @throws PerchError file_not_found, not_a_file, transfer_interrupted */
-  async read(path: string, options: TransferOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
-    const { stream } = await this.readStream(path, options);
-    return new Uint8Array(await new Response(stream).arrayBuffer());
+  /** The whole file, in memory. */
+  async read(id: string, path: string, options: RequestOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+    const { stream } = await this.download(id, path, options);
+    return collect(stream);
   }
 
-  async readText(path: string, options: TransferOptions = {}): Promise<string> {
-    return new TextDecoder().decode(await this.read(path, options));
+  async readText(id: string, path: string, options: RequestOptions = {}): Promise<string> {
+    return new TextDecoder().decode(await this.read(id, path, options));
   }
 
-  /**
-   * The file as it comes. The stream fails when the transfer breaks off: a short file never ends well.
-   * @returns `size` in bytes, where it was known beforehand
-   */
-  async readStream(
-    path: string,
-    options: TransferOptions = {},
-  ): Promise<{ stream: ReadableStream<Uint8Array>; size: number | undefined }> {
-    const answer = await this.#http.call('GET', `${this.#base}/stream/read`, { query: { path }, ...options });
-    const length = answer.headers.get('content-length');
-    const size = length === null ? undefined : Number(length);
-    const body = answer.body ?? new Blob([]).stream();
-    return { stream: body.pipeThrough(exactly(path, size)), size };
+  /** The file as it comes. The stream fails with transfer_interrupted when it breaks off. */
+  async download(id: string, path: string, options: RequestOptions = {}): Promise<Download> {
+    const response = await this.#http.send('GET', `${at(id)}/stream/read`, {
+      ...options,
+      query: { path },
+      endless: true,
+    });
+    return wholeBody(response, path, options.signal);
   }
 
-  async list(path: string): Promise<FileEntry[]> {
-    return (await this.#http.json<FileList>('GET', this.#base, { query: { path } })).items;
+  async list(id: string, path: string, options: RequestOptions = {}): Promise<FileEntry[]> {
+    const { items } = await this.#http.json<FileList>('GET', at(id), {
+      ...options,
+      query: { path },
+      repeatable: true,
+    });
+    return items;
   }
 
-  async mkdir(path: string): Promise<void> {
-    await this.#http.json('POST', `${this.#base}/mkdir`, { body: { path } });
+  /** With its parents. */
+  async mkdir(id: string, path: string, options: RequestOptions = {}): Promise<void> {
+    await this.#http.done('POST', `${at(id)}/mkdir`, { ...options, json: { path } });
   }
 
-  async move(source: string, destination: string): Promise<void> {
-    await this.#http.json('POST', `${this.#base}/move`, { body: { source, destination } });
+  async move(id: string, source: string, destination: string, options: RequestOptions = {}): Promise<void> {
+    await this.#http.done('POST', `${at(id)}/move`, { ...options, json: { source, destination } });
   }
 
-  async remove(path: string): Promise<void> {
-    await this.#http.json('POST', `${this.#base}/remove`, { body: { path } });
+  /** With all that is below. */
+  async remove(id: string, path: string, options: RequestOptions = {}): Promise<void> {
+    await this.#http.done('POST', `${at(id)}/remove`, { ...options, json: { path } });
   }
 }
 
-function asBody(data: FileData): NonNullable<RequestInit['body']> {
-  if (typeof data === 'string' || data instanceof Uint8Array || data instanceof ReadableStream) return data;
-  return ReadableStream.from(data);
-}
-
-function exactly(path: string, size: number | undefined): TransformStream<Uint8Array, Uint8Array> {
-  let received = 0;
-  return new TransformStream({
-    transform(chunk, controller) {
-      received += chunk.byteLength;
-      controller.enqueue(chunk);
-    },
-    flush(controller) {
-      if (size === undefined || received === size) return;
-      const message = `The file ${path} broke off after ${received} of ${size} bytes.`;
-      controller.error(new PerchError('transfer_interrupted', message, { path }));
-    },
-  });
+function at(id: string): string {
+  return `/v1/sandboxes/${encodeURIComponent(id)}/files`;
 }

@@ -1,7 +1,20 @@
-/** The TypeScript client of Perch. */
-export { type ClientConfig, readClientConfig } from './config.ts';
-export { ExecStream, type StreamOutput, type StreamStart } from './exec-stream.ts';
-export { type FileData, Files, type TransferOptions } from './files.ts';
+/** The public TypeScript client of Perch. */
+export {
+  type CreateSandbox,
+  type ErrorCode,
+  type ExecRequest,
+  type ExecResult,
+  type FileEntry,
+  isPerchError,
+  PerchError,
+  type Sandbox,
+  type SignalName,
+} from '@perch/protocol';
+export type { Source } from './bytes.ts';
+export { defaultUrl } from './config.ts';
+export { ConfigError, ConnectionError, UnexpectedAnswerError } from './errors.ts';
+export type { ExecEvent, ExecStart, ExecStream } from './exec/stream.ts';
+export type { Download, Files } from './files.ts';
+export type { PerchOptions, RequestOptions } from './http.ts';
 export { Perch } from './perch.ts';
-export { type CreateOptions, type ListOptions, Sandboxes } from './sandboxes.ts';
-export { ConnectionError, type TransportOptions } from './transport.ts';
+export type { CreateOptions, ListFilter, Sandboxes } from './sandboxes.ts';

@@ -8,57 +8,53 @@ import type {
   Template,
   TemplateList,
 } from '@perch/protocol';
-import { readClientConfig } from './config.ts';
+import { Http, type PerchOptions, type RequestOptions } from './http.ts';
 import { Sandboxes } from './sandboxes.ts';
-import { Transport, type TransportOptions } from './transport.ts';
 
 /**
- * A client of Perch.
- *
- * ```ts
- * const perch = new Perch();
- * const { id } = await perch.sandboxes.create();
- * const { stdout } = await perch.sandboxes.exec(id, { cmd: 'python3', args: ['-c', 'print(6 * 7)'] });
- * ```
+ * Client of Perch. URL and key are those given, else PERCH_URL and PERCH_API_KEY, else those of the user's
+ * config file. Calls throw PerchError (the server's word), ConnectionError, or UnexpectedAnswerError; each has
+ * a `remedy`.
  */
 export class Perch {
   readonly sandboxes: Sandboxes;
-  readonly #http: Transport;
+  readonly #http: Http;
 
-  /** Without options: PERCH_URL and PERCH_API_KEY, or what `perch up` wrote to the user's config. */
-  constructor(options: Partial<TransportOptions> = {}) {
-    const { url, apiKey } = options.url && options.apiKey ? options : { ...readClientConfig(), ...options };
-    this.#http = new Transport({ ...options, url: url ?? '', apiKey });
+  constructor(options: PerchOptions = {}) {
+    this.#http = new Http(options);
     this.sandboxes = new Sandboxes(this.#http);
   }
 
-  get url(): string {
-    return this.#http.url;
+  /** Where requests go. */
+  async url(): Promise<string> {
+    return (await this.#http.config()).url;
   }
 
-  async templates(): Promise<Template[]> {
-    return (await this.#http.json<TemplateList>('GET', '/v1/templates')).items;
+  /** Whether a sandbox could be created now. Needs no key. */
+  async health(options: RequestOptions = {}): Promise<Health> {
+    return this.#http.json('GET', '/health', { timeoutMs: 10_000, ...options, accept: [503] });
   }
 
-  async hosts(): Promise<Host[]> {
-    return (await this.#http.json<HostList>('GET', '/v1/hosts')).items;
-  }
+  readonly templates = {
+    list: (options: RequestOptions = {}): Promise<Template[]> =>
+      this.#items<TemplateList>('/v1/templates', options),
+  };
 
-  async apiKeys(): Promise<ApiKey[]> {
-    return (await this.#http.json<ApiKeyList>('GET', '/v1/api-keys')).items;
-  }
+  readonly hosts = {
+    list: (options: RequestOptions = {}): Promise<Host[]> => this.#items<HostList>('/v1/hosts', options),
+  };
 
-  createApiKey(name: string): Promise<NewApiKey> {
-    return this.#http.json('POST', '/v1/api-keys', { body: { name } });
-  }
+  readonly apiKeys = {
+    list: (options: RequestOptions = {}): Promise<ApiKey[]> =>
+      this.#items<ApiKeyList>('/v1/api-keys', options),
+    /** The key is in this answer and never again. */
+    create: (name: string, options: RequestOptions = {}): Promise<NewApiKey> =>
+      this.#http.json('POST', '/v1/api-keys', { ...options, json: { name } }),
+    delete: (id: string, options: RequestOptions = {}): Promise<void> =>
+      this.#http.done('DELETE', `/v1/api-keys/${encodeURIComponent(id)}`, options),
+  };
 
-  async deleteApiKey(id: string): Promise<void> {
-    await this.#http.json('DELETE', `/v1/api-keys/${encodeURIComponent(id)}`);
-  }
-
-  /** Also when a sandbox could not be created: the answer then says why. */
-  async health(): Promise<Health> {
-    const answer = await fetch(`${this.url}/health`);
-    return (await answer.json()) as Health;
+  async #items<T extends { items: unknown[] }>(path: string, options: RequestOptions): Promise<T['items']> {
+    return (await this.#http.json<T>('GET', path, { ...options, repeatable: true })).items;
   }
 }

@@ -2,117 +2,108 @@ import type {
   CreateSandbox,
   ExecRequest,
   ExecResult,
-  ExecTicket,
   Sandbox,
   SandboxList,
   SandboxLogs,
   SandboxStatus,
 } from '@perch/protocol';
-import { ExecStream, type StreamStart } from './exec-stream.ts';
+import { type ExecStart, ExecStream } from './exec/stream.ts';
 import { Files } from './files.ts';
-import { ConnectionError, type Transport } from './transport.ts';
+import type { Http, RequestOptions } from './http.ts';
 
-export interface ListOptions {
-  /** Default: every status but `destroyed`. */
-  status?: SandboxStatus[];
-  /** All of these labels. */
-  metadata?: Record<string, string>;
-  limit?: number;
-  cursor?: string;
-}
-
-export interface CreateOptions {
-  /** A repeat with the same key gives the first answer. One is made when absent. */
+export interface CreateOptions extends RequestOptions {
+  /** The same key gives the same sandbox; by default each call has a new one. */
   idempotencyKey?: string;
-  signal?: AbortSignal;
 }
 
-const createTries = 3;
-const retryMs = 300;
-/** What a command's own time-out leaves for the answer to come back. */
-const answerMs = 30_000;
+export interface ListFilter {
+  status?: SandboxStatus | SandboxStatus[] | undefined;
+  metadata?: Record<string, string> | undefined;
+  limit?: number | undefined;
+  cursor?: string | undefined;
+}
+
+/** The first boot of a template on a machine without KVM is slow. */
+const createTimeoutMs = 180_000;
+/** Beyond the time that the command itself has. */
+const execMarginMs = 30_000;
+const execDefaultSec = 30;
 
 export class Sandboxes {
-  readonly #http: Transport;
+  readonly files: Files;
+  readonly #http: Http;
 
-  constructor(http: Transport) {
+  constructor(http: Http) {
     this.#http = http;
+    this.files = new Files(http);
   }
 
-  /** Resolves once it runs. A connection that breaks is tried again, and makes no second sandbox. */
-  async create(request: CreateSandbox = {}, options: CreateOptions = {}): Promise<Sandbox> {
-    const key = options.idempotencyKey ?? crypto.randomUUID();
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await this.#http.json<Sandbox>('POST', '/v1/sandboxes', {
-          body: request,
-          headers: { 'idempotency-key': key },
-          signal: options.signal,
-        });
-      } catch (error) {
-        if (!(error instanceof ConnectionError) || attempt === createTries) throw error;
-        await new Promise((resolve) => setTimeout(resolve, retryMs * attempt));
-      }
-    }
+  /** Resolves when it runs. A connection that fails is tried again, and still makes one sandbox. */
+  create(request: CreateSandbox = {}, options: CreateOptions = {}): Promise<Sandbox> {
+    const { idempotencyKey = crypto.randomUUID(), ...rest } = options;
+    return this.#http.json('POST', '/v1/sandboxes', {
+      timeoutMs: createTimeoutMs,
+      ...rest,
+      json: request,
+      headers: { 'idempotency-key': idempotencyKey },
+      repeatable: true,
+    });
   }
 
-  get(id: string): Promise<Sandbox> {
-    return this.#http.json('GET', path(id));
-  }
-
-  /** One page. */
-  list(options: ListOptions = {}): Promise<SandboxList> {
-    const { status, metadata = {}, limit, cursor } = options;
-    const labels = Object.entries(metadata).map(([name, value]) => [`metadata.${name}`, value]);
-    const query = { status: status?.join(','), limit, cursor, ...Object.fromEntries(labels) };
-    return this.#http.json('GET', '/v1/sandboxes', { query });
+  /** One page, the newest first. Destroyed ones come only when `status` asks for them. */
+  list(filter: ListFilter = {}, options: RequestOptions = {}): Promise<SandboxList> {
+    const { status, metadata = {}, limit, cursor } = filter;
+    const labels = Object.entries(metadata).map(([key, value]) => [`metadata.${key}`, value]);
+    const query = {
+      status: status && [status].flat().join(','),
+      limit,
+      cursor,
+      ...Object.fromEntries(labels),
+    };
+    return this.#http.json('GET', '/v1/sandboxes', { ...options, query, repeatable: true });
   }
 
   /** All pages. */
-  async *all(options: Omit<ListOptions, 'cursor'> = {}): AsyncGenerator<Sandbox> {
-    let cursor: string | null | undefined;
+  async *all(filter: Omit<ListFilter, 'cursor'> = {}, options: RequestOptions = {}): AsyncGenerator<Sandbox> {
+    let cursor: string | undefined;
     do {
-      const page: SandboxList = await this.list({ ...options, ...(cursor ? { cursor } : {}) });
+      const page: SandboxList = await this.list({ limit: 100, ...filter, cursor }, options);
       yield* page.items;
-      cursor = page.next_cursor;
-    } while (cursor);
+      cursor = page.next_cursor ?? undefined;
+    } while (cursor !== undefined);
   }
 
-  /** Resolves once nothing is left of it; also for one that was destroyed before. */
-  async delete(id: string): Promise<void> {
-    await this.#http.json('DELETE', path(id));
+  get(id: string, options: RequestOptions = {}): Promise<Sandbox> {
+    return this.#http.json('GET', at(id), { ...options, repeatable: true });
   }
 
-  logs(id: string): Promise<SandboxLogs> {
-    return this.#http.json('GET', `${path(id)}/logs`);
+  /** Resolves when nothing of it is left. */
+  async delete(id: string, options: RequestOptions = {}): Promise<void> {
+    await this.#http.done('DELETE', at(id), { ...options, repeatable: true });
   }
 
-  /** Ends its life so many seconds from now. */
-  setTimeout(id: string, timeoutSec: number): Promise<Sandbox> {
-    return this.#http.json('POST', `${path(id)}/timeout`, { body: { timeout_sec: timeoutSec } });
+  logs(id: string, options: RequestOptions = {}): Promise<SandboxLogs> {
+    return this.#http.json('GET', `${at(id)}/logs`, { ...options, repeatable: true });
   }
 
-  /** Runs a command to its end. @throws PerchError exec_timeout with the output so far */
-  exec(id: string, request: ExecRequest, options: { signal?: AbortSignal } = {}): Promise<ExecResult> {
-    const timeoutMs = (request.timeout_sec ?? 30) * 1000 + answerMs;
-    return this.#http.json('POST', `${path(id)}/exec`, { body: request, timeoutMs, ...options });
+  /** Counts from now. */
+  setTimeout(id: string, timeoutSec: number, options: RequestOptions = {}): Promise<Sandbox> {
+    const json = { timeout_sec: timeoutSec };
+    return this.#http.json('POST', `${at(id)}/timeout`, { ...options, json, repeatable: true });
   }
 
-  /** Runs a command with its output as it comes. */
-  execStream(id: string, start: StreamStart): Promise<ExecStream> {
-    return ExecStream.open(`${this.#http.url}${path(id)}/exec/stream`, this.#http.apiKey, start);
+  /** Runs a command to its end. One that takes more than some minutes is for `execStream`. */
+  exec(id: string, request: ExecRequest, options: RequestOptions = {}): Promise<ExecResult> {
+    const timeoutMs = (request.timeout_sec ?? execDefaultSec) * 1000 + execMarginMs;
+    return this.#http.json('POST', `${at(id)}/exec`, { timeoutMs, ...options, json: request });
   }
 
-  /** A ticket that opens one `exec/stream` without the key, for a browser. */
-  execTicket(id: string): Promise<ExecTicket> {
-    return this.#http.json('POST', `${path(id)}/exec/ticket`);
-  }
-
-  files(id: string): Files {
-    return new Files(this.#http, id);
+  /** Resolves when the command runs. */
+  execStream(id: string, start: ExecStart, options: { signal?: AbortSignal } = {}): Promise<ExecStream> {
+    return ExecStream.open(this.#http, id, start, options.signal);
   }
 }
 
-function path(id: string): string {
+function at(id: string): string {
   return `/v1/sandboxes/${encodeURIComponent(id)}`;
 }

@@ -16,7 +16,9 @@ const restartDelaysMs = [0, 500, 2000, 5000, 15_000];
 /** A run that lasted this long counts as a good one: the delays start over. */
 const goodRunMs = 30_000;
 const maxLogBytes = 32 * 2 ** 20;
-const lastLinesBytes = 2000;
+const tailLength = 16_384;
+/** EX_CONFIG of sysexits.h. */
+const exitCannotStart = 78;
 
 export class Daemon {
   readonly #options: DaemonOptions;
@@ -24,8 +26,8 @@ export class Daemon {
   #ended: Promise<void> = Promise.resolve();
   #stopping = false;
   #crashes = 0;
-  /** The end of what it printed, for the error that says why it does not start. */
-  tail = '';
+  #hopeless = false;
+  #tail = '';
 
   constructor(options: DaemonOptions) {
     this.#options = options;
@@ -42,6 +44,20 @@ export class Daemon {
   /** Times that it ended by itself. */
   get crashes(): number {
     return this.#crashes;
+  }
+
+  /** It ended and said that starting it again would not help. */
+  get hopeless(): boolean {
+    return this.#hopeless;
+  }
+
+  /** Why it could not start, in its own words: the message of its last fatal log line, else the end of its log. */
+  get lastWords(): string {
+    const fatal = this.#tail
+      .split('\n')
+      .flatMap((line) => parseFatal(line))
+      .at(-1);
+    return fatal ?? this.#tail.trimEnd();
   }
 
   start(): void {
@@ -71,6 +87,7 @@ export class Daemon {
       if (this.#stopping) return;
       this.#crashes++;
       this.#options.onCrash(how);
+      if (this.#hopeless) return;
       failures = performance.now() - startedAt > goodRunMs ? 0 : failures + 1;
       await sleep(restartDelaysMs[Math.min(failures, restartDelaysMs.length) - 1] ?? 0);
     }
@@ -85,15 +102,28 @@ export class Daemon {
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (chunk: Buffer) => {
         log.write(chunk);
-        this.tail = (this.tail + chunk.toString('utf8')).slice(-lastLinesBytes);
+        this.#tail = (this.#tail + chunk.toString('utf8')).slice(-tailLength);
       });
     }
     const { promise, resolve } = Promise.withResolvers<string>();
     child.once('error', (error) => resolve(error.message));
-    child.once('close', (code, signal) => resolve(signal ? `signal ${signal}` : `exit code ${code}`));
+    child.once('close', (code, signal) => {
+      this.#hopeless = code === exitCannotStart;
+      resolve(signal ? `signal ${signal}` : `exit code ${code}`);
+    });
     const how = await promise;
     log.close();
     this.#child = undefined;
     return how;
+  }
+}
+
+/** The message of a pino line of level 60. */
+function parseFatal(line: string): string[] {
+  try {
+    const { level, err } = JSON.parse(line) as { level?: number; err?: { message?: string } };
+    return level === 60 && err?.message ? [err.message] : [];
+  } catch {
+    return [];
   }
 }

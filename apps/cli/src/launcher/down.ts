@@ -67,7 +67,7 @@ async function removeWithout(settings: Settings, options: DownOptions): Promise<
   try {
     for (const until = performance.now() + startTimeoutMs; !(await host.answers()); await sleep(50)) {
       if (performance.now() > until)
-        throw new CliError(`perch-host does not start:\n${daemon.tail}`, 'Read its log.');
+        throw new CliError(`perch-host does not start:\n${daemon.lastWords}`, 'Read its log.');
     }
     if (!(await destroyAll(host, options))) return;
     await daemon.expectEnd(() => host.shutdown(true));

@@ -103,12 +103,9 @@ export function requireRoot(): void {
 
 async function ready(daemon: Daemon, { settings }: Prepared, check: () => Promise<boolean>): Promise<void> {
   for (const until = performance.now() + startTimeoutMs; !(await check()); await sleep(pollMs)) {
-    if (daemon.crashes < crashesAtStart && performance.now() < until) continue;
+    if (!daemon.hopeless && daemon.crashes < crashesAtStart && performance.now() < until) continue;
     const { log } = dataPaths(settings.dataDir);
-    throw new CliError(
-      `${daemon.name} does not start. Its last words:\n${daemon.tail.trimEnd()}`,
-      `Read the log in ${log}.`,
-    );
+    throw new CliError(`${daemon.name} does not start. ${daemon.lastWords}`, `Its log is in ${log}.`);
   }
 }
 

@@ -73,11 +73,14 @@ export async function runCommand(
       // A command may end, or close its stdin, without reading all: what it says then is the answer.
       void feed(guest, process.pid, Buffer.from(stdin), stop.signal).catch(() => {});
     }
+    let exitCode: number | undefined;
+    // Read to the end of the stream, which leaves its connection fit for the next command.
     for await (const event of process.events) {
-      if (event.type === 'end') return event.exitCode;
-      if (event.type === 'timeout') throw timeout();
-      (event.type === 'stdout' ? stdout : stderr).push(event.data);
+      if (event.type === 'end') exitCode = event.exitCode;
+      else if (event.type === 'timeout') throw timeout();
+      else (event.type === 'stdout' ? stdout : stderr).push(event.data);
     }
+    if (exitCode !== undefined) return exitCode;
     throw new PerchError('guest_protocol', 'The output of the command ended without its exit code.', {
       id: life.id,
       problem: 'no end event',

@@ -122,6 +122,7 @@ export class ExecSession {
     await this.#send({ type: 'start', pid: this.#process.pid });
     void this.#feed();
     const splitters = { stdout: new Utf8Splitter(), stderr: new Utf8Splitter() };
+    let exitCode: number | undefined;
     for await (const event of this.#process.events) {
       if (event.type === 'stdout' || event.type === 'stderr') {
         await this.#sendPieces(event.type, splitters[event.type].push(event.data));
@@ -131,9 +132,9 @@ export class ExecSession {
         await this.#sendPieces(stream, splitters[stream].end());
       }
       if (event.type !== 'end') throw timeout(start.timeout_sec ?? 0);
-      await this.#send({ type: 'exit', exit_code: event.exitCode });
-      return;
+      exitCode = event.exitCode;
     }
+    if (exitCode !== undefined) return this.#send({ type: 'exit', exit_code: exitCode });
     throw new PerchError('guest_protocol', 'The output of the command ended without its exit code.', {
       id: this.#life.id,
       problem: 'no end event',

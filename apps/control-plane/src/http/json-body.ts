@@ -36,25 +36,24 @@ async function collect(payload: IncomingMessage, limit: number): Promise<Buffer>
   const chunks: Buffer[] = [];
   let size = 0;
   return new Promise((resolve, reject) => {
-    const late = setTimeout(() => {
-      reject(new PerchError('request_timeout', 'The body did not come within 30 s.', {}));
-    }, bodyWithinMs);
-    const done = (act: () => void) => () => {
+    const settle = (error?: PerchError) => {
       clearTimeout(late);
-      act();
+      payload.off('data', take).off('end', end).off('error', broken).off('close', broken);
+      if (error) reject(error);
+      else resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
     };
-    payload.on('data', (chunk: Buffer) => {
+    const take = (chunk: Buffer) => {
       size += chunk.length;
-      if (size <= limit) chunks.push(chunk);
-      else done(() => reject(tooLarge()))();
-    });
-    payload.once(
-      'end',
-      done(() => resolve(Buffer.concat(chunks))),
+      if (size > limit) settle(tooLarge());
+      else chunks.push(chunk);
+    };
+    const end = () => settle();
+    const broken = () => settle(malformed('it broke off'));
+    const late = setTimeout(
+      () => settle(new PerchError('request_timeout', 'The body did not come within 30 s.', {})),
+      bodyWithinMs,
     );
-    const broken = done(() => reject(malformed('it broke off')));
-    payload.once('error', broken);
-    payload.once('close', broken);
+    payload.on('data', take).once('end', end).once('error', broken).once('close', broken);
   });
 }
 

@@ -7,6 +7,7 @@ import type { Sandbox } from '@perch/protocol';
 import { pino } from 'pino';
 import { type Config, readConfig } from '../config/index.ts';
 import { type ControlPlane, startControlPlane } from '../control-plane.ts';
+import type { Connect } from '../guests/index.ts';
 import { FakeHost } from './fake-host.ts';
 import { LocalGuest } from './local-guest.ts';
 import { readablePrograms } from './postgres-programs.ts';
@@ -22,6 +23,11 @@ export class TestPlane implements AsyncDisposable {
   /** By sandbox id. */
   readonly guests = new Map<string, LocalGuest>();
   readonly logLines: string[] = [];
+  #connect: Connect = ({ sandboxId }) => {
+    const guest = this.guests.get(sandboxId) ?? new LocalGuest(join(this.dir, sandboxId));
+    this.guests.set(sandboxId, guest);
+    return guest.asGuest();
+  };
   #plane: ControlPlane | undefined;
   readonly #stack: AsyncDisposableStack;
 
@@ -37,7 +43,8 @@ export class TestPlane implements AsyncDisposable {
     this.host = new FakeHost(this.config.hostSocket);
   }
 
-  static async start(env: NodeJS.ProcessEnv = {}): Promise<TestPlane> {
+  /** With `connect`, guests are what it connects to, instead of directories. */
+  static async start(env: NodeJS.ProcessEnv = {}, connect?: Connect): Promise<TestPlane> {
     const stack = new AsyncDisposableStack();
     const dir = await mkdtemp(join(tmpdir(), 'perch-test-'));
     stack.defer(() => rm(dir, { recursive: true, force: true, maxRetries: 5 }));
@@ -45,6 +52,7 @@ export class TestPlane implements AsyncDisposable {
     await mkdir(join(dir, 'run'));
     const programs = stack.use(await readablePrograms());
     const plane = new TestPlane(dir, stack, { PERCH_POSTGRES_DIR: programs.dir, ...env });
+    if (connect) plane.#connect = connect;
     stack.use(await plane.host.start());
     await plane.up();
     return plane;
@@ -60,11 +68,7 @@ export class TestPlane implements AsyncDisposable {
 
   async up(): Promise<void> {
     const log = pino({ level: 'debug' }, { write: (line: string) => void this.logLines.push(line) });
-    this.#plane = await startControlPlane(this.config, log, ({ sandboxId }) => {
-      const guest = this.guests.get(sandboxId) ?? new LocalGuest(join(this.dir, sandboxId));
-      this.guests.set(sandboxId, guest);
-      return guest.asGuest();
-    });
+    this.#plane = await startControlPlane(this.config, log, this.#connect);
   }
 
   async down(): Promise<void> {

@@ -53,7 +53,7 @@ export interface SlotSpace {
   /** Slots are 1..total. */
   readonly total: number;
   /** @throws RangeError for a number outside 1..total */
-  plan(number: number): SlotPlan;
+  readonly plan: (number: number) => SlotPlan;
 }
 
 /** @throws Error when the instance or the range cannot be used; the message is for the operator */

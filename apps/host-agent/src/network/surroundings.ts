@@ -55,8 +55,9 @@ export async function lookAround(instance: string): Promise<Surroundings> {
   const attached = foreignRoutes
     .filter(({ scope, type }) => scope === 'link' && (type ?? 'unicast') === 'unicast')
     .map(({ dst }) => parseRange(dst))
-    .filter((range) => range !== undefined && range.prefix >= widestAttached);
-  return { uses, attached: attached as Range[] };
+    .filter((range) => range !== undefined)
+    .filter(({ prefix }) => prefix >= widestAttached);
+  return { uses, attached };
 }
 
 function addressUses({ ifname, addr_info }: IpAddress): Use[] {

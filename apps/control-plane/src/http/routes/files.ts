@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import multipart from '@fastify/multipart';
 import { FileList, GuestPath, MoveBody, PathBody, PerchError } from '@perch/protocol';
@@ -153,7 +152,7 @@ function addUploadRoute(app: App, services: Services): void {
         wellFormed(request.parts() as AsyncIterable<UploadPart>),
         (path) => checkPath({ path }).path,
         services.spool,
-        (path, data) => guest.writeFile(path, count(data, services), { signal }),
+        (path, data) => write(guest, path, data, services, { signal }),
       );
       return reply.code(204).send();
     },
@@ -178,12 +177,15 @@ function addStreamWriteRoute(app: App, services: Services): void {
       using _ = services.sandboxes.hold(life);
       using _silence = cutSilence(request);
       const guest = services.guests.of(life);
-      const body = (request.body as IncomingMessage | undefined) ?? [];
+      const { raw } = request;
+      const before = raw.socket.bytesRead;
       const length = request.headers['content-length'];
-      await guest.writeFile(request.query.path, count(body as AsyncIterable<Buffer>, services), {
+      // The stream itself goes on, untouched: this is the way of bulk data.
+      await guest.writeFile(request.query.path, raw, {
         signal: clientGone(reply),
         size: length === undefined ? undefined : Number(length),
       });
+      services.metrics.transferred('in', raw.socket.bytesRead - before);
       return reply.code(204).send();
     },
   });
@@ -239,10 +241,30 @@ async function sendFile(
   }
 }
 
-async function* count(data: AsyncIterable<Buffer>, { metrics }: Services): AsyncGenerator<Buffer> {
-  for await (const chunk of wellFormed(data)) {
-    metrics.transferred('in', chunk.length);
-    yield chunk;
+/** Passes a file on. When its source broke, that is the error, and not that the guest missed the rest. */
+async function write(
+  guest: Guest,
+  path: string,
+  data: AsyncIterable<Buffer>,
+  { metrics }: Services,
+  options: { signal: AbortSignal; size?: number | undefined },
+): Promise<void> {
+  let broken: unknown;
+  async function* source(): AsyncGenerator<Buffer> {
+    try {
+      for await (const chunk of wellFormed(data)) {
+        metrics.transferred('in', chunk.length);
+        yield chunk;
+      }
+    } catch (error) {
+      broken = error;
+      throw error;
+    }
+  }
+  try {
+    await guest.writeFile(path, source(), options);
+  } catch (error) {
+    throw broken ?? error;
   }
 }
 

@@ -13,7 +13,7 @@
  */
 
 const clusterBits = 16;
-export const clusterSize = 2 ** clusterBits;
+const clusterSize = 2 ** clusterBits;
 /** Refcounts have 2^4 = 16 bits. */
 const refcountOrder = 4;
 const refcountsPerBlock = clusterSize / 2;

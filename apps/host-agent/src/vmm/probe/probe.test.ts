@@ -52,12 +52,12 @@ describe.runIf(canRunGuests)('a trial on this machine', () => {
     const initramfs = join(machine.root, 'i.cpio');
     writeFileSync(initramfs, testGuest('wait for ever'), { mode: 0o444 });
     const kernel = await machine.shared('vmlinux', findKernel() ?? '');
-    return Object.assign(machine, { spec: { kernel, initramfs, log: machine.log } });
+    return Object.assign(machine, { guest: { kernel, initramfs, log: machine.log } });
   }
 
   test('ends with an accelerator and a sentence, and is not repeated', async () => {
     await using machine = await setUp();
-    const options = { ...machine.spec, cacheFile: join(machine.root, 'probe.json') };
+    const options = { ...machine.guest, cacheFile: join(machine.root, 'probe.json') };
     const found = await probeMonitor(options);
     expect(found).toMatchObject({ kind: 'qemu', problems: [] });
     expect(found.why).not.toBe('');
@@ -70,7 +70,7 @@ describe.runIf(canRunGuests)('a trial on this machine', () => {
 
   test('recognises a guest that reaches its userspace', async () => {
     await using machine = await setUp();
-    const trial = { ...machine.spec, near: join(machine.root, 'x') };
+    const trial = { ...machine.guest, near: join(machine.root, 'x') };
     expect(await runTrial(trial, 'tcg', await measureTscKhz())).toBeUndefined();
   }, 60_000);
 });

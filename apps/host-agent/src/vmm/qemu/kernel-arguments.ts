@@ -26,7 +26,7 @@ export function kernelArguments(boot: KernelBoot): string {
 }
 
 /**
- * What a distribution's kernel does at start and a guest with one tenant has no use for. Together a third of
+ * What a distribution's kernel does at start and a guest with one tenant has no use for. Together a fifth of
  * the boot under TCG: self-tests of ciphers, zeroing of every page that is already zero, labels of security
  * modules that nothing in the guest configures, a search for serial ports.
  */

@@ -139,17 +139,21 @@ describe('a client', () => {
     expect(silent.destroyed).toBe(true);
   });
 
-  property.prop([fc.array(fc.oneof(fc.uint8Array(), fc.json().map(Buffer.from)))])(
-    'answers any bytes by closing or by going on, and leaves nothing pending',
-    async (chunks) => {
-      const stream = fakeQemu(({ execute, id }) => (execute === 'wait' ? undefined : ok(id)));
-      const client = await QmpClient.open(stream);
-      const waiting = client.execute('wait').catch((error: Error) => error.name);
-      for (const chunk of chunks) stream.push(chunk.length > 0 ? Buffer.from(chunk) : '\n');
-      await new Promise(setImmediate);
-      client.close();
-      await client.closed;
-      expect(await waiting).toBe('QmpError');
-    },
-  );
+  property.prop([
+    fc.array(
+      fc.oneof(
+        fc.uint8Array(),
+        fc.json().map((json) => Buffer.from(json)),
+      ),
+    ),
+  ])('answers any bytes by closing or by going on, and leaves nothing pending', async (chunks) => {
+    const stream = fakeQemu(({ execute, id }) => (execute === 'wait' ? undefined : ok(id)));
+    const client = await QmpClient.open(stream);
+    const waiting = client.execute('wait').catch((error: Error) => error.name);
+    for (const chunk of chunks) stream.push(chunk.length > 0 ? Buffer.from(chunk) : '\n');
+    await new Promise(setImmediate);
+    client.close();
+    await client.closed;
+    expect(await waiting).toBe('QmpError');
+  });
 });

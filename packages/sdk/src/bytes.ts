@@ -1,0 +1,95 @@
+/** Sources of bytes, and streams that know when they are whole. */
+import { PerchError } from '@perch/protocol';
+
+/** What can be uploaded. Streams are read once. */
+export type Source =
+  | string
+  | Uint8Array<ArrayBuffer>
+  | Blob
+  | ReadableStream<Uint8Array>
+  | AsyncIterable<Uint8Array>;
+
+export type Body = NonNullable<RequestInit['body']>;
+
+/** A body for fetch; an error of the source itself goes to `failed`. */
+export function bodyOf(source: Source, failed: (error: unknown) => void): Body {
+  if (typeof source === 'string' || source instanceof Uint8Array || source instanceof Blob) return source;
+  const chunks = (source as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          const { done, value } = await chunks.next();
+          if (done) controller.close();
+          else controller.enqueue(value);
+        } catch (error) {
+          failed(error);
+          controller.error(error);
+        }
+      },
+      async cancel() {
+        await chunks.return?.();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+/** Fails with transfer_interrupted when the body ends early, and never takes a part for the whole. */
+export function wholeBody(
+  response: Response,
+  path: string,
+  signal: AbortSignal | undefined,
+): { stream: ReadableStream<Uint8Array>; size: number | undefined } {
+  const length = response.headers.get('content-length');
+  const size = length === null ? undefined : Number(length);
+  const body = response.body ?? new Blob([]).stream();
+  const reader = body.getReader();
+  let received = 0;
+  const broken = (cause?: unknown) =>
+    new PerchError(
+      'transfer_interrupted',
+      `The transfer of ${path} broke off after ${received} bytes.`,
+      { path },
+      {
+        cause,
+      },
+    );
+  const stream = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          const { done, value } = await reader.read();
+          if (!done) {
+            received += value.byteLength;
+            controller.enqueue(value);
+          } else if (size !== undefined && received !== size) controller.error(broken());
+          else controller.close();
+        } catch (error) {
+          controller.error(signal?.aborted ? signal.reason : broken(error));
+        }
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  );
+  return { stream, size };
+}
+
+export async function collect(stream: ReadableStream<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for (const reader = stream.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    chunks.push(value);
+    length += value.byteLength;
+  }
+  const all = new Uint8Array(length);
+  let offset = 0;
+  for (const chunk of chunks) {
+    all.set(chunk, offset);
+    offset += chunk.byteLength;
+  }
+  return all;
+}

@@ -1,0 +1,119 @@
+/** One face for the two kinds of WebSocket: of `ws` in Node, where a header carries the key, and of a browser. */
+import type { Config } from '../config.ts';
+import { connectionError } from '../errors.ts';
+
+export interface Socket {
+  /** Resolves when it is handed to the network. */
+  send(text: string): Promise<void>;
+  close(): void;
+  /** Stops and starts what arrives; a browser cannot. */
+  pause(): void;
+  resume(): void;
+}
+
+export interface SocketListener {
+  message(text: string): void;
+  /** Once, whatever ended it. */
+  closed(error: unknown): void;
+}
+
+/** The server pings each 20 s. */
+const silenceMs = 75_000;
+const maxMessageBytes = 16 * 1024 * 1024;
+
+export const isNode = typeof process !== 'undefined' && Boolean(process.versions?.node);
+
+/** @param refusal what an answer stood for that is no WebSocket */
+export async function openNodeSocket(
+  config: Config,
+  path: string,
+  listener: SocketListener,
+  refusal: (status: number, body: string) => Error,
+): Promise<Socket> {
+  const { WebSocket } = await import('ws');
+  const socket = new WebSocket(wsUrl(config, path), {
+    headers: config.apiKey ? { 'x-api-key': config.apiKey } : {},
+    perMessageDeflate: false,
+    handshakeTimeout: 30_000,
+    maxPayload: maxMessageBytes,
+  });
+  const { promise: opened, resolve, reject } = Promise.withResolvers<void>();
+  let failure: unknown;
+  let paused = false;
+  const watchdog = setTimeout(() => {
+    if (paused) watchdog.refresh();
+    else socket.terminate();
+  }, silenceMs);
+  socket.once('open', resolve);
+  socket.once('unexpected-response', (_request, response) => {
+    let body = '';
+    response.setEncoding('utf8');
+    response.on('data', (chunk: string) => {
+      if (body.length < 65_536) body += chunk;
+    });
+    response.once('close', () => {
+      reject(refusal(response.statusCode ?? 0, body));
+      socket.terminate();
+    });
+  });
+  socket.on('error', (error) => {
+    failure = error;
+    reject(connectionError(config.url, error));
+  });
+  socket.on('ping', () => watchdog.refresh());
+  socket.on('message', (data: Buffer) => {
+    watchdog.refresh();
+    listener.message(data.toString('utf8'));
+  });
+  socket.once('close', () => {
+    clearTimeout(watchdog);
+    listener.closed(connectionError(config.url, failure ?? new Error('closed')));
+  });
+  await opened;
+  return {
+    async send(text) {
+      const { promise: sent, resolve: done, reject: failed } = Promise.withResolvers<void>();
+      socket.send(text, (error) => (error ? failed(connectionError(config.url, error)) : done()));
+      await sent;
+    },
+    close: () => socket.close(),
+    pause() {
+      paused = true;
+      socket.pause();
+    },
+    resume() {
+      paused = false;
+      watchdog.refresh();
+      socket.resume();
+    },
+  };
+}
+
+export async function openBrowserSocket(
+  config: Config,
+  path: string,
+  listener: SocketListener,
+): Promise<Socket> {
+  const socket = new globalThis.WebSocket(wsUrl(config, path));
+  const { promise: opened, resolve, reject } = Promise.withResolvers<void>();
+  const broken = () => connectionError(config.url, new Error('closed'));
+  socket.onopen = () => resolve();
+  socket.onmessage = (event) => listener.message(String(event.data));
+  socket.onclose = () => {
+    reject(broken());
+    listener.closed(broken());
+  };
+  await opened;
+  return {
+    async send(text) {
+      socket.send(text);
+    },
+    close: () => socket.close(),
+    pause() {},
+    resume() {},
+  };
+}
+
+function wsUrl(config: Config, path: string): string {
+  return `${config.url.replace(/^http/, 'ws')}${path}`;
+}

@@ -1,0 +1,152 @@
+import { PerchError } from '@perch/protocol';
+import { expect, test } from 'vitest';
+import { type WebSocket, WebSocketServer } from 'ws';
+import { ConnectionError, type ExecStream, Perch } from '../index.ts';
+import { fakeServer, json } from '../testing/fake-server.ts';
+
+/** A server of exec/stream; `serve` gets each message. */
+async function execServer(
+  serve: (message: { type: string; [key: string]: unknown }, socket: WebSocket) => void,
+) {
+  const server = await fakeServer((_request, response) => json(response, 404, {}));
+  const sockets = new WebSocketServer({ server: server.server });
+  const closed = Promise.withResolvers<void>();
+  sockets.on('connection', (socket) => {
+    socket.on('close', () => closed.resolve());
+    socket.on('message', (data: Buffer) => serve(JSON.parse(data.toString()), socket));
+  });
+  return {
+    perch: new Perch({ url: server.url, apiKey: 'perch_x' }),
+    closed: closed.promise,
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets.clients) socket.terminate();
+      sockets.close();
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const send = (socket: WebSocket, ...messages: object[]) => {
+  for (const message of messages) socket.send(JSON.stringify(message));
+};
+
+async function eventsOf(stream: ExecStream) {
+  const events: unknown[] = [];
+  for await (const event of stream) {
+    events.push(event.type === 'exit' ? event.exit_code : [event.type, event.text ?? [...event.data]]);
+  }
+  if (events.at(-1) !== (await stream.exit)) throw new Error('the exit codes differ');
+  return events;
+}
+
+test('output comes as text, or as bytes where it is none, and the exit code last', async () => {
+  await using server = await execServer((message, socket) => {
+    expect(message).toEqual({ type: 'start', cmd: 'x', args: ['y'] });
+    send(
+      socket,
+      { type: 'start', pid: 5 },
+      { type: 'stdout', data: 'ä' },
+      { type: 'stderr', data_base64: '/wA=' },
+      { type: 'exit', exit_code: 3 },
+    );
+    socket.close();
+  });
+  const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'x', args: ['y'] });
+  expect(stream.pid).toBe(5);
+  expect(await eventsOf(stream)).toEqual([['stdout', 'ä'], ['stderr', [255, 0]], 3]);
+});
+
+test('input, its end and signals go the other way', async () => {
+  const received: unknown[] = [];
+  await using server = await execServer((message, socket) => {
+    if (message.type === 'start') return send(socket, { type: 'start', pid: 5 });
+    received.push(message);
+    if (message.type === 'stop') send(socket, { type: 'exit', exit_code: 137 });
+  });
+  const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'x', stdin: true });
+  await stream.write('text');
+  await stream.write(new Uint8Array([0, 255]));
+  await stream.signal('SIGINT');
+  await stream.closeStdin();
+  await stream.stop();
+  expect(await eventsOf(stream)).toEqual([137]);
+  expect(received).toEqual([
+    { type: 'stdin', data: 'text' },
+    { type: 'stdin', data_base64: 'AP8=' },
+    { type: 'signal', signal: 'SIGINT' },
+    { type: 'stdin_close' },
+    { type: 'stop' },
+  ]);
+  await stream.write('late');
+});
+
+test('an error before the start, or after it, is thrown with its code', async () => {
+  const body = new PerchError('exec_timeout', 'Too long.', {} as never).toBody();
+  await using server = await execServer((message, socket) => {
+    if (message.cmd === 'late') send(socket, { type: 'start', pid: 5 }, { type: 'stdout', data: 'x' });
+    send(socket, { type: 'error', ...body });
+  });
+  await expect(server.perch.sandboxes.execStream('sb0', { cmd: 'x' })).rejects.toMatchObject({
+    code: 'exec_timeout',
+  });
+  const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'late' });
+  await expect(eventsOf(stream)).rejects.toMatchObject({ code: 'exec_timeout' });
+  await expect(stream.exit).rejects.toMatchObject({ code: 'exec_timeout' });
+});
+
+test('a connection that ends without an exit code is an error, not an end', async () => {
+  await using server = await execServer((_message, socket) => {
+    send(socket, { type: 'start', pid: 5 }, { type: 'stdout', data: 'x' });
+    setTimeout(() => socket.terminate(), 20);
+  });
+  const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'x' });
+  await expect(eventsOf(stream)).rejects.toBeInstanceOf(ConnectionError);
+});
+
+test('leaving the events closes the connection', async () => {
+  await using server = await execServer((_message, socket) => {
+    send(socket, { type: 'start', pid: 5 }, { type: 'stdout', data: 'x' });
+  });
+  const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'x' });
+  for await (const _ of stream) break;
+  await server.closed;
+});
+
+test('a cancelled stream ends with the reason', async () => {
+  await using server = await execServer((_message, socket) => send(socket, { type: 'start', pid: 5 }));
+  const cancel = new AbortController();
+  const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'x' }, { signal: cancel.signal });
+  setTimeout(() => cancel.abort(new Error('enough')), 20);
+  await expect(eventsOf(stream)).rejects.toThrow('enough');
+  await server.closed;
+});
+
+test('a reader that is slow holds the server back', async () => {
+  const total = 20_000;
+  let sent = 0;
+  await using server = await execServer((_message, socket) => {
+    send(socket, { type: 'start', pid: 5 });
+    const more = () => {
+      if (sent === total) return send(socket, { type: 'exit', exit_code: 0 });
+      sent++;
+      socket.send(JSON.stringify({ type: 'stdout', data: 'x'.repeat(1000) }), more);
+    };
+    more();
+  });
+  const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'x' });
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(sent).toBeLessThan(total);
+  expect(await eventsOf(stream)).toHaveLength(total + 1);
+});
+
+test("a refused connection is the server's error", async () => {
+  await using server = await fakeServer(() => {});
+  server.server.on('upgrade', (_request, socket) => {
+    const body = JSON.stringify(new PerchError('sandbox_not_found', 'No.', { id: 'sb0' }).toBody());
+    socket.end(`HTTP/1.1 404 Not Found\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+  });
+  const { sandboxes } = new Perch({ url: server.url, apiKey: 'perch_x' });
+  await expect(sandboxes.execStream('sb0', { cmd: 'x' })).rejects.toMatchObject({
+    code: 'sandbox_not_found',
+  });
+});

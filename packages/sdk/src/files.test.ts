@@ -1,0 +1,89 @@
+import { PerchError } from '@perch/protocol';
+import { expect, test } from 'vitest';
+import { Perch } from './index.ts';
+import { fakeServer, json } from './testing/fake-server.ts';
+
+const failure = (work: Promise<unknown>): Promise<unknown> =>
+  work.then(
+    () => 'no error',
+    (error: unknown) => error,
+  );
+
+const filesAt = (url: string) => new Perch({ url, apiKey: 'perch_x' }).sandboxes.files;
+
+test('every kind of source arrives whole', async () => {
+  const bodies: string[] = [];
+  await using server = await fakeServer(async (request, response) => {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    bodies.push(body);
+    response.writeHead(204).end();
+  });
+  const files = filesAt(server.url);
+  async function* chunks() {
+    yield new TextEncoder().encode('iter');
+    yield new TextEncoder().encode('able');
+  }
+  await files.write('sb0', '/ä b', 'text');
+  await files.write('sb0', '/x', new TextEncoder().encode('bytes'));
+  await files.write('sb0', '/x', new Blob(['blob']));
+  await files.write('sb0', '/x', chunks());
+  await files.write('sb0', '/x', new Blob(['stream']).stream());
+  expect(bodies).toEqual(['text', 'bytes', 'blob', 'iterable', 'stream']);
+  expect(server.requests[0]?.url).toBe('/v1/sandboxes/sb0/files/stream/write?path=%2F%C3%A4+b');
+});
+
+test('a source that fails gives its own error, and the upload breaks off', async () => {
+  const { promise: broken, resolve } = Promise.withResolvers<void>();
+  await using server = await fakeServer((request) => {
+    request.resume().on('error', () => resolve());
+  });
+  async function* source() {
+    yield new Uint8Array(100_000);
+    throw new Error('disk on fire');
+  }
+  expect(await failure(filesAt(server.url).write('sb0', '/x', source()))).toMatchObject({
+    message: 'disk on fire',
+  });
+  await broken;
+});
+
+test("a refused upload is the server's error", async () => {
+  await using server = await fakeServer((request, response) => {
+    request.resume();
+    request.on('end', () =>
+      json(response, 507, new PerchError('disk_full', 'Full.', { path: '/x' }).toBody()),
+    );
+  });
+  expect(await failure(filesAt(server.url).write('sb0', '/x', 'data'))).toMatchObject({ code: 'disk_full' });
+});
+
+test('a download comes whole', async () => {
+  const content = Buffer.alloc(3_000_000, 'abc');
+  await using server = await fakeServer((_request, response) => {
+    response.writeHead(200, { 'content-length': String(content.length) }).end(content);
+  });
+  const { size } = await filesAt(server.url).download('sb0', '/x');
+  expect(size).toBe(content.length);
+  expect(Buffer.from(await filesAt(server.url).read('sb0', '/x')).equals(content)).toBe(true);
+});
+
+test.each([
+  ['with a length', { 'content-length': '1000' }],
+  ['in chunks', {}],
+])('a download %s that breaks off is transfer_interrupted', async (_, headers) => {
+  await using server = await fakeServer((_request, response) => {
+    response.writeHead(200, headers);
+    response.write('part', () => setTimeout(() => response.destroy(), 20));
+  });
+  expect(await failure(filesAt(server.url).read('sb0', '/x'))).toMatchObject({
+    code: 'transfer_interrupted',
+  });
+});
+
+test('an empty file is empty', async () => {
+  await using server = await fakeServer((_request, response) =>
+    response.writeHead(200, { 'content-length': '0' }).end(),
+  );
+  expect(await filesAt(server.url).readText('sb0', '/x')).toBe('');
+});

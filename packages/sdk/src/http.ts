@@ -1,0 +1,163 @@
+/** Requests: authentication, time-outs, bounded retries, and errors that say what to do. */
+import { PerchError } from '@perch/protocol';
+import type { Body } from './bytes.ts';
+import { type Config, type GivenConfig, resolveConfig } from './config.ts';
+import { connectionError, UnexpectedAnswerError } from './errors.ts';
+
+export interface PerchOptions extends GivenConfig {
+  fetch?: typeof globalThis.fetch;
+  /** How often a request that may be repeated is, when its connection fails. */
+  retries?: number;
+  /** Wait as Retry-After says on 429 and 503, and try again, up to this many ms in all. */
+  waitWhenBusyMs?: number;
+  /** Of a request without a duration of its own, ms. */
+  timeoutMs?: number;
+}
+
+export interface RequestOptions {
+  signal?: AbortSignal | undefined;
+  timeoutMs?: number | undefined;
+}
+
+interface Request extends RequestOptions {
+  json?: unknown;
+  body?: Body;
+  headers?: Record<string, string>;
+  query?: Record<string, string | number | undefined>;
+  /** Sending it again does no harm. */
+  repeatable?: boolean;
+  /** Statuses that are an answer, though no success. */
+  accept?: number[];
+  /** The body takes any time. */
+  endless?: boolean;
+}
+
+const firstPauseMs = 100;
+
+export class Http {
+  readonly #options: PerchOptions;
+  #config: Promise<Config> | undefined;
+
+  constructor(options: PerchOptions) {
+    this.#options = options;
+  }
+
+  config(): Promise<Config> {
+    this.#config ??= resolveConfig(this.#options);
+    return this.#config;
+  }
+
+  async json<T>(method: string, path: string, request: Request = {}): Promise<T> {
+    const response = await this.send(method, path, request);
+    const body = await this.#read(response);
+    if (body === undefined) throw new UnexpectedAnswerError(response.url, response.status, 'no JSON');
+    return body as T;
+  }
+
+  /** For calls that answer nothing. */
+  async done(method: string, path: string, request: Request = {}): Promise<void> {
+    const response = await this.send(method, path, request);
+    await response.body?.cancel();
+  }
+
+  /** An answer whose status is a success. @throws PerchError, ConnectionError, UnexpectedAnswerError */
+  async send(method: string, path: string, request: Request = {}): Promise<Response> {
+    const { retries = 2, waitWhenBusyMs = 0 } = this.#options;
+    let waitLeft = waitWhenBusyMs;
+    for (let attempt = 0; ; ) {
+      const outcome = await this.#once(method, path, request);
+      if (outcome instanceof Response) {
+        if (outcome.ok || request.accept?.includes(outcome.status)) return outcome;
+        const pause = retryAfterMs(outcome);
+        if (pause === undefined || pause > waitLeft || request.endless) throw await this.#refusal(outcome);
+        await outcome.body?.cancel();
+        waitLeft -= pause;
+        await delay(pause, request.signal);
+        continue;
+      }
+      const mayRepeat = (request.repeatable || !outcome.sent) && !request.endless;
+      if (!mayRepeat || attempt >= retries) throw outcome;
+      await delay(firstPauseMs * 3 ** attempt, request.signal);
+      attempt++;
+    }
+  }
+
+  async #once(method: string, path: string, request: Request) {
+    const { url, apiKey } = await this.config();
+    const target = `${url}${path}${queryOf(request.query)}`;
+    const timeoutMs = request.timeoutMs ?? this.#options.timeoutMs ?? 60_000;
+    const limit = new AbortController();
+    const timer = setTimeout(() => limit.abort(new Error('timed out')), Math.min(timeoutMs, 2 ** 31 - 1));
+    const signals = request.signal ? [request.signal, limit.signal] : [limit.signal];
+    const init: RequestInit & { duplex?: 'half' } = {
+      method,
+      headers: {
+        ...(apiKey ? { 'x-api-key': apiKey } : {}),
+        ...(request.json === undefined ? {} : { 'content-type': 'application/json' }),
+        ...request.headers,
+      },
+      signal: request.endless ? (request.signal ?? null) : AbortSignal.any(signals),
+      redirect: 'error',
+      duplex: 'half',
+    };
+    if (request.json !== undefined) init.body = JSON.stringify(request.json);
+    else if (request.body !== undefined) init.body = request.body;
+    try {
+      return await (this.#options.fetch ?? globalThis.fetch)(target, init);
+    } catch (error) {
+      request.signal?.throwIfAborted();
+      const cause = limit.signal.aborted ? Object.assign(new Error('timed out'), { code: 'TIMEOUT' }) : error;
+      return connectionError(url, cause);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #refusal(response: Response): Promise<Error> {
+    const body = await this.#read(response);
+    return (
+      PerchError.fromBody(body) ??
+      new UnexpectedAnswerError(response.url, response.status, `status ${response.status}`)
+    );
+  }
+
+  async #read(response: Response): Promise<unknown> {
+    const { url } = await this.config();
+    const text = await response.text().catch((error: unknown) => {
+      throw connectionError(url, error);
+    });
+    try {
+      return JSON.parse(text);
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+function queryOf(query: Request['query']): string {
+  const pairs = Object.entries(query ?? {}).filter(
+    (pair): pair is [string, string | number] => pair[1] !== undefined,
+  );
+  if (pairs.length === 0) return '';
+  return `?${new URLSearchParams(Object.fromEntries(pairs.map(([name, value]) => [name, String(value)])))}`;
+}
+
+function retryAfterMs(response: Response): number | undefined {
+  if (response.status !== 429 && response.status !== 503) return undefined;
+  const seconds = response.headers.get('retry-after');
+  return seconds !== null && /^\d{1,6}$/.test(seconds)
+    ? Math.max(Number(seconds) * 1000, firstPauseMs)
+    : undefined;
+}
+
+function delay(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  signal?.throwIfAborted();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  const cancel = () => {
+    clearTimeout(timer);
+    reject(signal?.reason);
+  };
+  signal?.addEventListener('abort', cancel, { once: true });
+  return promise.finally(() => signal?.removeEventListener('abort', cancel));
+}
