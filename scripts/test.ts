@@ -3,7 +3,7 @@
  * sends can leave the machine. Ends with "N passed, N failed".
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
@@ -80,7 +80,7 @@ async function vitest(project: string): Promise<Count> {
   const file = join(reports, `${project}.json`);
   const args = ['run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile=${file}`];
   const { code } = await run('vitest', args, false);
-  const report = JSON.parse(readFileSync(file, 'utf8')) as Record<string, number>;
+  const report = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Record<string, number>) : {};
   return brokenUnless(code === 0, {
     passed: report.numPassedTests ?? 0,
     failed: report.numFailedTests ?? 0,

@@ -1,31 +1,35 @@
 #!/usr/bin/env node
 /** `perch`, the command line. */
-import { version } from '@perch/protocol';
-import { Command, CommanderError } from 'commander';
-import { addDown } from './commands/down.ts';
-import { addUp } from './commands/up.ts';
+import { CommanderError } from 'commander';
 import { createOutput, exitCodes, reportError } from './output.ts';
+import { createProgram } from './program.ts';
+
+/** Of a writer whose reader has gone: 128 + SIGPIPE. */
+const brokenPipe = 141;
 
 const { json, args } = takeJsonFlag(process.argv.slice(2));
-const output = createOutput(json);
 
-const program = new Command('perch')
-  .description('microVM sandboxes for code that nobody trusts')
-  .version(version)
-  .option('--json', 'print JSON for programs; goes with every command')
-  .enablePositionalOptions()
-  .showHelpAfterError('(see perch --help)')
-  .exitOverride();
-
-addUp(program, output);
-addDown(program, output);
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(brokenPipe);
+    throw error;
+  });
+}
 
 try {
-  await program.parseAsync(args, { from: 'user' });
+  await createProgram(createOutput(json)).parseAsync(args, { from: 'user' });
 } catch (error) {
-  if (error instanceof CommanderError)
-    process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-  else process.exitCode = reportError(error, json);
+  process.exitCode = error instanceof CommanderError ? usageError(error) : reportError(error, json);
+}
+
+/** Commander has told people already. @returns the exit code */
+function usageError({ exitCode, message }: CommanderError): number {
+  if (exitCode === 0) return exitCodes.ok;
+  if (json) {
+    const told = { code: 'usage', message: message.replace(/^error: /, ''), remedy: 'See --help.' };
+    process.stderr.write(`${JSON.stringify({ error: told })}\n`);
+  }
+  return exitCodes.usage;
 }
 
 /** The flag counts wherever it stands, up to the `--` that a command in a sandbox follows. */

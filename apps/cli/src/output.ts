@@ -1,8 +1,6 @@
 /** What the command line prints: lines for people, JSON for programs. */
-import { PerchError } from '@perch/protocol';
-import { ConnectionError } from '@perch/sdk';
+import { dataPaths, PerchError, readSettings } from '@perch/protocol';
 import pc from 'picocolors';
-import { CliError } from './launcher/index.ts';
 
 export interface Output {
   readonly json: boolean;
@@ -25,27 +23,86 @@ export function createOutput(json: boolean): Output {
 }
 
 /** Exit codes of the command line; `perch exec` passes on the command's own. */
-export const exitCodes = { ok: 0, failed: 1, usage: 2, internal: 70 } as const;
+export const exitCodes = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  internal: 70,
+  /** Of `perch exec`, as of timeout(1). */
+  execTimeout: 124,
+  /** Of `perch exec`: there is no exit code of the command to pass on. */
+  execFailed: 125,
+} as const;
+
+interface Told {
+  code: string;
+  message: string;
+  remedy: string;
+  details?: unknown;
+}
 
 /** Prints what failed and what to do about it. @returns the exit code */
 export function reportError(error: unknown, json: boolean): number {
-  const known =
-    error instanceof PerchError || error instanceof CliError || error instanceof ConnectionError
-      ? { message: error.message, remedy: error.remedy }
-      : remedyOf(error);
+  const known = tell(error);
+  const told = known ?? {
+    code: 'cli_fault',
+    message: `A fault of Perch's own: ${error instanceof Error ? error.message : String(error)}`,
+    remedy: 'Report it with what is printed here.',
+  };
   if (json) {
-    const code = error instanceof PerchError ? error.code : 'cli_error';
-    process.stderr.write(`${JSON.stringify({ error: { code, ...known } })}\n`);
+    process.stderr.write(`${JSON.stringify({ error: told })}\n`);
   } else {
-    process.stderr.write(`${pc.red('✗')} ${known?.message ?? String(error)}\n`);
-    if (known?.remedy) process.stderr.write(`  ${known.remedy}\n`);
-    if (!known && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+    process.stderr.write(`${pc.red('✗')} ${told.message}\n`);
+    for (const problem of problemsOf(error)) process.stderr.write(`  ${printable(problem)}\n`);
+    process.stderr.write(`  ${told.remedy}\n`);
+    const log = logOf(error);
+    if (log) process.stderr.write(`  ${log}\n`);
+    if (!known && error instanceof Error) process.stderr.write(`${pc.dim(error.stack ?? '')}\n`);
   }
   return known ? exitCodes.failed : exitCodes.internal;
 }
 
-/** Errors of other folders that carry a remedy, such as one of the image builds. */
-function remedyOf(error: unknown): { message: string; remedy: string } | undefined {
+/** Errors that say what to do: the server's, the client's, and those of other folders. */
+function tell(error: unknown): Told | undefined {
+  if (error instanceof PerchError) {
+    const { code, message, remedy, details } = error;
+    return { code, message: printable(message), remedy, details };
+  }
   if (!(error instanceof Error) || !('remedy' in error) || typeof error.remedy !== 'string') return undefined;
-  return { message: error.message, remedy: error.remedy };
+  const code = error.name.replace(/Error$/, '').replace(/(?<=.)[A-Z]/g, (letter) => `_${letter}`);
+  return { code: `${code.toLowerCase()}_error`, message: error.message, remedy: error.remedy };
+}
+
+function problemsOf(error: unknown): string[] {
+  if (!(error instanceof PerchError) || error.code !== 'validation_failed') return [];
+  const { problems } = error.details as { problems?: { where: string; message: string }[] };
+  return (problems ?? []).map(({ where, message }) => `${where}: ${message}`);
+}
+
+/** What a daemon failed at is in its log, which is on this machine when Perch is. */
+function logOf(error: unknown): string | undefined {
+  if (!(error instanceof PerchError) || error.status < 500) return undefined;
+  if (error.code === 'capacity_exhausted' || error.code === 'exec_timeout') return undefined;
+  return `The logs of the daemons are in ${dataPaths(readSettings().dataDir).log} on the machine that runs Perch.`;
+}
+
+/** Text of somebody else's on a terminal: control and direction characters are shown, not obeyed. */
+export function printable(text: string): string {
+  return text.replace(
+    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+/** Columns as wide as they need to be. */
+export function table(head: string[], rows: string[][]): string {
+  const widths = head.map((title, column) =>
+    Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)),
+  );
+  const line = (cells: string[]) =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd();
+  return [pc.bold(line(head)), ...rows.map(line)].join('\n');
 }

@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline/promises';
 import { readSettings } from '@perch/protocol';
 import type { Command } from 'commander';
-import { CliError, down, leaks } from '../launcher/index.ts';
+import { CliError } from '../errors.ts';
 import type { Output } from '../output.ts';
 
 export function addDown(program: Command, output: Output): void {
@@ -11,6 +11,7 @@ export function addDown(program: Command, output: Output): void {
     .option('--keep', 'leave the sandboxes running; the next `perch up` finds them again', false)
     .option('-y, --yes', 'do not ask', false)
     .action(async ({ keep, yes }: { keep: boolean; yes: boolean }) => {
+      const { down, leaks } = await import('../launcher/index.ts');
       const report = (line: string) => {
         output.line(line);
         output.value({ event: 'progress', message: line });

@@ -1,7 +1,7 @@
 import { readSettings } from '@perch/protocol';
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { type UpEvent, up } from '../launcher/index.ts';
+import type { UpEvent } from '../launcher/index.ts';
 import type { Output } from '../output.ts';
 
 export function addUp(program: Command, output: Output): void {
@@ -21,7 +21,10 @@ Settings (environment variables):
   PERCH_API_KEY    the first API key             a random one, shown once
   DATABASE_URL     a PostgreSQL of your own      one that Perch brings`,
     )
-    .action(() => up(readSettings(), (event) => report(output, event)));
+    .action(async () => {
+      const { up } = await import('../launcher/index.ts');
+      await up(readSettings(), (event) => report(output, event));
+    });
 }
 
 function report(output: Output, event: UpEvent): void {

@@ -9,7 +9,7 @@ import { type CgroupMounts, controllers, parseCgroupMounts } from './cgroup-moun
 
 export interface CgroupLimits {
   memoryBytes: number;
-  /** CPU time, in whole CPUs. */
+  /** CPU time, in CPUs; hundredths count. */
   cpus: number;
   /** Processes and threads. */
   tasks: number;
@@ -33,6 +33,7 @@ export interface Cgroups {
 }
 
 const cpuPeriodUs = 100_000;
+const quotaUs = ({ cpus }: CgroupLimits) => Math.round(cpus * cpuPeriodUs);
 /** The kernel may hold a group for a moment after its last process has gone. */
 const busyTimeoutMs = 2000;
 
@@ -65,7 +66,7 @@ function v2(root: string): Cgroups {
       await mkdir(dir, { recursive: true });
       await enableBelow(join(dir, '..'));
       await writeFile(join(dir, 'memory.max'), `${limits.memoryBytes}`);
-      await writeFile(join(dir, 'cpu.max'), `${limits.cpus * cpuPeriodUs} ${cpuPeriodUs}`);
+      await writeFile(join(dir, 'cpu.max'), `${quotaUs(limits)} ${cpuPeriodUs}`);
       await writeFile(join(dir, 'pids.max'), `${limits.tasks}`);
     },
     add: (path, pid) => writeFile(join(root, path, 'cgroup.procs'), `${pid}`),
@@ -89,7 +90,7 @@ function v1({ v1: mounts }: CgroupMounts): Cgroups {
       for (const root of roots) await mkdir(join(root, path), { recursive: true });
       await set('memory', path, 'memory.limit_in_bytes', limits.memoryBytes);
       await set('cpu', path, 'cpu.cfs_period_us', cpuPeriodUs);
-      await set('cpu', path, 'cpu.cfs_quota_us', limits.cpus * cpuPeriodUs);
+      await set('cpu', path, 'cpu.cfs_quota_us', quotaUs(limits));
       await set('pids', path, 'pids.max', limits.tasks);
     },
     async add(path, pid) {

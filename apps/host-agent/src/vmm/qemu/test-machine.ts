@@ -99,6 +99,10 @@ export class TestMachine implements AsyncDisposable {
     createTap(namespace, 'tap0');
     await run('ip', ['-netns', namespace, 'address', 'add', '169.254.0.22/30', 'dev', 'tap0']);
     await run('ip', ['-netns', namespace, 'link', 'set', 'tap0', 'up']);
-    return { namespace, tap: 'tap0', mac: '02:fc:00:00:00:05' };
+    const mac = '02:fc:00:00:00:05';
+    // Asked before the guest has its address, the kernel would ask again only a second later.
+    const neighbour = ['169.254.0.21', 'lladdr', mac, 'dev', 'tap0', 'nud', 'permanent'];
+    await run('ip', ['-netns', namespace, 'neighbour', 'add', ...neighbour]);
+    return { namespace, tap: 'tap0', mac };
   }
 }

@@ -1,0 +1,58 @@
+import { Perch } from '@perch/sdk';
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { defined, keyValue, wholeNumber } from '../options.ts';
+import type { Output } from '../output.ts';
+
+interface Options {
+  template?: string;
+  vcpus?: number;
+  memory?: number;
+  disk?: number;
+  timeout?: number;
+  timeoutMode?: 'idle' | 'fixed';
+  metadata?: Record<string, string>;
+  env?: Record<string, string>;
+}
+
+export function addCreate(program: Command, output: Output): void {
+  program
+    .command('create')
+    .description('create a sandbox and print its id')
+    .option('-t, --template NAME', 'what to start from (default: base)')
+    .option('-c, --vcpus N', 'virtual CPUs (default: 1)', wholeNumber('CPUs'))
+    .option('-m, --memory MIB', 'memory (default: 512)', wholeNumber('MiB'))
+    .option('-d, --disk MIB', 'disk (default: 5120)', wholeNumber('MiB'))
+    .option('--timeout SECONDS', 'life (default: 300)', wholeNumber('seconds'))
+    .option('--timeout-mode MODE', '`idle`: activity prolongs it; `fixed`: nothing does (default: idle)')
+    .option('-l, --metadata KEY=VALUE', 'a label; may be given several times', keyValue)
+    .option('-e, --env KEY=VALUE', 'an environment variable; may be given several times', keyValue)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  perch create
+  id=$(perch create --memory 1024 --timeout 3600 --metadata job=42)
+  perch exec "$id" -- python3 -c 'print(6 * 7)'`,
+    )
+    .action(async ({ memory, disk, timeout, timeoutMode, ...rest }: Options) => {
+      const sandbox = await new Perch().sandboxes.create(
+        defined({
+          ...rest,
+          memory_mb: memory,
+          disk_mb: disk,
+          timeout_sec: timeout,
+          timeout_mode: timeoutMode,
+        }),
+      );
+      output.value(sandbox);
+      output.line(sandbox.id);
+      if (output.json || !process.stdout.isTTY) return;
+      const { id, vcpus, memory_mb, timeout_sec, timeout_mode } = sandbox;
+      const until =
+        timeout_mode === 'idle' ? `${timeout_sec} s after its last activity` : `in ${timeout_sec} s`;
+      process.stderr.write(
+        pc.dim(`${vcpus} vCPU, ${memory_mb} MiB; ends ${until}. Try: perch exec ${id} -- uname -a\n`),
+      );
+    });
+}

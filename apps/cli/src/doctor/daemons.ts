@@ -1,0 +1,47 @@
+/** What the daemons say of themselves, when they run. */
+import type { HostInfo, Settings } from '@perch/protocol';
+import { Perch } from '@perch/sdk';
+import { HostSocket } from '../launcher/index.ts';
+import { type Finding, ok, problem, warning } from './finding.ts';
+
+export async function daemons(settings: Settings): Promise<{ findings: Finding[]; answers: boolean }> {
+  const url = `http://${settings.listen}`;
+  const [health, host] = await Promise.all([
+    new Perch({ url, apiKey: 'none', retries: 0 }).health({ timeoutMs: 5_000 }).catch(() => undefined),
+    new HostSocket(settings.dataDir).info().catch((error: NodeJS.ErrnoException) => error),
+  ]);
+  const findings: Finding[] = [];
+  if (health === undefined)
+    findings.push(warning('perchd', `does not answer at ${url}`, 'Start Perch: `perch up`, as root.'));
+  else if (health.status === 'ok') findings.push(ok('perchd', `${health.version}, a sandbox can be created`));
+  else
+    findings.push(problem('perchd', health.problems.join('; '), `Read the logs in ${settings.dataDir}/log.`));
+  findings.push(...(host instanceof Error ? [absent(host, settings)] : present(host, settings)));
+  return { findings, answers: health !== undefined };
+}
+
+function absent(error: NodeJS.ErrnoException, { dataDir }: Settings): Finding {
+  const name = 'perch-host';
+  if (error.code === 'EACCES')
+    return warning(name, 'its socket is for root and perch only', 'Run it as root.');
+  return warning(
+    name,
+    `does not run on ${dataDir}; QEMU and KVM are probed when it starts`,
+    'Start Perch: `perch up`, as root.',
+  );
+}
+
+function present(info: HostInfo, { dataDir }: Settings): Finding[] {
+  const { vmm, ready, problems, slots, memory_mb, disk_mb } = info;
+  const running = `${vmm.kind} ${vmm.version} with ${vmm.accelerator}: ${vmm.why}`;
+  const room = `${memory_mb.free} MiB of memory, ${disk_mb.free} MiB of disk and ${slots.total - slots.used} network slots are free for sandboxes`;
+  return [
+    ready
+      ? ok('perch-host', `${info.version}, instance ${info.instance}`)
+      : problem('perch-host', problems.join('; ') || 'not ready', `Read ${dataDir}/log/perch-host.log.`),
+    vmm.accelerator === 'kvm'
+      ? ok('accelerator', running)
+      : warning('accelerator', running, 'Sandboxes are about ten times slower than with KVM.'),
+    ok('room', room),
+  ];
+}

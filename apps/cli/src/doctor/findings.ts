@@ -1,0 +1,42 @@
+import type { Settings } from '@perch/protocol';
+import { artifacts } from './artifacts.ts';
+import { daemons } from './daemons.ts';
+import type { Finding } from './finding.ts';
+import { cgroups, kvm, memory, nodeVersion, privileges, tunnel } from './machine.ts';
+import { dns, listenAddress } from './network.ts';
+import { perchUser, programs } from './software.ts';
+import { storage } from './storage.ts';
+
+export type { Finding } from './finding.ts';
+
+/** All of them, in the order in which they matter. A check that fails itself is a finding, too. */
+export async function findings(settings: Settings): Promise<Finding[]> {
+  const running = await daemons(settings);
+  const checks: [name: string, check: () => Finding | Finding[] | Promise<Finding | Finding[]>][] = [
+    ['root', privileges],
+    ['node', nodeVersion],
+    ['programs', programs],
+    ['user', perchUser],
+    ['KVM', kvm],
+    ['/dev/net/tun', tunnel],
+    ['cgroups', cgroups],
+    ['memory', memory],
+    ['artefacts', () => artifacts(settings)],
+    ['data directory', () => storage(settings)],
+    ['DNS', dns],
+    ['address', () => listenAddress(settings, running.answers)],
+  ];
+  const results = await Promise.all(
+    checks.map(async ([name, check]): Promise<Finding[]> => {
+      try {
+        return [await check()].flat();
+      } catch (error) {
+        const detail = error instanceof Error ? error.message : String(error);
+        return [
+          { name, status: 'warning', detail: `could not be looked at: ${detail}`, remedy: 'Run it as root.' },
+        ];
+      }
+    }),
+  );
+  return [...results.flat(), ...running.findings];
+}

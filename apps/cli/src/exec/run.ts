@@ -1,0 +1,81 @@
+import { once } from 'node:events';
+import { isPerchError } from '@perch/protocol';
+import type { ExecEvent, ExecStream, Perch } from '@perch/sdk';
+import { defined } from '../options.ts';
+import { exitCodes, type Output, reportError } from '../output.ts';
+import { feed } from './feed.ts';
+import { forwardSignals } from './signals.ts';
+
+export interface ExecOptions {
+  env?: Record<string, string>;
+  cwd?: string;
+  user?: string;
+  timeout?: number;
+  /** False with --no-stdin. */
+  stdin: boolean;
+  detach?: true;
+}
+
+/** @returns the exit code for this process */
+export async function runCommand(
+  perch: Perch,
+  id: string,
+  command: { cmd: string; args: string[] },
+  options: ExecOptions,
+  output: Output,
+): Promise<number> {
+  const { env, cwd, user, timeout, detach } = options;
+  const stdin = options.stdin && !detach;
+  const start = defined({ ...command, env, cwd, user, timeout_sec: timeout, stdin, detach });
+  let stream: ExecStream | undefined;
+  try {
+    stream = await perch.sandboxes.execStream(id, start);
+    if (detach && stream.pid > 0) return detached(stream, output);
+    return await follow(stream, stdin, output);
+  } catch (error) {
+    reportError(error, output.json);
+    return isPerchError(error, 'exec_timeout') ? exitCodes.execTimeout : exitCodes.execFailed;
+  } finally {
+    stream?.close();
+  }
+}
+
+async function follow(stream: ExecStream, stdin: boolean, output: Output): Promise<number> {
+  using _signals = forwardSignals(stream);
+  const feeding = stdin ? feed(process.stdin, stream) : undefined;
+  feeding?.catch(() => {});
+  let exitCode: number = exitCodes.execFailed;
+  for await (const event of stream) {
+    if (event.type === 'exit') exitCode = event.exit_code;
+    await print(event, output);
+  }
+  return exitCode;
+}
+
+async function print(event: ExecEvent, output: Output): Promise<void> {
+  if (output.json) {
+    await write(process.stdout, `${JSON.stringify(jsonOf(event))}\n`);
+  } else if (event.type !== 'exit') {
+    await write(event.type === 'stdout' ? process.stdout : process.stderr, event.data);
+  }
+}
+
+function jsonOf(event: ExecEvent): object {
+  if (event.type === 'exit') return event;
+  const { type, text, data } = event;
+  return text === undefined
+    ? { type, data_base64: Buffer.from(data).toString('base64') }
+    : { type, data: text };
+}
+
+/** Waits while the reader of our output is slower than the command. One that has gone ends this process. */
+async function write(target: NodeJS.WriteStream, data: string | Uint8Array): Promise<void> {
+  if (target.write(data)) return;
+  await once(target, 'drain');
+}
+
+function detached(stream: ExecStream, output: Output): number {
+  output.value({ pid: stream.pid });
+  output.line(String(stream.pid));
+  return exitCodes.ok;
+}
