@@ -91,9 +91,12 @@ async function useSandbox(perch: Perch): Promise<void> {
         continue;
       }
       lines += (event.text ?? '').split('\n').length - 1;
-      process.stdout.write(indent(event.text ?? '', `+${((performance.now() - began) / 1000).toFixed(1)} s  `));
+      process.stdout.write(
+        indent(event.text ?? '', `+${((performance.now() - began) / 1000).toFixed(1)} s  `),
+      );
     }
-    if (exitCode !== 0 || lines !== 5) throw new Error(`Of 5 lines ${lines} came, and then exit code ${exitCode}.`);
+    if (exitCode !== 0 || lines !== 5)
+      throw new Error(`Of 5 lines ${lines} came, and then exit code ${exitCode}.`);
   });
 
   heading('Upload and download a 10 MiB file');

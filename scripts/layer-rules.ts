@@ -2,6 +2,8 @@
 import type { IConfiguration } from 'dependency-cruiser';
 
 const hostLayers = ['api', 'lifecycle', 'guest', 'vmm', 'disk', 'network', 'template', 'linux'];
+/** Tests and their helpers stand outside of the layers. */
+const tests = '(\\.test\\.ts$|[/-]testing(/|\\.ts$)|/test-[a-z-]+\\.ts$)';
 const hostFolder = (names: readonly string[]) => `^apps/host-agent/src/(${names.join('|')})/`;
 
 export const rules: IConfiguration = {
@@ -30,7 +32,7 @@ export const rules: IConfiguration = {
       name: 'by-the-face',
       comment: 'Nothing reaches past the index.ts of a folder or a package.',
       severity: 'error',
-      from: { path: '^apps/([^/]+)/src/([^/]+)/', pathNot: '\\.test\\.ts$' },
+      from: { path: '^apps/([^/]+)/src/([^/]+)/', pathNot: tests },
       to: {
         path: '^apps/$1/src/[^/]+/',
         pathNot: ['^apps/$1/src/$2/', '^apps/[^/]+/src/[^/]+/index\\.ts$'],
@@ -63,7 +65,7 @@ export const rules: IConfiguration = {
     {
       name: 'system-calls-only-in-linux',
       severity: 'error',
-      from: { path: '^apps/host-agent/src/(?!linux/)', pathNot: '\\.test\\.ts$' },
+      from: { path: '^apps/host-agent/src/(?!linux/)', pathNot: tests },
       to: { path: '(^|/)node_modules/koffi/|^(node:)?child_process$', dependencyTypesNot: ['type-only'] },
     },
   ],

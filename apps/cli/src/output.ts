@@ -53,7 +53,7 @@ export function reportError(error: unknown, json: boolean): number {
     process.stderr.write(`${JSON.stringify({ error: told })}\n`);
   } else {
     process.stderr.write(`${pc.red('✗')} ${told.message}\n`);
-    for (const problem of problemsOf(error)) process.stderr.write(`  ${printable(problem)}\n`);
+    for (const problem of problemsOf(error)) process.stderr.write(`  - ${printable(problem)}\n`);
     process.stderr.write(`  ${told.remedy}\n`);
     const log = logOf(error);
     if (log) process.stderr.write(`  ${log}\n`);
@@ -75,8 +75,9 @@ function tell(error: unknown): Told | undefined {
 
 function problemsOf(error: unknown): string[] {
   if (!(error instanceof PerchError) || error.code !== 'validation_failed') return [];
-  const { problems } = error.details as { problems?: { where: string; message: string }[] };
-  return (problems ?? []).map(({ where, message }) => `${where}: ${message}`);
+  const { problems = [] } = error.details as { problems?: { where: string; message: string }[] };
+  // A single one is in the message already.
+  return problems.length < 2 ? [] : problems.map(({ where, message }) => `${where} ${message}`);
 }
 
 /** What a daemon failed at is in its log, which is on this machine when Perch is. */

@@ -33,7 +33,8 @@ const vmmChoices = ['qemu-kvm', 'qemu-tcg'] as const;
 export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<Config> {
   const { dataDir, network, logLevel } = readSettings(env);
   const vmm = vmmChoices.find((choice) => choice === env.PERCH_VMM);
-  if (env.PERCH_VMM && !vmm) throw new Error(`PERCH_VMM is ${env.PERCH_VMM}; it may be ${vmmChoices.join(' or ')}.`);
+  if (env.PERCH_VMM && !vmm)
+    throw new Error(`PERCH_VMM is ${env.PERCH_VMM}; it may be ${vmmChoices.join(' or ')}.`);
   return {
     dataDir,
     instance: await readInstance(dataDir),

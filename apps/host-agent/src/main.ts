@@ -11,7 +11,7 @@ import { lookUpUser } from './linux/index.ts';
 import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
 import { adoptBootFiles, TemplateStore } from './template/index.ts';
-import { createQemuMonitor, type MonitorProbe, probeMonitor } from './vmm/index.ts';
+import { createQemuMonitor, type MonitorProbe, overheadMb, probeMonitor } from './vmm/index.ts';
 
 /** How long a guest may take until its agent answers; a busy machine without KVM takes tens of seconds. */
 const bootTimeoutMs = 120_000;
@@ -48,6 +48,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
 
   const admission = new Admission({
     memoryMb: config.memoryMb ?? defaultMemoryMb(),
+    overheadMb: overheadMb(probe.accelerator),
     dataDir: config.dataDir,
     keepDiskMb: config.keepDiskMb,
   });
@@ -94,7 +95,12 @@ async function serve(config: Config, log: Logger): Promise<void> {
 }
 
 /** Slots are addresses: sandboxes that hold some keep the range from changing. */
-async function openNetwork(config: Config, journal: Journal, perchUid: number, log: Logger): Promise<NetworkLayer> {
+async function openNetwork(
+  config: Config,
+  journal: Journal,
+  perchUid: number,
+  log: Logger,
+): Promise<NetworkLayer> {
   const before = journal.setting('network');
   if (before !== undefined && before !== config.network && journal.list().length > 0) {
     throw new Error(
@@ -115,7 +121,11 @@ async function openNetwork(config: Config, journal: Journal, perchUid: number, l
 }
 
 /** Root may do anything with the socket, the group of the control plane may connect, others see nothing. */
-async function listen(app: ReturnType<typeof createServer>, paths: ReturnType<typeof hostPaths>, gid: number) {
+async function listen(
+  app: ReturnType<typeof createServer>,
+  paths: ReturnType<typeof hostPaths>,
+  gid: number,
+) {
   await mkdir(paths.run, { recursive: true });
   await chown(paths.run, 0, gid);
   await chmod(paths.run, 0o750);

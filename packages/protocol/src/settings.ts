@@ -16,11 +16,11 @@ export interface Settings {
 
 export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   return {
-    listen: env['PERCH_LISTEN'] || '127.0.0.1:7070',
-    dataDir: env['PERCH_DATA_DIR'] || '/var/lib/perch',
-    cacheDir: env['PERCH_CACHE'] || join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'perch'),
-    network: env['PERCH_NETWORK'] || '10.11.0.0/16',
-    logLevel: env['PERCH_LOG_LEVEL'] || 'info',
+    listen: env.PERCH_LISTEN || '127.0.0.1:7070',
+    dataDir: env.PERCH_DATA_DIR || '/var/lib/perch',
+    cacheDir: env.PERCH_CACHE || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'perch'),
+    network: env.PERCH_NETWORK || '10.11.0.0/16',
+    logLevel: env.PERCH_LOG_LEVEL || 'info',
   };
 }
 

@@ -19,14 +19,14 @@ export function addCreate(program: Command, output: Output): void {
   program
     .command('create')
     .description('create a sandbox and print its id')
-    .option('-t, --template NAME', 'what to start from (default: base)')
-    .option('-c, --vcpus N', 'virtual CPUs (default: 1)', wholeNumber('CPUs'))
-    .option('-m, --memory MIB', 'memory (default: 512)', wholeNumber('MiB'))
-    .option('-d, --disk MIB', 'disk (default: 5120)', wholeNumber('MiB'))
-    .option('--timeout SECONDS', 'life (default: 300)', wholeNumber('seconds'))
-    .option('--timeout-mode MODE', '`idle`: activity prolongs it; `fixed`: nothing does (default: idle)')
-    .option('-l, --metadata KEY=VALUE', 'a label; may be given several times', keyValue)
-    .option('-e, --env KEY=VALUE', 'an environment variable; may be given several times', keyValue)
+    .option('-t, --template <name>', 'what to start from (default: base)')
+    .option('-c, --vcpus <n>', 'virtual CPUs (default: 1)', wholeNumber('CPUs'))
+    .option('-m, --memory <mib>', 'memory (default: 512)', wholeNumber('MiB'))
+    .option('-d, --disk <mib>', 'disk (default: 5120)', wholeNumber('MiB'))
+    .option('--timeout <seconds>', 'life (default: 300)', wholeNumber('seconds'))
+    .option('--timeout-mode <mode>', '`idle`: activity prolongs it; `fixed`: nothing does (default: idle)')
+    .option('-l, --metadata <key=value>', 'a label; may be given several times', keyValue)
+    .option('-e, --env <key=value>', 'an environment variable; may be given several times', keyValue)
     .addHelpText(
       'after',
       `

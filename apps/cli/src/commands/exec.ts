@@ -12,10 +12,10 @@ export function addExec(program: Command, output: Output): void {
     .argument('<id>', 'sandbox')
     .argument('<command...>', 'program and its arguments; write -- before it')
     .passThroughOptions()
-    .option('-e, --env KEY=VALUE', 'an environment variable; may be given several times', keyValue)
-    .option('-w, --cwd PATH', "working directory (default: the user's home)")
-    .option('-u, --user NAME', 'user (default: user)')
-    .option('-t, --timeout SECONDS', 'kill it after this time (default: never)', wholeNumber('seconds'))
+    .option('-e, --env <key=value>', 'an environment variable; may be given several times', keyValue)
+    .option('-w, --cwd <path>', "working directory (default: the user's home)")
+    .option('-u, --user <name>', 'user (default: user)')
+    .option('-t, --timeout <seconds>', 'kill it after this time (default: never)', wholeNumber('seconds'))
     .option('-n, --no-stdin', 'leave standard input alone, as in a loop over `read`')
     .option('-d, --detach', 'print its pid and let it run on')
     .addHelpText(
@@ -36,7 +36,9 @@ Examples:
 With --json, one event a line: {"type":"stdout","data"} (data_base64 for bytes that are no UTF-8), "stderr", and
 {"type":"exit","exit_code"} at last.`,
     )
-    .action(async (id: string, [cmd = '', ...args]: string[], options: ExecOptions) => {
+    .action(async (id: string, words: string[], options: ExecOptions, self: Command) => {
+      const [cmd, ...args] = words[0] === '--' ? words.slice(1) : words;
+      if (!cmd) self.error("error: missing required argument 'command'");
       process.exitCode = await runCommand(new Perch(), id, { cmd, args }, options, output);
       // Standard input may stay open for ever; nobody waits for it any more.
       process.stdin.destroy();

@@ -16,10 +16,10 @@ export function addLs(program: Command, output: Output): void {
     .description('list sandboxes, the newest first')
     .option('-a, --all', 'destroyed ones, too')
     .option(
-      '-s, --status STATUS',
+      '-s, --status <status>',
       `only of this status, or of several with commas: ${sandboxStatuses.join(', ')}`,
     )
-    .option('-l, --metadata KEY=VALUE', 'only with this label; may be given several times', keyValue)
+    .option('-l, --metadata <key=value>', 'only with this label; may be given several times', keyValue)
     .addHelpText(
       'after',
       `

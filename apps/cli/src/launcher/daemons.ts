@@ -17,6 +17,8 @@ export interface Prepared {
 
 /** Daemons see these of our environment, and what is named below; nothing else. */
 const passed = /^(PERCH_[A-Z_]+|DATABASE_URL|PATH|LANG|LC_ALL|TZ)$/;
+/** Small young generations keep the resident memory of a busy daemon down by some 10 MB. */
+const nodeFlags = ['--enable-source-maps', '--max-semi-space-size=2'];
 /** What only the control plane may know. */
 const secrets = new Set(['PERCH_API_KEY', 'DATABASE_URL']);
 
@@ -52,7 +54,7 @@ export function hostAgent({ programs, settings, env }: Prepared, onCrash: Crash)
   const name = 'perch-host';
   return new Daemon({
     name,
-    command: ['setpriv', '--pdeathsig', 'TERM', programs.node, '--enable-source-maps', programs.hostAgent],
+    command: ['setpriv', '--pdeathsig', 'TERM', programs.node, ...nodeFlags, programs.hostAgent],
     env: Object.fromEntries(Object.entries(env).filter(([key]) => !secrets.has(key))),
     logFile: join(dataPaths(settings.dataDir).log, 'perch-host.log'),
     onCrash: (how) => onCrash(name, how),
@@ -74,7 +76,7 @@ export function controlPlane({ programs, perch, settings, env }: Prepared, onCra
       '--inh-caps=-all',
       '--pdeathsig=TERM',
       programs.node,
-      '--enable-source-maps',
+      ...nodeFlags,
       programs.controlPlane,
     ],
     env,

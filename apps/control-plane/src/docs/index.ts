@@ -1,2 +1,2 @@
-export { OpenApi, type RouteSchema } from './openapi.ts';
-export { type Page, renderPage } from './page.ts';
+export { OpenApi } from './openapi.ts';
+export { renderPage } from './page.ts';

@@ -1,3 +1,3 @@
 export { HostClient } from './client.ts';
 export { HostDirectory } from './directory.ts';
-export { type HostWatcher, watchHost } from './watch.ts';
+export { watchHost } from './watch.ts';

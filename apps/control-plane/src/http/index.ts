@@ -1,2 +1,1 @@
 export { createServer } from './server.ts';
-export type { Services } from './services.ts';

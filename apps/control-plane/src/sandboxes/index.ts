@@ -3,4 +3,4 @@ export { decodeCursor, encodeCursor } from './cursor.ts';
 export { Idempotency } from './idempotency.ts';
 export type { Life } from './life.ts';
 export { SandboxRepository } from './repository.ts';
-export { type CreateContext, SandboxService } from './service.ts';
+export { SandboxService } from './service.ts';

@@ -14,7 +14,6 @@ import {
   type CreateSandbox,
   type HostSandbox,
   isSandboxId,
-  limits,
   newSandboxId,
   PerchError,
   type Sandbox,
@@ -29,6 +28,7 @@ import type { Idempotency, IdempotencyKey } from './idempotency.ts';
 import { Life, refusalOf } from './life.ts';
 import { persist } from './persist.ts';
 import type { ListFilter, SandboxEvent, SandboxRepository } from './repository.ts';
+import { type FullRequest, withDefaults } from './request.ts';
 import { toSandbox } from './view.ts';
 
 export interface CreateContext {
@@ -429,19 +429,4 @@ export class SandboxService implements Disposable {
   #inBackground(task: Promise<unknown>): void {
     task.catch((error: unknown) => this.#log.warn({ err: error }, 'left to the reconciler'));
   }
-}
-
-type FullRequest = Required<CreateSandbox>;
-
-function withDefaults(request: CreateSandbox): FullRequest {
-  return {
-    template: request.template ?? 'base',
-    vcpus: request.vcpus ?? limits.vcpus.default,
-    memory_mb: request.memory_mb ?? limits.memoryMb.default,
-    disk_mb: request.disk_mb ?? limits.diskMb.default,
-    timeout_sec: request.timeout_sec ?? limits.timeoutSec.default,
-    timeout_mode: request.timeout_mode ?? 'idle',
-    metadata: request.metadata ?? {},
-    env: request.env ?? {},
-  };
 }

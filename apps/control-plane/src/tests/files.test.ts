@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -207,16 +207,14 @@ test('a slow reader holds the file up instead of filling the memory', async () =
   const { hostname, port } = new URL(plane.url);
   const path = `/v1/sandboxes/${id}/files/stream/read?path=large`;
   const before = process.memoryUsage().external;
-  await new Promise<void>((resolve, reject) => {
-    const call = request({ hostname, port, path, headers: { 'x-api-key': plane.key } }, async (answer) => {
-      answer.pause();
-      await sleep(1_000);
-      answer.destroy();
-      resolve();
-    });
+  const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+    const call = request({ hostname, port, path, headers: { 'x-api-key': plane.key } }, resolve);
     call.on('error', reject);
     call.end();
   });
+  answer.pause();
+  await sleep(1_000);
+  answer.destroy();
   expect(process.memoryUsage().external - before).toBeLessThan(30_000_000);
 });
 

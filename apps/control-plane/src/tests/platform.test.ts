@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import {
   type ApiKeyList,
   type ErrorBody,
@@ -7,11 +8,15 @@ import {
   type NewApiKey,
   TemplateList,
 } from '@perch/protocol';
+import { sql } from 'kysely';
+import { pino } from 'pino';
 import { Check } from 'typebox/value';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { firstKeyFile } from '../config/index.ts';
+import { connect } from '../database/index.ts';
 import { eventually, TestPlane } from '../testing/index.ts';
 
+const silent = pino({ level: 'silent' });
 let plane: TestPlane;
 beforeAll(async () => {
   plane = await TestPlane.start();
@@ -175,4 +180,16 @@ test('without a key of its own perchd makes one at the first start, for the laun
   await fresh.up();
   expect((await hosts()).status).toBe(200);
   expect((await readFile(file, 'utf8')).trim()).toBe(key);
+}, 60_000);
+
+test('DATABASE_URL names another server, and perchd then starts none', async () => {
+  const host = `host=${encodeURIComponent(join(plane.config.controlDir, 'pg'))}`;
+  const owner = connect({ connectionString: `postgresql://perch@localhost/postgres?${host}` }, silent);
+  await sql`CREATE DATABASE other`.execute(owner);
+  await owner.destroy();
+  await using other = await TestPlane.start({ DATABASE_URL: `postgresql://perch@localhost/other?${host}` });
+  expect(other.postgresPid).toBeUndefined();
+  const { id } = await other.create();
+  expect((await other.get(id)).status).toBe('running');
+  expect((await plane.fetch(`/v1/sandboxes/${id}`)).status).toBe(404);
 }, 60_000);

@@ -26,7 +26,8 @@ async function inDatabase(work: (db: Database) => Promise<void>): Promise<void> 
     log,
   });
   const db = connect(server.address, log);
-  await work(db).finally(() => db.destroy());
+  await work(db);
+  await db.destroy();
 }
 
 const exec = (id: string) => plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'echo', args: ['hi'] } });
@@ -44,7 +45,7 @@ test('a database that is killed is started again; meanwhile commands run and lis
     expect((await exec(id)).status).toBe(200);
     return answer.status === 200 && refused.length > 0;
   }, 20_000);
-  expect([...statuses].sort()).toEqual([200, 503]);
+  expect(statuses).toEqual(new Set([200, 503]));
   expect(refused[0]?.headers.get('retry-after')).toBe('1');
   expect(await refused[0]?.json()).toMatchObject({ error: { code: 'database_unavailable' } });
   expect(plane.postgresPid).not.toBe(pid);

@@ -13,6 +13,9 @@ test('a guest that left out a point, or answers for another life, is not', () =>
   expect(unconfirmed(JSON.stringify({ generation: 2, confirmed: all }), 3)).toEqual(['generation']);
 });
 
-test.prop([fc.oneof(fc.string(), fc.json())])('whatever else a guest answers is not a confirmation', (text) => {
-  expect(unconfirmed(text, 1).length).toBeGreaterThan(0);
-});
+test.prop([fc.oneof(fc.string(), fc.json())])(
+  'whatever else a guest answers is not a confirmation',
+  (text) => {
+    expect(unconfirmed(text, 1).length).toBeGreaterThan(0);
+  },
+);

@@ -65,7 +65,11 @@ export async function waitForAgent(address: string, signal: AbortSignal): Promis
  * @throws Error when the guest does not confirm every point: a sandbox with a stale clock or shared
  * entropy must not run.
  */
-export async function giveIdentity(address: string, identity: GuestIdentity, signal: AbortSignal): Promise<void> {
+export async function giveIdentity(
+  address: string,
+  identity: GuestIdentity,
+  signal: AbortSignal,
+): Promise<void> {
   const http = client(address);
   try {
     const answer = await http.request({
@@ -89,7 +93,8 @@ export async function giveIdentity(address: string, identity: GuestIdentity, sig
       signal,
     });
     const text = await answer.body.text();
-    if (answer.statusCode !== 200) throw new Error(`The guest agent refused its identity (${answer.statusCode}).`);
+    if (answer.statusCode !== 200)
+      throw new Error(`The guest agent refused its identity (${answer.statusCode}).`);
     const missing = unconfirmed(text, identity.generation);
     if (missing.length > 0) throw new Error(`The guest agent did not confirm: ${missing.join(', ')}.`);
   } finally {

@@ -15,14 +15,13 @@ export interface Capacity {
 export interface AdmissionOptions {
   /** MiB of memory for sandboxes. */
   memoryMb: number;
+  /** Memory that a monitor may take beside its guest's, MiB. */
+  overheadMb: number;
   /** A path on the file system of the state. */
   dataDir: string;
   /** MiB of disk that stay free for the rest of the machine. */
   keepDiskMb: number;
 }
-
-/** Memory that a monitor needs beside its guest's, MiB. */
-export const monitorOverheadMb = 64;
 
 /** Default for sandboxes: what the machine has, less a tenth and at least 512 MiB for everything else. */
 export function defaultMemoryMb(): number {
@@ -33,11 +32,7 @@ export function defaultMemoryMb(): number {
 
 type Shape = Pick<SandboxRecord, 'memory_mb' | 'disk_mb'>;
 
-export function memoryOf(shape: Shape): number {
-  return shape.memory_mb + monitorOverheadMb;
-}
-
-export function diskOf(shape: Shape): number {
+function diskOf(shape: Shape): number {
   return shape.disk_mb + shape.memory_mb;
 }
 
@@ -50,7 +45,7 @@ export class Admission {
 
   memory(held: readonly Shape[]): Capacity {
     const total = this.#options.memoryMb;
-    return { total, free: total - sum(held.map(memoryOf)) };
+    return { total, free: total - sum(held.map((shape) => this.#memoryOf(shape))) };
   }
 
   /** @param occupiedBytes what the sandboxes in `held` occupy on disk already */
@@ -62,8 +57,12 @@ export class Admission {
 
   /** @throws PerchError capacity_exhausted */
   async admit(shape: Shape, held: readonly Shape[], occupiedBytes: number): Promise<void> {
-    refuseUnless('memory', memoryOf(shape), this.memory(held).free);
+    refuseUnless('memory', this.#memoryOf(shape), this.memory(held).free);
     refuseUnless('disk', diskOf(shape), (await this.disk(held, occupiedBytes)).free);
+  }
+
+  #memoryOf(shape: Shape): number {
+    return shape.memory_mb + this.#options.overheadMb;
   }
 }
 

@@ -126,7 +126,7 @@ export class Journal {
 
   setting(name: string): string | undefined {
     const row = this.#db.prepare('select value from settings where name = ?').get(name) as Row | undefined;
-    return row?.['value'] as string | undefined;
+    return row?.value as string | undefined;
   }
 
   setSetting(name: string, value: string): void {

@@ -127,7 +127,7 @@ async function host(machine = new FakeMachine()) {
       templates: {
         get: (name: string) => ({ name, contentId: 'x', sizeBytes: 32 * 2 ** 20, rootfs: '/base' }),
       } as unknown as TemplateStore,
-      admission: new Admission({ memoryMb: 1000, dataDir: dir.path, keepDiskMb: 0 }),
+      admission: new Admission({ memoryMb: 1000, overheadMb: 64, dataDir: dir.path, keepDiskMb: 0 }),
       vmsDir,
       kernel: '/k',
       initramfs: '/i',

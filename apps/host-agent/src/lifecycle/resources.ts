@@ -184,7 +184,7 @@ class Stopwatch {
   lap(name: string): void {
     const at = performance.now();
     this.laps[name] = round(at - this.#last);
-    this.laps['total'] = round(at - this.#start);
+    this.laps.total = round(at - this.#start);
     this.#last = at;
   }
 }

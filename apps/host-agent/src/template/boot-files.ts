@@ -16,7 +16,9 @@ export async function adoptBootFiles(dir: string, kernel: string, initramfs: str
 }
 
 async function adopt(dir: string, source: string, name: string): Promise<string> {
-  const digest = createHash('sha256').update(await readFile(source)).digest('hex');
+  const digest = createHash('sha256')
+    .update(await readFile(source))
+    .digest('hex');
   const target = join(dir, `${name}-${digest.slice(0, 16)}`);
   if (await stat(target).catch(() => undefined)) return target;
   const temporary = `${target}.tmp`;

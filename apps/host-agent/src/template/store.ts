@@ -59,7 +59,8 @@ export class TemplateStore {
   /** @throws PerchError template_not_found */
   get(name: string): BaseTemplate {
     const template = this.#templates.get(name);
-    if (!template) throw new PerchError('template_not_found', `There is no template ${name}.`, { template: name });
+    if (!template)
+      throw new PerchError('template_not_found', `There is no template ${name}.`, { template: name });
     return template;
   }
 

@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { connect as connectSocket, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { peerOf } from '../../../linux/process-signal.ts';
+import { peerOf } from '../../../linux/index.ts';
 import { QmpClient, type QmpOptions } from './client.ts';
 
 export interface QmpAddress {

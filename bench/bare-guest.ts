@@ -1,0 +1,141 @@
+/**
+ * A guest without Perch: the machine of a sandbox, started by nothing but QEMU, on a tap in our own network
+ * namespace. Its command line is read from a sandbox that runs, so that both are the same machine.
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { link, mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { createQcow2Layer } from '../apps/host-agent/src/disk/index.ts';
+import { giveIdentity, waitForAgent } from '../apps/host-agent/src/guest/index.ts';
+import type { Sandbox } from '../packages/protocol/src/index.ts';
+
+const run = promisify(execFile);
+const tap = 'perch-bench';
+/** As in every slot. */
+const guest = { address: '169.254.0.21', gateway: '169.254.0.22/30', mac: '02:fc:00:00:00:05' };
+const bootTimeoutMs = 120_000;
+
+/** Makes bare guests of one kind, one at a time. */
+export class BareGuests implements AsyncDisposable {
+  readonly #source: string;
+  readonly #args: string[];
+  readonly #sandbox: Sandbox;
+
+  private constructor(source: string, args: string[], sandbox: Sandbox) {
+    this.#source = source;
+    this.#args = args;
+    this.#sandbox = sandbox;
+  }
+
+  /** Guests like that of `sandbox`, which has to run for as long as they are made. */
+  static async like(sandbox: Sandbox): Promise<BareGuests> {
+    const { pid, args } = await findMonitor(sandbox.id);
+    await run('ip', ['tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr']);
+    await run('ip', ['address', 'add', guest.gateway, 'dev', tap]);
+    await run('ip', ['link', 'set', tap, 'up']);
+    const neighbour = [guest.address, 'lladdr', guest.mac, 'dev', tap, 'nud', 'permanent'];
+    await run('ip', ['neighbour', 'add', ...neighbour]);
+    return new BareGuests(`/proc/${pid}/cwd`, unconfined(args), sandbox);
+  }
+
+  /** A machine that is ready to start. What QEMU reads is prepared before the clock runs. */
+  async prepare(): Promise<BareGuest> {
+    const dir = await mkdtemp(join(tmpdir(), 'perch-bench-'));
+    for (const name of ['kernel', 'initramfs']) await link(join(this.#source, name), join(dir, name));
+    const memory = await open(join(dir, 'memfile'), 'wx', 0o444);
+    await memory.truncate(this.#sandbox.memory_mb * 2 ** 20);
+    await memory.close();
+    await createQcow2Layer().create({
+      base: join(this.#source, 'base.ext4'),
+      dir,
+      uid: 0,
+      sizeBytes: this.#sandbox.disk_mb * 2 ** 20,
+    });
+    return new BareGuest(dir, this.#args);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await run('ip', ['link', 'delete', tap]);
+  }
+}
+
+export class BareGuest implements AsyncDisposable {
+  readonly address = guest.address;
+  readonly accessToken = randomBytes(32).toString('hex');
+  readonly #dir: string;
+  readonly #args: string[];
+  #qemu: ChildProcess | undefined;
+
+  constructor(dir: string, args: string[]) {
+    this.#dir = dir;
+    this.#args = args;
+  }
+
+  /** From nothing to the first answer of the guest agent. */
+  async boot(): Promise<void> {
+    const qemu = spawn('qemu-system-x86_64', this.#args, {
+      cwd: this.#dir,
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    this.#qemu = qemu;
+    const ended = once(qemu, 'exit').then(() => Promise.reject(new Error('QEMU ended.')));
+    await Promise.race([ended, waitForAgent(guest.address, AbortSignal.timeout(bootTimeoutMs))]);
+    ended.catch(() => {});
+  }
+
+  /** Makes its agent take commands with our token, as a sandbox's does with its own. */
+  async identify(): Promise<void> {
+    const identity = {
+      ...{ sandboxId: 'bare', templateId: 'base', generation: 1 },
+      ...{ accessToken: this.accessToken, env: {}, defaultUser: 'user' },
+    };
+    await giveIdentity(guest.address, identity, AbortSignal.timeout(bootTimeoutMs));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const qemu = this.#qemu;
+    if (qemu && qemu.exitCode === null && qemu.signalCode === null) {
+      const gone = once(qemu, 'close');
+      qemu.kill('SIGKILL');
+      await gone;
+    }
+    await rm(this.#dir, { recursive: true });
+  }
+}
+
+/** The QEMU of a sandbox, which carries the sandbox's name. */
+async function findMonitor(id: string): Promise<{ pid: number; args: string[] }> {
+  for (const pid of await readdir('/proc')) {
+    if (!/^\d+$/.test(pid)) continue;
+    const line = await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '');
+    const args = line.split('\0').slice(0, -1);
+    if (args[0]?.includes('qemu') && args[args.indexOf('-name') + 1]?.endsWith(id)) {
+      return { pid: Number(pid), args: args.slice(1) };
+    }
+  }
+  throw new Error(`No process is the VM monitor of ${id}.`);
+}
+
+/** The same machine for one who may open devices, started at once and with nobody who steers it. */
+function unconfined(args: readonly string[]): string[] {
+  const kept: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const [option = '', value = ''] = args.slice(i, i + 2);
+    if (option === '-S') continue;
+    i++;
+    if (option === '-add-fd') continue;
+    if (option === '-name') kept.push(option, 'perch-bench');
+    else if (option === '-netdev')
+      kept.push(option, `tap,id=net0,ifname=${tap},script=no,downscript=no,vhost=off`);
+    else if (option === '-accel' && value.startsWith('kvm')) kept.push(option, 'kvm');
+    else if (value.startsWith('-') || (value === '' && i >= args.length)) {
+      kept.push(option);
+      i--;
+    } else kept.push(option, value);
+  }
+  return kept;
+}

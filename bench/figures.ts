@@ -1,0 +1,67 @@
+/** What a measure gives, and how it is summed up. */
+
+/** A limit that a figure is held against. Ratios are of the subject to its floor. */
+export type Target = 'ratio_p50' | 'ratio_p99' | 'p50';
+
+export interface Measured {
+  name: string;
+  unit: 'ms' | 'MB/s' | 'MB';
+  samples: readonly number[];
+  /** The least that the machine needs for the same, taken in turn with the samples. */
+  floor?: readonly number[];
+  /** What is right is at most this much, or at least for MB/s. */
+  targets?: Partial<Record<Target, number>>;
+}
+
+/** A row of the table and of `--json`. MB are 10^6 bytes. */
+export interface Figure {
+  name: string;
+  unit: Measured['unit'];
+  n: number;
+  p50: number;
+  /** The value that 99 of 100 samples are no worse than: of a rate, the low end. */
+  p99: number;
+  floor_p50: number | null;
+  floor_p99: number | null;
+  ratio_p50: number | null;
+  ratio_p99: number | null;
+  targets: Partial<Record<Target, number>>;
+  /** Whether all targets are met; null without any. */
+  met: boolean | null;
+}
+
+export function figure({ name, unit, samples, floor, targets = {} }: Measured): Figure {
+  const more = unit === 'MB/s';
+  const worst = more ? 0.01 : 0.99;
+  const p50 = quantile(samples, 0.5);
+  const p99 = quantile(samples, worst);
+  const floorP50 = floor ? quantile(floor, 0.5) : null;
+  const floorP99 = floor ? quantile(floor, worst) : null;
+  const values = {
+    p50: round(p50),
+    p99: round(p99),
+    floor_p50: floorP50 === null ? null : round(floorP50),
+    floor_p99: floorP99 === null ? null : round(floorP99),
+    ratio_p50: floorP50 === null ? null : round(p50 / floorP50),
+    ratio_p99: floorP99 === null ? null : round(p99 / floorP99),
+  };
+  const checks = (Object.keys(targets) as Target[]).map((target) => {
+    const [value, limit] = [values[target] ?? Number.NaN, targets[target] ?? Number.NaN];
+    return more ? value >= limit : value <= limit;
+  });
+  const met = checks.length === 0 ? null : checks.every(Boolean);
+  return { name, unit, n: samples.length, ...values, targets, met };
+}
+
+/** Nearest rank: always a value that was measured. */
+function quantile(samples: readonly number[], part: number): number {
+  const sorted = samples.toSorted((a, b) => a - b);
+  const value = sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)];
+  if (value === undefined) throw new Error('There are no samples.');
+  return value;
+}
+
+/** Three digits that count. */
+function round(value: number): number {
+  return Number(value.toPrecision(value >= 100 ? 4 : 3));
+}
