@@ -47,6 +47,7 @@ class FakeMachine {
       return this.#vm(dir);
     },
     adopt: async ({ dir }) => (this.vms.has(dir) ? this.#vm(dir) : undefined),
+    sweep: async () => {},
   };
 
   #vm(dir: string): Vm {

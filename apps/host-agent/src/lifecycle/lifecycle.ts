@@ -36,11 +36,13 @@ export class Lifecycle {
    * removes what nobody owns. The network layer starts in the middle of it, knowing which slots are in use.
    */
   async start(): Promise<void> {
-    const { journal, network, vmsDir, log } = this.#deps;
+    const { journal, network, monitor, vmsDir, log } = this.#deps;
     await mkdir(vmsDir, { recursive: true, mode: 0o711 });
     const records = journal.list();
     for (const { id } of records) this.#drivers.set(id, this.#driver(id));
-    const swept = await sweepUnowned(vmsDir, new Set(this.#drivers.keys()));
+    const owned = new Set(this.#drivers.keys());
+    const swept = await sweepUnowned(vmsDir, owned);
+    await monitor.sweep(owned);
     if (swept.length > 0) log.warn({ sandboxes: swept }, 'removed what no journal entry owns');
     for (const driver of this.#drivers.values()) await driver.recover();
     await network.start(journal.list().flatMap(({ slot }) => (slot === null ? [] : [slot])));

@@ -62,4 +62,6 @@ export interface VmMonitor {
    * where the journal has none yet. Undefined when there is none alive.
    */
   adopt(spec: Omit<VmSpec, 'disk'>, known: ProcessRef | undefined): Promise<Vm | undefined>;
+  /** Removes what is left of monitors of sandboxes that are not in `owned` and have no process. */
+  sweep(owned: ReadonlySet<string>): Promise<void>;
 }

@@ -25,11 +25,6 @@ export interface QemuMonitorOptions {
   log: Logger;
 }
 
-export interface QemuMonitor extends VmMonitor {
-  /** Removes cgroups of this instance that belong to no sandbox in `owned`, and have no process. */
-  sweep(owned: ReadonlySet<string>): Promise<void>;
-}
-
 /** From exec to an answer on QMP takes 50 ms; on a machine that starts many at once, seconds. */
 const startTimeoutMs = 30_000;
 const adoptTimeoutMs = 3000;
@@ -48,7 +43,7 @@ export function overheadMb(accelerator: Accelerator): number {
  */
 const deviceCpus = 0.1;
 
-export async function createQemuMonitor(options: QemuMonitorOptions): Promise<QemuMonitor> {
+export async function createQemuMonitor(options: QemuMonitorOptions): Promise<VmMonitor> {
   const cgroups = await openCgroups();
   if (cgroups.missing.length > 0) {
     options.log.warn({ missing: cgroups.missing }, 'this machine cannot limit what a VM monitor uses');
@@ -60,7 +55,7 @@ export async function createQemuMonitor(options: QemuMonitorOptions): Promise<Qe
   return new Qemu(options, cgroups, tscKhz);
 }
 
-class Qemu implements QemuMonitor {
+class Qemu implements VmMonitor {
   readonly kind = 'qemu';
   readonly #options: QemuMonitorOptions;
   readonly #cgroups: Cgroups;

@@ -7,8 +7,8 @@ import { readSettings } from '@perch/protocol';
 import { pino } from 'pino';
 import { createQcow2Layer } from '../../disk/index.ts';
 import { createTap, endProcess, openCgroups, processesOfUid, run } from '../../linux/index.ts';
-import type { VmSpec } from '../monitor.ts';
-import { createQemuMonitor, type QemuMonitor } from './monitor.ts';
+import type { VmMonitor, VmSpec } from '../monitor.ts';
+import { createQemuMonitor } from './monitor.ts';
 import { type Step, testGuest } from './test-guest.ts';
 
 /** The latest kernel that set-up made, undefined where it has not run. */
@@ -43,7 +43,7 @@ export class TestMachine implements AsyncDisposable {
   }
 
   /** Another object for the same instance: what a restarted host agent would have. */
-  monitor(): Promise<QemuMonitor> {
+  monitor(): Promise<VmMonitor> {
     return createQemuMonitor({ instance: this.instance, accelerator: 'tcg', log: this.log });
   }
 
