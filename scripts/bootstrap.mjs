@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 // Brings a fresh checkout on a Debian machine to where Perch can run. Plain JavaScript for the Node that the machine has:
 // nothing is installed yet when it starts. Every step looks first and does only what is missing.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -37,6 +38,7 @@ const PACKAGES = {
 };
 
 const HELP = `Usage: npm run setup [-- --refresh]
+       node scripts/bootstrap.mjs SCRIPT [ARG...]
 
 Installs what Perch needs on this machine and builds its guest images. Run it again at any time:
 it does only what is missing.
@@ -50,7 +52,8 @@ it does only what is missing.
 It needs x86-64 Linux with apt, root, Node 20 or newer, and Rust ${RUST} or newer.
 
   --refresh   build the kernel and the base image anew, with today's Debian packages
-  --help      show this`;
+  --help      show this
+  SCRIPT      run this afterwards, with the Node that Perch uses`;
 
 class SetupError extends Error {
   constructor(message, remedy) {
@@ -59,10 +62,10 @@ class SetupError extends Error {
   }
 }
 
-main(process.argv.slice(2));
+await main(process.argv.slice(2));
 
-function main(args) {
-  if (args.includes('--help') || args.includes('-h')) return console.log(HELP);
+async function main([first = '', ...args]) {
+  if (first === '--help' || first === '-h') return console.log(HELP);
   try {
     checkMachine();
     adoptSudoUser();
@@ -75,11 +78,18 @@ function main(args) {
     console.error(`✗ ${error.message}\n  ${error.remedy}`);
     process.exit(1);
   }
-  const setup = spawnSync(node24(), [join(ROOT, 'scripts/setup.ts'), ...args], {
-    stdio: 'inherit',
-    cwd: ROOT,
-  });
-  process.exit(setup.status ?? 1);
+  const status = await runScript('scripts/setup.ts', first === '--refresh' ? [first] : []);
+  process.exit(status || first === '' || first === '--refresh' ? status : await runScript(first, args));
+}
+
+/** A script of this checkout, by its own Node. Signals are the script's to answer: this only waits. */
+async function runScript(script, args) {
+  const child = spawn(node24(), [join(ROOT, script), ...args], { stdio: 'inherit', cwd: ROOT });
+  // A terminal sends Ctrl-C to both.
+  process.on('SIGINT', () => {});
+  process.on('SIGTERM', () => child.kill('SIGTERM'));
+  const [code] = await once(child, 'exit');
+  return code ?? 1;
 }
 
 function step(name, work) {
