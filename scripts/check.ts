@@ -1,4 +1,5 @@
 /** `npm run check`: types, lint, format, layers, dead code, of TypeScript and Rust. */
+import { cargoEnv } from './cargo.ts';
 import { runSteps } from './steps.ts';
 
 const failed = await runSteps([
@@ -11,6 +12,7 @@ const failed = await runSteps([
   {
     name: 'clippy',
     command: ['cargo', 'clippy', '--locked', '--all-targets', '--', '-D', 'warnings'],
+    env: cargoEnv,
   },
 ]);
 if (failed.length > 0) {

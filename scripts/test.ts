@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
 import { resolveArtifacts } from '../images/index.ts';
+import { cargoEnv } from './cargo.ts';
 
 interface Count {
   passed: number;
@@ -64,7 +65,12 @@ console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`
 process.exitCode = sum.failed > 0 || sum.passed === 0 ? 1 : 0;
 
 async function cargoTest(): Promise<Count> {
-  const { code, stdout } = await run('cargo', ['test', '--locked', '--offline', '--workspace'], true);
+  const { code, stdout } = await run(
+    'cargo',
+    ['test', '--locked', '--offline', '--workspace'],
+    true,
+    cargoEnv,
+  );
   const count: Count = { passed: 0, failed: 0, skipped: 0 };
   for (const [, passed, failed, skipped] of stdout.matchAll(
     /^test result: .*?(\d+) passed; (\d+) failed; (\d+) ignored/gm,

@@ -2,8 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import type { GivenConfig } from './config.ts';
 import { ConfigError } from './errors.ts';
+import type { GivenConfig } from './given-config.ts';
 
 /** @returns nothing when there is no file */
 export async function loadConfigFile(env: NodeJS.ProcessEnv = process.env): Promise<GivenConfig> {

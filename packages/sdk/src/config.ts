@@ -1,15 +1,11 @@
 /** Where Perch is, and the key: given, else from the environment, else from the user's config file. */
 import { ConfigError } from './errors.ts';
+import type { GivenConfig } from './given-config.ts';
 
 export interface Config {
   /** Without a slash at its end. */
   url: string;
   apiKey: string | undefined;
-}
-
-export interface GivenConfig {
-  url?: string | undefined;
-  apiKey?: string | undefined;
 }
 
 export const defaultUrl = 'http://127.0.0.1:7070';

@@ -1,8 +1,9 @@
 /** Requests: authentication, time-outs, bounded retries, and errors that say what to do. */
 import { PerchError } from '@perch/protocol';
 import type { Body } from './bytes.ts';
-import { type Config, type GivenConfig, resolveConfig } from './config.ts';
+import { type Config, resolveConfig } from './config.ts';
 import { connectionError, UnexpectedAnswerError } from './errors.ts';
+import type { GivenConfig } from './given-config.ts';
 
 export interface PerchOptions extends GivenConfig {
   fetch?: typeof globalThis.fetch;

@@ -1,9 +1,9 @@
 /** `perch down`: stops the daemons, and unless told to keep them destroys the sandboxes first. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostSandbox, Settings } from '@perch/protocol';
+import { CliError } from '../errors.ts';
 import { isUp, send } from './control-socket.ts';
 import { hostAgent, prepare } from './daemons.ts';
-import { CliError } from './errors.ts';
 import { HostSocket } from './host-socket.ts';
 import { readInstance } from './layout.ts';
 import { requireRoot } from './up.ts';

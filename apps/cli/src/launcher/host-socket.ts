@@ -47,7 +47,7 @@ export class HostSocket {
       socketPath: this.#path,
       method,
       path,
-      headers: { 'content-type': 'application/json' },
+      headers: body === undefined ? {} : { 'content-type': 'application/json' },
     });
     call.once('error', reject);
     call.once('response', (answer) => {

@@ -1,6 +1,5 @@
 /** Starts and stops Perch on this machine. */
 export { type DownOptions, down } from './down.ts';
-export { CliError } from './errors.ts';
 export { HostSocket } from './host-socket.ts';
 export { type Leak, leaks } from './leaks.ts';
 export { type UpEvent, up } from './up.ts';

@@ -2,10 +2,10 @@
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { dataPaths, type Health, type Settings } from '@perch/protocol';
+import { CliError } from '../errors.ts';
 import { type Answer, type Command, claim } from './control-socket.ts';
 import type { Daemon } from './daemon.ts';
 import { controlPlane, hostAgent, type Prepared, prepare } from './daemons.ts';
-import { CliError } from './errors.ts';
 import { takeFirstKey } from './first-key.ts';
 import { HostSocket } from './host-socket.ts';
 

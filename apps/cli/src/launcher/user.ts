@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { CliError } from './errors.ts';
+import { CliError } from '../errors.ts';
 
 export interface User {
   name: string;

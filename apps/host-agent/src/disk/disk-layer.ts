@@ -33,6 +33,6 @@ export interface DiskLayer {
   open(spec: DiskSpec): Promise<Disk>;
   /** Removes the layer; no error when there is none. The monitor must be gone. */
   remove(spec: Pick<DiskSpec, 'dir'>): Promise<void>;
-  /** Bytes that the layer occupies on the host, without the base that it shares. */
+  /** Bytes that the layer occupies on the host, without the base that it shares; 0 when there is none. */
   occupied(spec: Pick<DiskSpec, 'dir'>): Promise<number>;
 }

@@ -17,8 +17,9 @@ export interface SocketListener {
   closed(error: unknown): void;
 }
 
-/** The server pings each 20 s. */
+/** The server pings each 20 s, and takes a client for gone that does not answer by the next. */
 const silenceMs = 75_000;
+const signOfLifeMs = 10_000;
 const maxMessageBytes = 16 * 1024 * 1024;
 
 export const isNode = typeof process !== 'undefined' && Boolean(process.versions?.node);
@@ -40,6 +41,8 @@ export async function openNodeSocket(
   const { promise: opened, resolve, reject } = Promise.withResolvers<void>();
   let failure: unknown;
   let paused = false;
+  // A client that reads nothing sees no ping: it says unasked that it lives (RFC 6455, section 5.5.3).
+  let signs: NodeJS.Timeout | undefined;
   const watchdog = setTimeout(() => {
     if (paused) watchdog.refresh();
     else socket.terminate();
@@ -67,6 +70,7 @@ export async function openNodeSocket(
   });
   socket.once('close', () => {
     clearTimeout(watchdog);
+    clearInterval(signs);
     listener.closed(connectionError(config.url, failure ?? new Error('closed')));
   });
   await opened;
@@ -79,10 +83,14 @@ export async function openNodeSocket(
     close: () => socket.close(),
     pause() {
       paused = true;
+      socket.pong();
+      signs ??= setInterval(() => socket.pong(), signOfLifeMs);
       socket.pause();
     },
     resume() {
       paused = false;
+      clearInterval(signs);
+      signs = undefined;
       watchdog.refresh();
       socket.resume();
     },

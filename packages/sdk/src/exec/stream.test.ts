@@ -150,3 +150,14 @@ test("a refused connection is the server's error", async () => {
     code: 'sandbox_not_found',
   });
 });
+
+test('a reader that is slow still shows that it lives', async () => {
+  const { promise: alive, resolve } = Promise.withResolvers<void>();
+  await using server = await execServer((_message, socket) => {
+    socket.on('pong', () => resolve());
+    send(socket, { type: 'start', pid: 5 });
+    for (let i = 0; i < 1000; i++) send(socket, { type: 'stdout', data: 'x' });
+  });
+  await using _ = await server.perch.sandboxes.execStream('sb0', { cmd: 'x' });
+  await alive;
+});

@@ -84,7 +84,13 @@ async function remove(spec: Pick<DiskSpec, 'dir'>): Promise<void> {
 
 /** From the blocks that the file has, never from its header: the VM's user may write that as it likes. */
 async function occupied(spec: Pick<DiskSpec, 'dir'>): Promise<number> {
-  const { blocks } = await lstat(join(spec.dir, overlayName));
+  const blocks = await lstat(join(spec.dir, overlayName)).then(
+    (stat) => stat.blocks,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return 0;
+      throw error;
+    },
+  );
   return blocks * 512;
 }
 

@@ -1,0 +1,72 @@
+import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { destinationOf, openSource, writeWhole } from './local.ts';
+import { inUnits } from './progress.ts';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'perch-test-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+async function* content(...parts: string[]) {
+  for (const part of parts) yield Buffer.from(part);
+}
+
+async function* broken() {
+  yield Buffer.from('new');
+  throw new Error('gone');
+}
+
+test('a file is written whole, or what was there stays and nothing is left', async () => {
+  const path = join(folder, 'file');
+  await writeWhole(path, content('a', 'b'));
+  expect(await readFile(path, 'utf8')).toBe('ab');
+  await expect(writeWhole(path, broken())).rejects.toThrow('gone');
+  expect(await readFile(path, 'utf8')).toBe('ab');
+  expect(await readdir(folder)).toEqual(['file']);
+});
+
+test('a device is written to, not replaced', async () => {
+  await writeWhole('/dev/null', content('a'));
+  expect(await readFile('/dev/null', 'utf8')).toBe('');
+});
+
+test('a directory keeps the name, a file gives its own', async () => {
+  expect(await destinationOf(folder, 'x')).toBe(join(folder, 'x'));
+  expect(await destinationOf(join(folder, 'y'), 'x')).toBe(join(folder, 'y'));
+});
+
+test('a source says its size, and what cannot be one says why', async () => {
+  await writeFile(join(folder, 'file'), 'abc');
+  await symlink('file', join(folder, 'link'));
+  const { stream, size } = await openSource({ kind: 'file', path: join(folder, 'link') });
+  expect(size).toBe(3);
+  stream.destroy();
+  await expect(openSource({ kind: 'file', path: folder })).rejects.toMatchObject({
+    message: `${folder} is a directory.`,
+    remedy: expect.stringContaining('tar c'),
+  });
+  await expect(openSource({ kind: 'file', path: join(folder, 'none') })).rejects.toMatchObject({
+    name: 'CliError',
+    message: `${join(folder, 'none')} does not exist.`,
+  });
+});
+
+test('a file in a folder that is not there is a mistake of the user', async () => {
+  await expect(writeWhole(join(folder, 'none/file'), content('a'))).rejects.toMatchObject({
+    name: 'CliError',
+  });
+});
+
+test('bytes come in units', () => {
+  expect([0, 1023, 1024, 10_485_760, 2 ** 50].map(inUnits)).toEqual([
+    '0 B',
+    '1023 B',
+    '1.0 KiB',
+    '10.0 MiB',
+    '1024.0 TiB',
+  ]);
+});

@@ -1,0 +1,168 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { PerchError } from '@perch/protocol';
+import { expect, test } from 'vitest';
+import { createOutput } from './output.ts';
+import { createProgram } from './program.ts';
+
+const main = join(import.meta.dirname, 'main.ts');
+const key = `perch_${'5ec7e7'.repeat(7).slice(0, 40)}`;
+
+async function perch(url: string, ...args: string[]) {
+  const child = spawn(process.execPath, [main, ...args], {
+    env: {
+      PATH: process.env.PATH,
+      HOME: '/nonexistent',
+      PERCH_URL: url,
+      PERCH_API_KEY: key,
+      PERCH_DATA_DIR: '/nonexistent/perch',
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const [stdout, stderr, [code]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, 'close'),
+  ]);
+  expect(stdout + stderr).not.toContain(key);
+  return { code, stdout, stderr };
+}
+
+/** Answers every request alike. */
+async function server(status: number, body: unknown) {
+  const listening = createServer((_request, response) => {
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  });
+  listening.listen(0, '127.0.0.1');
+  await once(listening, 'listening');
+  return {
+    url: `http://127.0.0.1:${(listening.address() as AddressInfo).port}`,
+    async [Symbol.asyncDispose]() {
+      listening.closeAllConnections();
+      listening.close();
+      await once(listening, 'close');
+    },
+  };
+}
+
+const nowhere = 'http://127.0.0.1:48';
+const sandbox = {
+  id: 'sb0123456789abcdefgh',
+  status: 'failed',
+  reason: 'evil \u001b]0;x\u0007',
+  template: 'base',
+  vcpus: 1,
+  memory_mb: 512,
+  metadata: { job: '42' },
+  created_at: new Date().toISOString(),
+  expires_at: null,
+};
+
+test('a command line that is wrong is exit code 2, and shows where help is', async () => {
+  for (const args of [
+    ['create', '--vcpus', 'two'],
+    ['nonsense'],
+    ['exec', 'sb0'],
+    ['exec', 'sb0', '--'],
+    ['rm'],
+  ]) {
+    const { code, stderr } = await perch(nowhere, ...args);
+    expect({ args, code }).toEqual({ args, code: 2 });
+    expect(stderr).toContain('--help');
+  }
+});
+
+test('with --json an error is one line of JSON', async () => {
+  const wrong = await perch(nowhere, '--json', 'nonsense');
+  expect(JSON.parse(wrong.stderr)).toMatchObject({
+    error: { code: 'usage', message: expect.stringContaining('nonsense') },
+  });
+  const { code, stderr } = await perch(nowhere, 'ls', '--json');
+  expect(code).toBe(1);
+  expect(JSON.parse(stderr)).toMatchObject({
+    error: { code: 'connection_error', remedy: 'Start it with `perch up`.' },
+  });
+});
+
+test("the server's error comes with its remedy, and the place of the logs when it is its own fault", async () => {
+  await using missing = await server(
+    404,
+    new PerchError('sandbox_not_found', 'No sandbox x.', { id: 'x' }).toBody(),
+  );
+  const unknown = await perch(missing.url, 'logs', 'x');
+  expect(unknown).toMatchObject({ code: 1, stdout: '' });
+  expect(unknown.stderr).toContain('No sandbox x.');
+  expect(unknown.stderr).not.toContain('/log');
+  await using faulty = await server(500, new PerchError('internal', 'It broke.', {}).toBody());
+  expect((await perch(faulty.url, 'logs', 'x')).stderr).toContain('/nonexistent/perch/log');
+});
+
+test('ls shows sandboxes to people without obeying them, and to programs one a line', async () => {
+  await using listing = await server(200, { items: [sandbox, sandbox], next_cursor: null });
+  const people = await perch(listing.url, 'ls');
+  expect(people.stdout).toContain('failed (evil \\u001b]0;x\\u0007)');
+  expect(people.stdout).toContain('job=42');
+  const lines = (await perch(listing.url, 'ls', '--json')).stdout.trim().split('\n');
+  expect(lines.map((line) => JSON.parse(line))).toEqual([sandbox, sandbox]);
+});
+
+test('create prints the id alone, for scripts', async () => {
+  await using created = await server(201, { ...sandbox, status: 'running' });
+  expect(await perch(created.url, 'create')).toEqual({ code: 0, stdout: `${sandbox.id}\n`, stderr: '' });
+});
+
+test('exec that Perch could not begin is 125', async () => {
+  expect(await perch(nowhere, 'exec', 'sb0', '--', 'true')).toMatchObject({ code: 125 });
+});
+
+test('cp needs one end in a sandbox, and says what to do with a directory', async () => {
+  expect(await perch(nowhere, 'cp', 'a', 'b')).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('ID:PATH'),
+  });
+  const directory = await perch(nowhere, 'cp', '/etc', `${sandbox.id}:`);
+  expect(directory).toMatchObject({ code: 1, stderr: expect.stringContaining('tar c') });
+});
+
+test('doctor finds what is missing without any daemon', async () => {
+  const { stdout, stderr } = await perch(nowhere, 'doctor', '--json');
+  expect(stderr).toBe('');
+  const findings = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { name: string; status: string; remedy?: string });
+  expect(findings.map(({ name }) => name)).toEqual(
+    expect.arrayContaining(['root', 'node', 'QEMU', 'disk space', 'perchd', 'perch-host']),
+  );
+  for (const { status, remedy } of findings) expect(remedy === undefined).toBe(status === 'ok');
+});
+
+test('leaks of a Perch that never ran are none', async () => {
+  expect(await perch(nowhere, 'leaks')).toMatchObject({ code: 0, stdout: 'Nothing is left.\n' });
+});
+
+test('every command explains itself', () => {
+  const { commands } = createProgram(createOutput(false));
+  const expected = [
+    'up',
+    'down',
+    'create',
+    'ls',
+    'exec',
+    'cp',
+    'rm',
+    'logs',
+    'doctor',
+    'leaks',
+    'completion',
+  ];
+  expect(commands.map((command) => command.name())).toEqual(expect.arrayContaining(expected));
+  for (const command of commands) {
+    expect(command.helpInformation()).toContain(`Usage: perch ${command.name()}`);
+    for (const { description } of command.options) expect(description).not.toBe('');
+  }
+});
