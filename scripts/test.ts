@@ -103,8 +103,12 @@ async function run(
   file: string,
   args: string[],
   capture: boolean,
+  env: Record<string, string> = {},
 ): Promise<{ code: number | null; stdout: string }> {
-  const child = spawn(file, args, { stdio: ['ignore', capture ? 'pipe' : 'inherit', 'inherit'] });
+  const child = spawn(file, args, {
+    stdio: ['ignore', capture ? 'pipe' : 'inherit', 'inherit'],
+    env: { ...process.env, ...env },
+  });
   let stdout = '';
   child.stdout?.on('data', (chunk: Buffer) => {
     stdout += chunk;

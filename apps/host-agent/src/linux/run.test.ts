@@ -20,7 +20,7 @@ describe('run', () => {
   });
 
   test('hands on nothing of our environment', async () => {
-    process.env['PERCH_RUN_TEST'] = 'secret';
+    process.env.PERCH_RUN_TEST = 'secret';
     const { stdout } = await run('env', []);
     expect(stdout).not.toContain('secret');
     expect(stdout).toContain('LC_ALL=C');
