@@ -5,18 +5,25 @@ import { startTestInternet, testResolver } from './test-internet.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
-    perch: { url: string; key: string; dataDir: string; env: Record<string, string> };
+    perch: {
+      url: string;
+      key: string;
+      dataDir: string;
+      env: Record<string, string>;
+      pids: { perchd: number; host: number };
+    };
   }
 }
 
 /** @returns what takes it down again, and fails when anything of it is left */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const internet = await startTestInternet();
+  await using started = new AsyncDisposableStack();
+  started.use(await startTestInternet());
   const instance = await PerchInstance.start({ network: 77, env: { PERCH_DNS: testResolver } });
+  started.use(instance);
   const { url, key, dataDir, env } = instance;
-  project.provide('perch', { url, key, dataDir, env });
-  return async () => {
-    await instance[Symbol.asyncDispose]();
-    await internet[Symbol.asyncDispose]();
-  };
+  const pids = { perchd: instance.pid('perchd'), host: instance.pid('perch-host') };
+  project.provide('perch', { url, key, dataDir, env, pids });
+  const all = started.move();
+  return () => all.disposeAsync();
 }

@@ -57,14 +57,11 @@ export class PerchInstance {
   }
 
   static async start(options: InstanceOptions): Promise<PerchInstance> {
-    const instance = await PerchInstance.prepare(options);
-    try {
-      await instance.up();
-      return instance;
-    } catch (error) {
-      await instance[Symbol.asyncDispose]();
-      throw error;
-    }
+    await using started = new AsyncDisposableStack();
+    const instance = started.use(await PerchInstance.prepare(options));
+    await instance.up();
+    started.move();
+    return instance;
   }
 
   get url(): string {

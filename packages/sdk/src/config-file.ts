@@ -3,7 +3,11 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { ConfigError } from './errors.ts';
-import type { GivenConfig } from './given-config.ts';
+
+export interface GivenConfig {
+  url?: string | undefined;
+  apiKey?: string | undefined;
+}
 
 /** @returns nothing when there is no file */
 export async function loadConfigFile(env: NodeJS.ProcessEnv = process.env): Promise<GivenConfig> {

@@ -1,4 +1,3 @@
-/** Where Perch is, and the key: given, else from the environment, else from the user's config file. */
 import { ConfigError } from './errors.ts';
 import type { GivenConfig } from './given-config.ts';
 

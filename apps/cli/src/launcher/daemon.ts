@@ -27,6 +27,7 @@ export class Daemon {
   #stopping = false;
   #crashes = 0;
   #hopeless = false;
+  #wasReady = false;
   #tail = '';
 
   constructor(options: DaemonOptions) {
@@ -60,6 +61,11 @@ export class Daemon {
     return fatal ?? this.#tail.trimEnd();
   }
 
+  /** It has worked with these settings: from now on whatever keeps it from starting may pass. */
+  markReady(): void {
+    this.#wasReady = true;
+  }
+
   start(): void {
     this.#ended = this.#keepRunning();
   }
@@ -87,7 +93,7 @@ export class Daemon {
       if (this.#stopping) return;
       this.#crashes++;
       this.#options.onCrash(how);
-      if (this.#hopeless) return;
+      if (this.#hopeless && !this.#wasReady) return;
       failures = performance.now() - startedAt > goodRunMs ? 0 : failures + 1;
       await sleep(restartDelaysMs[Math.min(failures, restartDelaysMs.length) - 1] ?? 0);
     }

@@ -107,6 +107,7 @@ async function ready(daemon: Daemon, { settings }: Prepared, check: () => Promis
     const { log } = dataPaths(settings.dataDir);
     throw new CliError(`${daemon.name} does not start. ${daemon.lastWords}`, `Its log is in ${log}.`);
   }
+  daemon.markReady();
 }
 
 async function healthy(listen: string): Promise<boolean> {

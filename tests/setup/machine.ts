@@ -1,0 +1,140 @@
+/** What root sees of a Perch on its machine, told by /proc, /sys and the kernel alone. */
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { json } from 'node:stream/consumers';
+import { promisify } from 'node:util';
+import { dataPaths, type HostSandboxList } from '../../packages/protocol/src/index.ts';
+
+export const run = promisify(execFile);
+
+export const vmsDir = (dataDir: string): string => join(dataPaths(dataDir).host, 'vms');
+
+/** Pids of the VM monitors of a Perch by sandbox: the processes that work in a sandbox's directory. */
+export function monitors(dataDir: string): Map<string, number> {
+  const prefix = `${vmsDir(dataDir)}/`;
+  const found = new Map<string, number>();
+  for (const pid of pids()) {
+    const cwd = link(`/proc/${pid}/cwd`);
+    if (cwd?.startsWith(prefix) && processState(pid) !== 'Z') found.set(cwd.slice(prefix.length), pid);
+  }
+  return found;
+}
+
+/** @throws Error when the sandbox has no monitor */
+export function monitorOf(dataDir: string, id: string): number {
+  const pid = monitors(dataDir).get(id);
+  if (pid === undefined) throw new Error(`no VM monitor works in ${join(vmsDir(dataDir), id)}`);
+  return pid;
+}
+
+/** Pid of a daemon of this data directory as it is now; undefined when it does not run. */
+export function daemonPid(dataDir: string, name: 'perch-host' | 'perchd'): number | undefined {
+  return pids().find(
+    (pid) => link(`/proc/${pid}/exe`)?.startsWith(`${dataPaths(dataDir).bin}/`) && commandLine(pid) === name,
+  );
+}
+
+/** Pid of the embedded PostgreSQL's postmaster, from its pid file. */
+export function postmasterPid(dataDir: string): number | undefined {
+  const file = join(dataPaths(dataDir).control, 'postgres/postmaster.pid');
+  const pid = existsSync(file) ? Number(readFileSync(file, 'utf8').split('\n')[0]) : undefined;
+  return pid !== undefined && link(`/proc/${pid}/exe`)?.endsWith('/postgres') ? pid : undefined;
+}
+
+export function pids(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+/** With spaces between arguments; '' when the process is gone. */
+export function commandLine(pid: number): string {
+  return read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
+}
+
+/** A field of /proc/PID/status. */
+export function statusField(pid: number, field: string): string | undefined {
+  return new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(read(`/proc/${pid}/status`))?.[1];
+}
+
+export function openFiles(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}
+
+/** Namespaces of the slots of an instance. */
+export function slotNamespaces(instance: string): string[] {
+  return readdirSync('/run/netns').filter((name) => name.startsWith(`perch-${instance}-`));
+}
+
+/** Sandboxes of an instance that have a cgroup. */
+export function cgroups(instance: string): string[] {
+  const root = '/sys/fs/cgroup';
+  const folders = [root, ...readdirSync(root).map((name) => join(root, name))]
+    .map((folder) => join(folder, `perch-${instance}`))
+    .filter((folder) => existsSync(folder));
+  const names = folders.flatMap((folder) =>
+    readdirSync(folder, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => name),
+  );
+  return [...new Set(names)].sort();
+}
+
+export function vmDirectories(dataDir: string): string[] {
+  return readdirSync(vmsDir(dataDir)).sort();
+}
+
+/** Sandboxes of an instance as each kind of resource names them, and its slots. */
+export function footprint({ dataDir, instance }: { dataDir: string; instance: string }) {
+  return {
+    monitors: [...monitors(dataDir).keys()].sort(),
+    cgroups: cgroups(instance),
+    directories: vmDirectories(dataDir),
+    slots: slotNamespaces(instance).length,
+  };
+}
+
+/** Slots that an instance keeps ready when nothing is set. */
+export const slotPool = 4;
+
+/** The footprint of an instance that holds these sandboxes and no more. */
+export function footprintOf(...ids: string[]): ReturnType<typeof footprint> {
+  const sorted = ids.toSorted();
+  return { monitors: sorted, cgroups: sorted, directories: sorted, slots: slotPool + ids.length };
+}
+
+export function readInstance(dataDir: string): string {
+  return readFileSync(join(dataDir, 'instance'), 'utf8').trim();
+}
+
+/** What the journal of the host agent holds, by its API. */
+export async function hostSandboxes(dataDir: string): Promise<HostSandboxList['items']> {
+  const { promise, resolve, reject } = Promise.withResolvers<HostSandboxList>();
+  const call = request({ socketPath: dataPaths(dataDir).hostSocket, path: '/v1/sandboxes' });
+  call.once('error', reject);
+  call.once('response', (answer) => (json(answer) as Promise<HostSandboxList>).then(resolve, reject));
+  call.end();
+  return (await promise).items;
+}
+
+function processState(pid: number): string | undefined {
+  return statusField(pid, 'State')?.[0];
+}
+
+function link(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
