@@ -1,6 +1,6 @@
 /** What of an instance is on this machine, told without any daemon: for the leak check. */
 import { execFile } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { dataPaths, type Settings } from '@perch/protocol';
@@ -34,12 +34,14 @@ export async function leaks(settings: Settings): Promise<Leak[]> {
   return found;
 }
 
+/** A daemon's title hides its command line, and not the Node of this data directory that runs it. */
 function processes(dataDir: string, instance: string): string[] {
   return list('/proc')
     .filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid)
     .flatMap((pid) => {
       const command = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
-      const ours = command.includes(`${dataDir}/`) || command.includes(`perch-${instance}`);
+      const texts = [command, link(`/proc/${pid}/exe`)];
+      const ours = texts.some((text) => text.includes(`${dataDir}/`) || text.includes(`perch-${instance}`));
       return ours ? [`${pid} ${command.slice(0, 120)}`] : [];
     });
 }
@@ -74,6 +76,14 @@ function list(folder: string): string[] {
 function read(file: string): string {
   try {
     return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function link(path: string): string {
+  try {
+    return readlinkSync(path);
   } catch {
     return '';
   }
