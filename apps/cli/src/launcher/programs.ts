@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
-import { build } from 'esbuild';
+import { build, stop } from 'esbuild';
 
 export interface Programs {
   node: string;
@@ -59,6 +59,8 @@ async function make(folder: string): Promise<void> {
       },
       logLevel: 'warning',
     });
+    // Its service would live as long as we do.
+    await stop();
     await cp(process.execPath, join(temporary, 'node'));
     await chmod(join(temporary, 'node'), 0o755);
     await copyKoffi(join(temporary, 'node_modules'));

@@ -212,9 +212,12 @@ export class ExecSession {
     this.#feeding = false;
   }
 
-  /** A peer that did not answer the last ping is gone. While it is not read from, it cannot answer. */
+  /**
+   * A peer that did not answer the last ping is gone. While it is not read from it cannot answer, and while
+   * it reads slowly it has not seen the ping: a peer that is gone then is TCP's to notice.
+   */
   #ping(): void {
-    if (this.#paused) return;
+    if (this.#paused || this.#socket.bufferedAmount > 0) return;
     if (!this.#alive) {
       this.#socket.terminate();
       return;
