@@ -1,0 +1,20 @@
+/** What every measure is given. */
+import type { CreateSandbox } from '../packages/protocol/src/index.ts';
+import type { PerchInstance } from '../tests/setup/perch-instance.ts';
+import type { BareGuests } from './bare-guest.ts';
+import type { Measured } from './figures.ts';
+
+export interface Bench {
+  instance: PerchInstance;
+  /** A sandbox that does nothing else. */
+  sandbox: string;
+  bare: BareGuests;
+  signal: AbortSignal;
+  /** Says what is being done now. */
+  progress: (text: string) => void;
+}
+
+export type Measure = (bench: Bench) => Promise<Measured[]>;
+
+/** All sandboxes of a run, and all bare guests. */
+export const machine: CreateSandbox = { memory_mb: 512, timeout_sec: 3600 };

@@ -1,0 +1,50 @@
+/** Files of 64 MiB to and from a sandbox, against plain TCP through the same tap. */
+import { randomBytes } from 'node:crypto';
+import type { Perch } from '../packages/sdk/src/index.ts';
+import type { Measure } from './bench.ts';
+import { inTurn, type Sample, timed } from './in-turn.ts';
+import { TcpPeer } from './tcp-peer.ts';
+
+const bytes = 64 * 2 ** 20;
+const path = '/home/user/bench.bin';
+const turns = { n: 10, warmUp: 1 };
+const targets = { ratio_p50: 0.5 };
+
+export const files: Measure = async ({ instance, sandbox, signal, progress }) => {
+  const { perch } = instance;
+  const data = randomBytes(bytes);
+  await using peer = await TcpPeer.start(perch, sandbox);
+  progress('upload of 64 MiB, against plain TCP');
+  const write = () => perch.sandboxes.files.write(sandbox, path, data);
+  const upload = await inTurn(
+    rate(write),
+    rate(() => peer.send(data)),
+    { ...turns, signal },
+  );
+  progress('download of 64 MiB, against plain TCP');
+  const download = await inTurn(
+    rate(() => read(perch, sandbox)),
+    rate(() => peer.receive(bytes)),
+    { ...turns, signal },
+  );
+  return [
+    { name: 'upload', unit: 'MB/s', ...upload, targets },
+    { name: 'download', unit: 'MB/s', ...download, targets },
+  ];
+};
+
+/** As it comes: a file may be larger than the memory of whoever reads it. */
+async function read(perch: Perch, id: string): Promise<void> {
+  const { stream } = await perch.sandboxes.files.download(id, path);
+  let received = 0;
+  for (const reader = stream.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    received += value.byteLength;
+  }
+  if (received !== bytes) throw new Error(`Of ${bytes} bytes ${received} came.`);
+}
+
+function rate(transfer: () => Promise<void>): Sample {
+  return async () => bytes / 1e6 / ((await timed(transfer)) / 1000);
+}

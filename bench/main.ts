@@ -1,0 +1,70 @@
+/**
+ * `npm run bench [-- create|exec|files …] [--json FILE]`: measures a Perch of its own, each figure beside its
+ * floor, in a network namespace of its own that nothing leaves. `--json` writes the rows of `Figure`.
+ */
+import { spawnSync } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { parseArgs, styleText } from 'node:util';
+import { PerchInstance } from '../tests/setup/perch-instance.ts';
+import { BareGuests } from './bare-guest.ts';
+import { type Measure, machine } from './bench.ts';
+import { create } from './create.ts';
+import { exec } from './exec.ts';
+import { type Figure, figure } from './figures.ts';
+import { files } from './files.ts';
+import { describeMachine } from './machine.ts';
+import { table } from './table.ts';
+
+const measures: Record<string, Measure> = { create, exec, files };
+const isolated = 'PERCH_BENCH_ISOLATED';
+
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
+const unknown = positionals.find((name) => !measures[name]);
+if (unknown !== undefined) {
+  console.error(`There is no measure ${unknown}. There are: ${Object.keys(measures).join(', ')}.`);
+  process.exit(2);
+}
+
+if (process.env[isolated] === undefined) {
+  const inside = spawnSync('unshare', ['--net', process.execPath, ...process.argv.slice(1)], {
+    stdio: 'inherit',
+    env: { ...process.env, [isolated]: '1' },
+  });
+  process.exit(inside.status ?? 1);
+}
+
+spawnSync('ip', ['link', 'set', 'lo', 'up'], { stdio: 'inherit' });
+const stop = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => stop.abort(new Error(`Ended by ${signal}.`)));
+}
+const figures: Figure[] = [];
+try {
+  await run();
+} catch (error) {
+  console.error(`${styleText('red', '✗')} ${error instanceof Error ? error.message : String(error)}`);
+  process.exitCode = 1;
+}
+// Also of a run that broke off: what it measured counts.
+if (figures.length > 0) console.log(`\n${table(figures)}`);
+if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(figures, undefined, 2)}\n`);
+
+async function run(): Promise<void> {
+  progress('starting a Perch');
+  // Its end fails when anything is left over.
+  await using instance = await PerchInstance.start({ network: 214 });
+  const [host] = await instance.perch.hosts.list();
+  for (const [what, is] of await describeMachine(host)) console.log(`  ${what.padEnd(16)}${is}`);
+  const sandbox = await instance.perch.sandboxes.create(machine);
+  await using bare = await BareGuests.like(sandbox);
+  const wanted = positionals.length > 0 ? positionals : Object.keys(measures);
+  for (const name of wanted) {
+    const bench = { instance, sandbox: sandbox.id, bare, signal: stop.signal, progress };
+    for (const measured of (await measures[name]?.(bench)) ?? []) figures.push(figure(measured));
+  }
+  progress('taking it down');
+}
+
+function progress(text: string): void {
+  console.log(`${styleText('bold', '▶')} ${text}`);
+}
