@@ -20,9 +20,12 @@ async function untilFailed(id: string, ms = 30_000): Promise<string | undefined>
   return failed.reason;
 }
 
-async function nothingLeftOf(id: string): Promise<void> {
-  const { monitors, cgroups, directories } = footprint({ dataDir, instance });
-  expect([...monitors, ...cgroups, ...directories]).not.toContain(id);
+async function untilNothingIsLeftOf(id: string): Promise<void> {
+  const left = () => {
+    const { monitors, cgroups, directories } = footprint({ dataDir, instance });
+    return [...monitors, ...cgroups, ...directories].filter((name) => name === id);
+  };
+  await expect.poll(left, { timeout: 10_000 }).toEqual([]);
 }
 
 test('a VM that is killed from outside is failed within 2 s, says why, and holds nothing', async () => {
@@ -44,7 +47,7 @@ test('a VM that is killed from outside is failed within 2 s, says why, and holds
     status: 409,
     details: { id, reason: expect.stringContaining('SIGKILL') },
   });
-  await expect.poll(() => nothingLeftOf(id), { timeout: 10_000 }).resolves.toBeUndefined();
+  await untilNothingIsLeftOf(id);
   // Its slot is gone; the pool may have made another, whose number is never that of a slot at rest.
   await expect
     .poll(() => slots.filter((name) => !slotNamespaces(instance).includes(name)), { timeout: 10_000 })
@@ -79,7 +82,7 @@ test.each(ends)('a guest that %s is failed, and says so', async (_, command, rea
     code: expect.stringMatching(/sandbox_failed|guest_unavailable/),
   });
   expect(await untilFailed(id)).toMatch(reason);
-  await expect.poll(() => nothingLeftOf(id), { timeout: 10_000 }).resolves.toBeUndefined();
+  await untilNothingIsLeftOf(id);
 });
 
 test('a guest whose kernel panics is failed with the words of its kernel', async () => {

@@ -56,7 +56,7 @@ export function commandLine(pid: number): string {
 
 /** A field of /proc/PID/status. */
 export function statusField(pid: number, field: string): string | undefined {
-  return new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(read(`/proc/${pid}/status`))?.[1];
+  return new RegExp(`^${field}:[ \\t]*(.*)$`, 'm').exec(read(`/proc/${pid}/status`))?.[1];
 }
 
 export function openFiles(pid: number): number {

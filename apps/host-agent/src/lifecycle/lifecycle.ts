@@ -37,7 +37,7 @@ export class Lifecycle {
    */
   async start(): Promise<void> {
     const { journal, network, monitor, vmsDir, log } = this.#deps;
-    await mkdir(vmsDir, { recursive: true, mode: 0o711 });
+    await mkdir(vmsDir, { recursive: true, mode: 0o700 });
     const records = journal.list();
     for (const { id } of records) this.#drivers.set(id, this.#driver(id));
     const owned = new Set(this.#drivers.keys());

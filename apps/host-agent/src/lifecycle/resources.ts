@@ -17,7 +17,7 @@ export interface ResourceDeps {
   disks: DiskLayer;
   monitor: VmMonitor;
   guest: GuestReadiness;
-  /** Directory of the VMs' directories; 0711, root. */
+  /** Directory of the VMs' directories; 0700, root: a monitor starts inside its own, and needs no way there. */
   vmsDir: string;
   kernel: string;
   initramfs: string;

@@ -51,6 +51,13 @@ export function qemuArguments(spec: MachineSpec): string[] {
   ];
 }
 
+/**
+ * Everything that TCG can do, but for fast string instructions: told of them the guest's kernel copies and
+ * clears memory by `rep movsb`, which TCG runs byte by byte. Without them it uses `rep movsq`, and moves files
+ * twice as fast.
+ */
+const emulatedCpu = 'max,erms=off,fsrm=off';
+
 /** Without pic=off,pit=off,rtc=on many boots of this machine type hang under TCG. */
 function machine(spec: MachineSpec): string[] {
   const memory = [
@@ -67,7 +74,7 @@ function machine(spec: MachineSpec): string[] {
 
 function accelerator(spec: MachineSpec): string[] {
   if (spec.accelerator === 'tcg') {
-    return ['-accel', `tcg,thread=multi,tb-size=${translationBufferMb}`, '-cpu', 'max'];
+    return ['-accel', `tcg,thread=multi,tb-size=${translationBufferMb}`, '-cpu', emulatedCpu];
   }
   if (spec.kvmFd === undefined) throw new Error('KVM needs a descriptor of /dev/kvm');
   return ['-add-fd', `fd=${spec.kvmFd},set=1`, '-accel', 'kvm,device=/dev/fdset/1', '-cpu', 'host'];

@@ -1,0 +1,77 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, inject, test } from 'vitest';
+import { leaks } from '../apps/cli/src/launcher/index.ts';
+import { readSettings } from '../packages/protocol/src/index.ts';
+import {
+  daemonPid,
+  footprint,
+  footprintOf,
+  hostSandboxes,
+  openFiles,
+  readInstance,
+} from './setup/machine.ts';
+import { sharedPerch } from './setup/sandbox.ts';
+
+const perch = sharedPerch();
+const { dataDir, env } = inject('perch');
+const instance = { dataDir, instance: readInstance(dataDir) };
+
+const count = 50;
+const atOnce = 4;
+
+/** How many there are of each kind; of processes come and go those that serve connections to the database. */
+async function machine(): Promise<Record<string, number>> {
+  const found: Record<string, number> = {};
+  for (const { kind, name } of await leaks(readSettings(env))) {
+    if (!/postgres/.test(name)) found[kind] = (found[kind] ?? 0) + 1;
+  }
+  return found;
+}
+
+function daemons() {
+  const [host = 0, control = 0] = [daemonPid(dataDir, 'perch-host'), daemonPid(dataDir, 'perchd')];
+  const of = (pid: number) => ({ fds: openFiles(pid), threads: readdirSync(`/proc/${pid}/task`).length });
+  return { host: { pid: host, ...of(host) }, control: { pid: control, ...of(control) } };
+}
+
+test('fifty sandboxes made and destroyed leave nothing behind', { timeout: 600_000 }, async () => {
+  await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf());
+  // What is opened once and kept, such as connections between the daemons, is there after the first.
+  await Promise.all(Array.from({ length: atOnce }, live));
+  await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf());
+  const before = { machine: await machine(), ...daemons() };
+  const started = performance.now();
+
+  let left = count - atOnce;
+  const ids = new Set<string>();
+  await Promise.all(
+    Array.from({ length: atOnce }, async () => {
+      while (left-- > 0) ids.add(await live());
+    }),
+  );
+  const seconds = (performance.now() - started) / 1000;
+  console.log(`${ids.size} creates and destroys in ${seconds.toFixed(1)} s`);
+  expect(ids.size).toBe(count - atOnce);
+
+  await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf());
+  expect(await hostSandboxes(dataDir)).toEqual([]);
+  expect((await perch.sandboxes.list()).items).toEqual([]);
+  expect(await machine()).toEqual(before.machine);
+  expect(readdirSync(join(dataDir, 'control/uploads'))).toEqual([]);
+  const after = daemons();
+  for (const name of ['host', 'control'] as const) {
+    expect(after[name].pid).toBe(before[name].pid);
+    expect(after[name].fds).toBeLessThanOrEqual(before[name].fds + 4);
+    expect(after[name].threads).toBeLessThanOrEqual(before[name].threads + 2);
+  }
+});
+
+/** One life, with a command in it. @returns its id */
+async function live(): Promise<string> {
+  const { id } = await perch.sandboxes.create({ memory_mb: 128, disk_mb: 1024, timeout_sec: 600 });
+  const { stdout } = await perch.sandboxes.exec(id, { cmd: 'hostname' });
+  expect(stdout).toBe(`${id}\n`);
+  await perch.sandboxes.delete(id);
+  return id;
+}

@@ -1,0 +1,390 @@
+/** Files into a sandbox and out of it: whole or not at all. */
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { type ClientRequest, request } from 'node:http';
+import { Readable } from 'node:stream';
+import { beforeAll, describe, expect, inject, test } from 'vitest';
+import type { FileList } from '../packages/protocol/src/index.ts';
+import { eventually } from './setup/eventually.ts';
+import { type RestInit, refusal, rest } from './setup/rest.ts';
+import { newSandbox, sh, sharedPerch } from './setup/sandbox.ts';
+
+const perch = sharedPerch();
+const { files } = perch.sandboxes;
+
+let id: string;
+beforeAll(async () => {
+  const sandbox = await newSandbox(perch);
+  ({ id } = sandbox);
+  return () => sandbox[Symbol.asyncDispose]();
+});
+
+const ask = (path: string, init?: RestInit) => rest(`/v1/sandboxes/${id}/files${path}`, init);
+const query = (path: string) => `?path=${encodeURIComponent(path)}`;
+const inGuest = (line: string) => sh(perch, id, line);
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+const quoted = (path: string) => `'${path.replaceAll("'", "'\\''")}'`;
+const sha256InGuest = async (path: string) => (await inGuest(`sha256sum < ${quoted(path)}`)).slice(0, 64);
+
+const [megabyte, large] = [randomBytes(1_000_003), randomBytes(50_000_017)];
+
+/** The parts of a form in the order they are given. */
+function form(...parts: [name: string, value: string | Uint8Array<ArrayBuffer>][]): RestInit {
+  const body = new FormData();
+  for (const [name, value] of parts) {
+    if (typeof value === 'string') body.append(name, value);
+    else body.append(name, new Blob([value]), 'its own name');
+  }
+  return { method: 'POST', body };
+}
+
+describe('a form is written whole', () => {
+  test.each([
+    ['its path first', ['path', 'file']],
+    ['its file first', ['file', 'path']],
+  ])('%s', async (_name, order) => {
+    const path = `form ${order[0]}`;
+    const parts = order.map((name) => [name, name === 'path' ? path : megabyte] as [string, string]);
+    const answer = await ask('/write', form(...parts));
+    expect([answer.status, await answer.text()]).toEqual([204, '']);
+    expect(await sha256InGuest(path)).toBe(sha256(megabyte));
+    expect(await inGuest(`stat -c '%U:%G %a' ${quoted(path)}`)).toBe('user:user 644\n');
+  });
+
+  test.each<[string, RestInit, number, string]>([
+    ['no path', form(['file', megabyte]), 400, 'path is required'],
+    ['no file', form(['path', 'refused']), 400, 'file is required'],
+    [
+      'an unknown part',
+      form(['path', 'refused'], ['mode', '777'], ['file', megabyte]),
+      400,
+      'mode is unknown',
+    ],
+    ['a path with NUL', form(['path', 'refused\0'], ['file', megabyte]), 400, 'path must be'],
+    [
+      'no boundary',
+      { method: 'POST', body: 'x', headers: { 'content-type': 'multipart/form-data' } },
+      400,
+      '',
+    ],
+    ['another type', { json: { path: 'refused' } }, 415, 'application/json'],
+  ])('and refused with %s', async (_name, init, status, message) => {
+    const error = await refusal(await ask('/write', init));
+    expect(error.status).toBe(status);
+    expect(error.message).toContain(message);
+    expect(await inGuest('ls -A | grep -c refused || true')).toBe('0\n');
+  });
+});
+
+test('a small file is read with its length', async () => {
+  await files.write(id, 'small', megabyte);
+  const answer = await ask('/read', { json: { path: 'small' } });
+  expect(answer.status).toBe(200);
+  expect(answer.headers.get('content-length')).toBe(String(megabyte.length));
+  expect(answer.headers.get('content-type')).toBe('application/octet-stream');
+  expect(sha256(await answer.bytes())).toBe(sha256(megabyte));
+});
+
+test('50 MB are streamed both ways, with a length and without', async () => {
+  const sum = sha256(large);
+  const sized = await ask(`/stream/write${query('/tmp/sized')}`, { method: 'POST', body: large });
+  expect(sized.status).toBe(204);
+  expect(await sha256InGuest('/tmp/sized')).toBe(sum);
+  const pieces = Array.from({ length: 51 }, (_, n) => large.subarray(n * 1_000_000, (n + 1) * 1_000_000));
+  await files.write(id, '/tmp/pieces', Readable.from(pieces));
+  expect(await sha256InGuest('/tmp/pieces')).toBe(sum);
+  const hash = createHash('sha256');
+  const { stream, size } = await files.download(id, '/tmp/sized');
+  expect(size).toBe(large.length);
+  for await (const chunk of stream) hash.update(chunk);
+  expect(hash.digest('hex')).toBe(sum);
+  await inGuest('rm /tmp/sized /tmp/pieces');
+});
+
+test('an empty file and a file of /proc, which does not know its length, are read', async () => {
+  await files.write(id, 'empty', '');
+  expect(await inGuest('stat -c %s empty')).toBe('0\n');
+  const empty = await ask(`/stream/read${query('empty')}`);
+  expect([empty.status, await empty.text()]).toEqual([200, '']);
+  expect((await ask(`/write`, form(['path', 'empty form'], ['file', new Uint8Array()]))).status).toBe(204);
+  expect(await files.readText(id, 'empty form')).toBe('');
+  const { stream, size } = await files.download(id, '/proc/cpuinfo');
+  expect(size).toBeUndefined();
+  expect(await new Response(stream).text()).toContain('processor');
+});
+
+describe('what cannot be read or written as a file says why', () => {
+  const readings = {
+    read: (path: string) => ask('/read', { json: { path } }),
+    'stream/read': (path: string) => ask(`/stream/read${query(path)}`),
+    'stream/write': (path: string) => ask(`/stream/write${query(path)}`, { method: 'POST', body: 'x' }),
+    write: (path: string) => ask('/write', form(['path', path], ['file', megabyte])),
+  };
+  beforeAll(() => inGuest('mkdir -p dir && mkfifo fifo && ln -s dir link && touch file'));
+
+  test.each(['read', 'stream/read'] as const)('%s of a missing file', async (route) => {
+    for (const path of ['missing', 'no/such', '/home/user/missing', 'dir/../missing', 'file/below']) {
+      const error = await refusal(await readings[route](path));
+      expect([path, error.code, error.status]).toEqual([path, 'file_not_found', 404]);
+      expect(error.message).toContain(path);
+    }
+  });
+
+  test.each(Object.entries(readings))('%s of a directory, a device, a FIFO', async (_name, call) => {
+    for (const path of ['dir', 'link', '/', '/dev/null', '/dev/zero', '/dev/vda', 'fifo']) {
+      const error = await refusal(await call(path));
+      expect([path, error.status, error.code]).toEqual([path, 400, 'not_a_file']);
+    }
+    expect(await inGuest('ls -A dir; ls /dev/null')).toBe('/dev/null\n');
+  });
+
+  test.each([readings['stream/write'], readings.write])('a file below a file', async (call) => {
+    const error = await refusal(await call('file/below'));
+    expect(error.status).toBe(400);
+  });
+});
+
+test('overwriting keeps the mode, and nobody sees a part of the file', async () => {
+  await inGuest('echo old > kept && chmod 751 kept && ln -s kept to-kept');
+  let go = () => {};
+  const waiting = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  const half = Promise.withResolvers<void>();
+  async function* slow() {
+    yield megabyte.subarray(0, 500_000);
+    half.resolve();
+    await waiting;
+    yield megabyte.subarray(500_000);
+  }
+  const writing = files.write(id, 'to-kept', slow());
+  await half.promise;
+  expect(await files.readText(id, 'kept')).toBe('old\n');
+  go();
+  await writing;
+  expect(await sha256InGuest('kept')).toBe(sha256(megabyte));
+  expect(await inGuest("stat -c '%a %U %F' kept; readlink to-kept")).toBe('751 user regular file\nkept\n');
+});
+
+/** Starts an upload; its body is the test's to send. */
+function startUpload(path: string, headers: Record<string, string | number>): ClientRequest {
+  const { url, key } = inject('perch');
+  const call = request(`${url}/v1/sandboxes/${id}/files${path}`, {
+    method: 'POST',
+    headers: { 'x-api-key': key, ...headers },
+  });
+  call.on('error', () => {});
+  return call;
+}
+
+describe('an upload that breaks off leaves nothing', () => {
+  const head = (path: string) =>
+    `--b\r\ncontent-disposition: form-data; name="path"\r\n\r\n${path}\r\n` +
+    '--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n';
+  const multipart = 'multipart/form-data; boundary=b';
+
+  test.each<[string, (path: string) => [string, Record<string, string | number>, string]]>([
+    ['stream with a length', (path) => [`/stream/write${query(path)}`, { 'content-length': 5_000_000 }, '']],
+    ['stream without one', (path) => [`/stream/write${query(path)}`, { 'transfer-encoding': 'chunked' }, '']],
+    [
+      'form with a length',
+      (path) => ['/write', { 'content-type': multipart, 'content-length': 5_000_000 }, head(path)],
+    ],
+    [
+      'form without one',
+      (path) => ['/write', { 'content-type': multipart, 'transfer-encoding': 'chunked' }, head(path)],
+    ],
+  ])('%s', async (_name, parts) => {
+    const dir = `broken-${randomUUID()}`;
+    await inGuest(`mkdir ${dir} && echo old > ${dir}/file`);
+    const [path, headers, before] = parts(`${dir}/file`);
+    const call = startUpload(path, headers);
+    call.write(before);
+    call.write(megabyte);
+    // The upload has begun when its temporary file is there.
+    await eventually(async () => (await inGuest(`ls -A ${dir}`)) !== 'file\n');
+    call.destroy();
+    await eventually(async () => (await inGuest(`ls -A ${dir}`)) === 'file\n');
+    expect(await inGuest(`cat ${dir}/file`)).toBe('old\n');
+  });
+
+  test('a form that ends in the middle of its file', async () => {
+    const body = `${head('cut-short')}half`;
+    const error = await refusal(
+      await ask('/write', { method: 'POST', body, headers: { 'content-type': multipart } }),
+    );
+    expect(error).toMatchObject({ status: 400, code: 'malformed_body' });
+    expect(await inGuest('ls -A | grep -ce cut-short -e perch || true')).toBe('0\n');
+  });
+});
+
+test('a full disk is 507, whichever way, and nothing is left behind', async () => {
+  const room = 20 * 2 ** 20;
+  await inGuest('mkdir -p full && echo old > full/file');
+  const free = Number(await inGuest('df --output=avail -B1 / | tail -1'));
+  await inGuest(`fallocate -l ${free - room} /tmp/filler`);
+  try {
+    for (const call of [
+      () => ask(`/stream/write${query('full/file')}`, { method: 'POST', body: large }),
+      () => ask('/write', form(['path', 'full/file'], ['file', large])),
+      () => ask('/write', form(['file', large], ['path', 'full/new'])),
+    ]) {
+      const error = await refusal(await call());
+      expect(error).toMatchObject({ status: 507, code: 'disk_full' });
+      expect(await inGuest('ls -A full; cat full/file')).toBe('file\nold\n');
+    }
+    await expect(files.write(id, 'full/new', Readable.from([large]))).rejects.toMatchObject({
+      code: 'disk_full',
+    });
+  } finally {
+    await inGuest('rm /tmp/filler');
+  }
+  await files.write(id, 'full/file', large);
+  expect(await sha256InGuest('full/file')).toBe(sha256(large));
+});
+
+test('a file that shrinks while it is read is an error at the client, never a short file', async () => {
+  for (const route of ['sdk', 'read', 'stream/read']) {
+    await inGuest('truncate -s 300M shrinking');
+    let stream: ReadableStream<Uint8Array> | null;
+    if (route === 'sdk') ({ stream } = await files.download(id, 'shrinking'));
+    else if (route === 'read') stream = (await ask('/read', { json: { path: 'shrinking' } })).body;
+    else stream = (await ask(`/stream/read${query('shrinking')}`)).body;
+    const reader = stream?.getReader();
+    await reader?.read();
+    await inGuest('truncate -s 1M shrinking');
+    const all = async () => {
+      while (!(await reader?.read())?.done);
+    };
+    if (route === 'sdk') await expect(all()).rejects.toMatchObject({ code: 'transfer_interrupted' });
+    else await expect(all()).rejects.toThrow();
+  }
+  await inGuest('rm shrinking');
+});
+
+test('a sandbox that is destroyed breaks its transfers off with an error', async () => {
+  await using sandbox = await newSandbox(perch);
+  await sh(perch, sandbox.id, 'truncate -s 300M big');
+  const { stream } = await files.download(sandbox.id, 'big');
+  const reader = stream.getReader();
+  await reader.read();
+  const begun = Promise.withResolvers<void>();
+  const never = new Promise<never>(() => {});
+  async function* endless() {
+    yield megabyte;
+    begun.resolve();
+    await never;
+  }
+  const writing = files.write(sandbox.id, 'up', endless());
+  writing.catch(() => {});
+  await begun.promise;
+  await perch.sandboxes.delete(sandbox.id);
+  const all = async () => {
+    while (!(await reader.read()).done);
+  };
+  await expect(all()).rejects.toMatchObject({ code: 'transfer_interrupted' });
+  await expect(writing).rejects.toThrow();
+});
+
+test('directories are made, listed, moved and removed', async () => {
+  await files.mkdir(id, 'tree/a/b');
+  await files.write(id, 'tree/file.txt', 'text');
+  await inGuest('chmod 640 tree/file.txt; ln -s file.txt tree/link; mkfifo tree/pipe; touch tree/.hidden');
+  const answer = await ask(query('tree'));
+  expect(answer.status).toBe(200);
+  const { items } = (await answer.json()) as FileList;
+  const entry = (name: string, more: object) =>
+    expect.objectContaining({ name, path: `/home/user/tree/${name}`, owner: 'user', group: 'user', ...more });
+  expect(items).toEqual([
+    entry('.hidden', { type: 'file', size: 0 }),
+    entry('a', { type: 'directory' }),
+    entry('file.txt', {
+      type: 'file',
+      size: 4,
+      mode: 0o640,
+      permissions: '-rw-r-----',
+      modified_at: expect.stringMatching(/^\d{4}-/),
+    }),
+    entry('link', { type: 'file', symlink_target: expect.stringMatching(/file\.txt$/) }),
+    entry('pipe', { type: 'other' }),
+  ]);
+  await files.move(id, 'tree/file.txt', 'tree/new/place/moved.txt');
+  expect(await files.readText(id, 'tree/new/place/moved.txt')).toBe('text');
+  await files.move(id, 'tree/a', 'tree/c');
+  await files.remove(id, 'tree/link');
+  await files.remove(id, 'tree/c');
+  expect((await files.list(id, 'tree')).map(({ name }) => name)).toEqual(['.hidden', 'new', 'pipe']);
+  await files.remove(id, 'tree');
+  // What is not there needs no removal.
+  await files.remove(id, 'tree');
+  expect(await inGuest('ls -d tree || echo gone')).toBe('gone\n');
+  expect(await files.list(id, '/home')).toEqual([entry('user', { path: '/home/user', type: 'directory' })]);
+});
+
+test('what cannot be done with a path says why', async () => {
+  await inGuest('mkdir -p errors/full/of && echo x > errors/file');
+  const calls: [string, () => Promise<Response>, number, string][] = [
+    ['list a missing directory', () => ask(query('errors/missing')), 404, 'file_not_found'],
+    ['list a file', () => ask(query('errors/file')), 400, 'not_a_directory'],
+    ['list without a path', () => ask(''), 400, 'validation_failed'],
+    ['make what is there', () => ask('/mkdir', { json: { path: 'errors/full' } }), 409, 'file_exists'],
+    ['make below a file', () => ask('/mkdir', { json: { path: 'errors/file/x' } }), 400, 'not_a_directory'],
+    ['make over a file', () => ask('/mkdir', { json: { path: 'errors/file' } }), 400, 'not_a_directory'],
+    [
+      'move what is missing',
+      () => ask('/move', { json: { source: 'errors/none', destination: 'errors/x' } }),
+      404,
+      'file_not_found',
+    ],
+    [
+      'move a file over a directory',
+      () => ask('/move', { json: { source: 'errors/file', destination: 'errors/full' } }),
+      400,
+      'not_a_file',
+    ],
+    ['remove the root', () => ask('/remove', { json: { path: '/' } }), 400, 'validation_failed'],
+    [
+      'remove of /proc',
+      () => ask('/remove', { json: { path: '/proc/self/status' } }),
+      403,
+      'permission_denied',
+    ],
+  ];
+  for (const [what, call, status, code] of calls) {
+    const error = await refusal(await call());
+    expect.soft([what, error.status, error.code]).toEqual([what, status, code]);
+  }
+  expect(await inGuest('cat errors/file; ls errors/full')).toBe('x\nof\n');
+});
+
+describe('names are taken as they are', () => {
+  test.each([
+    'a b',
+    ' leading and trailing ',
+    'ünï-🦜-é',
+    'e\u0301',
+    '"quotes" and \'more\'',
+    'line\nbreak',
+    'tab\t',
+    '-rf',
+    '~',
+    '$HOME',
+    '*',
+    'a&b=c?d#e%41+f',
+    '..a',
+    'back\\slash',
+  ])('%j', async (name) => {
+    const dir = `names-${randomUUID()}`;
+    const path = `${dir}/${name}`;
+    await files.write(id, path, name);
+    expect((await files.list(id, dir)).map((entry) => entry.name)).toEqual([name]);
+    expect(await inGuest(`cat ${quoted(path)}`)).toBe(name);
+    expect(await files.readText(id, path)).toBe(name);
+    expect((await ask('/write', form(['path', `${path}2`], ['file', megabyte]))).status).toBe(204);
+    const read = await ask('/read', { json: { path: `${path}2` } });
+    expect(sha256(await read.bytes())).toBe(sha256(megabyte));
+    await files.move(id, path, `${path}3`);
+    await files.mkdir(id, path);
+    await files.remove(id, `${path}2`);
+    expect((await files.list(id, dir)).map((entry) => entry.name)).toEqual([name, `${name}3`]);
+  });
+});

@@ -1,0 +1,63 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { expect, test } from 'vitest';
+import type { UpEvent } from '../apps/cli/src/launcher/index.ts';
+import { dataPaths } from '../packages/protocol/src/index.ts';
+import { Perch } from '../packages/sdk/src/index.ts';
+import { cli, PerchInstance } from './setup/perch-instance.ts';
+
+/** Starts `perch up`, does the work once it is ready, and ends it as Ctrl-C does. @returns what it reported */
+async function whileUp(env: Record<string, string>, work: () => Promise<void>): Promise<UpEvent[]> {
+  const child = spawn(process.execPath, [cli, 'up', '--json'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'exit');
+  const events: UpEvent[] = [];
+  const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
+  createInterface(child.stdout).on('line', (line) => {
+    const event = JSON.parse(line) as UpEvent;
+    events.push(event);
+    if (event.event === 'ready') resolve();
+  });
+  child.once('exit', (code) => reject(new Error(`perch up ended with ${code}`)));
+  try {
+    await ready;
+    await work();
+  } finally {
+    child.kill('SIGINT');
+    await ended;
+  }
+  return events;
+}
+
+test('the first start makes a key, shows it once and keeps it for the user alone', async () => {
+  await using instance = await PerchInstance.prepare({ network: 82 });
+  const { PERCH_API_KEY: _, ...env } = instance.env;
+  const file = join(instance.dataDir, 'home/perch/config.json');
+  const paths = dataPaths(instance.dataDir);
+  let kept = '';
+
+  const first = await whileUp({ ...env, PERCH_CONFIG: file }, async () => {
+    kept = readFileSync(file, 'utf8');
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(statSync(join(file, '..')).mode & 0o777).toBe(0o700);
+    expect(existsSync(join(paths.control, 'first-key'))).toBe(false);
+  });
+  const shown = first.filter(({ event }) => event === 'api_key');
+  const { url, api_key: apiKey } = JSON.parse(kept) as { url: string; api_key: string };
+  expect(shown).toEqual([{ event: 'api_key', key: apiKey, file }]);
+  expect(apiKey).toMatch(/^perch_[0-9a-f]{40}$/);
+  expect(url).toBe(instance.url);
+
+  const second = await whileUp({ ...env, PERCH_CONFIG: file }, async () => {
+    expect((await new Perch({ url, apiKey }).sandboxes.list()).items).toEqual([]);
+    const wrong = new Perch({ url, apiKey: apiKey.replace(/.$/, (last) => (last === '0' ? '1' : '0')) });
+    await expect(wrong.sandboxes.list()).rejects.toMatchObject({ code: 'unauthorized' });
+  });
+  expect(second.map(({ event }) => event)).not.toContain('api_key');
+  expect(readFileSync(file, 'utf8')).toBe(kept);
+  for (const daemon of ['perch-host', 'perchd'] as const) {
+    expect(await instance.log(daemon)).not.toContain(apiKey);
+  }
+});
