@@ -6,13 +6,7 @@ import { BuildError } from './errors.ts';
 
 const TARGET = 'x86_64-unknown-linux-gnu';
 const PACKAGE = 'perch-guest';
-const INPUTS = [
-  'Cargo.toml',
-  'Cargo.lock',
-  '.cargo/config.toml',
-  'rust-toolchain.toml',
-  'crates/guest-agent',
-];
+const INPUTS = ['Cargo.toml', 'Cargo.lock', '.cargo/config.toml', 'crates/guest-agent'];
 const PT_INTERP = 3;
 
 /** Digest of the agent's sources. The compiler is left out, so that finding the agent needs no compiler. */

@@ -22,9 +22,10 @@ const exitCannotStart = 78;
 process.title = 'perch-host';
 process.umask(0o077);
 
-const config = await readConfig();
-const log = pino({ level: config.logLevel, base: { program: 'perch-host', instance: config.instance } });
+let log = pino({ base: { program: 'perch-host' } });
 try {
+  const config = await readConfig();
+  log = pino({ level: config.logLevel, base: { program: 'perch-host', instance: config.instance } });
   await serve(config, log);
 } catch (error) {
   log.fatal({ err: error }, 'perch-host cannot start');

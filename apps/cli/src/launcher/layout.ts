@@ -13,7 +13,7 @@ const socketRoom = 107 - '/host/vms/sb000000000000000000/qmp.sock'.length;
 /**
  * Makes what is missing and sets owners and modes.
  * @returns the instance: a short id that every resource name of this data directory carries
- * @throws Error when sockets in it would have too long a path
+ * @throws CliError when sockets in it would have too long a path
  */
 export async function ensureLayout(dataDir: string, perch: User): Promise<string> {
   if (Buffer.byteLength(dataDir) > socketRoom) {

@@ -46,7 +46,7 @@ function processes(dataDir: string, instance: string): string[] {
     });
 }
 
-/** Host side of the slots: `pch{instance}{n}`, see the network layer. */
+/** Host side of the slots: `pch{instance}-{n}`, see the network layer. */
 async function links(instance: string): Promise<string[]> {
   const { stdout } = await run('ip', ['-json', 'link']);
   const all = JSON.parse(stdout) as { ifname: string }[];

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { build, stop } from 'esbuild';
 
 export interface Programs {
@@ -34,6 +34,14 @@ export async function ensurePrograms(binDir: string): Promise<Programs> {
     controlPlane: join(folder, 'perchd.mjs'),
     postgres: join(folder, 'postgres'),
   };
+}
+
+/** Removes the programs of earlier versions. No daemon of this data directory may run. */
+export async function removeOtherPrograms(binDir: string, { node }: Programs): Promise<void> {
+  const keep = basename(dirname(node));
+  for (const name of await readdir(binDir)) {
+    if (name !== keep) await rm(join(binDir, name), { recursive: true, force: true });
+  }
 }
 
 async function make(folder: string): Promise<void> {

@@ -8,6 +8,7 @@ import type { Daemon } from './daemon.ts';
 import { controlPlane, hostAgent, type Prepared, prepare } from './daemons.ts';
 import { takeFirstKey } from './first-key.ts';
 import { HostSocket } from './host-socket.ts';
+import { removeOtherPrograms } from './programs.ts';
 
 export type UpEvent =
   | { event: 'step'; name: string; ms: number }
@@ -56,6 +57,7 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
       'Stop it with `perch down --keep`, or set PERCH_DATA_DIR, PERCH_LISTEN and PERCH_NETWORK to run another.',
     );
   }
+  await removeOtherPrograms(dataPaths(settings.dataDir).bin, prepared.programs);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => stop.resolve({ command: 'stop', remove: false }));
   }

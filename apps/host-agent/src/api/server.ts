@@ -11,7 +11,7 @@ import {
   HostShutdown,
   PerchError,
 } from '@perch/protocol';
-import Fastify, { type FastifyError } from 'fastify';
+import Fastify, { type FastifyError, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { Type } from 'typebox';
@@ -35,7 +35,7 @@ export function createServer(deps: ApiDeps) {
     loggerInstance: deps.log,
     bodyLimit,
     requestIdHeader: 'x-request-id',
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     forceCloseConnections: true,
     ajv: { customOptions: { removeAdditional: false, coerceTypes: false } },
   }).withTypeProvider<TypeBoxTypeProvider>();
@@ -64,7 +64,12 @@ export function createServer(deps: ApiDeps) {
   app.put(
     '/v1/sandboxes/:id',
     { schema: { params, body: HostCreate, response: { 201: HostSandbox, ...errors } } },
-    async (request, reply) => reply.code(201).send(await lifecycle.create(request.params.id, request.body)),
+    async (request, reply) => {
+      const { id } = request.params;
+      // The transitions that follow name the sandbox: this line ties them to the request.
+      request.log.info({ sandbox: id }, 'create');
+      return reply.code(201).send(await lifecycle.create(id, request.body));
+    },
   );
 
   app.get('/v1/sandboxes/:id', { schema: { params, response: { 200: HostSandbox, ...errors } } }, (request) =>
@@ -75,6 +80,7 @@ export function createServer(deps: ApiDeps) {
     '/v1/sandboxes/:id',
     { schema: { params, response: { 204: Type.Null(), ...errors } } },
     async (request, reply) => {
+      request.log.info({ sandbox: request.params.id }, 'destroy');
       await lifecycle.destroy(request.params.id);
       return reply.code(204).send(null);
     },

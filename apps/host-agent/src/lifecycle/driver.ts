@@ -31,6 +31,7 @@ export class SandboxDriver {
   #start: { template: BaseTemplate; secrets: Secrets } | undefined;
   #loop: Promise<void> | undefined;
   #working = false;
+  #started: Promise<void> = Promise.resolve();
   #stopped = false;
 
   constructor(id: string, resources: Resources, deps: DriverDeps) {
@@ -46,7 +47,13 @@ export class SandboxDriver {
   /** Starts the guest; resolves once it runs. The journal has the sandbox as `creating` already. */
   create(generation: number, template: BaseTemplate, secrets: Secrets): Promise<void> {
     this.#start = { template, secrets };
-    return this.#ask({ kind: 'create', generation });
+    this.#started = this.#ask({ kind: 'create', generation });
+    return this.#started;
+  }
+
+  /** Settles as the create under way does; at once when there is none. */
+  get started(): Promise<void> {
+    return this.#started;
   }
 
   /** Resolves once nothing is left of the sandbox. Cuts a create short. */

@@ -204,6 +204,20 @@ test('a destroy cuts a create short, wherever it stands', async () => {
   }
 });
 
+test('the same create again gives the same sandbox, also while the first is under way', async () => {
+  await using h = await host();
+  const [first, second] = await Promise.all([
+    h.lifecycle.create(id, request),
+    h.lifecycle.create(id, request),
+  ]);
+  expect(second).toEqual(first);
+  expect(await h.lifecycle.create(id, request)).toEqual(first);
+  expect(h.machine.vms.size).toBe(1);
+  await expect(h.lifecycle.create(id, { ...request, vcpus: 2 })).rejects.toMatchObject({
+    code: 'sandbox_exists',
+  });
+});
+
 test('two destroys and an exit at the same time remove everything once', async () => {
   await using h = await host();
   await h.lifecycle.create(id, request);

@@ -18,6 +18,9 @@ export interface LifecycleDeps extends ResourceDeps {
 
 type Listener = (sandbox: HostSandbox) => void;
 
+/** What makes a create the same as one before; secrets are in no record. */
+const shape = ['generation', 'template', 'vcpus', 'memory_mb', 'disk_mb'] as const;
+
 const teardownRetryMs = [200, 1000, 5000, 30_000];
 
 export class Lifecycle {
@@ -65,7 +68,7 @@ export class Lifecycle {
       );
     }
     const driver = await this.#alone(async () => {
-      if (this.#drivers.has(id)) throw new PerchError('sandbox_exists', `There is a sandbox ${id}.`, { id });
+      if (this.#drivers.has(id)) return undefined;
       await admission.admit(request, this.#held(), await this.#occupied());
       const { generation, vcpus, memory_mb, disk_mb } = request;
       const spec: SandboxSpec = { id, generation, template: template.name, vcpus, memory_mb, disk_mb };
@@ -75,11 +78,24 @@ export class Lifecycle {
       this.#changed(record);
       return made;
     });
+    if (!driver) return this.#repeated(this.#expect(id), request);
     await driver.create(request.generation, template, {
       accessToken: request.access_token,
       env: request.env,
     });
     return this.get(id);
+  }
+
+  /** The answer to a create that was asked for before. */
+  async #repeated(driver: SandboxDriver, request: HostCreate): Promise<HostSandbox> {
+    const { id, record } = driver;
+    const same = record && shape.every((field) => record[field] === request[field]);
+    if (!same) throw new PerchError('sandbox_exists', `There is another sandbox ${id}.`, { id });
+    await driver.started;
+    const sandbox = this.get(id);
+    if (sandbox.status === 'running') return sandbox;
+    const reason = sandbox.reason ?? `It is ${sandbox.status}.`;
+    throw new PerchError('sandbox_failed', `Sandbox ${id} does not run. ${reason}`, { id, reason });
   }
 
   /** @throws PerchError sandbox_not_found */

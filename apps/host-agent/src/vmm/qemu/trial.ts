@@ -1,5 +1,6 @@
 /** One guest that is started only to see whether it starts. */
-import { chown, mkdtemp, rm } from 'node:fs/promises';
+import { chown, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { openCgroups } from '../../linux/index.ts';
@@ -34,6 +35,7 @@ export async function kvmRunsGuest(spec: TrialSpec): Promise<string | undefined>
 
 /** @internal for tests, which can run a guest under TCG everywhere */
 export async function runTrial(spec: TrialSpec, accelerator: 'kvm' | 'tcg', tscKhz?: number) {
+  await sweepTrials(spec.near);
   const dir = await mkdtemp(`${spec.near}-trial-`);
   try {
     await chown(dir, uid, uid);
@@ -51,6 +53,14 @@ export async function runTrial(spec: TrialSpec, accelerator: 'kvm' | 'tcg', tscK
     return await vm.whileAlive(watch(vm)).finally(() => vm.kill());
   } finally {
     await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** What a crash in the middle of a trial left. Its monitor ended with the process that held it. */
+async function sweepTrials(near: string): Promise<void> {
+  const prefix = `${basename(near)}-trial-`;
+  for (const name of await readdir(dirname(near))) {
+    if (name.startsWith(prefix)) await rm(join(dirname(near), name), { recursive: true, force: true });
   }
 }
 
