@@ -52,10 +52,7 @@ async function expectUsableOrFailed(): Promise<void> {
 test('one that fills its disk gets ENOSPC, keeps to its quota on the host, and lives', async () => {
   const filled = await perch.sandboxes.exec(abused.id, {
     cmd: 'sh',
-    args: [
-      '-c',
-      'head -c 2G /dev/zero | tr "\\0" x | dd of=/home/user/full bs=1M iflag=fullblock conv=fsync',
-    ],
+    args: ['-c', 'dd if=/dev/zero of=/home/user/full bs=1M conv=fsync'],
     timeout_sec: 150,
   });
   expect(filled.exit_code).not.toBe(0);
@@ -84,14 +81,13 @@ test('one that takes all memory disturbs nobody', async () => {
   await expectOthersUndisturbed();
 });
 
-test('one with a fork bomb disturbs nobody, and can be destroyed', async () => {
-  const { status } = await perch.sandboxes.get(abused.id);
-  expect(status).toBe('running');
+test('one with a fork bomb disturbs nobody, answers itself, and can be destroyed', async () => {
+  expect(await perch.sandboxes.get(abused.id)).toMatchObject({ status: 'running' });
   await start('bomb() { bomb | bomb & }; bomb');
-  for (let i = 0; i < 5; i++) await expectOthersUndisturbed();
-  await expectUsableOrFailed().catch(() => {});
-  const before = await perch.sandboxes.get(abused.id);
-  expect(['running', 'failed']).toContain(before.status);
+  await expect
+    .poll(() => sh(perch, abused.id, 'ps -u user --no-headers | wc -l', 20).then(Number), { timeout: 60_000 })
+    .toBeGreaterThan(100);
+  await expectOthersUndisturbed();
   await perch.sandboxes.delete(abused.id);
   expect(vmDirectories(dataDir)).not.toContain(abused.id);
   await expectOthersUndisturbed();

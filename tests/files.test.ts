@@ -25,7 +25,8 @@ const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest(
 const quoted = (path: string) => `'${path.replaceAll("'", "'\\''")}'`;
 const sha256InGuest = async (path: string) => (await inGuest(`sha256sum < ${quoted(path)}`)).slice(0, 64);
 
-const [megabyte, large] = [randomBytes(1_000_003), randomBytes(50_000_017)];
+const megabyte = randomBytes(1_000_003);
+const large = randomBytes(50_000_017);
 
 /** The parts of a form in the order they are given. */
 function form(...parts: [name: string, value: string | Uint8Array<ArrayBuffer>][]): RestInit {
@@ -122,7 +123,7 @@ describe('what cannot be read or written as a file says why', () => {
   beforeAll(() => inGuest('mkdir -p dir && mkfifo fifo && ln -s dir link && touch file'));
 
   test.each(['read', 'stream/read'] as const)('%s of a missing file', async (route) => {
-    for (const path of ['missing', 'no/such', '/home/user/missing', 'dir/../missing', 'file/below']) {
+    for (const path of ['missing', 'no/such', '/home/user/missing', 'dir/../missing']) {
       const error = await refusal(await readings[route](path));
       expect([path, error.code, error.status]).toEqual([path, 'file_not_found', 404]);
       expect(error.message).toContain(path);
@@ -137,9 +138,19 @@ describe('what cannot be read or written as a file says why', () => {
     expect(await inGuest('ls -A dir; ls /dev/null')).toBe('/dev/null\n');
   });
 
-  test.each([readings['stream/write'], readings.write])('a file below a file', async (call) => {
+  test.each(Object.entries(readings))('%s of a file below a file', async (_name, call) => {
     const error = await refusal(await call('file/below'));
-    expect(error.status).toBe(400);
+    expect([error.status, error.code]).toEqual([400, 'not_a_directory']);
+  });
+
+  test('a refusal comes also while the client still sends', async () => {
+    for (const body of [large, Readable.from([large]) as unknown as ReadableStream]) {
+      const answer = await ask(`/stream/write${query('dir')}`, { method: 'POST', body, duplex: 'half' });
+      expect(await refusal(answer)).toMatchObject({ status: 400, code: 'not_a_file' });
+    }
+    await expect(files.write(id, 'dir', Readable.from([large]))).rejects.toMatchObject({
+      code: 'not_a_file',
+    });
   });
 });
 
@@ -165,6 +176,12 @@ test('overwriting keeps the mode, and nobody sees a part of the file', async () 
   expect(await inGuest("stat -c '%a %U %F' kept; readlink to-kept")).toBe('751 user regular file\nkept\n');
 });
 
+const multipart = 'multipart/form-data; boundary=b';
+/** A form up to the contents of its file, with the path as it is: FormData would change line breaks. */
+const formHead = (path: string) =>
+  `--b\r\ncontent-disposition: form-data; name="path"\r\n\r\n${path}\r\n` +
+  '--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n';
+
 /** Starts an upload; its body is the test's to send. */
 function startUpload(path: string, headers: Record<string, string | number>): ClientRequest {
   const { url, key } = inject('perch');
@@ -177,21 +194,16 @@ function startUpload(path: string, headers: Record<string, string | number>): Cl
 }
 
 describe('an upload that breaks off leaves nothing', () => {
-  const head = (path: string) =>
-    `--b\r\ncontent-disposition: form-data; name="path"\r\n\r\n${path}\r\n` +
-    '--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n';
-  const multipart = 'multipart/form-data; boundary=b';
-
   test.each<[string, (path: string) => [string, Record<string, string | number>, string]]>([
     ['stream with a length', (path) => [`/stream/write${query(path)}`, { 'content-length': 5_000_000 }, '']],
     ['stream without one', (path) => [`/stream/write${query(path)}`, { 'transfer-encoding': 'chunked' }, '']],
     [
       'form with a length',
-      (path) => ['/write', { 'content-type': multipart, 'content-length': 5_000_000 }, head(path)],
+      (path) => ['/write', { 'content-type': multipart, 'content-length': 5_000_000 }, formHead(path)],
     ],
     [
       'form without one',
-      (path) => ['/write', { 'content-type': multipart, 'transfer-encoding': 'chunked' }, head(path)],
+      (path) => ['/write', { 'content-type': multipart, 'transfer-encoding': 'chunked' }, formHead(path)],
     ],
   ])('%s', async (_name, parts) => {
     const dir = `broken-${randomUUID()}`;
@@ -208,7 +220,7 @@ describe('an upload that breaks off leaves nothing', () => {
   });
 
   test('a form that ends in the middle of its file', async () => {
-    const body = `${head('cut-short')}half`;
+    const body = `${formHead('cut-short')}half`;
     const error = await refusal(
       await ask('/write', { method: 'POST', body, headers: { 'content-type': multipart } }),
     );
@@ -218,28 +230,29 @@ describe('an upload that breaks off leaves nothing', () => {
 });
 
 test('a full disk is 507, whichever way, and nothing is left behind', async () => {
-  const room = 20 * 2 ** 20;
+  const room = 5 * 2 ** 20;
+  const tooMuch = large.subarray(0, 20_000_000);
   await inGuest('mkdir -p full && echo old > full/file');
   const free = Number(await inGuest('df --output=avail -B1 / | tail -1'));
   await inGuest(`fallocate -l ${free - room} /tmp/filler`);
   try {
     for (const call of [
-      () => ask(`/stream/write${query('full/file')}`, { method: 'POST', body: large }),
-      () => ask('/write', form(['path', 'full/file'], ['file', large])),
-      () => ask('/write', form(['file', large], ['path', 'full/new'])),
+      () => ask(`/stream/write${query('full/file')}`, { method: 'POST', body: tooMuch }),
+      () => ask('/write', form(['path', 'full/file'], ['file', tooMuch])),
+      () => ask('/write', form(['file', tooMuch], ['path', 'full/new'])),
     ]) {
       const error = await refusal(await call());
       expect(error).toMatchObject({ status: 507, code: 'disk_full' });
       expect(await inGuest('ls -A full; cat full/file')).toBe('file\nold\n');
     }
-    await expect(files.write(id, 'full/new', Readable.from([large]))).rejects.toMatchObject({
+    await expect(files.write(id, 'full/new', Readable.from([tooMuch]))).rejects.toMatchObject({
       code: 'disk_full',
     });
   } finally {
     await inGuest('rm /tmp/filler');
   }
-  await files.write(id, 'full/file', large);
-  expect(await sha256InGuest('full/file')).toBe(sha256(large));
+  await files.write(id, 'full/file', tooMuch);
+  expect(await sha256InGuest('full/file')).toBe(sha256(tooMuch));
 });
 
 test('a file that shrinks while it is read is an error at the client, never a short file', async () => {
@@ -379,9 +392,10 @@ describe('names are taken as they are', () => {
     expect((await files.list(id, dir)).map((entry) => entry.name)).toEqual([name]);
     expect(await inGuest(`cat ${quoted(path)}`)).toBe(name);
     expect(await files.readText(id, path)).toBe(name);
-    expect((await ask('/write', form(['path', `${path}2`], ['file', megabyte]))).status).toBe(204);
-    const read = await ask('/read', { json: { path: `${path}2` } });
-    expect(sha256(await read.bytes())).toBe(sha256(megabyte));
+    const body = `${formHead(`${path}2`)}of a form\r\n--b--\r\n`;
+    const headers = { 'content-type': multipart };
+    expect((await ask('/write', { method: 'POST', body, headers })).status).toBe(204);
+    expect(await (await ask('/read', { json: { path: `${path}2` } })).text()).toBe('of a form');
     await files.move(id, path, `${path}3`);
     await files.mkdir(id, path);
     await files.remove(id, `${path}2`);

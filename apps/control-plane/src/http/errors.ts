@@ -1,8 +1,10 @@
 /** Every answer that is an error, also the framework's and the parser's, has the one form. */
-import { STATUS_CODES } from 'node:http';
+import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { isPerchError, PerchError } from '@perch/protocol';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+
+const readOnMs = 5_000;
 
 interface FrameworkError {
   code?: unknown;
@@ -71,9 +73,23 @@ export function sendError(thrown: unknown, request: FastifyRequest, reply: Fasti
   }
   const seconds = retryAfter(error);
   if (seconds !== undefined) void reply.header('retry-after', String(seconds));
-  // What is left of a body that is not read would be taken for the next request.
-  if (!request.raw.complete && error.status < 500) void reply.header('connection', 'close');
+  if (!request.raw.complete) {
+    // Fastify would close the connection under what is still sent.
+    void reply.removeHeader('connection');
+    readOn(request.raw);
+  }
   void reply.code(error.status).type('application/json; charset=utf-8').send(JSON.stringify(error.toBody()));
+}
+
+/**
+ * Takes the rest of a body that nobody wants. A connection that is closed while the client still sends is reset,
+ * and the answer is lost with it; so it is only cut when the rest takes long.
+ */
+function readOn(request: IncomingMessage): void {
+  request.unpipe();
+  request.resume();
+  const late = setTimeout(() => request.socket.destroy(), readOnMs);
+  request.once('close', () => clearTimeout(late));
 }
 
 /** Answers what the HTTP parser could not read as a request. */

@@ -13,6 +13,8 @@ const ROOT: &str = "/sys/fs/cgroup/perch";
 #[derive(Default)]
 pub struct Groups {
     next: AtomicU64,
+    /// Tasks that one group may have.
+    tasks: Option<u64>,
     /// Of processes that ended while others in their group live on.
     occupied: Mutex<Vec<PathBuf>>,
 }
@@ -23,7 +25,7 @@ impl Groups {
     pub fn open() -> Option<Arc<Self>> {
         fs::create_dir_all(ROOT).ok()?;
         let can_kill = Path::new(ROOT).join("cgroup.kill").exists();
-        can_kill.then(|| Arc::new(Self::default()))
+        can_kill.then(|| Arc::new(Self { tasks: share_machine(), ..Self::default() }))
     }
 
     pub fn create(self: &Arc<Self>) -> io::Result<Group> {
@@ -31,6 +33,9 @@ impl Groups {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = Path::new(ROOT).join(number.to_string());
         fs::create_dir(&path)?;
+        if let Some(tasks) = self.tasks {
+            fs::write(path.join("pids.max"), tasks.to_string())?;
+        }
         Ok(Group { path, groups: Arc::clone(self) })
     }
 
@@ -39,6 +44,20 @@ impl Groups {
         let mut occupied = self.occupied.lock().unwrap_or_else(|error| error.into_inner());
         occupied.retain(|path| fs::remove_dir(path).is_err());
     }
+}
+
+/// Gives each group the same share of the processor, and leaves tasks for the agent and for one more group:
+/// a fork bomb must keep neither from running. A kernel without these controllers does without.
+///
+/// Returns the tasks that one group may have.
+fn share_machine() -> Option<u64> {
+    let tasks = fs::read_to_string("/proc/sys/kernel/threads-max").ok()?;
+    let tasks: u64 = tasks.trim().parse().ok()?;
+    let root = Path::new(ROOT);
+    fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +pids").ok()?;
+    fs::write(root.join("pids.max"), (tasks / 4 * 3).to_string()).ok()?;
+    fs::write(root.join("cgroup.subtree_control"), "+cpu +pids").ok()?;
+    Some(tasks / 2)
 }
 
 /// Removed when dropped, or later when something still lives in it.
