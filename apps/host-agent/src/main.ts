@@ -106,7 +106,7 @@ async function openNetwork(
   if (before !== undefined && before !== config.network && journal.list().length > 0) {
     throw new Error(
       `PERCH_NETWORK is ${config.network}, and there are sandboxes in ${before}. ` +
-        `Start with PERCH_NETWORK=${before}, or destroy them first: perch down`,
+        `Start with PERCH_NETWORK=${before}, or destroy them first: PERCH_NETWORK=${before} perch down`,
     );
   }
   journal.setSetting('network', config.network);

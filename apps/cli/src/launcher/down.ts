@@ -66,8 +66,11 @@ async function removeWithout(settings: Settings, options: DownOptions): Promise<
   daemon.start();
   try {
     for (const until = performance.now() + startTimeoutMs; !(await host.answers()); await sleep(50)) {
-      if (performance.now() > until)
-        throw new CliError(`perch-host does not start:\n${daemon.lastWords}`, 'Read its log.');
+      if (!daemon.hopeless && performance.now() < until) continue;
+      throw new CliError(
+        `perch-host does not start. ${daemon.lastWords}`,
+        'Mend that, and try `perch down` again.',
+      );
     }
     if (!(await destroyAll(host, options))) return;
     await daemon.expectEnd(() => host.shutdown(true));
