@@ -23,10 +23,13 @@ export const create: Measure = async ({ instance, bare, signal, progress }) => {
     return await timed(() => guest.boot());
   };
   const n = 12;
-  const { samples, floor } = await inTurn(withPerch, withoutPerch, { n, warmUp: 1, signal });
+  const { samples, floor } = await inTurn(
+    { samples: withPerch, floor: withoutPerch },
+    { n, warmUp: 1, signal },
+  );
   return [
     { name: 'create → first command', unit: 'ms', samples, floor },
-    { name: '  of which create', unit: 'ms', samples: stages.create.slice(-n) },
-    { name: '  of which first command', unit: 'ms', samples: stages.exec.slice(-n) },
+    { name: 'create → first command: the create', unit: 'ms', samples: stages.create.slice(-n) },
+    { name: 'create → first command: the command', unit: 'ms', samples: stages.exec.slice(-n) },
   ];
 };

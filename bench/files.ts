@@ -17,14 +17,12 @@ export const files: Measure = async ({ instance, sandbox, signal, progress }) =>
   progress('upload of 64 MiB, against plain TCP');
   const write = () => perch.sandboxes.files.write(sandbox, path, data);
   const upload = await inTurn(
-    rate(write),
-    rate(() => peer.send(data)),
+    { samples: rate(write), floor: rate(() => peer.send(data)) },
     { ...turns, signal },
   );
   progress('download of 64 MiB, against plain TCP');
   const download = await inTurn(
-    rate(() => read(perch, sandbox)),
-    rate(() => peer.receive(bytes)),
+    { samples: rate(() => read(perch, sandbox)), floor: rate(() => peer.receive(bytes)) },
     { ...turns, signal },
   );
   return [

@@ -1,8 +1,8 @@
-/** Samples of a subject and of its floor, in turn, so that what else the machine does falls on both alike. */
+/** Samples of several ways to do the same, in turn, so that what else the machine does falls on all alike. */
 
 export type Sample = () => Promise<number>;
 
-export interface InTurn {
+export interface Turns {
   /** Of each. */
   n: number;
   /** Turns before the first that counts: caches fill and hot code is compiled. */
@@ -10,22 +10,23 @@ export interface InTurn {
   signal: AbortSignal;
 }
 
-/** Who goes first alternates as well: neither always finds the caches that the other left. */
-export async function inTurn(subject: Sample, floor: Sample, { n, warmUp, signal }: InTurn) {
-  const samples: number[] = [];
-  const floorSamples: number[] = [];
+/** Who goes first changes as well: nobody always finds the caches that the same other one left. */
+export async function inTurn<Way extends string>(
+  ways: Record<Way, Sample>,
+  { n, warmUp, signal }: Turns,
+): Promise<Record<Way, number[]>> {
+  const all = Object.entries(ways) as [Way, Sample][];
+  const samples = Object.fromEntries(all.map(([way]) => [way, [] as number[]])) as Record<Way, number[]>;
   for (let turn = -warmUp; turn < n; turn++) {
-    signal.throwIfAborted();
-    const pair = [
-      { sample: subject, into: samples },
-      { sample: floor, into: floorSamples },
-    ];
-    for (const { sample, into } of turn % 2 === 0 ? pair : pair.reverse()) {
+    const order = all.toSpliced(0, 1).concat(all.slice(0, 1));
+    all.splice(0, all.length, ...order);
+    for (const [way, sample] of all) {
+      signal.throwIfAborted();
       const value = await sample();
-      if (turn >= 0) into.push(value);
+      if (turn >= 0) samples[way].push(value);
     }
   }
-  return { samples, floor: floorSamples };
+  return samples;
 }
 
 /** @returns milliseconds */
