@@ -7,7 +7,8 @@ export interface RouteSchema {
   summary?: string;
   description?: string;
   tags?: string[];
-  consumes?: string[];
+  /** Bodies that are no JSON, which no schema checks: by content type, what is in them. */
+  consumes?: Record<string, Json>;
   params?: Json;
   querystring?: Json;
   body?: Json;
@@ -74,7 +75,7 @@ export class OpenApi {
       ...(schema.description ? { description: schema.description } : {}),
       tags: schema.tags,
       ...(parameters.length > 0 ? { parameters } : {}),
-      ...(schema.body ? { requestBody: this.#requestBody(schema) } : {}),
+      ...(schema.body || schema.consumes ? { requestBody: this.#requestBody(schema) } : {}),
       responses: this.#responses(schema.response ?? {}, access),
       ...(access === 'none' ? { security: [] } : {}),
       ...(access === 'ticket' ? { security: [{ apiKey: [] }, { ticket: [] }] } : {}),
@@ -110,11 +111,11 @@ export class OpenApi {
     return [...own, ...patterns];
   }
 
-  #requestBody(schema: RouteSchema): Json {
-    const [type] = schema.consumes ?? ['application/json'];
+  #requestBody({ body, consumes }: RouteSchema): Json {
+    const bodies = Object.entries(consumes ?? { 'application/json': body });
     return {
       required: true,
-      content: { [type ?? 'application/json']: { schema: this.#hoist(schema.body) } },
+      content: Object.fromEntries(bodies.map(([type, schema]) => [type, { schema: this.#hoist(schema) }])),
     };
   }
 

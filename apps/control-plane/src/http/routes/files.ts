@@ -18,6 +18,11 @@ const silenceMs = 120_000;
 const PathQuery = Type.Object({ path: GuestPath }, { additionalProperties: false });
 const bytes = { type: 'string', format: 'binary' };
 const content = { ...bytes, contentType: 'application/octet-stream', description: 'The bytes of the file.' };
+const form = {
+  type: 'object',
+  properties: { path: GuestPath, file: { ...bytes, description: 'The bytes, as a part with a filename.' } },
+  required: ['path', 'file'],
+};
 const written = {
   204: 'It is there, whole.',
   400: 'The path is a directory or a device.',
@@ -137,7 +142,7 @@ function addUploadRoute(app: App, services: Services): void {
         'Parts `path` and `file`, in either order; with `path` first there is no limit of size. The file is written ' +
         'under another name and renamed, so that nobody sees a part of it.',
       tags,
-      consumes: ['multipart/form-data'],
+      consumes: { 'multipart/form-data': form },
       params: IdParams,
       response: written as object,
     },
@@ -167,7 +172,7 @@ function addStreamWriteRoute(app: App, services: Services): void {
       summary: 'Write a file of any size from the body',
       description: 'The body is the file, of any content type.',
       tags,
-      consumes: ['application/octet-stream'],
+      consumes: { 'application/octet-stream': bytes },
       params: IdParams,
       querystring: PathQuery,
       response: written as object,
@@ -180,12 +185,14 @@ function addStreamWriteRoute(app: App, services: Services): void {
       const { raw } = request;
       const before = raw.socket.bytesRead;
       const length = request.headers['content-length'];
+      const size = length === undefined ? undefined : Number(length);
       // The stream itself goes on, untouched: this is the way of bulk data.
       await guest.writeFile(request.query.path, raw, {
         signal: clientGone(reply),
-        size: length === undefined ? undefined : Number(length),
+        size,
       });
-      services.metrics.transferred('in', raw.socket.bytesRead - before);
+      // Without a length it is what came since then, which lacks what came with the head.
+      services.metrics.transferred('in', size ?? raw.socket.bytesRead - before);
       return reply.code(204).send();
     },
   });
