@@ -90,7 +90,7 @@ export class BareGuest implements AsyncDisposable {
   /** Makes its agent take commands with our token, as a sandbox's does with its own. */
   async identify(): Promise<void> {
     const identity = {
-      ...{ sandboxId: 'bare', templateId: 'base', generation: 1 },
+      ...{ sandboxId: 'bare', templateId: 'base', number: 1 },
       ...{ accessToken: this.accessToken, env: {}, defaultUser: 'user' },
     };
     await giveIdentity(guest.address, identity, AbortSignal.timeout(bootTimeoutMs));

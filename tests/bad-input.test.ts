@@ -51,6 +51,8 @@ test.each<[string, object, RegExp | string]>([
   ],
   ['0 s of life', { timeout_sec: 0 }, 'timeout_sec must be an integer between 1 and 604800, got 0'],
   ['an unknown mode', { timeout_mode: 'never' }, 'timeout_mode must be one of idle, fixed, got "never"'],
+  ['an unknown end', { on_timeout: 'sleep' }, 'on_timeout must be one of destroy, pause, got "sleep"'],
+  ['auto_resume that is no boolean', { auto_resume: 'yes' }, /^auto_resume must be .*, got "yes"$/],
   ['an unknown field', { cpus: 2 }, 'cpus is unknown'],
   [
     'a name with ../',
@@ -221,6 +223,8 @@ test.each([
   ['exec', { cmd: 'true' }],
   ['exec/ticket', undefined],
   ['timeout', { timeout_sec: 5 }],
+  ['pause', undefined],
+  ['resume', undefined],
   ['files/read', { path: 'x' }],
   ['files/mkdir', { path: 'x' }],
 ])('POST %s: an unknown id', async (route, body) => {
@@ -240,6 +244,9 @@ test.each<[string, object, RegExp | string]>([
   ['exec', { cmd: 'ls', shell: true }, 'shell is unknown'],
   ['timeout', {}, 'timeout_sec is required'],
   ['timeout', { timeout_sec: 1e12 }, /^timeout_sec must be an integer/],
+  ['pause', { force: true }, 'force is unknown'],
+  ['resume', { force: true }, 'force is unknown'],
+  ['resume', [], 'the body must be an object, got []'],
   ['files/read', { path: '' }, /^path must be/],
   ['files/read', { path: 'a\0b' }, /^path must be .* without NUL/],
   ['files/read', { path: 'x'.repeat(5000) }, /^path must be/],

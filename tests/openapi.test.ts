@@ -29,6 +29,8 @@ const routes = [
   'DELETE /v1/sandboxes/{id}',
   'GET /v1/sandboxes/{id}/logs',
   'POST /v1/sandboxes/{id}/timeout',
+  'POST /v1/sandboxes/{id}/pause',
+  'POST /v1/sandboxes/{id}/resume',
   'POST /v1/sandboxes/{id}/exec',
   'POST /v1/sandboxes/{id}/exec/ticket',
   'GET /v1/sandboxes/{id}/exec/stream',

@@ -55,6 +55,8 @@ test('a create without wishes gives a running sandbox with all defaults', async 
     disk_mb: 5120,
     timeout_sec: 300,
     timeout_mode: 'idle',
+    on_timeout: 'destroy',
+    auto_resume: false,
     metadata: {},
     host_id: expect.stringMatching(/./),
     host_ip: expect.stringMatching(/^10\.77\.\d+\.\d+$/),

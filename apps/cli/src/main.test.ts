@@ -69,6 +69,8 @@ test('a command line that is wrong is exit code 2, and shows where help is', asy
     ['exec', 'sb0'],
     ['exec', 'sb0', '--'],
     ['rm'],
+    ['pause'],
+    ['resume'],
   ]) {
     const { code, stderr } = await perch(nowhere, ...args);
     expect({ args, code }).toEqual({ args, code: 2 });
@@ -115,6 +117,30 @@ test('create prints the id alone, for scripts', async () => {
   expect(await perch(created.url, 'create')).toEqual({ code: 0, stdout: `${sandbox.id}\n`, stderr: '' });
 });
 
+test('pause and resume print the id alone, for scripts, and everything as JSON', async () => {
+  const moved = { ...sandbox, status: 'paused', timings_ms: { freeze: 1, total: 20 } };
+  await using answering = await server(200, moved);
+  for (const command of ['pause', 'resume']) {
+    const { id } = sandbox;
+    expect(await perch(answering.url, command, id, id)).toEqual({
+      code: 0,
+      stdout: `${id}\n${id}\n`,
+      stderr: '',
+    });
+    expect(JSON.parse((await perch(answering.url, command, id, '--json')).stdout)).toEqual(moved);
+  }
+  const refusal = new PerchError('sandbox_not_running', 'Sandbox x is paused, not running.', {
+    id: 'x',
+    status: 'paused',
+  });
+  await using refusing = await server(409, refusal.toBody());
+  expect(await perch(refusing.url, 'pause', 'x')).toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: expect.stringContaining('is paused, not running'),
+  });
+});
+
 test('exec that Perch could not begin is 125', async () => {
   expect(await perch(nowhere, 'exec', 'sb0', '--', 'true')).toMatchObject({ code: 125 });
 });
@@ -154,6 +180,8 @@ test('every command explains itself', () => {
     'ls',
     'exec',
     'cp',
+    'pause',
+    'resume',
     'rm',
     'logs',
     'doctor',

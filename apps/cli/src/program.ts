@@ -10,6 +10,8 @@ import { addExec } from './commands/exec.ts';
 import { addLeaks } from './commands/leaks.ts';
 import { addLogs } from './commands/logs.ts';
 import { addLs } from './commands/ls.ts';
+import { addPause } from './commands/pause.ts';
+import { addResume } from './commands/resume.ts';
 import { addRm } from './commands/rm.ts';
 import { addUp } from './commands/up.ts';
 import type { Output } from './output.ts';
@@ -30,6 +32,7 @@ A first tour:
   perch create                               prints the id of a new sandbox
   perch exec ID -- python3 -c 'print(6*7)'   runs a command in it
   perch cp data.csv ID:                      copies a file into it
+  perch pause ID; perch resume ID            puts it aside, and takes it up where it was
   perch rm ID
 
 Which Perch: PERCH_URL and PERCH_API_KEY, else ~/.config/perch/config.json (or PERCH_CONFIG), which \`perch up\` writes.
@@ -38,7 +41,20 @@ Exit codes: 0 done, 1 it failed and the message says what to do, 2 the command l
 own. \`perch exec\` has those of the command: see perch exec --help.`,
     );
   if (output.json) program.configureOutput({ writeErr: () => {} });
-  for (const add of [addUp, addDown, addCreate, addLs, addExec, addCp, addRm, addLogs, addDoctor, addLeaks]) {
+  for (const add of [
+    addUp,
+    addDown,
+    addCreate,
+    addLs,
+    addExec,
+    addCp,
+    addPause,
+    addResume,
+    addRm,
+    addLogs,
+    addDoctor,
+    addLeaks,
+  ]) {
     add(program, output);
   }
   addCompletion(program);

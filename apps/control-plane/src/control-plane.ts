@@ -68,16 +68,16 @@ export async function startControlPlane(
   const directory = new HostDirectory(host);
   const repository = new SandboxRepository(database);
   const idempotency = new Idempotency(database);
+  const metrics = new Metrics();
   const activity = stack.use(new ActivityTracker(repository, log));
   const sandboxes = stack.use(
-    new SandboxService({ repository, idempotency, activity, host, directory, log }),
+    new SandboxService({ repository, idempotency, activity, host, directory, metrics, log }),
   );
   await sandboxes.load();
   activity.start();
   const guests = stack.use(new GuestPool(connectGuest, config.guestPort));
   const reconciler = stack.use(new Reconciler(host, sandboxes, log));
 
-  const metrics = new Metrics();
   const up = (answer: Promise<unknown>) =>
     answer.then(
       () => 1,

@@ -22,6 +22,8 @@ export interface Config {
   /** MiB of memory for sandboxes; what the machine has when absent. */
   memoryMb: number | undefined;
   keepDiskMb: number;
+  /** Machine shapes of which a booted guest is kept. */
+  warmShapes: number;
   /** Unprivileged user of the control plane, and its primary group. */
   user: string;
   vmm: 'qemu-kvm' | 'qemu-tcg' | undefined;
@@ -51,6 +53,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     dns: env.PERCH_DNS || undefined,
     memoryMb: whole(env, 'PERCH_MEMORY_MB'),
     keepDiskMb: whole(env, 'PERCH_KEEP_DISK_MB') ?? 1024,
+    warmShapes: Math.max(1, whole(env, 'PERCH_WARM_SHAPES') ?? 8),
     user: env.PERCH_USER || 'perch',
     vmm,
   };
@@ -87,6 +90,8 @@ export function hostPaths(dataDir: string) {
     vms: join(host, 'vms'),
     boot: join(host, 'boot'),
     probe: join(host, 'probe.json'),
+    sandboxes: join(dataDir, 'sandboxes'),
+    warm: join(dataDir, 'warm'),
     images: join(dataDir, 'images'),
   };
 }

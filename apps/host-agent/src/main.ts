@@ -6,7 +6,14 @@ import { createServer } from './api/index.ts';
 import { type Config, hostPaths, readConfig } from './config.ts';
 import { createQcow2Layer } from './disk/index.ts';
 import { giveIdentity, waitForAgent } from './guest/index.ts';
-import { Admission, defaultMemoryMb, Journal, Lifecycle } from './lifecycle/index.ts';
+import {
+  Admission,
+  defaultMemoryMb,
+  Journal,
+  Lifecycle,
+  SavedStates,
+  WarmTemplates,
+} from './lifecycle/index.ts';
 import { lookUpUser } from './linux/index.ts';
 import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
@@ -53,16 +60,33 @@ async function serve(config: Config, log: Logger): Promise<void> {
     dataDir: config.dataDir,
     keepDiskMb: config.keepDiskMb,
   });
+  const disks = createQcow2Layer();
+  const { accelerator, version: monitorVersion } = probe;
+  const monitor = await createQemuMonitor({
+    instance: config.instance,
+    accelerator,
+    version: monitorVersion,
+    log,
+  });
+  const saved = new SavedStates({
+    dir: paths.sandboxes,
+    disks,
+    machine: monitor.machine,
+    baseImage: (contentId) => templates.rootfsOf(contentId),
+  });
+  const warm = new WarmTemplates({
+    dir: paths.warm,
+    machine: monitor.machine,
+    limit: config.warmShapes,
+    log,
+  });
   const lifecycle = new Lifecycle({
-    journal,
-    network,
-    disks: createQcow2Layer(),
-    monitor: await createQemuMonitor({ instance: config.instance, accelerator: probe.accelerator, log }),
+    ...{ journal, network, disks, monitor, saved, warm },
     guest: { waitForAgent, giveIdentity },
     templates,
     admission,
     vmsDir: paths.vms,
-    ...boot,
+    boot,
     bootTimeoutMs,
     log,
   });

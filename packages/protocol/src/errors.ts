@@ -23,6 +23,10 @@ export interface ErrorContexts {
   sandbox_not_running: { id: string; status: string };
   sandbox_failed: { id: string; reason: string };
   sandbox_exists: { id: string };
+  sandbox_not_paused: { id: string; status: string };
+  pause_failed: { id: string; reason: string };
+  resume_failed: { id: string; reason: string };
+  snapshot_damaged: { id: string; reason: string };
   template_not_found: { template: string };
   api_key_not_found: { id: string };
   last_api_key: { id: string };
@@ -75,6 +79,10 @@ export const errorStatus: Record<ErrorCode, number> = {
   sandbox_not_running: 409,
   sandbox_failed: 409,
   sandbox_exists: 409,
+  sandbox_not_paused: 409,
+  pause_failed: 500,
+  resume_failed: 500,
+  snapshot_damaged: 500,
   template_not_found: 404,
   api_key_not_found: 404,
   last_api_key: 409,
@@ -116,9 +124,14 @@ export const errorRemedy: Record<ErrorCode, string> = {
   rate_limited: 'Wait for the seconds in Retry-After, then try again.',
   idempotency_mismatch: 'Use a new Idempotency-Key for a different request.',
   sandbox_not_found: 'List the sandboxes there are with GET /v1/sandboxes.',
-  sandbox_not_running: 'Wait until the sandbox is running, or create another.',
+  sandbox_not_running:
+    'Wait until it runs; resume it if it is paused (POST …/resume, or auto_resume at create); else create another.',
   sandbox_failed: 'Read the reason and GET /v1/sandboxes/{id}/logs, then create another sandbox.',
   sandbox_exists: 'Use another id.',
+  sandbox_not_paused: 'Only a paused sandbox can be resumed; use this one as it is, or pause it first.',
+  pause_failed: 'The sandbox runs on; try again.',
+  resume_failed: 'The sandbox is still paused and whole; try again, and if it stays read its logs.',
+  snapshot_damaged: 'Run `perch fsck` to see what is damaged; destroy the sandbox if it cannot be spared.',
   template_not_found: 'List the templates there are with GET /v1/templates.',
   api_key_not_found: 'List the keys there are with GET /v1/api-keys.',
   last_api_key: 'Create another key with POST /v1/api-keys first.',

@@ -8,6 +8,8 @@
  * | `PUT /v1/sandboxes/{id}` HostCreate | 201 HostSandbox once it runs; the same call again gives the same sandbox |
  * | `GET /v1/sandboxes/{id}` | HostSandbox |
  * | `DELETE /v1/sandboxes/{id}` | 204 once nothing of it is left; 404 when unknown |
+ * | `POST /v1/sandboxes/{id}/pause` HostPause | 200 HostSandbox once it is paused; of a paused one the same again |
+ * | `POST /v1/sandboxes/{id}/resume` HostResume | 200 HostSandbox once it runs; the same call again gives the same |
  * | `GET /v1/sandboxes/{id}/console` | `application/octet-stream`, the last of the console |
  * | `GET /v1/events` | `application/x-ndjson`, HostEvent a line: every sandbox, `synced`, then each change |
  * | `POST /v1/shutdown` HostShutdown | 204, then the process ends |
@@ -36,6 +38,21 @@ export const HostCreate = Type.Object(
   { additionalProperties: false },
 );
 export type HostCreate = Static<typeof HostCreate>;
+
+export const HostPause = Type.Object(
+  { generation: Type.Integer({ minimum: 1, description: 'Life that is to be paused.' }) },
+  { additionalProperties: false },
+);
+export type HostPause = Static<typeof HostPause>;
+
+export const HostResume = Type.Object(
+  {
+    generation: Type.Integer({ minimum: 2, description: 'Of the life that begins: one more than the last.' }),
+    access_token: HostCreate.properties.access_token,
+  },
+  { additionalProperties: false },
+);
+export type HostResume = Static<typeof HostResume>;
 
 export const HostSandboxParams = Type.Object({ id: Type.String({ pattern: sandboxIdPattern }) });
 

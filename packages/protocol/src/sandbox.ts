@@ -55,6 +55,15 @@ export const TimeoutMode = Type.Union([Type.Literal('idle'), Type.Literal('fixed
 });
 export type TimeoutMode = 'idle' | 'fixed';
 
+export const OnTimeout = Type.Union([Type.Literal('destroy'), Type.Literal('pause')], {
+  description: 'What the end of its time does. A pause that fails is tried again; it never destroys.',
+});
+export type OnTimeout = 'destroy' | 'pause';
+
+const AutoResume = Type.Boolean({
+  description: 'Whether the first command or file transfer that needs it, while it is paused, resumes it.',
+});
+
 export const SandboxIdParams = Type.Object({
   id: Type.String({ pattern: sandboxIdPattern, description: 'Sandbox id.' }),
 });
@@ -87,6 +96,8 @@ export const CreateSandbox = Type.Object(
       Type.Integer({ ...timeoutSec, default: limits.timeoutSec.default, description: 'Life, seconds.' }),
     ),
     timeout_mode: Type.Optional(TimeoutMode),
+    on_timeout: Type.Optional({ ...OnTimeout, default: 'destroy' }),
+    auto_resume: Type.Optional({ ...AutoResume, default: false }),
     metadata: Type.Optional(Metadata),
     env: Type.Optional(Env),
   },
@@ -107,6 +118,8 @@ export const Sandbox = Type.Object(
     disk_mb: Type.Integer(),
     timeout_sec: Type.Integer(),
     timeout_mode: TimeoutMode,
+    on_timeout: OnTimeout,
+    auto_resume: AutoResume,
     metadata: Type.Record(Type.String(), Type.String()),
     host_id: Type.String(),
     host_ip: Type.Union([Type.String(), Type.Null()], {
@@ -115,11 +128,28 @@ export const Sandbox = Type.Object(
     created_at: Time,
     started_at: Type.Union([Time, Type.Null()]),
     last_active_at: Type.Union([Time, Type.Null()]),
-    expires_at: Type.Union([Time, Type.Null()]),
+    expires_at: Type.Union([Time, Type.Null()], {
+      description: 'End of its time; null while it has none, as when it is paused.',
+    }),
   },
   { $id: 'Sandbox' },
 );
 export type Sandbox = Static<typeof Sandbox>;
+
+/** A sandbox after a transition, with what each stage of it took. */
+export const SandboxTransition = Type.Object(
+  {
+    ...Sandbox.properties,
+    timings_ms: Type.Record(Type.String(), Type.Number(), {
+      description: 'Milliseconds of each stage, and `total`.',
+    }),
+  },
+  { $id: 'SandboxTransition' },
+);
+export type SandboxTransition = Static<typeof SandboxTransition>;
+
+/** Body of a pause and of a resume; none at all is as good. */
+export const TransitionRequest = Type.Object({}, { additionalProperties: false });
 
 /** `metadata.KEY=VALUE` filters are further query parameters, checked by the route. */
 export const ListSandboxesQuery = Type.Object({

@@ -8,6 +8,7 @@ export {
   isPerchError,
   PerchError,
   type Sandbox,
+  type SandboxTransition,
   type SignalName,
 } from '@perch/protocol';
 export type { Source } from './bytes.ts';

@@ -6,6 +6,7 @@ import type {
   SandboxList,
   SandboxLogs,
   SandboxStatus,
+  SandboxTransition,
 } from '@perch/protocol';
 import { type ExecStart, ExecStream } from './exec/stream.ts';
 import { Files } from './files.ts';
@@ -25,6 +26,8 @@ export interface ListFilter {
 
 /** The first boot of a template on a machine without KVM is slow. */
 const createTimeoutMs = 180_000;
+/** A pause writes the guest's memory, which on a slow disk takes its time. */
+const transitionTimeoutMs = 300_000;
 /** Beyond the time that the command itself has. */
 const execMarginMs = 30_000;
 const execDefaultSec = 30;
@@ -80,6 +83,25 @@ export class Sandboxes {
   /** Resolves when nothing of it is left. */
   async delete(id: string, options: RequestOptions = {}): Promise<void> {
     await this.#http.done('DELETE', at(id), { ...options, repeatable: true });
+  }
+
+  /**
+   * Resolves when it is paused: memory and disk are in files, and it holds nothing else. Connections to it end,
+   * and with them commands that were not started detached. It is paused also when nobody waits any more.
+   * @throws PerchError `sandbox_not_running` (already paused, too), `pause_failed` and `capacity_exhausted` (it
+   *   runs on)
+   */
+  pause(id: string, options: RequestOptions = {}): Promise<SandboxTransition> {
+    return this.#http.json('POST', `${at(id)}/pause`, { timeoutMs: transitionTimeoutMs, ...options });
+  }
+
+  /**
+   * Resolves when it runs again where it was, with its full time-out. It runs also when nobody waits any more.
+   * @throws PerchError `sandbox_not_paused`, and `resume_failed`, `snapshot_damaged` and `capacity_exhausted` (it
+   *   is still paused)
+   */
+  resume(id: string, options: RequestOptions = {}): Promise<SandboxTransition> {
+    return this.#http.json('POST', `${at(id)}/resume`, { timeoutMs: transitionTimeoutMs, ...options });
   }
 
   logs(id: string, options: RequestOptions = {}): Promise<SandboxLogs> {

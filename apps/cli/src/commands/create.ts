@@ -11,6 +11,8 @@ interface Options {
   disk?: number;
   timeout?: number;
   timeoutMode?: 'idle' | 'fixed';
+  onTimeout?: 'destroy' | 'pause';
+  autoResume?: true;
   metadata?: Record<string, string>;
   env?: Record<string, string>;
 }
@@ -25,6 +27,8 @@ export function addCreate(program: Command, output: Output): void {
     .option('-d, --disk <mib>', 'disk (default: 5120)', wholeNumber('MiB'))
     .option('--timeout <seconds>', 'life (default: 300)', wholeNumber('seconds'))
     .option('--timeout-mode <mode>', '`idle`: activity prolongs it; `fixed`: nothing does (default: idle)')
+    .option('--on-timeout <what>', '`destroy` it when its time is over, or `pause` it (default: destroy)')
+    .option('--auto-resume', 'resume it, when it is paused, for the first command or transfer that needs it')
     .option('-l, --metadata <key=value>', 'a label; may be given several times', keyValue)
     .option('-e, --env <key=value>', 'an environment variable; may be given several times', keyValue)
     .addHelpText(
@@ -33,9 +37,12 @@ export function addCreate(program: Command, output: Output): void {
 Examples:
   perch create
   id=$(perch create --memory 1024 --timeout 3600 --metadata job=42)
-  perch exec "$id" -- python3 -c 'print(6 * 7)'`,
+  perch exec "$id" -- python3 -c 'print(6 * 7)'
+
+One that sleeps when it is idle, costs only disk then, and wakes for the next command:
+  perch create --on-timeout pause --auto-resume`,
     )
-    .action(async ({ memory, disk, timeout, timeoutMode, ...rest }: Options) => {
+    .action(async ({ memory, disk, timeout, timeoutMode, onTimeout, autoResume, ...rest }: Options) => {
       const sandbox = await new Perch().sandboxes.create(
         defined({
           ...rest,
@@ -43,16 +50,19 @@ Examples:
           disk_mb: disk,
           timeout_sec: timeout,
           timeout_mode: timeoutMode,
+          on_timeout: onTimeout,
+          auto_resume: autoResume,
         }),
       );
       output.value(sandbox);
       output.line(sandbox.id);
       if (output.json || !process.stdout.isTTY) return;
-      const { id, vcpus, memory_mb, timeout_sec, timeout_mode } = sandbox;
+      const { id, vcpus, memory_mb, timeout_sec, timeout_mode, on_timeout } = sandbox;
       const until =
         timeout_mode === 'idle' ? `${timeout_sec} s after its last activity` : `in ${timeout_sec} s`;
+      const ends = on_timeout === 'pause' ? 'pauses' : 'ends';
       process.stderr.write(
-        pc.dim(`${vcpus} vCPU, ${memory_mb} MiB; ends ${until}. Try: perch exec ${id} -- uname -a\n`),
+        pc.dim(`${vcpus} vCPU, ${memory_mb} MiB; ${ends} ${until}. Try: perch exec ${id} -- uname -a\n`),
       );
     });
 }

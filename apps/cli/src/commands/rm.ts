@@ -1,6 +1,7 @@
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
-import { type Output, reportError } from '../output.ts';
+import { forEach } from '../for-each.ts';
+import type { Output } from '../output.ts';
 
 export function addRm(program: Command, output: Output): void {
   program
@@ -16,15 +17,10 @@ Examples:
     )
     .action(async (ids: string[]) => {
       const { sandboxes } = new Perch();
-      const destroy = async (id: string) => {
+      await forEach(ids, output, async (id) => {
         await sandboxes.delete(id);
         output.value({ id, status: 'destroyed' });
         output.line(id);
-      };
-      // One that fails keeps none of the others.
-      const results = await Promise.allSettled(ids.map(destroy));
-      for (const result of results) {
-        if (result.status === 'rejected') process.exitCode = reportError(result.reason, output.json);
-      }
+      });
     });
 }

@@ -15,6 +15,17 @@ test.each(shells)('the script for %s knows every command and option', (shell) =>
   }
 });
 
+test.each(shells)('the script for %s completes ids after pause and resume', (shell) => {
+  const script = completionScript(program, shell);
+  expect(script).toMatch(
+    {
+      bash: /pause\|resume\|.*words="\$\(perch ls/,
+      zsh: /pause\) _arguments .*_perch_ids/,
+      fish: /pause resume .*perch ls/,
+    }[shell],
+  );
+});
+
 test('bash completes with it', async () => {
   const lines = `COMP_WORDS=(perch d) COMP_CWORD=1; _perch; echo "\${COMPREPLY[@]}"
     COMP_WORDS=(perch down --k) COMP_CWORD=2; _perch; echo "\${COMPREPLY[@]}"`;

@@ -30,6 +30,7 @@ export async function leaks(settings: Settings): Promise<Leak[]> {
   add('nft table', await tables(instance));
   add('cgroup', cgroups('/sys/fs/cgroup', `perch-${instance}`));
   add('directory', list(join(dataPaths(settings.dataDir).host, 'vms')));
+  add('directory', list(join(settings.dataDir, 'sandboxes')));
   add('loop device', await loops(settings.dataDir));
   return found;
 }

@@ -64,6 +64,15 @@ const migrations: Record<string, Migration> = {
       await sql`CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at)`.execute(db);
     },
   },
+  '0002_pause_resume': {
+    async up(db: Kysely<unknown>) {
+      await sql`
+        ALTER TABLE sandboxes
+          ADD COLUMN on_timeout text NOT NULL DEFAULT 'destroy' CHECK (on_timeout IN ('destroy', 'pause')),
+          ADD COLUMN auto_resume boolean NOT NULL DEFAULT false,
+          ADD COLUMN next_access_token text`.execute(db);
+    },
+  },
 };
 
 /** Brings the schema up to date; two that start at once wait for each other. */

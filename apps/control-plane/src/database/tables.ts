@@ -1,4 +1,4 @@
-import type { SandboxStatus, TimeoutMode } from '@perch/protocol';
+import type { OnTimeout, SandboxStatus, TimeoutMode } from '@perch/protocol';
 import type { ColumnType, Generated, Insertable, JSONColumnType, Selectable, Updateable } from 'kysely';
 
 type Time = ColumnType<Date, Date, Date>;
@@ -25,6 +25,8 @@ export interface SandboxesTable {
   disk_mb: number;
   timeout_sec: number;
   timeout_mode: TimeoutMode;
+  on_timeout: OnTimeout;
+  auto_resume: boolean;
   metadata: JSONColumnType<Record<string, string>>;
   host_id: string;
   host_ip: string | null;
@@ -32,6 +34,11 @@ export interface SandboxesTable {
   generation: number;
   /** Of the guest agent, for this life. */
   access_token: string;
+  /**
+   * Of the life that a resume begins. It is kept when a resume does not succeed, so that one whose outcome is
+   * unknown can be asked for again, or be found to have succeeded.
+   */
+  next_access_token: ColumnType<string | null, string | null | undefined, string | null>;
   created_at: Time;
   started_at: OptionalTime;
   last_active_at: OptionalTime;

@@ -12,6 +12,8 @@ export interface RouteSchema {
   params?: Json;
   querystring?: Json;
   body?: Json;
+  /** No body at all is as good as an empty object. */
+  optionalBody?: boolean;
   /** By status. A string is the description of an answer without a JSON body. */
   response?: Record<string, Json | string>;
 }
@@ -111,10 +113,10 @@ export class OpenApi {
     return [...own, ...patterns];
   }
 
-  #requestBody({ body, consumes }: RouteSchema): Json {
+  #requestBody({ body, consumes, optionalBody = false }: RouteSchema): Json {
     const bodies = Object.entries(consumes ?? { 'application/json': body });
     return {
-      required: true,
+      required: !optionalBody,
       content: Object.fromEntries(bodies.map(([type, schema]) => [type, { schema: this.#hoist(schema) }])),
     };
   }

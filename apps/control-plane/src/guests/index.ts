@@ -1,2 +1,2 @@
 export type { Guest } from './guest.ts';
-export { type Connect, GuestPool } from './pool.ts';
+export { type Connect, type GuestAddress, GuestPool } from './pool.ts';

@@ -3,6 +3,7 @@ import {
   type HostCreate,
   HostEvent,
   HostInfo,
+  type HostResume,
   HostSandbox,
   HostSandboxList,
   isPerchError,
@@ -16,6 +17,8 @@ export type { HostCreate, HostEvent, HostInfo, HostSandbox };
 
 /** Deadlines, ms. A start boots a guest, which without KVM takes its time. */
 const deadlines = { read: 5_000, create: 180_000, destroy: 60_000 };
+/** Deadline of a call that moves guest memory: as a disk does that writes 10 MB/s. */
+const transitionMs = (memoryMb: number) => 120_000 + 100 * memoryMb;
 const maxConsoleBytes = 4 * 1024 * 1024;
 
 const validators = {
@@ -24,6 +27,13 @@ const validators = {
   list: Compile(HostSandboxList),
   event: Compile(HostEvent),
 };
+
+/** What a call about a sandbox that exists has to know of it. */
+interface Machine {
+  id: string;
+  generation: number;
+  memoryMb: number;
+}
 
 interface Call {
   method: Dispatcher.HttpMethod;
@@ -74,6 +84,23 @@ export class HostClient implements AsyncDisposable {
       body,
       deadlineMs: deadlines.create,
       requestId,
+    });
+  }
+
+  /** Resolves once the sandbox is paused. The same call again is answered alike. */
+  async pause(sandbox: Machine, requestId?: string): Promise<HostSandbox> {
+    const { id, generation, memoryMb } = sandbox;
+    return this.#transition(`/v1/sandboxes/${id}/pause`, { generation }, memoryMb, requestId, {
+      status: 'paused',
+      generation,
+    });
+  }
+
+  /** Resolves once the sandbox runs in the life that `body` begins. The same call again is answered alike. */
+  async resume({ id, memoryMb }: Machine, body: HostResume, requestId?: string): Promise<HostSandbox> {
+    return this.#transition(`/v1/sandboxes/${id}/resume`, body, memoryMb, requestId, {
+      status: 'running',
+      generation: body.generation,
     });
   }
 
@@ -140,18 +167,25 @@ export class HostClient implements AsyncDisposable {
     return this.close();
   }
 
+  async #transition(
+    path: string,
+    body: object,
+    memoryMb: number,
+    requestId: string | undefined,
+    wanted: Pick<HostSandbox, 'status' | 'generation'>,
+  ): Promise<HostSandbox> {
+    const call = { method: 'POST', path, body, deadlineMs: transitionMs(memoryMb), requestId } as const;
+    const seen = await this.#json(validators.sandbox, call);
+    if (seen.status === wanted.status && seen.generation === wanted.generation) return seen;
+    throw this.#notItsApi(call);
+  }
+
   async #json<T extends TSchema>(
     validator: Validator<Record<never, never>, T>,
     call: Call,
   ): Promise<ReturnType<typeof validator.Parse>> {
     const body: unknown = JSON.parse((await this.#send(call)).toString('utf8'));
-    if (!validator.Check(body)) {
-      throw new PerchError(
-        'host_unavailable',
-        `The host agent's answer to ${call.method} ${call.path} is not what its API says.`,
-        { host_id: this.#hostId },
-      );
-    }
+    if (!validator.Check(body)) throw this.#notItsApi(call);
     return body as ReturnType<typeof validator.Parse>;
   }
 
@@ -175,6 +209,14 @@ export class HostClient implements AsyncDisposable {
     }
     if (answer.statusCode >= 300) throw this.#refusal(answer.statusCode, body.toString('utf8'));
     return body;
+  }
+
+  #notItsApi({ method, path }: Call): PerchError {
+    return new PerchError(
+      'host_unavailable',
+      `The host agent's answer to ${method} ${path} is not what its API says.`,
+      { host_id: this.#hostId },
+    );
   }
 
   #unavailable(cause: unknown): PerchError {

@@ -15,6 +15,7 @@ export class Metrics {
   readonly #requests: Histogram<'method' | 'route' | 'status'>;
   readonly #execs: Counter<'kind' | 'outcome'>;
   readonly #transferred: Counter<'direction'>;
+  readonly #transitions: Histogram<'transition' | 'stage'>;
 
   constructor() {
     const registers = [this.#registry];
@@ -38,6 +39,20 @@ export class Metrics {
       labelNames: ['direction'],
       registers,
     });
+    this.#transitions = new Histogram({
+      name: 'perch_transition_seconds',
+      help: 'Duration of the stages of pauses and resumes, and of the whole',
+      labelNames: ['transition', 'stage'],
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
+      registers,
+    });
+  }
+
+  /** @param timings milliseconds by stage, and `total` */
+  transition(transition: 'pause' | 'resume', timings: Record<string, number>): void {
+    for (const [stage, ms] of Object.entries(timings)) {
+      this.#transitions.observe({ transition, stage }, ms / 1000);
+    }
   }
 
   request(method: string, route: string, status: number, seconds: number): void {

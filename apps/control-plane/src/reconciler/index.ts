@@ -1,6 +1,7 @@
 /**
  * Compares what the database says with what the host has, in both directions: each change as the host tells
- * it, and everything when the stream of changes begins and once a minute.
+ * it, and everything when the stream of changes begins, once a minute, and sooner while a pause or a resume is
+ * left half-way.
  */
 import type { HostSandbox } from '@perch/protocol';
 import type { Logger } from 'pino';
@@ -8,6 +9,7 @@ import { type HostClient, watchHost } from '../hosts/index.ts';
 import type { SandboxService } from '../sandboxes/index.ts';
 
 const everyMs = 60_000;
+const unsettledEveryMs = 2_000;
 
 export class Reconciler implements AsyncDisposable {
   readonly #host: HostClient;
@@ -16,7 +18,8 @@ export class Reconciler implements AsyncDisposable {
   readonly #stop = new AbortController();
   #watching: Promise<void> = Promise.resolve();
   #comparing: Promise<void> | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #failing = false;
+  #timers: NodeJS.Timeout[] = [];
 
   constructor(host: HostClient, sandboxes: SandboxService, log: Logger) {
     this.#host = host;
@@ -34,13 +37,24 @@ export class Reconciler implements AsyncDisposable {
       this.#log,
       this.#stop.signal,
     );
-    this.#timer = setInterval(() => void this.compare(), everyMs);
+    this.#timers = [
+      setInterval(() => void this.compare(), everyMs),
+      setInterval(() => this.#sandboxes.unsettled() && void this.compare(), unsettledEveryMs),
+    ];
   }
 
   /** Compares everything; those who ask meanwhile share the answer. */
   compare(): Promise<void> {
     this.#comparing ??= this.#compare()
-      .catch((error: unknown) => this.#log.warn({ err: error }, 'the comparison with the host failed'))
+      .then(
+        () => {
+          this.#failing = false;
+        },
+        (error: unknown) => {
+          this.#log[this.#failing ? 'debug' : 'warn']({ err: error }, 'the comparison with the host failed');
+          this.#failing = true;
+        },
+      )
       .finally(() => {
         this.#comparing = undefined;
       });
@@ -48,7 +62,7 @@ export class Reconciler implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
+    for (const timer of this.#timers) clearInterval(timer);
     this.#stop.abort();
     await this.#watching;
     await this.#comparing;

@@ -46,6 +46,7 @@ export class ActivityTracker implements AsyncDisposable {
   touch(life: Life): void {
     const now = Date.now();
     life.lastActiveAt = new Date(now);
+    life.pauseTries = 0;
     if (life.timeoutMode === 'idle') life.expiresAt = new Date(now + life.timeoutSec * 1000);
     this.#changed.add(life);
   }

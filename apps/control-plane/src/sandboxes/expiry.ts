@@ -30,6 +30,11 @@ export class Expiry implements Disposable {
     );
   }
 
+  /** Watches a deadline that nothing watches any more. */
+  watch(id: string): void {
+    if (!this.#timers.has(id)) this.arm(id);
+  }
+
   disarm(id: string): void {
     clearTimeout(this.#timers.get(id));
     this.#timers.delete(id);

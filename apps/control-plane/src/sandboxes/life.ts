@@ -1,23 +1,43 @@
-import { PerchError, type SandboxStatus, type TimeoutMode } from '@perch/protocol';
+import { type OnTimeout, PerchError, type SandboxStatus, type TimeoutMode } from '@perch/protocol';
 import type { SandboxRow } from '../database/index.ts';
+
+/** Statuses in which nothing that was opened for a life stays open. */
+const over: ReadonlySet<SandboxStatus> = new Set([
+  'pausing',
+  'paused',
+  'resuming',
+  'failed',
+  'destroying',
+  'destroyed',
+]);
+
+/** Statuses in which no time runs. */
+const timeless: ReadonlySet<SandboxStatus> = new Set(['pausing', 'paused', 'resuming']);
 
 /**
  * One life of a sandbox, (id, generation), as perchd holds it in memory: what a request needs without asking
- * the database. It ends once; whatever was opened for it hangs on `signal`.
+ * the database. It ends once; whatever was opened for it hangs on `signal`. What runs again after its end,
+ * resumed or because a pause failed, is another object.
  */
 export class Life {
   readonly id: string;
   readonly generation: number;
   readonly accessToken: string;
   readonly timeoutMode: TimeoutMode;
+  readonly onTimeout: OnTimeout;
+  readonly autoResume: boolean;
+  readonly memoryMb: number;
   status: SandboxStatus;
   reason: string | null;
   address: string | null;
   timeoutSec: number;
   lastActiveAt: Date | null;
   expiresAt: Date | null;
+  nextAccessToken: string | null;
   /** Streams, commands and transfers that are open. */
   open = 0;
+  /** How often the end of its time could not pause it since it was last used. */
+  pauseTries = 0;
   readonly #end = new AbortController();
 
   constructor(row: SandboxRow) {
@@ -25,12 +45,17 @@ export class Life {
     this.generation = row.generation;
     this.accessToken = row.access_token;
     this.timeoutMode = row.timeout_mode;
+    this.onTimeout = row.on_timeout;
+    this.autoResume = row.auto_resume;
+    this.memoryMb = row.memory_mb;
     this.timeoutSec = row.timeout_sec;
     this.status = row.status;
     this.reason = row.reason;
     this.address = row.host_ip;
     this.lastActiveAt = row.last_active_at;
     this.expiresAt = row.expires_at;
+    this.nextAccessToken = row.next_access_token;
+    this.#endIfOver();
   }
 
   /** Aborts when the life ends, with the error that its users get. */
@@ -46,11 +71,13 @@ export class Life {
     this.timeoutSec = row.timeout_sec;
     this.lastActiveAt = row.last_active_at;
     this.expiresAt = row.expires_at;
-    if (['failed', 'destroying', 'destroyed'].includes(row.status)) this.#end.abort(this.refusal());
+    this.nextAccessToken = row.next_access_token;
+    this.#endIfOver();
   }
 
-  /** End of life as of now: what is open gives an idle sandbox its full time again. */
+  /** End of its time as of now: what is open gives an idle sandbox its full time again. */
   deadline(): Date | null {
+    if (timeless.has(this.status)) return null;
     if (this.open === 0 || this.timeoutMode === 'fixed' || this.status !== 'running') return this.expiresAt;
     return new Date(Date.now() + this.timeoutSec * 1000);
   }
@@ -59,12 +86,25 @@ export class Life {
   refusal(): PerchError {
     return refusalOf(this.id, this.status, this.reason);
   }
+
+  #endIfOver(): void {
+    if (over.has(this.status) && !this.#end.signal.aborted) this.#end.abort(this.refusal());
+  }
 }
 
+/** Why nothing can be done in a sandbox that does not run. */
 export function refusalOf(id: string, status: SandboxStatus, reason: string | null): PerchError {
-  if (status === 'failed') {
-    const why = reason ?? 'unknown reason';
-    return new PerchError('sandbox_failed', `Sandbox ${id} failed: ${why}`, { id, reason: why });
-  }
+  if (status === 'failed') return failure(id, reason);
   return new PerchError('sandbox_not_running', `Sandbox ${id} is ${status}, not running.`, { id, status });
+}
+
+/** Why a sandbox cannot be resumed. */
+export function resumeRefusalOf(id: string, status: SandboxStatus, reason: string | null): PerchError {
+  if (status === 'failed') return failure(id, reason);
+  return new PerchError('sandbox_not_paused', `Sandbox ${id} is ${status}, not paused.`, { id, status });
+}
+
+function failure(id: string, reason: string | null): PerchError {
+  const why = reason ?? 'unknown reason';
+  return new PerchError('sandbox_failed', `Sandbox ${id} failed: ${why}`, { id, reason: why });
 }

@@ -23,7 +23,8 @@ export interface Activity {
   expiresAt: Date | null;
 }
 
-/** Sandboxes in the database. Every change of status names the statuses it may come from. */
+/** Sandboxes in the database. Every change of status names the statuses and the generation it
+ * may come from. */
 export class SandboxRepository {
   readonly #db: Database;
 
@@ -117,11 +118,17 @@ export class SandboxRepository {
     return new Map(rows.map((row) => [row.status, Number(row.count)]));
   }
 
-  async setTimeout(id: string, timeoutSec: number, expiresAt: Date): Promise<SandboxRow | undefined> {
+  async setTimeout(
+    id: string,
+    generation: number,
+    timeoutSec: number,
+    expiresAt: Date,
+  ): Promise<SandboxRow | undefined> {
     return this.#db
       .updateTable('sandboxes')
       .set({ timeout_sec: timeoutSec, expires_at: expiresAt })
       .where('id', '=', id)
+      .where('generation', '=', generation)
       .where('status', '=', 'running')
       .returningAll()
       .executeTakeFirst();

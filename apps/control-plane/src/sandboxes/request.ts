@@ -11,6 +11,8 @@ export function withDefaults(request: CreateSandbox): FullRequest {
     disk_mb: request.disk_mb ?? limits.diskMb.default,
     timeout_sec: request.timeout_sec ?? limits.timeoutSec.default,
     timeout_mode: request.timeout_mode ?? 'idle',
+    on_timeout: request.on_timeout ?? 'destroy',
+    auto_resume: request.auto_resume ?? false,
     metadata: request.metadata ?? {},
     env: request.env ?? {},
   };

@@ -15,6 +15,8 @@ export function toSandbox(row: SandboxRow, life?: Life): Sandbox {
     disk_mb: row.disk_mb,
     timeout_sec: row.timeout_sec,
     timeout_mode: row.timeout_mode,
+    on_timeout: row.on_timeout,
+    auto_resume: row.auto_resume,
     metadata: row.metadata,
     host_id: row.host_id,
     host_ip: row.host_ip,

@@ -3,7 +3,15 @@
  * by the end-to-end suites.
  */
 import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
-import { HostCreate, type HostInfo, type HostSandbox, PerchError, version } from '@perch/protocol';
+import {
+  HostCreate,
+  type HostInfo,
+  HostPause,
+  HostResume,
+  type HostSandbox,
+  PerchError,
+  version,
+} from '@perch/protocol';
 import Fastify from 'fastify';
 
 export class FakeHost implements AsyncDisposable {
@@ -14,6 +22,13 @@ export class FakeHost implements AsyncDisposable {
   problems: string[] = [];
   /** Runs before a create is answered; may throw. */
   onCreate: (id: string, body: HostCreate) => Promise<void> | void = () => {};
+  readonly paused: { id: string; body: HostPause; requestId: unknown }[] = [];
+  readonly resumed: { id: string; body: HostResume; requestId: unknown }[] = [];
+  /** Runs in the middle of a pause or a resume, after its beginning was told; may throw. */
+  onPause: (id: string, body: HostPause) => Promise<void> | void = () => {};
+  onResume: (id: string, body: HostResume) => Promise<void> | void = () => {};
+  /** Pauses and resumes are done, and their connection ends without an answer. */
+  losesAnswers = false;
   console = 'booted\n';
   readonly #socketPath: string;
   #app = this.#make();
@@ -81,6 +96,17 @@ export class FakeHost implements AsyncDisposable {
     await this.#app.close();
   }
 
+  /** What fails in the middle is taken back, unless the sandbox has changed otherwise. */
+  async #orBack(id: string, before: HostSandbox, work: () => Promise<void> | void): Promise<void> {
+    const begun = this.sandboxes.get(id);
+    try {
+      await work();
+    } catch (error) {
+      if (this.sandboxes.get(id) === begun) this.change(id, before);
+      throw error;
+    }
+  }
+
   #tell(event: object): void {
     for (const write of this.#streams) write(`${JSON.stringify(event)}\n`);
   }
@@ -122,6 +148,62 @@ export class FakeHost implements AsyncDisposable {
       this.change(id, { status: 'destroyed', address: null });
       return reply.code(204).send();
     });
+    app.post<{ Params: { id: string }; Body: HostPause }>(
+      '/v1/sandboxes/:id/pause',
+      { schema: { body: HostPause } },
+      async (request, reply) => {
+        const { id } = request.params;
+        const { generation } = request.body;
+        this.paused.push({ id, body: request.body, requestId: request.headers['x-request-id'] });
+        const before = find(id);
+        if (before.status === 'paused' && before.generation === generation) return before;
+        if (before.status !== 'running' || before.generation !== generation) {
+          throw new PerchError('sandbox_not_running', `${id} is ${before.status}.`, {
+            id,
+            status: before.status,
+          });
+        }
+        this.change(id, { status: 'pausing' });
+        await this.#orBack(id, before, () => this.onPause(id, request.body));
+        find(id);
+        const timings_ms = {
+          freeze: 1,
+          device_state: 2,
+          memory: 30,
+          disk: 4,
+          commit: 5,
+          teardown: 6,
+          total: 48,
+        };
+        this.change(id, { status: 'paused', address: null, timings_ms });
+        if (this.losesAnswers) reply.raw.destroy();
+        return find(id);
+      },
+    );
+    app.post<{ Params: { id: string }; Body: HostResume }>(
+      '/v1/sandboxes/:id/resume',
+      { schema: { body: HostResume } },
+      async (request, reply) => {
+        const { id } = request.params;
+        const { generation } = request.body;
+        this.resumed.push({ id, body: request.body, requestId: request.headers['x-request-id'] });
+        const before = find(id);
+        if (before.status === 'running' && before.generation === generation) return before;
+        if (before.status !== 'paused' || before.generation + 1 !== generation) {
+          throw new PerchError('sandbox_not_paused', `${id} is ${before.status}.`, {
+            id,
+            status: before.status,
+          });
+        }
+        this.change(id, { status: 'resuming', generation });
+        await this.#orBack(id, before, () => this.onResume(id, request.body));
+        find(id);
+        const timings_ms = { network: 1, restore: 20, guest: 9, total: 30 };
+        this.change(id, { status: 'running', address: '127.0.0.2', timings_ms });
+        if (this.losesAnswers) reply.raw.destroy();
+        return find(id);
+      },
+    );
     app.get<{ Params: { id: string } }>('/v1/sandboxes/:id/console', async (request, reply) => {
       find(request.params.id);
       return reply.type('application/octet-stream').send(Buffer.from(this.console));

@@ -7,7 +7,7 @@ import type { Sandbox } from '@perch/protocol';
 import { pino } from 'pino';
 import { type Config, readConfig } from '../config/index.ts';
 import { type ControlPlane, startControlPlane } from '../control-plane.ts';
-import type { Connect } from '../guests/index.ts';
+import type { Connect, GuestAddress } from '../guests/index.ts';
 import { FakeHost } from './fake-host.ts';
 import { LocalGuest } from './local-guest.ts';
 import { readablePrograms } from './postgres-programs.ts';
@@ -23,8 +23,13 @@ export class TestPlane implements AsyncDisposable {
   /** By sandbox id. */
   readonly guests = new Map<string, LocalGuest>();
   readonly logLines: string[] = [];
-  #connect: Connect = ({ sandboxId }) => {
-    const guest = this.guests.get(sandboxId) ?? new LocalGuest(join(this.dir, sandboxId));
+  /** Every connection to a guest, in order. */
+  readonly connections: GuestAddress[] = [];
+  #connect: Connect = (address) => {
+    const { sandboxId } = address;
+    this.connections.push(address);
+    const known = this.guests.get(sandboxId);
+    const guest = known && !known.closed ? known : new LocalGuest(join(this.dir, sandboxId));
     this.guests.set(sandboxId, guest);
     return guest.asGuest();
   };
@@ -99,6 +104,18 @@ export class TestPlane implements AsyncDisposable {
 
   async get(id: string): Promise<Sandbox> {
     return (await (await this.fetch(`/v1/sandboxes/${id}`)).json()) as Sandbox;
+  }
+
+  /** Pauses or resumes. */
+  transition(id: string, what: 'pause' | 'resume', init: RequestInit = {}): Promise<Response> {
+    return this.fetch(`/v1/sandboxes/${id}/${what}`, { method: 'POST', ...init });
+  }
+
+  async paused(body: object = {}): Promise<Sandbox> {
+    const sandbox = await this.create(body);
+    const answer = await this.transition(sandbox.id, 'pause');
+    if (answer.status !== 200) throw new Error(await answer.text());
+    return sandbox;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

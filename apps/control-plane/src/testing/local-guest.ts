@@ -23,6 +23,11 @@ export class LocalGuest {
     this.root = root;
   }
 
+  /** Its connections were closed: nothing can be asked of it any more. */
+  get closed(): boolean {
+    return this.#closed.signal.aborted;
+  }
+
   /** Ends it as when the VM dies. */
   die(): void {
     for (const pid of this.children.keys()) kill(pid, 'SIGKILL');

@@ -5,8 +5,7 @@ import { sql } from 'kysely';
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startControlPlane } from '../control-plane.ts';
-import { connect, type Database, EmbeddedPostgres } from '../database/index.ts';
-import { databaseOwner } from '../database-owner.ts';
+import { inDatabase } from '../testing/database.ts';
 import { eventually, TestPlane } from '../testing/index.ts';
 
 let plane: TestPlane;
@@ -14,21 +13,6 @@ beforeAll(async () => {
   plane = await TestPlane.start();
 }, 60_000);
 afterAll(() => plane[Symbol.asyncDispose]());
-
-/** What perchd finds when it starts again. */
-async function inDatabase(work: (db: Database) => Promise<void>): Promise<void> {
-  const { controlDir, postgresDir } = plane.config;
-  const log = pino({ level: 'silent' });
-  await using server = await EmbeddedPostgres.start({
-    controlDir,
-    postgresDir,
-    owner: await databaseOwner(),
-    log,
-  });
-  const db = connect(server.address, log);
-  await work(db);
-  await db.destroy();
-}
 
 const exec = (id: string) => plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'echo', args: ['hi'] } });
 
@@ -92,7 +76,7 @@ test('a create that a crash cut off is destroyed, or waits for the repeat of its
   const asked = (await ask()).id;
   const { id: lost } = await plane.create();
   await plane.down();
-  await inDatabase(async (db) => {
+  await inDatabase(plane.config, async (db) => {
     await sql`UPDATE idempotency_keys SET answer = NULL WHERE sandbox_id = ${asked}`.execute(db);
     await sql`UPDATE sandboxes SET status = 'creating', started_at = NULL, expires_at = NULL, host_ip = NULL
       WHERE id IN (${asked}, ${lost})`.execute(db);

@@ -5,6 +5,8 @@ import {
   HostCreate,
   type HostEvent,
   HostInfo,
+  HostPause,
+  HostResume,
   HostSandbox,
   HostSandboxList,
   HostSandboxParams,
@@ -83,6 +85,24 @@ export function createServer(deps: ApiDeps) {
       request.log.info({ sandbox: request.params.id }, 'destroy');
       await lifecycle.destroy(request.params.id);
       return reply.code(204).send(null);
+    },
+  );
+
+  app.post(
+    '/v1/sandboxes/:id/pause',
+    { schema: { params, body: HostPause, response: { 200: HostSandbox, ...errors } } },
+    (request) => {
+      request.log.info({ sandbox: request.params.id }, 'pause');
+      return lifecycle.pause(request.params.id, request.body.generation);
+    },
+  );
+
+  app.post(
+    '/v1/sandboxes/:id/resume',
+    { schema: { params, body: HostResume, response: { 200: HostSandbox, ...errors } } },
+    (request) => {
+      request.log.info({ sandbox: request.params.id }, 'resume');
+      return lifecycle.resume(request.params.id, request.body);
     },
   );
 

@@ -7,6 +7,11 @@ export interface DiskSpec {
   dir: string;
   /** Owner of the copy-on-write layer. */
   uid: number;
+  /**
+   * Copy-on-write layers between the base and the new one, the lowest first: files of snapshots, root-owned,
+   * 0444, on the file system of `dir`.
+   */
+  lower?: readonly string[];
   /** Size that the guest sees and its quota on the host, bytes; at least the size of the base. */
   sizeBytes: number;
 }
@@ -18,6 +23,8 @@ export interface Disk {
   format: 'qcow2' | 'raw';
   /** Raw image below a qcow2 layer. The monitor is told so explicitly, and believes no header. */
   base?: string;
+  /** Layers between the two, the lowest first. */
+  lower: readonly string[];
   /** The largest that the file at `path` can become, bytes: the monitor's file size limit. */
   maxFileBytes: number;
 }
@@ -31,6 +38,16 @@ export interface DiskLayer {
   create(spec: DiskSpec): Promise<Disk>;
   /** The layer made earlier for the same spec, as after a restart. @throws when it is not there. */
   open(spec: DiskSpec): Promise<Disk>;
+  /**
+   * Puts the layer, as it is now, on disk and gives it a second name at `target`. The guest must be stopped and
+   * its monitor have written out everything.
+   * @throws when the layer is not the file that was made, which a monitor could have changed for another
+   */
+  capture(spec: Pick<DiskSpec, 'dir' | 'uid'>, target: string): Promise<void>;
+  /** Makes a captured layer what a base of others must be: root's, and never written again. Safe to repeat. */
+  seal(target: string): Promise<void>;
+  /** The link of the base image in a VM's directory. */
+  base(dir: string): string;
   /** Removes the layer; no error when there is none. The monitor must be gone. */
   remove(spec: Pick<DiskSpec, 'dir'>): Promise<void>;
   /** Bytes that the layer occupies on the host, without the base that it shares; 0 when there is none. */

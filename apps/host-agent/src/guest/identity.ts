@@ -16,9 +16,13 @@ const pollMs = 10;
 export interface GuestIdentity {
   sandboxId: string;
   templateId: string;
-  generation: number;
+  /** Higher than any that the guest has seen. */
+  number: number;
   accessToken: string;
-  env: Record<string, string>;
+  /** Opens the guest agent of a snapshot, which has the token of the life that was captured. */
+  proof?: string | undefined;
+  /** Without it the guest keeps what its snapshot has. */
+  env?: Record<string, string> | undefined;
   defaultUser: string;
 }
 
@@ -75,9 +79,12 @@ export async function giveIdentity(
     const answer = await http.request({
       method: 'POST',
       path: '/init',
-      headers: { 'content-type': 'application/json' },
+      headers: {
+        'content-type': 'application/json',
+        ...(identity.proof === undefined ? {} : { 'x-access-token': identity.proof }),
+      },
       body: JSON.stringify({
-        generation: identity.generation,
+        generation: identity.number,
         timestamp: new Date().toISOString(),
         entropy: randomBytes(256).toString('base64'),
         sandboxId: identity.sandboxId,
@@ -95,7 +102,7 @@ export async function giveIdentity(
     const text = await answer.body.text();
     if (answer.statusCode !== 200)
       throw new Error(`The guest agent refused its identity (${answer.statusCode}).`);
-    const missing = unconfirmed(text, identity.generation);
+    const missing = unconfirmed(text, identity.number);
     if (missing.length > 0) throw new Error(`The guest agent did not confirm: ${missing.join(', ')}.`);
   } finally {
     await http.destroy();

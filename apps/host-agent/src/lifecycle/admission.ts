@@ -31,6 +31,7 @@ export function defaultMemoryMb(): number {
 }
 
 type Shape = Pick<SandboxRecord, 'memory_mb' | 'disk_mb'>;
+type Held = Shape & Pick<SandboxRecord, 'status'>;
 
 function diskOf(shape: Shape): number {
   return shape.disk_mb + shape.memory_mb;
@@ -43,9 +44,11 @@ export class Admission {
     this.#options = options;
   }
 
-  memory(held: readonly Shape[]): Capacity {
+  /** A paused sandbox has its memory on disk. */
+  memory(held: readonly Held[]): Capacity {
     const total = this.#options.memoryMb;
-    return { total, free: total - sum(held.map((shape) => this.#memoryOf(shape))) };
+    const inMemory = held.filter(({ status }) => status !== 'paused');
+    return { total, free: total - sum(inMemory.map((shape) => this.#memoryOf(shape))) };
   }
 
   /** @param occupiedBytes what the sandboxes in `held` occupy on disk already */
@@ -56,9 +59,14 @@ export class Admission {
   }
 
   /** @throws PerchError capacity_exhausted */
-  async admit(shape: Shape, held: readonly Shape[], occupiedBytes: number): Promise<void> {
-    refuseUnless('memory', this.#memoryOf(shape), this.memory(held).free);
+  async admit(shape: Shape, held: readonly Held[], occupiedBytes: number): Promise<void> {
+    this.admitMemory(shape, held);
     refuseUnless('disk', diskOf(shape), (await this.disk(held, occupiedBytes)).free);
+  }
+
+  /** For a sandbox whose disk is reserved already. @throws PerchError capacity_exhausted */
+  admitMemory(shape: Shape, held: readonly Held[]): void {
+    refuseUnless('memory', this.#memoryOf(shape), this.memory(held).free);
   }
 
   #memoryOf(shape: Shape): number {

@@ -5,10 +5,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
-import type { BaseTemplate } from '../template/index.ts';
 import { type Intent, IntentQueue, type Queued } from './intent-queue.ts';
 import type { Journal, SandboxRecord, TransitionDetail } from './journal.ts';
-import type { Resources, Secrets } from './resources.ts';
+import type { Origin, Resources, Secrets } from './resources.ts';
 import type { HostState } from './state-machine.ts';
 
 export interface DriverDeps {
@@ -18,6 +17,11 @@ export interface DriverDeps {
   changed: (record: SandboxRecord) => void;
   /** Pauses between the tries of a teardown that failed, milliseconds; the last repeats. */
   retryMs: readonly number[];
+  /**
+   * Finds room for a paused sandbox and does `work` before anybody else asks for it.
+   * @throws PerchError capacity_exhausted
+   */
+  admitAgain: (record: SandboxRecord, work: () => void) => Promise<void>;
 }
 
 type Waiter = PromiseWithResolvers<void>;
@@ -28,7 +32,7 @@ export class SandboxDriver {
   readonly #deps: DriverDeps;
   readonly #queue = new IntentQueue<Waiter>();
   readonly #abort = new AbortController();
-  #start: { template: BaseTemplate; secrets: Secrets } | undefined;
+  #start: { origin: () => Promise<Origin>; secrets: Secrets } | undefined;
   #loop: Promise<void> | undefined;
   #working = false;
   #started: Promise<void> = Promise.resolve();
@@ -45,8 +49,8 @@ export class SandboxDriver {
   }
 
   /** Starts the guest; resolves once it runs. The journal has the sandbox as `creating` already. */
-  create(generation: number, template: BaseTemplate, secrets: Secrets): Promise<void> {
-    this.#start = { template, secrets };
+  create(generation: number, origin: () => Promise<Origin>, secrets: Secrets): Promise<void> {
+    this.#start = { origin, secrets };
     this.#started = this.#ask({ kind: 'create', generation });
     return this.#started;
   }
@@ -54,6 +58,22 @@ export class SandboxDriver {
   /** Settles as the create under way does; at once when there is none. */
   get started(): Promise<void> {
     return this.#started;
+  }
+
+  /**
+   * Resolves once it is paused; at once when that life is paused already.
+   * @throws PerchError sandbox_not_running, capacity_exhausted, pause_failed (it runs on), sandbox_failed
+   */
+  pause(generation: number): Promise<void> {
+    return this.#ask({ kind: 'pause', generation });
+  }
+
+  /**
+   * Begins a new life from the snapshot of the last; resolves once it runs, at once when it does already.
+   * @throws PerchError sandbox_not_paused, capacity_exhausted, snapshot_damaged, resume_failed (still paused)
+   */
+  resume(generation: number, accessToken: string): Promise<void> {
+    return this.#ask({ kind: 'resume', generation, accessToken });
   }
 
   /** Resolves once nothing is left of the sandbox. Cuts a create short. */
@@ -71,6 +91,9 @@ export class SandboxDriver {
       else this.#fail('The VM monitor was gone when the host agent started.');
     } else if (record.status === 'creating') {
       this.#fail('The host agent stopped while the sandbox was being created.');
+    } else if (record.status === 'pausing' && !(await this.resources.isCaptured(record))) {
+      if (await this.resources.adopt(record)) await this.#runOn(record.generation);
+      else this.#fail('The VM monitor was gone when the host agent started, in the middle of a pause.');
     }
   }
 
@@ -79,6 +102,8 @@ export class SandboxDriver {
     const record = this.#expect();
     if (record.status === 'destroying') void this.destroy().catch(() => {});
     else if (record.status === 'failed') await this.#removeAll();
+    else if (record.status === 'pausing') await this.#settlePause(record, {});
+    else if (record.status === 'resuming') await this.#backToPaused(record);
   }
 
   /** Lets go without touching the VM, after the transition under way. */
@@ -117,6 +142,8 @@ export class SandboxDriver {
   async #apply({ intent }: Queued<Waiter>, record: SandboxRecord): Promise<void> {
     if (intent.kind === 'create') await this.#create(record);
     else if (intent.kind === 'destroy') await this.#destroy(record);
+    else if (intent.kind === 'pause') await this.#pause(record, intent.generation);
+    else if (intent.kind === 'resume') await this.#resume(record, intent.generation, intent.accessToken);
     else if (record.status === 'running') {
       this.#fail(intent.reason);
       await this.#removeAll();
@@ -124,11 +151,16 @@ export class SandboxDriver {
   }
 
   async #create(record: SandboxRecord): Promise<void> {
-    const { template, secrets } = this.#start ?? {};
-    if (!template || !secrets) throw new Error(`Sandbox ${this.id} has no way to start.`);
+    const { origin, secrets } = this.#start ?? {};
+    if (!origin || !secrets) throw new Error(`Sandbox ${this.id} has no way to start.`);
     this.#start = undefined;
     try {
-      const timings_ms = await this.resources.make(record, template, secrets, this.#abort.signal);
+      const { signal } = this.#abort;
+      const start = performance.now();
+      const from = await Promise.race([origin(), aborted(signal)]);
+      const template = milliseconds(start);
+      const laps = await this.resources.make(this.#expect(), from, secrets, signal);
+      const timings_ms = { template, ...laps, total: milliseconds(start) };
       this.#transition('running', { timings_ms });
       this.#watch(record.generation);
     } catch (cause) {
@@ -146,9 +178,104 @@ export class SandboxDriver {
     }
   }
 
+  async #pause(record: SandboxRecord, generation: number): Promise<void> {
+    const { id } = this;
+    if (record.status === 'paused' && record.generation === generation) return;
+    if (record.status !== 'running' || record.generation !== generation) throw notRunning(id, record.status);
+    await this.resources.assertRoomForPause(record);
+    this.#transition('pausing');
+    let timings_ms: Record<string, number>;
+    try {
+      timings_ms = await this.resources.capture(record, this.#abort.signal);
+    } catch (cause) {
+      if (this.#abort.signal.aborted) throw this.#goingAway();
+      throw await this.#undoPause(record, cause);
+    }
+    await this.#settlePause(record, timings_ms);
+  }
+
+  /** The snapshot is there, so the guest may never run on: what it holds is given back. */
+  async #settlePause(record: SandboxRecord, timings_ms: Record<string, number>): Promise<void> {
+    const start = performance.now();
+    await this.#removeAll();
+    await this.resources.settleCapture(record);
+    const teardown = milliseconds(start);
+    const total = (timings_ms.total ?? 0) + teardown;
+    this.#transition('paused', {
+      snapshot: record.generation,
+      timings_ms: { ...timings_ms, teardown, total: Math.round(total * 10) / 10 },
+    });
+  }
+
+  /** @returns what to tell the one who asked */
+  async #undoPause(record: SandboxRecord, cause: unknown): Promise<PerchError> {
+    const { id } = this;
+    const reason = sentence(cause);
+    try {
+      await this.#runOn(record.generation);
+    } catch {
+      this.#fail(`It could not be paused, and does not run on. ${reason}`);
+      await this.#removeAll();
+      const why = this.record?.reason ?? reason;
+      return new PerchError('sandbox_failed', `Sandbox ${id} failed. ${why}`, { id, reason: why }, { cause });
+    }
+    return new PerchError(
+      'pause_failed',
+      `Sandbox ${id} was not paused and runs on. ${reason}`,
+      { id, reason },
+      { cause },
+    );
+  }
+
+  /** Lets a guest that is stopped in the middle of a pause go, with nothing of the pause left. */
+  async #runOn(generation: number): Promise<void> {
+    await this.resources.dropCapture(this.#expect());
+    await this.resources.vm?.thaw();
+    this.#transition('running');
+    this.#watch(generation);
+  }
+
+  async #resume(record: SandboxRecord, generation: number, accessToken: string): Promise<void> {
+    if (record.status === 'running' && record.generation === generation) return;
+    if (record.status !== 'paused' || record.generation + 1 !== generation) {
+      const { id } = this;
+      const status = record.status === 'paused' ? `paused in life ${record.generation}` : record.status;
+      throw new PerchError('sandbox_not_paused', `Sandbox ${id} is ${status}.`, {
+        id,
+        status: record.status,
+      });
+    }
+    const origin = { kind: 'snapshot', snapshot: await this.resources.saved(record) } as const;
+    await this.#deps.admitAgain(record, () => this.#transition('resuming', { generation }));
+    try {
+      const timings_ms = await this.resources.make(
+        this.#expect(),
+        origin,
+        { accessToken },
+        this.#abort.signal,
+      );
+      this.#transition('running', { timings_ms });
+      this.#watch(generation);
+    } catch (cause) {
+      if (this.#abort.signal.aborted) throw this.#goingAway();
+      await this.#backToPaused(this.#expect());
+      if (cause instanceof PerchError) throw cause;
+      const { id } = this;
+      const reason = sentence(cause);
+      const message = `Sandbox ${id} was not resumed and is still paused. ${reason}`;
+      throw new PerchError('resume_failed', message, { id, reason }, { cause });
+    }
+  }
+
+  async #backToPaused(record: SandboxRecord): Promise<void> {
+    await this.#removeAll();
+    this.#transition('paused', { generation: record.generation - 1 });
+  }
+
   async #destroy(record: SandboxRecord): Promise<void> {
     if (record.status !== 'destroying') this.#transition('destroying');
     await this.#removeAll();
+    await this.resources.removeSnapshots(record.id);
     this.#transition('destroyed');
   }
 
@@ -202,6 +329,22 @@ export class SandboxDriver {
     const details = { id: this.id, status: 'destroying' };
     return new PerchError('sandbox_not_running', `Sandbox ${this.id} is being destroyed.`, details);
   }
+}
+
+function notRunning(id: string, status: HostState): PerchError {
+  return new PerchError('sandbox_not_running', `Sandbox ${id} is ${status}, not running.`, { id, status });
+}
+
+/** Since a time of `performance.now`, with one decimal. */
+function milliseconds(since: number): number {
+  return Math.round((performance.now() - since) * 10) / 10;
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
 }
 
 function settle(item: Queued<Waiter>, how: (waiter: Waiter) => void): void {

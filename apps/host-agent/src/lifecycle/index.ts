@@ -2,3 +2,5 @@
 export { Admission, defaultMemoryMb } from './admission.ts';
 export { Journal } from './journal.ts';
 export { Lifecycle } from './lifecycle.ts';
+export { SavedStates } from './saved/index.ts';
+export { WarmTemplates } from './warm-templates.ts';

@@ -9,6 +9,8 @@
 
 export type Intent =
   | { kind: 'create'; generation: number }
+  | { kind: 'pause'; generation: number }
+  | { kind: 'resume'; generation: number; accessToken: string }
   | { kind: 'exited'; generation: number; reason: string }
   | { kind: 'destroy' };
 

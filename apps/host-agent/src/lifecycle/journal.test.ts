@@ -4,7 +4,18 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Journal } from './journal.ts';
 
-const spec = { id: 'sb1', generation: 1, template: 'base', vcpus: 1, memory_mb: 512, disk_mb: 1024 };
+const spec = {
+  ...{
+    id: 'sb1',
+    kind: 'sandbox' as const,
+    generation: 1,
+    template: 'base',
+    vcpus: 1,
+    memory_mb: 512,
+    disk_mb: 1024,
+  },
+  ...{ base: 'b'.repeat(64), kernel: 'c'.repeat(64), initramfs: 'd'.repeat(64) },
+};
 
 async function open() {
   const dir = await mkdtempDisposable(join(tmpdir(), 'perch-journal-'));

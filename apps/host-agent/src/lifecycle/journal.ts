@@ -8,11 +8,18 @@ import { assertCanGo, type HostState } from './state-machine.ts';
 
 export interface SandboxSpec {
   id: string;
+  /** `template`: a guest that is booted to become a warm template, and that only this host knows. */
+  kind: 'sandbox' | 'template';
   generation: number;
   template: string;
   vcpus: number;
   memory_mb: number;
   disk_mb: number;
+  /** Content id of the base image below its disk. */
+  base: string;
+  /** Content ids of the kernel and the initramfs that its guest runs. */
+  kernel: string;
+  initramfs: string;
 }
 
 export interface SandboxRecord extends SandboxSpec {
@@ -22,11 +29,26 @@ export interface SandboxRecord extends SandboxSpec {
   slot: number | null;
   /** Set as soon as the monitor runs; null before and after. */
   process: ProcessRef | null;
+  /** What its guest agent believes, once it confirmed it; of a paused sandbox its snapshot has it. */
+  identity: HeldIdentity | null;
+  /** Life whose snapshot is the last that was committed; null when there is none. */
+  snapshot: number | null;
   changed_at: string;
   timings_ms: Record<string, number>;
 }
 
+export interface HeldIdentity {
+  /** Opens the guest agent. Never in a log or an error. */
+  accessToken: string;
+  /** Number of identities that this guest's memory has seen: the next must be higher. */
+  number: number;
+}
+
 export interface TransitionDetail {
+  /** Of the life that begins, or is gone back to. */
+  generation?: number;
+  /** Life whose snapshot was committed. */
+  snapshot?: number;
   /** Why, for `failed`. */
   reason?: string;
   /** Milliseconds of each stage. */
@@ -37,9 +59,11 @@ type Row = Record<string, string | number | null>;
 
 const schema = `
   create table if not exists sandboxes (
-    id text primary key, generation integer not null, template text not null,
+    id text primary key, kind text not null, generation integer not null, template text not null,
     vcpus integer not null, memory_mb integer not null, disk_mb integer not null,
-    status text not null, reason text, slot integer unique, pid integer, pid_start integer,
+    base text not null,
+    kernel text not null, initramfs text not null, status text not null, reason text, slot integer unique, pid integer, pid_start integer,
+    access_token text, identity_number integer, snapshot integer,
     changed_at text not null, timings_ms text not null default '{}'
   ) strict;
   create table if not exists transitions (
@@ -72,10 +96,12 @@ export class Journal {
     this.#atomically(() => {
       this.#db
         .prepare(
-          `insert into sandboxes (id, generation, template, vcpus, memory_mb, disk_mb, status, changed_at)
-           values (?, ?, ?, ?, ?, ?, 'creating', ?)`,
+          `insert into sandboxes
+             (id, kind, generation, template, vcpus, memory_mb, disk_mb, base, kernel, initramfs, status, changed_at)
+           values (:id, :kind, :generation, :template, :vcpus, :memory_mb, :disk_mb, :base, :kernel, :initramfs,
+             'creating', :now)`,
         )
-        .run(spec.id, spec.generation, spec.template, spec.vcpus, spec.memory_mb, spec.disk_mb, now());
+        .run({ ...spec, now: now() });
       this.#note(spec.id, spec.generation, null, 'creating', null);
     });
     return this.#expect(spec.id);
@@ -86,16 +112,22 @@ export class Journal {
     const from = this.#expect(id);
     assertCanGo(id, from.status, to);
     this.#atomically(() => {
-      this.#note(id, from.generation, from.status, to, detail.reason ?? null);
+      const generation = detail.generation ?? from.generation;
+      this.#note(id, generation, from.status, to, detail.reason ?? null);
       if (to === 'destroyed') {
         this.#db.prepare('delete from sandboxes where id = ?').run(id);
         this.#db.prepare('delete from transitions where id = ?').run(id);
         return;
       }
       this.#db
-        .prepare('update sandboxes set status = ?, reason = ?, changed_at = ?, timings_ms = ? where id = ?')
+        .prepare(
+          `update sandboxes set status = ?, generation = ?, snapshot = ?, reason = ?, changed_at = ?, timings_ms = ?
+           where id = ?`,
+        )
         .run(
           to,
+          generation,
+          detail.snapshot ?? from.snapshot,
           detail.reason ?? from.reason,
           now(),
           JSON.stringify(detail.timings_ms ?? from.timings_ms),
@@ -112,6 +144,16 @@ export class Journal {
     this.#db
       .prepare('update sandboxes set pid = ?, pid_start = ? where id = ?')
       .run(process?.pid ?? null, process?.startTime ?? null, id);
+  }
+
+  setSnapshot(id: string, snapshot: number): void {
+    this.#db.prepare('update sandboxes set snapshot = ? where id = ?').run(snapshot, id);
+  }
+
+  setIdentity(id: string, identity: HeldIdentity | null): void {
+    this.#db
+      .prepare('update sandboxes set access_token = ?, identity_number = ? where id = ?')
+      .run(identity?.accessToken ?? null, identity?.number ?? null, id);
   }
 
   get(id: string): SandboxRecord | undefined {
@@ -164,10 +206,14 @@ export class Journal {
 }
 
 function toRecord(row: Row): SandboxRecord {
-  const { pid, pid_start, timings_ms, ...rest } = row;
+  const { pid, pid_start, access_token, identity_number, timings_ms, ...rest } = row;
   return {
     ...(rest as unknown as SandboxRecord),
     process: pid === null ? null : { pid: pid as number, startTime: pid_start as number },
+    identity:
+      access_token === null
+        ? null
+        : { accessToken: access_token as string, number: identity_number as number },
     timings_ms: JSON.parse(timings_ms as string) as Record<string, number>,
   };
 }

@@ -1,190 +1,15 @@
-/**
- * The lifecycle with monitors, disks and slots that live in memory, so that every race can be stepped
- * through. Real ones are covered by their own tests and end to end.
- */
-import { existsSync } from 'node:fs';
-import { mkdir, mkdtempDisposable } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+/** Create, destroy, exit and restart, step by step: see testing.ts. */
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { HostCreate, HostSandbox } from '@perch/protocol';
-import { pino } from 'pino';
+import type { HostSandbox } from '@perch/protocol';
 import { expect, test } from 'vitest';
-import type { DiskLayer } from '../disk/index.ts';
-import type { NetworkLayer, Slot } from '../network/index.ts';
-import type { TemplateStore } from '../template/index.ts';
-import type { Vm, VmMonitor } from '../vmm/index.ts';
-import { Admission } from './admission.ts';
-import { Journal } from './journal.ts';
-import { Lifecycle } from './lifecycle.ts';
-
-const request: HostCreate = {
-  generation: 1,
-  template: 'base',
-  vcpus: 1,
-  memory_mb: 128,
-  disk_mb: 64,
-  access_token: 'a'.repeat(64),
-  env: {},
-};
-
-/** The machine below the lifecycle. It outlives a host agent that is started again. */
-class FakeMachine {
-  readonly vms = new Map<string, { end: (reason: string) => void; exited: Promise<string>; pid: number }>();
-  readonly disks = new Set<string>();
-  readonly slots = new Set<number>();
-  readonly order: string[] = [];
-  bootGate: Promise<void> = Promise.resolve();
-  readyGate: Promise<void> = Promise.resolve();
-  killFails = 0;
-  #pid = 1;
-
-  monitor: VmMonitor = {
-    kind: 'qemu',
-    boot: async ({ dir }) => {
-      await this.bootGate;
-      const { promise: exited, resolve: end } = Promise.withResolvers<string>();
-      this.vms.set(dir, { end, exited, pid: this.#pid++ });
-      return this.#vm(dir);
-    },
-    adopt: async ({ dir }) => (this.vms.has(dir) ? this.#vm(dir) : undefined),
-    sweep: async () => {},
-  };
-
-  #vm(dir: string): Vm {
-    const vm = this.vms.get(dir);
-    if (!vm) throw new Error(`no VM in ${dir}`);
-    return {
-      process: { pid: vm.pid, startTime: 1 },
-      exited: vm.exited,
-      timings: {},
-      console: async () => Buffer.from('console'),
-      kill: async () => {
-        if (this.killFails-- > 0) throw new Error('cannot kill');
-        this.order.push('monitor');
-        this.vms.delete(dir);
-        vm.end('killed');
-      },
-      release: () => {},
-    } as Vm;
-  }
-
-  disk: DiskLayer = {
-    kind: 'qcow2',
-    create: async ({ dir }) => {
-      this.disks.add(dir);
-      return { path: join(dir, 'disk'), format: 'qcow2', maxFileBytes: 1 };
-    },
-    open: async ({ dir }) => ({ path: join(dir, 'disk'), format: 'qcow2', maxFileBytes: 1 }),
-    remove: async ({ dir }) => {
-      this.order.push('disk');
-      this.disks.delete(dir);
-    },
-    occupied: async () => 0,
-  };
-
-  network(): NetworkLayer {
-    const describe = (number: number): Slot => ({
-      number,
-      namespace: `ns${number}`,
-      tap: 'tap0',
-      mac: '02:fc:00:00:00:05',
-      address: `10.0.0.${number}`,
-      uid: process.getuid?.() ?? 0,
-    });
-    return {
-      start: async (inUse) => {
-        for (const slot of this.slots) if (!inUse.includes(slot)) this.slots.delete(slot);
-      },
-      acquire: async () => {
-        const number = [1, 2, 3, 4, 5].find((one) => !this.slots.has(one)) ?? 6;
-        this.slots.add(number);
-        return describe(number);
-      },
-      describe,
-      release: async (number) => {
-        this.order.push('slot');
-        this.slots.delete(number);
-      },
-      counts: () => ({ total: 5, used: this.slots.size, ready: 0 }),
-      stop: async () => {},
-    };
-  }
-}
-
-async function host(machine = new FakeMachine()) {
-  const dir = await mkdtempDisposable(join(tmpdir(), 'perch-lifecycle-'));
-  const vmsDir = join(dir.path, 'vms');
-  const begin = async () => {
-    const journal = new Journal(join(dir.path, 'journal.db'));
-    const lifecycle = new Lifecycle({
-      journal,
-      network: machine.network(),
-      disks: machine.disk,
-      monitor: machine.monitor,
-      guest: {
-        waitForAgent: (_address, signal) => Promise.race([machine.readyGate, aborted(signal)]),
-        giveIdentity: async () => {},
-      },
-      templates: {
-        get: (name: string) => ({ name, contentId: 'x', sizeBytes: 32 * 2 ** 20, rootfs: '/base' }),
-      } as unknown as TemplateStore,
-      admission: new Admission({ memoryMb: 1000, overheadMb: 64, dataDir: dir.path, keepDiskMb: 0 }),
-      vmsDir,
-      kernel: '/k',
-      initramfs: '/i',
-      bootTimeoutMs: 1000,
-      log: pino({ level: 'silent' }),
-    });
-    await lifecycle.start();
-    return { lifecycle, journal };
-  };
-  let { lifecycle, journal } = await begin();
-  return {
-    machine,
-    vmsDir,
-    get lifecycle() {
-      return lifecycle;
-    },
-    /** What a new process finds after the old one was killed between any two steps. */
-    async restart() {
-      void lifecycle.stop();
-      journal.close();
-      ({ lifecycle, journal } = await begin());
-    },
-    [Symbol.asyncDispose]: async () => {
-      await lifecycle.stop();
-      journal.close();
-      await dir.remove();
-    },
-  };
-}
-
-function seen(lifecycle: Lifecycle, id: string, status: string): Promise<HostSandbox> {
-  const { promise, resolve } = Promise.withResolvers<HostSandbox>();
-  const stop = lifecycle.watch((sandbox) => {
-    if (sandbox.id !== id || sandbox.status !== status) return;
-    stop();
-    resolve(sandbox);
-  });
-  return promise;
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
-}
-
-const id = `sb${'a'.repeat(18)}`;
-
-function nothingLeft(machine: FakeMachine, vmsDir: string) {
-  expect([...machine.vms.keys(), ...machine.disks, ...machine.slots]).toEqual([]);
-  expect(existsSync(join(vmsDir, id))).toBe(false);
-}
+import { host, id, nothingLeft, request, seen } from './testing.ts';
 
 test('teardown goes monitor, disk, slot', async () => {
   await using h = await host();
   await h.lifecycle.create(id, request);
   await h.lifecycle.destroy(id);
-  expect(h.machine.order).toEqual(['monitor', 'disk', 'slot']);
+  expect(h.machine.order.slice(-3)).toEqual(['monitor', 'disk', 'slot']);
   nothingLeft(h.machine, h.vmsDir);
 });
 
@@ -242,7 +67,7 @@ test('a teardown step that fails is tried again, and what depends on it waits', 
   await h.lifecycle.create(id, request);
   h.machine.killFails = 2;
   await h.lifecycle.destroy(id);
-  expect(h.machine.order).toEqual(['monitor', 'disk', 'slot']);
+  expect(h.machine.order.slice(-3)).toEqual(['monitor', 'disk', 'slot']);
   nothingLeft(h.machine, h.vmsDir);
 });
 
@@ -305,4 +130,58 @@ test('a directory that no journal entry owns is removed at the start', async () 
   await mkdir(join(h.vmsDir, id));
   await h.restart();
   nothingLeft(h.machine, h.vmsDir);
+});
+
+test('the first of a shape boots a guest that nobody sees, and goes on from its snapshot', async () => {
+  await using h = await host();
+  h.machine.isWarm = false;
+  const told: HostSandbox[] = [];
+  h.lifecycle.watch((sandbox) => told.push(sandbox));
+  const sandbox = await h.lifecycle.create(id, request);
+  expect(sandbox.timings_ms).toHaveProperty('template');
+  expect(h.machine.order.filter((step) => step === 'keep')).toEqual(['keep']);
+  expect(new Set(told.map((one) => one.id))).toEqual(new Set([id]));
+  expect(h.lifecycle.list()).toHaveLength(1);
+  expect([...h.machine.vms.keys()]).toEqual([join(h.vmsDir, id)]);
+  // The guest of the template has an identity of its own; the sandbox's comes after that.
+  expect(h.machine.told.map(({ sandboxId, number }) => [sandboxId === id, number])).toEqual([
+    [false, 1],
+    [true, 2],
+  ]);
+  expect(h.machine.told.at(-1)).toMatchObject({ env: request.env, proof: 'template' });
+});
+
+test('a template that cannot be booted fails the sandbox that waits for it, and leaves nothing', async () => {
+  await using h = await host();
+  h.machine.isWarm = false;
+  h.machine.failing = 'freeze';
+  await expect(h.lifecycle.create(id, request)).rejects.toMatchObject({ code: 'sandbox_failed' });
+  expect(h.lifecycle.get(id)).toMatchObject({ status: 'failed' });
+  nothingLeft(h.machine, h.vmsDir);
+});
+
+test('a destroy does not wait for the template of its sandbox', async () => {
+  await using h = await host();
+  h.machine.isWarm = false;
+  const opened = Promise.withResolvers<void>();
+  h.machine.bootGate = opened.promise;
+  const creating = expect(h.lifecycle.create(id, request)).rejects.toMatchObject({
+    code: 'sandbox_not_running',
+  });
+  await seen(h.lifecycle, id, 'creating');
+  await h.lifecycle.destroy(id);
+  await creating;
+  opened.resolve();
+  await expect.poll(() => h.machine.vms.size).toBe(0);
+});
+
+test('a template that a crash cut off is removed at the start', async () => {
+  await using h = await host();
+  h.machine.isWarm = false;
+  h.machine.readyGate = new Promise(() => {});
+  void h.lifecycle.create(id, request).catch(() => {});
+  await expect.poll(() => h.machine.vms.size).toBe(1);
+  await h.restart();
+  nothingLeft(h.machine, h.vmsDir);
+  expect(h.lifecycle.list().map((one) => [one.id, one.status])).toEqual([[id, 'failed']]);
 });

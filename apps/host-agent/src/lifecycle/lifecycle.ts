@@ -1,18 +1,29 @@
 /** All sandboxes of this host. */
+import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
-import { type HostCreate, type HostSandbox, PerchError } from '@perch/protocol';
+import {
+  type HostCreate,
+  type HostResume,
+  type HostSandbox,
+  newSandboxId,
+  PerchError,
+} from '@perch/protocol';
 import type { Logger } from 'pino';
-import type { TemplateStore } from '../template/index.ts';
+import type { SnapshotDirectory } from '../snapshot/index.ts';
+import type { BaseTemplate, TemplateStore } from '../template/index.ts';
 import type { Admission, Capacity } from './admission.ts';
 import { SandboxDriver } from './driver.ts';
 import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
-import { type ResourceDeps, Resources } from './resources.ts';
+import { type Origin, type ResourceDeps, Resources } from './resources.ts';
+import { beforeFirstLife } from './saved/index.ts';
 import { sweepUnowned } from './sweep.ts';
+import type { WarmShape, WarmTemplates } from './warm-templates.ts';
 
 export interface LifecycleDeps extends ResourceDeps {
   journal: Journal;
   templates: TemplateStore;
   admission: Admission;
+  warm: Pick<WarmTemplates, 'start' | 'get'>;
   log: Logger;
 }
 
@@ -39,17 +50,21 @@ export class Lifecycle {
    * removes what nobody owns. The network layer starts in the middle of it, knowing which slots are in use.
    */
   async start(): Promise<void> {
-    const { journal, network, monitor, vmsDir, log } = this.#deps;
+    const { journal, network, monitor, saved, warm, templates, vmsDir, log } = this.#deps;
     await mkdir(vmsDir, { recursive: true, mode: 0o700 });
     const records = journal.list();
     for (const { id } of records) this.#drivers.set(id, this.#driver(id));
     const owned = new Set(this.#drivers.keys());
-    const swept = await sweepUnowned(vmsDir, owned);
+    const swept = [...(await sweepUnowned(vmsDir, owned)), ...(await saved.start(owned))];
     await monitor.sweep(owned);
     if (swept.length > 0) log.warn({ sandboxes: swept }, 'removed what no journal entry owns');
     for (const driver of this.#drivers.values()) await driver.recover();
     await network.start(journal.list().flatMap(({ slot }) => (slot === null ? [] : [slot])));
     for (const driver of this.#drivers.values()) await driver.finishRecovery();
+    const { kernelId: kernel, initramfsId: initramfs } = this.#deps.boot;
+    await warm.start((base) => (templates.rootfsOf(base) ? { kernel, initramfs } : undefined));
+    // Whoever wanted it has gone.
+    for (const { id, kind } of journal.list()) if (kind === 'template') await this.#expect(id).destroy();
   }
 
   /**
@@ -57,7 +72,7 @@ export class Lifecycle {
    * @throws PerchError sandbox_exists, template_not_found, disk_too_small, capacity_exhausted, sandbox_failed
    */
   async create(id: string, request: HostCreate): Promise<HostSandbox> {
-    const { templates, journal, admission } = this.#deps;
+    const { templates, admission } = this.#deps;
     const template = templates.get(request.template);
     const minimum_mb = Math.ceil(template.sizeBytes / 2 ** 20);
     if (request.disk_mb < minimum_mb) {
@@ -67,23 +82,77 @@ export class Lifecycle {
         { disk_mb: request.disk_mb, minimum_mb },
       );
     }
+    const { name } = template;
     const driver = await this.#alone(async () => {
       if (this.#drivers.has(id)) return undefined;
       await admission.admit(request, this.#held(), await this.#occupied());
-      const { generation, vcpus, memory_mb, disk_mb } = request;
-      const spec: SandboxSpec = { id, generation, template: template.name, vcpus, memory_mb, disk_mb };
-      const record = journal.insert(spec);
-      const made = this.#driver(id);
-      this.#drivers.set(id, made);
-      this.#changed(record);
-      return made;
+      const { generation } = request;
+      return this.#insert({
+        ...this.#shape(template, request),
+        id,
+        kind: 'sandbox',
+        generation,
+        template: name,
+      });
     });
     if (!driver) return this.#repeated(this.#expect(id), request);
-    await driver.create(request.generation, template, {
+    await driver.create(request.generation, () => this.#origin(id, template), {
       accessToken: request.access_token,
       env: request.env,
     });
     return this.get(id);
+  }
+
+  /** A sandbox goes on from a guest of its shape that was booted before, and keeps a link of all its files. */
+  async #origin(id: string, template: BaseTemplate): Promise<Origin> {
+    const { journal, saved, warm } = this.#deps;
+    const record = this.#expect(id).record;
+    if (!record) throw unknown(id);
+    const shape = this.#shape(template, record);
+    await saved.begin(id, await warm.get(shape, (_, keep) => this.#bootTemplate(template, shape, keep)));
+    journal.setSnapshot(id, beforeFirstLife);
+    return { kind: 'snapshot', snapshot: await saved.open(id, beforeFirstLife) };
+  }
+
+  /**
+   * Boots a guest from power-on, as a sandbox that nobody else sees, and has `keep` take its snapshot. Room for
+   * it is what the sandbox that waits for it has reserved.
+   */
+  async #bootTemplate(
+    template: BaseTemplate,
+    shape: WarmShape,
+    keep: (snapshot: SnapshotDirectory) => Promise<void>,
+  ): Promise<void> {
+    const id = newSandboxId();
+    const driver = this.#insert({ ...shape, id, kind: 'template', generation: 1, template: template.name });
+    try {
+      const accessToken = randomBytes(32).toString('hex');
+      await driver.create(1, async () => ({ kind: 'template', template }), { accessToken, env: {} });
+      await driver.pause(1);
+      await keep(this.#deps.saved.directory(id, 1));
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`No guest of this shape could be prepared. ${why}`, { cause });
+    } finally {
+      await driver.destroy();
+    }
+  }
+
+  #shape(
+    { contentId: base }: BaseTemplate,
+    machine: Pick<WarmShape, 'vcpus' | 'memory_mb' | 'disk_mb'>,
+  ): WarmShape {
+    const { kernelId: kernel, initramfsId: initramfs } = this.#deps.boot;
+    const { vcpus, memory_mb, disk_mb } = machine;
+    return { base, kernel, initramfs, vcpus, memory_mb, disk_mb };
+  }
+
+  #insert(spec: SandboxSpec): SandboxDriver {
+    const record = this.#deps.journal.insert(spec);
+    const driver = this.#driver(spec.id);
+    this.#drivers.set(spec.id, driver);
+    this.#changed(record);
+    return driver;
   }
 
   /** The answer to a create that was asked for before. */
@@ -96,6 +165,18 @@ export class Lifecycle {
     if (sandbox.status === 'running') return sandbox;
     const reason = sandbox.reason ?? `It is ${sandbox.status}.`;
     throw new PerchError('sandbox_failed', `Sandbox ${id} does not run. ${reason}`, { id, reason });
+  }
+
+  /** As SandboxDriver.pause. @throws PerchError sandbox_not_found too */
+  async pause(id: string, generation: number): Promise<HostSandbox> {
+    await this.#expect(id).pause(generation);
+    return this.get(id);
+  }
+
+  /** As SandboxDriver.resume. @throws PerchError sandbox_not_found too */
+  async resume(id: string, request: HostResume): Promise<HostSandbox> {
+    await this.#expect(id).resume(request.generation, request.access_token);
+    return this.get(id);
   }
 
   /** @throws PerchError sandbox_not_found */
@@ -115,7 +196,7 @@ export class Lifecycle {
   }
 
   list(): HostSandbox[] {
-    return this.#deps.journal.list().map((record) => this.#view(record));
+    return this.#sandboxes().map((record) => this.#view(record));
   }
 
   /** Bytes that the guest wrote to its console, the last of them. @throws PerchError sandbox_not_found */
@@ -148,18 +229,28 @@ export class Lifecycle {
       log,
       changed,
       retryMs: teardownRetryMs,
+      admitAgain: (record, work) =>
+        this.#alone(async () => {
+          this.#deps.admission.admitMemory(record, this.#held());
+          work();
+        }),
     });
   }
 
   #changed(record: SandboxRecord): void {
     if (record.status === 'destroyed') this.#drivers.delete(record.id);
+    if (record.kind === 'template') return;
     const view = this.#view(record);
     for (const listener of this.#listeners) listener(view);
   }
 
   /** A failed sandbox whose teardown is done holds nothing. */
   #held(): SandboxRecord[] {
-    return this.#deps.journal.list().filter((record) => record.status !== 'failed' || record.slot !== null);
+    return this.#sandboxes().filter((record) => record.status !== 'failed' || record.slot !== null);
+  }
+
+  #sandboxes(): SandboxRecord[] {
+    return this.#deps.journal.list().filter(({ kind }) => kind === 'sandbox');
   }
 
   async #occupied(): Promise<number> {

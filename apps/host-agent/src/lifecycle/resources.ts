@@ -4,12 +4,14 @@
  */
 import { chown, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { DiskLayer } from '../disk/index.ts';
+import type { Disk, DiskLayer } from '../disk/index.ts';
 import type { GuestReadiness } from '../guest/index.ts';
-import type { NetworkLayer } from '../network/index.ts';
-import type { BaseTemplate } from '../template/index.ts';
+import type { NetworkLayer, Slot } from '../network/index.ts';
+import type { BaseTemplate, BootFiles } from '../template/index.ts';
 import type { Vm, VmMonitor, VmSpec } from '../vmm/index.ts';
 import type { Journal, SandboxRecord } from './journal.ts';
+import type { SavedState, StateStore } from './saved/index.ts';
+import { Stopwatch } from './stopwatch.ts';
 
 export interface ResourceDeps {
   journal: Journal;
@@ -17,19 +19,25 @@ export interface ResourceDeps {
   disks: DiskLayer;
   monitor: VmMonitor;
   guest: GuestReadiness;
+  saved: StateStore;
   /** Directory of the VMs' directories; 0700, root: a monitor starts inside its own, and needs no way there. */
   vmsDir: string;
-  kernel: string;
-  initramfs: string;
+  boot: BootFiles;
   /** How long a guest may take until its agent answers, milliseconds. */
   bootTimeoutMs: number;
 }
 
-/** What the journal does not keep: it is needed once, at the start. */
+/** What a new life is given. */
 export interface Secrets {
   accessToken: string;
-  env: Record<string, string>;
+  /** Without it the guest keeps what its snapshot has. */
+  env?: Record<string, string>;
 }
+
+/** What a life starts from. */
+export type Origin =
+  | { kind: 'template'; template: BaseTemplate }
+  | { kind: 'snapshot'; snapshot: SavedState };
 
 /** User that commands run as unless a request names another. Every base image has it. */
 const defaultUser = 'user';
@@ -51,11 +59,11 @@ export class Resources {
    */
   async make(
     record: SandboxRecord,
-    template: BaseTemplate,
+    origin: Origin,
     secrets: Secrets,
     signal: AbortSignal,
   ): Promise<Record<string, number>> {
-    const { journal, network, disks, monitor, guest } = this.#deps;
+    const { journal, network } = this.#deps;
     const stages = new Stopwatch();
     const slot = await network.acquire();
     try {
@@ -66,33 +74,106 @@ export class Resources {
     }
     stages.lap('slot');
     signal.throwIfAborted();
-    const dir = this.#dir(record.id);
-    await mkdir(dir, { mode: 0o700 });
-    await chown(dir, slot.uid, slot.uid);
-    const sizeBytes = record.disk_mb * 2 ** 20;
-    const disk = await disks.create({ base: template.rootfs, dir, uid: slot.uid, sizeBytes });
+    const disk = await this.#makeDisk(record, origin, slot);
     stages.lap('disk');
     signal.throwIfAborted();
-    this.vm = await monitor.boot({ ...this.#spec(record, slot.number), disk });
-    journal.setProcess(record.id, this.vm.process);
+    this.vm = await this.#startMonitor(record, origin, slot, disk);
     stages.lap('monitor');
+    await this.#makeReady(record, origin, secrets, slot, signal, stages);
+    return stages.laps;
+  }
+
+  async #makeDisk(record: SandboxRecord, origin: Origin, { uid }: Slot): Promise<Disk> {
+    const dir = this.#dir(record.id);
+    await mkdir(dir, { mode: 0o700 });
+    await chown(dir, uid, uid);
+    const below =
+      origin.kind === 'template'
+        ? { base: origin.template.rootfs }
+        : { base: origin.snapshot.disk.base, lower: origin.snapshot.disk.layers };
+    return this.#deps.disks.create({ ...below, dir, uid, sizeBytes: record.disk_mb * 2 ** 20 });
+  }
+
+  /** A guest that goes on from a snapshot runs once the journal has its process. */
+  async #startMonitor(record: SandboxRecord, origin: Origin, slot: Slot, disk: Disk): Promise<Vm> {
+    const { journal, monitor } = this.#deps;
+    const spec = { ...this.#spec(record, slot.number), disk };
+    const vm =
+      origin.kind === 'template' ? await monitor.boot(spec) : await monitor.restore(spec, origin.snapshot.vm);
+    this.vm = vm;
+    journal.setProcess(record.id, vm.process);
+    if (origin.kind === 'snapshot') await vm.thaw();
+    return vm;
+  }
+
+  /** The guest takes over who it is now; until it confirmed all of it, nobody else may use it. */
+  async #makeReady(
+    record: SandboxRecord,
+    origin: Origin,
+    secrets: Secrets,
+    slot: Slot,
+    signal: AbortSignal,
+    stages: Stopwatch,
+  ): Promise<void> {
+    const { guest, journal } = this.#deps;
     const ready = AbortSignal.any([signal, AbortSignal.timeout(this.#deps.bootTimeoutMs)]);
-    await Promise.race([
-      this.vm.exited.then((reason) => Promise.reject(new Error(reason))),
-      guest.waitForAgent(slot.address, ready),
-    ]);
-    stages.lap('boot');
+    const ended = this.vm?.exited.then((reason) => Promise.reject(new Error(reason)));
+    await Promise.race([ended, guest.waitForAgent(slot.address, ready)]);
+    stages.lap('agent');
+    const before = origin.kind === 'snapshot' ? origin.snapshot.identity : undefined;
+    const number = (before?.number ?? 0) + 1;
     const identity = {
       sandboxId: record.id,
       templateId: record.template,
-      generation: record.generation,
+      number,
       accessToken: secrets.accessToken,
+      proof: before?.accessToken,
       env: secrets.env,
       defaultUser,
     };
-    await guest.giveIdentity(slot.address, identity, ready);
+    await Promise.race([ended, guest.giveIdentity(slot.address, identity, ready)]);
+    journal.setIdentity(record.id, { accessToken: secrets.accessToken, number });
     stages.lap('identity');
-    return stages.laps;
+  }
+
+  /** @throws PerchError capacity_exhausted when a pause could not be written */
+  async assertRoomForPause(record: SandboxRecord): Promise<void> {
+    await this.#deps.saved.assertRoom(record, this.#vm(record).memory());
+  }
+
+  /**
+   * Stops the guest and writes its state; resolves once that is there for good. Until then `dropCapture` takes
+   * it back.
+   * @returns milliseconds of each stage
+   */
+  async capture(record: SandboxRecord, signal: AbortSignal): Promise<Record<string, number>> {
+    if (record.slot === null || !record.identity) throw new Error(`Sandbox ${record.id} holds no guest.`);
+    const { uid } = this.#deps.network.describe(record.slot);
+    const { identity } = record;
+    const dir = this.#dir(record.id);
+    return this.#deps.saved.capture({ record, identity, vm: this.#vm(record), dir, uid, signal });
+  }
+
+  isCaptured(record: SandboxRecord): Promise<boolean> {
+    return this.#deps.saved.isComplete(record.id, record.generation);
+  }
+
+  dropCapture(record: SandboxRecord): Promise<void> {
+    return this.#deps.saved.drop(record.id, record.generation);
+  }
+
+  /** Makes the captured snapshot the only one. */
+  settleCapture(record: SandboxRecord): Promise<void> {
+    return this.#deps.saved.settle(record.id, record.generation);
+  }
+
+  removeSnapshots(id: string): Promise<void> {
+    return this.#deps.saved.removeAll(id);
+  }
+
+  /** @throws PerchError snapshot_damaged */
+  saved(record: SandboxRecord): Promise<SavedState> {
+    return this.#deps.saved.open(record.id, record.generation);
   }
 
   /** Finds the monitor of a sandbox that ran before this process did. False when it is gone. */
@@ -120,6 +201,7 @@ export class Resources {
       this.vm = undefined;
     }
     journal.setProcess(record.id, null);
+    journal.setIdentity(record.id, null);
     const failures: unknown[] = [];
     const step = async (work: () => Promise<unknown>) => {
       try {
@@ -147,8 +229,14 @@ export class Resources {
   }
 
   /** Bytes that the sandbox occupies on this host's disk. */
-  occupied(id: string): Promise<number> {
-    return this.#deps.disks.occupied({ dir: this.#dir(id) });
+  async occupied(id: string): Promise<number> {
+    const { disks, saved } = this.#deps;
+    return (await disks.occupied({ dir: this.#dir(id) })) + (await saved.occupied(id));
+  }
+
+  #vm({ id }: SandboxRecord): Vm {
+    if (!this.vm) throw new Error(`Sandbox ${id} has no VM monitor.`);
+    return this.vm;
   }
 
   async #find(record: SandboxRecord, slot: number): Promise<Vm | undefined> {
@@ -165,8 +253,8 @@ export class Resources {
       uid: slot.uid,
       vcpus: record.vcpus,
       memoryMb: record.memory_mb,
-      kernel: this.#deps.kernel,
-      initramfs: this.#deps.initramfs,
+      kernel: this.#deps.boot.kernel,
+      initramfs: this.#deps.boot.initramfs,
       network: { namespace: slot.namespace, tap: slot.tap, mac: slot.mac },
     };
   }
@@ -174,21 +262,4 @@ export class Resources {
   #dir(id: string): string {
     return join(this.#deps.vmsDir, id);
   }
-}
-
-class Stopwatch {
-  readonly laps: Record<string, number> = {};
-  readonly #start = performance.now();
-  #last = this.#start;
-
-  lap(name: string): void {
-    const at = performance.now();
-    this.laps[name] = round(at - this.#last);
-    this.laps.total = round(at - this.#start);
-    this.#last = at;
-  }
-}
-
-function round(milliseconds: number): number {
-  return Math.round(milliseconds * 10) / 10;
 }

@@ -2,16 +2,23 @@
  * The life of a sandbox on one host.
  *
  * ```
- * (none) ──▶ creating ──▶ running ──▶ destroying ──▶ (gone)
- *               │            │             ▲
- *               ▼            ▼             │
- *             failed ◀───────┘ ────────────┘
+ *               create              pause               resume
+ * (none) ──▶ creating ──▶ running ──▶ pausing ──▶ paused ──▶ resuming ──▶ running
+ *               │          │   ▲         │ undo: thaw  ▲         │
+ *               │          │   └─────────┘             └─────────┘ undo: teardown
+ *               ▼          ▼
+ *             failed ◀── the VM ended, or a step failed and could not be undone
+ *
+ * from every one of them ──▶ destroying ──▶ (gone)
  * ```
  *
  * | state | holds | a caller can |
  * |---|---|---|
  * | creating | what its steps have made so far | wait, destroy |
- * | running | monitor, disk, slot | use the guest, destroy |
+ * | running | monitor, disk, slot | use the guest, pause, destroy |
+ * | pausing | the same, stopped, and the snapshot that is being written | wait, destroy |
+ * | paused | its snapshot | resume, destroy |
+ * | resuming | its snapshot, and what the steps of a start have made so far | wait, destroy |
  * | failed | nothing, once its teardown is done; the reason stays | read the reason, destroy |
  * | destroying | what its teardown has not removed yet | wait |
  */
@@ -19,12 +26,15 @@ import type { SandboxStatus } from '@perch/protocol';
 
 export type HostState = Extract<
   SandboxStatus,
-  'creating' | 'running' | 'failed' | 'destroying' | 'destroyed'
+  'creating' | 'running' | 'pausing' | 'paused' | 'resuming' | 'failed' | 'destroying' | 'destroyed'
 >;
 
 const next: Record<HostState, readonly HostState[]> = {
   creating: ['running', 'failed', 'destroying'],
-  running: ['failed', 'destroying'],
+  running: ['pausing', 'failed', 'destroying'],
+  pausing: ['paused', 'running', 'failed', 'destroying'],
+  paused: ['resuming', 'destroying'],
+  resuming: ['running', 'paused', 'destroying'],
   failed: ['destroying'],
   destroying: ['destroyed'],
   destroyed: [],

@@ -7,6 +7,12 @@ const setnsCall = libc.func('int setns(int fd, int nstype)');
 const ioctlPointer = libc.func('ioctl', 'int', ['int', 'ulong', 'void *']);
 const ioctlNumber = libc.func('ioctl', 'int', ['int', 'ulong', 'long']);
 const flockCall = libc.func('int flock(int fd, int operation)');
+const iovec = koffi.struct('perch_iovec', { base: 'void *', length: 'size_t' });
+const vector = koffi.pointer(iovec);
+const memoryCall = (name: string) =>
+  libc.func(name, 'long', ['int', vector, 'ulong', 'void *', 'ulong', 'ulong']);
+const readvCall = memoryCall('process_vm_readv');
+const writevCall = memoryCall('process_vm_writev');
 const ifNameToIndex = libc.func('unsigned int if_nametoindex(const char *name)');
 
 /** sched.h */
@@ -56,4 +62,36 @@ export function tryLockFile(fd: number): boolean {
 /** Index of a link in the network namespace of the calling thread, undefined when there is none. */
 export function linkIndex(name: string): number | undefined {
   return ifNameToIndex(name) || undefined;
+}
+
+/**
+ * Copies memory of another process into `local`, on a thread of its own. `remote`: pairs of address and length.
+ *
+ * Privileged: reads what any process of any user holds; callers name only mappings of a VM's memory file.
+ * @returns the bytes copied, which may be fewer
+ */
+export function processVmReadv(pid: number, local: Uint8Array, remote: BigUint64Array): Promise<number> {
+  return memoryTransfer('process_vm_readv', readvCall, pid, local, remote);
+}
+
+/** As `processVmReadv`, the other way. */
+export function processVmWritev(pid: number, local: Uint8Array, remote: BigUint64Array): Promise<number> {
+  return memoryTransfer('process_vm_writev', writevCall, pid, local, remote);
+}
+
+function memoryTransfer(
+  name: string,
+  call: typeof readvCall,
+  pid: number,
+  local: Uint8Array,
+  remote: BigUint64Array,
+): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  const done = (error: unknown, result: number) => {
+    if (error) reject(error);
+    else if (result < 0) reject(new SystemCallError(name, koffi.errno()));
+    else resolve(result);
+  };
+  call.async(pid, [{ base: local, length: local.length }], 1, remote, remote.length / 2, 0, done);
+  return promise;
 }

@@ -7,23 +7,35 @@ import { adoptFile } from './store.ts';
 export interface BootFiles {
   kernel: string;
   initramfs: string;
+  /** SHA-256 of each. */
+  kernelId: string;
+  initramfsId: string;
 }
 
 /** Takes them over by content: files that running sandboxes started from are never changed. */
 export async function adoptBootFiles(dir: string, kernel: string, initramfs: string): Promise<BootFiles> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
-  return { kernel: await adopt(dir, kernel, 'vmlinuz'), initramfs: await adopt(dir, initramfs, 'initramfs') };
+  const [kernelFile, initramfsFile] = [
+    await adopt(dir, kernel, 'vmlinuz'),
+    await adopt(dir, initramfs, 'initramfs'),
+  ];
+  return {
+    kernel: kernelFile.path,
+    initramfs: initramfsFile.path,
+    kernelId: kernelFile.digest,
+    initramfsId: initramfsFile.digest,
+  };
 }
 
-async function adopt(dir: string, source: string, name: string): Promise<string> {
+async function adopt(dir: string, source: string, name: string): Promise<{ path: string; digest: string }> {
   const digest = createHash('sha256')
     .update(await readFile(source))
     .digest('hex');
   const target = join(dir, `${name}-${digest.slice(0, 16)}`);
-  if (await stat(target).catch(() => undefined)) return target;
+  if (await stat(target).catch(() => undefined)) return { path: target, digest };
   const temporary = `${target}.tmp`;
   await rm(temporary, { force: true });
   await adoptFile(source, temporary);
   await rename(temporary, target);
-  return target;
+  return { path: target, digest };
 }

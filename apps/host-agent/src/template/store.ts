@@ -64,6 +64,11 @@ export class TemplateStore {
     return template;
   }
 
+  /** Path of the root disk with this content, undefined when no template has it any more. */
+  rootfsOf(contentId: string): string | undefined {
+    return [...this.#templates.values()].find((template) => template.contentId === contentId)?.rootfs;
+  }
+
   async list(): Promise<Template[]> {
     return Promise.all(
       [...this.#templates.values()].map(async ({ name, contentId, sizeBytes, rootfs }) => ({

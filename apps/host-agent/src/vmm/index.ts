@@ -1,4 +1,4 @@
 /** VM monitors: which one this machine can run, and what runs. */
-export type { ProcessRef, Vm, VmMonitor, VmSpec } from './monitor.ts';
+export type { GuestMemory, MonitorMachine, ProcessRef, Vm, VmMonitor, VmSpec, VmState } from './monitor.ts';
 export { type MonitorProbe, probeMonitor } from './probe/probe.ts';
 export { createQemuMonitor, overheadMb } from './qemu/index.ts';

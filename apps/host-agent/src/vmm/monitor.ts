@@ -1,5 +1,7 @@
 /** What Perch asks of a VM monitor. One back end a folder beside this file. */
 
+import type { MemoryRun } from '../linux/index.ts';
+
 /** Identity of a process that outlives us: a pid alone may name another process later. */
 export interface ProcessRef {
   pid: number;
@@ -21,12 +23,39 @@ export interface VmSpec {
   kernel: string;
   initramfs: string;
   /**
-   * Root disk of the guest: files in `dir`, readable and, but for `base`, writable by `uid`. `base` is the raw
-   * image below a qcow2 layer; `maxFileBytes` the largest that the file at `path` may become.
+   * Root disk of the guest: files in `dir`, readable by `uid`, the one at `path` writable too. `base` is the raw
+   * image below the qcow2 layers, `lower` those between it and `path`, the lowest first; `maxFileBytes` the
+   * largest that the file at `path` may become.
    */
-  disk: { path: string; format: 'qcow2' | 'raw'; base?: string; maxFileBytes: number };
+  disk: {
+    path: string;
+    format: 'qcow2' | 'raw';
+    base?: string;
+    lower?: readonly string[];
+    maxFileBytes: number;
+  };
   /** Network of the guest. */
   network: { namespace: string; tap: string; mac: string };
+}
+
+/** What a guest goes on from. All files are root-owned, 0444, on the file system of the VM's directory. */
+export interface VmState {
+  /** Guest memory as it was, page by page at its own place: becomes a private mapping, read as it is needed. */
+  memory: string;
+  /** Device state, as `saveDevices` gave it. */
+  devices: string;
+  /** Puts in what has changed since `memory` was written. Called once, before the devices are loaded. */
+  fill?: (memory: GuestMemory) => Promise<void>;
+}
+
+/** The memory of a guest, by offsets of its memory file. While the guest runs, what it says is out of date. */
+export interface GuestMemory {
+  /** Pages that differ, or may differ, from the file that the memory is a private mapping of: sorted runs. */
+  changed(): MemoryRun[];
+  /** Copies runs into `into`, one after the other. */
+  read(runs: readonly MemoryRun[], into: Uint8Array): Promise<void>;
+  /** Copies runs from `from`, where they lie one after the other. */
+  write(runs: readonly MemoryRun[], from: Uint8Array): Promise<void>;
 }
 
 /** What finds a monitor again. */
@@ -44,6 +73,16 @@ export interface Vm {
    * before. An adopted VM has what nobody had read.
    */
   console(): Promise<Buffer>;
+  /** Stops the guest between two instructions; its disk is written out. Safe to repeat. */
+  freeze(): Promise<void>;
+  /** Lets a stopped guest run. Safe to repeat. */
+  thaw(): Promise<void>;
+  /** Whether the guest is stopped. */
+  isFrozen(): Promise<boolean>;
+  /** Device state of a stopped guest, without its memory. @throws when it is not stopped, or not believable */
+  saveDevices(): Promise<Buffer>;
+  /** The guest's memory; the process must be there. */
+  memory(): GuestMemory;
   /**
    * Ends the process and resolves when the kernel has released it. Safe to repeat.
    * @throws when it is still there after 10 s
@@ -53,10 +92,25 @@ export interface Vm {
   release(): void;
 }
 
+/** What a snapshot needs of the machine that goes on from it. */
+export interface MonitorMachine {
+  kind: 'qemu';
+  version: string;
+  accelerator: 'tcg' | 'kvm';
+  /** Fingerprint of the processor that guests see. */
+  cpu: string;
+}
+
 export interface VmMonitor {
   readonly kind: 'qemu';
+  readonly machine: MonitorMachine;
   /** Starts the guest from power-on. When it rejects, no process, cgroup or file of it is left. */
   boot(spec: VmSpec): Promise<Vm>;
+  /**
+   * Starts a machine in the state of another and leaves it stopped: `thaw` lets it run. When it rejects, no
+   * process, cgroup or file of it is left.
+   */
+  restore(spec: VmSpec, state: VmState): Promise<Vm>;
   /**
    * Finds the monitor of `spec` again: by (pid, start time) where that is known, and by uid and directory
    * where the journal has none yet. Undefined when there is none alive.

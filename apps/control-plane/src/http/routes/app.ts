@@ -23,7 +23,10 @@ export const IdParams = Type.Object({ id: Type.String({ description: 'Sandbox id
 /** Errors that every route of one sandbox may answer with. */
 export const sandboxErrors = {
   404: 'No such sandbox.',
-  409: 'The sandbox is not running, or failed.',
+  409:
+    'The sandbox is not running, or failed; the message names its status. One that is paused and has ' +
+    '`auto_resume` is resumed first.',
+  500: 'It could not be resumed: resume_failed, snapshot_damaged. It is still paused.',
   502: 'The guest agent does not answer.',
-  503: 'The host agent or the database does not answer.',
+  503: 'The host agent or the database does not answer, or the host has no room to resume it.',
 } as const;

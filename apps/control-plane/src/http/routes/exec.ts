@@ -24,7 +24,7 @@ export function addExecRoutes(app: App, services: Services): void {
       summary: 'Run a command to its end',
       description:
         'Output past 8 MiB a stream is cut, and `truncated` says so. A stream that is not valid UTF-8 comes as base64. ' +
-        'A client that goes away ends the command.',
+        'A client that goes away ends the command, and so does a pause.',
       tags,
       params: IdParams,
       body: ExecRequest,
@@ -36,7 +36,7 @@ export function addExecRoutes(app: App, services: Services): void {
       } as object,
     },
     async handler(request, reply) {
-      const life = await sandboxes.running(request.params.id);
+      const life = await sandboxes.ready(request.params.id, request.id);
       using _ = sandboxes.hold(life);
       try {
         const result = await runCommand(guests.of(life), life, request.body, clientGone(reply));
@@ -60,7 +60,7 @@ export function addExecRoutes(app: App, services: Services): void {
       response: { 200: ExecTicket, ...sandboxErrors } as object,
     },
     async handler(request) {
-      const life = await sandboxes.running(request.params.id);
+      const life = await sandboxes.ready(request.params.id, request.id);
       const { ticket, expiresAt } = tickets.issue(life.id, callerOn(request));
       return { ticket, expires_at: expiresAt.toISOString() };
     },
@@ -76,7 +76,8 @@ export function addExecRoutes(app: App, services: Services): void {
       description:
         'Messages are JSON text. The client sends {"type":"start","cmd",…} first, then stdin, stdin_close, signal and ' +
         'stop; the server sends start, stdout and stderr (data, or data_base64 for bytes that are no UTF-8), and at ' +
-        'last exit or error. Closing the connection kills the command, unless start asked to detach.',
+        'last exit or error. Closing the connection kills the command, unless start asked to detach. A pause ends ' +
+        'the connection with an error that names the status; a detached command goes on after the resume.',
       tags,
       params: IdParams,
       querystring: Type.Object(
@@ -92,7 +93,7 @@ export function addExecRoutes(app: App, services: Services): void {
     },
     async preHandler(request) {
       checkOrigin(request);
-      lives.set(request, await sandboxes.running((request.params as { id: string }).id));
+      lives.set(request, await sandboxes.ready((request.params as { id: string }).id, request.id));
     },
     async handler() {
       throw new PerchError('malformed_request', 'exec/stream needs a WebSocket.', { reason: 'no upgrade' });

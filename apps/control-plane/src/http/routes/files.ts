@@ -5,6 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { receiveUpload, type UploadPart } from '../../files/index.ts';
 import type { Guest } from '../../guests/index.ts';
+import type { Life } from '../../sandboxes/index.ts';
 import { checker } from '../../validation/index.ts';
 import { clientGone } from '../client-gone.ts';
 import { unsupportedMediaType } from '../errors.ts';
@@ -148,16 +149,19 @@ function addUploadRoute(app: App, services: Services): void {
     },
     async handler(request, reply) {
       if (!request.isMultipart()) throw unsupportedMediaType(request);
-      const life = await services.sandboxes.running(request.params.id);
+      const life = await services.sandboxes.ready(request.params.id, request.id);
       using _ = services.sandboxes.hold(life);
       using _silence = cutSilence(request);
       const guest = services.guests.of(life);
       const signal = clientGone(reply);
-      await receiveUpload(
-        wellFormed(request.parts() as AsyncIterable<UploadPart>),
-        (path) => checkPath({ path }).path,
-        services.spool,
-        (path, data) => write(guest, path, data, services, { signal }),
+      await inLife(
+        life,
+        receiveUpload(
+          wellFormed(request.parts() as AsyncIterable<UploadPart>),
+          (path) => checkPath({ path }).path,
+          services.spool,
+          (path, data) => write(guest, path, data, services, { signal }),
+        ),
       );
       return reply.code(204).send();
     },
@@ -178,7 +182,7 @@ function addStreamWriteRoute(app: App, services: Services): void {
       response: written as object,
     },
     async handler(request, reply) {
-      const life = await services.sandboxes.running(request.params.id);
+      const life = await services.sandboxes.ready(request.params.id, request.id);
       using _ = services.sandboxes.hold(life);
       using _silence = cutSilence(request);
       const guest = services.guests.of(life);
@@ -187,10 +191,8 @@ function addStreamWriteRoute(app: App, services: Services): void {
       const length = request.headers['content-length'];
       const size = length === undefined ? undefined : Number(length);
       // The stream itself goes on, untouched: this is the way of bulk data.
-      await guest.writeFile(request.query.path, raw, {
-        signal: clientGone(reply),
-        size,
-      });
+      const signal = clientGone(reply);
+      await inLife(life, guest.writeFile(request.query.path, raw, { signal, size }));
       // Without a length it is what came since then, which lacks what came with the head.
       services.metrics.transferred('in', size ?? raw.socket.bytesRead - before);
       return reply.code(204).send();
@@ -204,10 +206,15 @@ async function inSandbox<T>(
   request: FastifyRequest,
   call: (guest: Guest) => Promise<T>,
 ): Promise<T> {
-  const life = await services.sandboxes.running((request.params as { id: string }).id);
+  const life = await services.sandboxes.ready((request.params as { id: string }).id, request.id);
   using _ = services.sandboxes.hold(life);
+  return await inLife(life, call(services.guests.of(life)));
+}
+
+/** When the life ends under a transfer, that is the error, and not that the guest does not answer. */
+async function inLife<T>(life: Life, task: Promise<T>): Promise<T> {
   try {
-    return await call(services.guests.of(life));
+    return await task;
   } catch (error) {
     throw life.signal.aborted ? life.signal.reason : error;
   }
@@ -223,7 +230,7 @@ async function sendFile(
   reply: FastifyReply,
   path: string,
 ): Promise<FastifyReply> {
-  const life = await services.sandboxes.running((request.params as { id: string }).id);
+  const life = await services.sandboxes.ready((request.params as { id: string }).id, request.id);
   const held = services.sandboxes.hold(life);
   const release = () => held[Symbol.dispose]();
   try {

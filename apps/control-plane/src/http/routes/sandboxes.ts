@@ -151,7 +151,8 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
     url: '/v1/sandboxes/:id/timeout',
     schema: {
       summary: 'Set the time that a sandbox has left',
-      description: 'Counts from now. In mode `idle` it is also the time that each activity gives.',
+      description:
+        'Counts from now. In mode `idle` it is also the time that each activity gives. No time runs while it is paused.',
       tags,
       params: IdParams,
       body: SetTimeout,

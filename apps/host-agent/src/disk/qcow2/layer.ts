@@ -1,36 +1,39 @@
 /**
  * Copy-on-write disks as qcow2 overlays.
  *
- * The VM's directory gets two files: `base.ext4`, a hard link to the base, so that a monitor which can see
- * only its own directory can open it and the base outlives its template; and `rootfs.qcow2`, the overlay.
+ * The VM's directory gets `base.ext4`, a hard link to the base, so that a monitor which can see only its own
+ * directory can open it and the base outlives its template; `lower-N.qcow2`, links to the layers of snapshots
+ * that it goes on from; and `rootfs.qcow2`, the overlay.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, link, lstat, open, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, link, lstat, open, readdir, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Disk, DiskLayer, DiskSpec } from '../disk-layer.ts';
 import { emptyOverlay, maxOverlayBytes } from './header.ts';
 
 const baseName = 'base.ext4';
 const overlayName = 'rootfs.qcow2';
+const lowerName = (index: number) => `lower-${index}.qcow2`;
 
 export function createQcow2Layer(): DiskLayer {
-  return { kind: 'qcow2', create, open: openLayer, remove, occupied };
+  return { kind: 'qcow2', create, open: openLayer, base: basePath, capture, seal, remove, occupied };
 }
 
 async function create(spec: DiskSpec): Promise<Disk> {
+  const lower = spec.lower ?? [];
   const image = emptyOverlay(spec.sizeBytes, baseName);
   const base = await stat(spec.base);
   if (base.size > spec.sizeBytes) {
     throw new RangeError(`The disk (${spec.sizeBytes} bytes) is smaller than its base (${base.size} bytes)`);
   }
-  // The monitor runs as another user and must read the base without being able to change it.
-  if ((base.mode & 0o777) !== 0o444) {
-    throw new Error(`The base image ${spec.base} has mode ${(base.mode & 0o777).toString(8)}, not 444`);
-  }
   const made: string[] = [];
+  const linkIn = async (source: string, name: string) => {
+    await linkReadOnly(source, join(spec.dir, name));
+    made.push(join(spec.dir, name));
+  };
   try {
-    await linkBase(spec);
-    made.push(join(spec.dir, baseName));
+    await linkIn(spec.base, baseName);
+    for (const [i, path] of lower.entries()) await linkIn(path, lowerName(i));
     // O_EXCL: a layer that exists holds somebody's data. O_NOFOLLOW is implied by O_CREAT | O_EXCL.
     const file = await open(
       join(spec.dir, overlayName),
@@ -54,18 +57,58 @@ async function fill(file: FileHandle, image: ReturnType<typeof emptyOverlay>, ui
   await file.chown(uid, uid);
 }
 
-async function linkBase(spec: DiskSpec): Promise<void> {
+/** The monitor runs as another user and must read what lies below without being able to change it. */
+async function linkReadOnly(source: string, target: string): Promise<void> {
+  const { mode } = await stat(source);
+  if ((mode & 0o777) !== 0o444) {
+    throw new Error(`${source}, below other layers, has mode ${(mode & 0o777).toString(8)}, not 444`);
+  }
   try {
-    await link(spec.base, join(spec.dir, baseName));
+    await link(source, target);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'EXDEV') throw cause;
-    throw new Error(`${spec.base} and ${spec.dir} must be on one file system, for hard links`, { cause });
+    throw new Error(`${source} and ${target} must be on one file system, for hard links`, { cause });
   }
 }
 
 async function openLayer(spec: DiskSpec): Promise<Disk> {
-  await Promise.all([lstat(join(spec.dir, overlayName)), lstat(join(spec.dir, baseName))]);
-  return describe(spec);
+  const disk = describe(spec);
+  await Promise.all([disk.path, join(spec.dir, baseName), ...disk.lower].map((path) => lstat(path)));
+  return disk;
+}
+
+function basePath(dir: string): string {
+  return join(dir, baseName);
+}
+
+async function capture(spec: Pick<DiskSpec, 'dir' | 'uid'>, target: string): Promise<void> {
+  const path = join(spec.dir, overlayName);
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const stat = await file.stat();
+    if (!stat.isFile() || stat.uid !== spec.uid || stat.nlink !== 1) {
+      throw new Error('The copy-on-write layer is not the file that was made for the guest');
+    }
+    await file.sync();
+    await link(path, target);
+    if ((await lstat(target)).ino !== stat.ino) {
+      await unlink(target);
+      throw new Error('The copy-on-write layer was changed for another file');
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+async function seal(target: string): Promise<void> {
+  const file = await open(target, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    await file.chown(0, 0);
+    await file.chmod(0o444);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
 }
 
 function describe(spec: DiskSpec): Disk {
@@ -73,13 +116,20 @@ function describe(spec: DiskSpec): Disk {
     path: join(spec.dir, overlayName),
     format: 'qcow2',
     base: join(spec.dir, baseName),
+    lower: (spec.lower ?? []).map((_, i) => join(spec.dir, lowerName(i))),
     maxFileBytes: maxOverlayBytes(spec.sizeBytes),
   };
 }
 
 async function remove(spec: Pick<DiskSpec, 'dir'>): Promise<void> {
   await unlinkIfThere(join(spec.dir, overlayName));
-  await unlinkIfThere(join(spec.dir, baseName));
+  const names = await readdir(spec.dir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  for (const name of names) {
+    if (name === baseName || /^lower-\d+\.qcow2$/.test(name)) await unlinkIfThere(join(spec.dir, name));
+  }
 }
 
 /** From the blocks that the file has, never from its header: the VM's user may write that as it likes. */

@@ -12,11 +12,13 @@ export interface MachineSpec {
   vcpus: number;
   memoryMb: number;
   kernelArguments: string;
-  disk?: Pick<VmSpec['disk'], 'path' | 'format' | 'base'>;
+  disk?: Pick<VmSpec['disk'], 'path' | 'format' | 'base' | 'lower'>;
   /** `tapFd`: descriptor that QEMU inherits, already attached to the tap device. */
   network?: { mac: string; tapFd: number };
   /** Descriptor of /dev/kvm that QEMU inherits, since its user cannot open that. */
   kvmFd?: number;
+  /** Wait for the state of another machine instead of starting from power-on. */
+  incoming?: boolean;
 }
 
 /** Ids by which QMP commands name parts of the machine. */
@@ -45,18 +47,22 @@ export function qemuArguments(spec: MachineSpec): string[] {
     ...['-object', 'rng-builtin,id=entropy', '-device', 'virtio-rng-device,id=rng0,rng=entropy'],
     // Stopped until its cgroup holds it and QMP answers.
     '-S',
+    ...(spec.incoming ? incoming : []),
     // A guest that reboots or powers off leaves a stopped machine, whose console can still tell why.
     ...['-action', 'reboot=shutdown,shutdown=pause'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
   ];
 }
 
+/** What `xen-save-devices-state` writes does not begin with a section of the machine's configuration. */
+const incoming = ['-incoming', 'defer', '-global', 'migration.send-configuration=off'];
+
 /**
  * Everything that TCG can do, but for fast string instructions: told of them the guest's kernel copies and
  * clears memory by `rep movsb`, which TCG runs byte by byte. Without them it uses `rep movsq`, and moves files
  * twice as fast.
  */
-const emulatedCpu = 'max,erms=off,fsrm=off';
+export const emulatedCpu = 'max,erms=off,fsrm=off';
 
 /** Without pic=off,pit=off,rtc=on many boots of this machine type hang under TCG. */
 function machine(spec: MachineSpec): string[] {
@@ -94,18 +100,25 @@ const consoleAndMonitor = [
 /** The chain is spelled out, so that a backing file named in the layer's header means nothing. */
 function disk(spec: NonNullable<MachineSpec['disk']>): string[] {
   const file = basename(spec.path);
-  const nodes: object[] = [{ driver: 'file', 'node-name': 'root-file', filename: file, discard: 'unmap' }];
-  if (spec.base !== undefined) {
-    const base = basename(spec.base);
-    nodes.push({ driver: 'file', 'node-name': 'base-file', filename: base, 'read-only': true });
-    nodes.push({ driver: 'raw', 'node-name': 'base', file: 'base-file', 'read-only': true });
+  const nodes: object[] = [];
+  let below: string | null = null;
+  const readOnly = (name: string, path: string, format: object) => {
+    const filename = basename(path);
+    nodes.push({ driver: 'file', 'node-name': `${name}-file`, filename, 'read-only': true });
+    nodes.push({ ...format, 'node-name': name, file: `${name}-file`, 'read-only': true });
+    below = name;
+  };
+  if (spec.base !== undefined) readOnly('base', spec.base, { driver: 'raw' });
+  for (const [i, path] of (spec.lower ?? []).entries()) {
+    readOnly(`lower${i}`, path, { driver: 'qcow2', backing: below });
   }
+  nodes.push({ driver: 'file', 'node-name': 'root-file', filename: file, discard: 'unmap' });
   nodes.push({
     driver: spec.format,
     'node-name': ids.rootDisk,
     file: 'root-file',
     discard: 'unmap',
-    ...(spec.format === 'qcow2' ? { backing: spec.base === undefined ? null : 'base' } : {}),
+    ...(spec.format === 'qcow2' ? { backing: below } : {}),
   });
   return [
     ...nodes.flatMap((node) => ['-blockdev', JSON.stringify(node)]),

@@ -1,9 +1,11 @@
 /** The QEMU back end: starts monitors and finds them again. */
 import type { ChildProcess } from 'node:child_process';
 import { realpath } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import {
   type Cgroups,
+  cpuFingerprint,
   isAlive,
   measureTscKhz,
   openCgroups,
@@ -11,23 +13,28 @@ import {
   readProcess,
   workingDirectory,
 } from '../../linux/index.ts';
-import type { ProcessRef, Vm, VmIdentity, VmMonitor, VmSpec } from '../monitor.ts';
-import { type Accelerator, translationBufferMb } from './arguments.ts';
+import type { MonitorMachine, ProcessRef, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
+import { type Accelerator, emulatedCpu, translationBufferMb } from './arguments.ts';
 import { kernelArguments } from './kernel-arguments.ts';
 import { launch, taskLimit } from './launch.ts';
+import type { QmpClient } from './qmp/index.ts';
 import { QemuVm } from './vm.ts';
-import { clearDirectory, prepareDirectory } from './vm-directory.ts';
+import { clearDirectory, fileNames, prepareDirectory } from './vm-directory.ts';
 
 export interface QemuMonitorOptions {
   /** Short id of the data directory; part of the cgroups' names. */
   instance: string;
   accelerator: Accelerator;
+  /** Of QEMU. */
+  version: string;
   log: Logger;
 }
 
 /** From exec to an answer on QMP takes 50 ms; on a machine that starts many at once, seconds. */
 const startTimeoutMs = 30_000;
 const adoptTimeoutMs = 3000;
+/** Device state is loaded in a few milliseconds. */
+const loadPollMs = 2;
 
 /**
  * MiB of host memory that a VM may use beside the guest's own: 60 for QEMU itself, disk caches, and under TCG
@@ -57,20 +64,32 @@ export async function createQemuMonitor(options: QemuMonitorOptions): Promise<Vm
 
 class Qemu implements VmMonitor {
   readonly kind = 'qemu';
+  readonly machine: MonitorMachine;
   readonly #options: QemuMonitorOptions;
   readonly #cgroups: Cgroups;
   readonly #kernelArguments: string;
 
   constructor(options: QemuMonitorOptions, cgroups: Cgroups, tscKhz: number | undefined) {
     this.#options = options;
+    const { version, accelerator } = options;
+    const cpu = accelerator === 'tcg' ? emulatedCpu : cpuFingerprint();
+    this.machine = { kind: this.kind, version, accelerator, cpu };
     this.#cgroups = cgroups;
     this.#kernelArguments = kernelArguments({ accelerator: options.accelerator, tscKhz });
   }
 
-  async boot(spec: VmSpec): Promise<Vm> {
+  boot(spec: VmSpec): Promise<Vm> {
+    return this.#launch(spec, undefined, begin);
+  }
+
+  restore(spec: VmSpec, state: VmState): Promise<Vm> {
+    return this.#launch(spec, state, (vm, laps) => load(vm, laps, state));
+  }
+
+  async #launch(spec: VmSpec, state: VmState | undefined, start: Start): Promise<Vm> {
     const laps = new Laps();
     const cgroup = this.#cgroup(spec.id);
-    const log = await prepareDirectory(spec.dir, spec);
+    const log = await prepareDirectory(spec.dir, { ...spec, state });
     let vm: QemuVm | undefined;
     try {
       await this.#cgroups.create(cgroup, this.#limits(spec));
@@ -83,6 +102,7 @@ class Qemu implements VmMonitor {
           ...{ name: `${this.#parent}-${spec.id}`, kernelArguments: this.#kernelArguments },
           ...{ accelerator: this.#options.accelerator, vcpus: spec.vcpus, memoryMb: spec.memoryMb },
           disk: spec.disk,
+          incoming: state !== undefined,
         },
         network: spec.network,
         maxFileBytes: spec.disk.maxFileBytes,
@@ -149,15 +169,38 @@ class Qemu implements VmMonitor {
   }
 }
 
+type Start = (vm: QemuVm, laps: Laps) => Promise<void>;
+
 /** The machine is there and stopped; let it go. */
-async function start(vm: QemuVm, laps: Laps): Promise<void> {
+async function begin(vm: QemuVm, laps: Laps): Promise<void> {
+  const qmp = await connected(vm, laps, 'prelaunch');
+  await qmp.execute('cont');
+  laps.lap('cont');
+}
+
+/** The machine waits for the state of another. */
+async function load(vm: QemuVm, laps: Laps, state: VmState): Promise<void> {
+  const qmp = await connected(vm, laps, 'inmigrate');
+  await state.fill?.(vm.memory());
+  laps.lap('memory');
+  await qmp.execute('migrate-incoming', { uri: `file:${fileNames.snapfile}` });
+  const signal = AbortSignal.timeout(startTimeoutMs);
+  for (;;) {
+    const status = await vm.status(signal);
+    if (status === 'paused') break;
+    if (status !== 'inmigrate') throw new Error(`the machine is ${status}, not paused`);
+    await sleep(loadPollMs, undefined, { signal });
+  }
+  laps.lap('devices');
+}
+
+async function connected(vm: QemuVm, laps: Laps, expected: string): Promise<QmpClient> {
   const signal = AbortSignal.timeout(startTimeoutMs);
   const qmp = await vm.connect(signal);
   const status = await vm.status(signal);
   laps.lap('qmp');
-  if (status !== 'prelaunch') throw new Error(`the machine is ${status}, not prelaunch`);
-  await qmp.execute('cont');
-  laps.lap('cont');
+  if (status !== expected) throw new Error(`the machine is ${status}, not ${expected}`);
+  return qmp;
 }
 
 /**

@@ -44,7 +44,7 @@ export class TestMachine implements AsyncDisposable {
 
   /** Another object for the same instance: what a restarted host agent would have. */
   monitor(): Promise<VmMonitor> {
-    return createQemuMonitor({ instance: this.instance, accelerator: 'tcg', log: this.log });
+    return createQemuMonitor({ instance: this.instance, accelerator: 'tcg', version: 'test', log: this.log });
   }
 
   /** Everything that a VM is made of, but for the process. `steps` is what its guest does. */

@@ -6,6 +6,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, link, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { VmState } from '../monitor.ts';
 
 export const fileNames = {
   kernel: 'kernel',
@@ -15,24 +16,38 @@ export const fileNames = {
   /** QEMU's stderr. A pipe would break, and end QEMU, with the process that reads it. */
   log: 'monitor.log',
   qmp: 'qmp.sock',
+  /** Device state that the machine starts from. */
+  snapfile: 'snapfile',
+  /** Device state that QEMU writes. */
+  savedDevices: 'devices.state',
 } as const;
 
-export interface BootFiles {
+export interface StartFiles {
   kernel: string;
   initramfs: string;
+  /** MiB. */
   memoryMb: number;
+  /** What the guest goes on from; without it, it starts from power-on. */
+  state?: Pick<VmState, 'memory' | 'devices'> | undefined;
 }
 
 /** @returns the log, open for appending. @throws when one of the files exists; what it made is removed */
-export async function prepareDirectory(dir: string, files: BootFiles): Promise<FileHandle> {
+export async function prepareDirectory(dir: string, files: StartFiles): Promise<FileHandle> {
   const made: string[] = [];
+  const make = async (name: string, work: (path: string) => Promise<void>) => {
+    await work(join(dir, name));
+    made.push(name);
+  };
+  const { kernel, initramfs, state } = files;
   try {
-    await linkReadable(files.kernel, join(dir, fileNames.kernel));
-    made.push(fileNames.kernel);
-    await linkReadable(files.initramfs, join(dir, fileNames.initramfs));
-    made.push(fileNames.initramfs);
-    await makeMemory(join(dir, fileNames.memory), files.memoryMb * 2 ** 20);
-    made.push(fileNames.memory);
+    await make(fileNames.kernel, (path) => linkReadable(kernel, path));
+    await make(fileNames.initramfs, (path) => linkReadable(initramfs, path));
+    if (state) {
+      await make(fileNames.memory, (path) => linkReadable(state.memory, path));
+      await make(fileNames.snapfile, (path) => linkReadable(state.devices, path));
+    } else {
+      await make(fileNames.memory, (path) => makeMemory(path, files.memoryMb * 2 ** 20));
+    }
     return await open(join(dir, fileNames.log), 'ax', 0o600);
   } catch (error) {
     for (const name of made) await rm(join(dir, name), { force: true });
@@ -67,6 +82,31 @@ async function linkReadable(from: string, to: string): Promise<void> {
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'EXDEV') throw cause;
     throw new Error(`${from} and ${to} must be on one file system, for hard links`, { cause });
+  }
+}
+
+/** The most that device state takes; a machine of ours writes some 12 KiB. */
+const maxDeviceState = 16 * 2 ** 20;
+
+/**
+ * Takes the device state that QEMU wrote. Its user owns the directory and could have put anything there: only
+ * a regular file of that user with no other name is believed to be the one.
+ */
+export async function takeDeviceState(dir: string, uid: number): Promise<Buffer> {
+  const path = join(dir, fileNames.savedDevices);
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const stat = await file.stat();
+    if (!stat.isFile() || stat.uid !== uid || stat.nlink !== 1 || stat.size > maxDeviceState) {
+      throw new Error('The file of device state is not what the VM monitor writes');
+    }
+    const bytes = Buffer.alloc(stat.size);
+    const { bytesRead } = await file.read(bytes, 0, bytes.length, 0);
+    if (bytesRead !== bytes.length) throw new Error('The file of device state is shorter than it was');
+    return bytes;
+  } finally {
+    await file.close();
+    await rm(path, { force: true });
   }
 }
 

@@ -1,18 +1,29 @@
 /** One QEMU that runs: started by us or found again, both in the same way. */
 import type { ChildProcess } from 'node:child_process';
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { type Cgroups, endProcess } from '../../linux/index.ts';
-import type { ProcessRef, Vm } from '../monitor.ts';
+import {
+  type Cgroups,
+  changedPages,
+  endProcess,
+  fileMappings,
+  readMemory,
+  writeMemory,
+} from '../../linux/index.ts';
+import type { GuestMemory, ProcessRef, Vm } from '../monitor.ts';
 import { ConsoleTail, drainConsole } from './console.ts';
 import { type ExitFacts, exitReason } from './exit-reason.ts';
 import { ExitWatch } from './exit-watch.ts';
 import { connectQmp, isObject, type QmpClient, type QmpEvent } from './qmp/index.ts';
-import { fileNames, readLogTail } from './vm-directory.ts';
+import { fileNames, readLogTail, takeDeviceState } from './vm-directory.ts';
 
 /** Answers come from a main loop that the guest cannot hold up for long. */
 const commandTimeoutMs = 5000;
 const reconnectTimeoutMs = 3000;
+/** To stop a guest its disk is written out, which a slow disk makes long. */
+const slowCommandMs = 60_000;
 /** A connection that breaks because the process ends does so a moment before the end shows. */
 const exitFollowsMs = 500;
 
@@ -107,6 +118,42 @@ export class QemuVm implements Vm {
   async console(): Promise<Buffer> {
     if (!this.#watch.isOver) await this.#drain(AbortSignal.timeout(reconnectTimeoutMs));
     return this.#console.last();
+  }
+
+  async freeze(): Promise<void> {
+    await this.#command('stop');
+  }
+
+  async thaw(): Promise<void> {
+    await this.#command('cont');
+  }
+
+  async isFrozen(): Promise<boolean> {
+    return (await this.status(AbortSignal.timeout(reconnectTimeoutMs))) !== 'running';
+  }
+
+  async saveDevices(): Promise<Buffer> {
+    if (!(await this.isFrozen())) throw new Error('The guest is not stopped');
+    // Not live: the images stay this process's own, and the guest can run on.
+    await this.#command('xen-save-devices-state', { filename: fileNames.savedDevices, live: false });
+    return takeDeviceState(this.#of.dir, this.#of.uid);
+  }
+
+  memory(): GuestMemory {
+    const { pid } = this.process;
+    const file = statSync(join(this.#of.dir, fileNames.memory), { bigint: true });
+    const mappings = fileMappings(pid, file);
+    if (mappings.length === 0) throw new Error(`Process ${pid} has no memory of a guest`);
+    return {
+      changed: () => changedPages(pid, mappings),
+      read: (runs, into) => readMemory(pid, mappings, runs, into),
+      write: (runs, from) => writeMemory(pid, mappings, runs, from),
+    };
+  }
+
+  async #command(name: string, args?: Record<string, unknown>): Promise<void> {
+    const qmp = await this.connect(AbortSignal.timeout(reconnectTimeoutMs));
+    await this.whileAlive(qmp.execute(name, args, slowCommandMs));
   }
 
   async kill(): Promise<void> {

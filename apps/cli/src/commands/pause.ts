@@ -1,0 +1,28 @@
+import { Perch } from '@perch/sdk';
+import type { Command } from 'commander';
+import { forEach } from '../for-each.ts';
+import type { Output } from '../output.ts';
+import { printTransition } from '../timings.ts';
+
+export function addPause(program: Command, output: Output): void {
+  program
+    .command('pause')
+    .description('put sandboxes aside: memory and disk go to files, and they hold nothing else')
+    .argument('<id...>', 'sandboxes')
+    .addHelpText(
+      'after',
+      `
+Processes, open files and servers inside go on when it is resumed. Open connections to it end, and with them the
+commands of \`perch exec\`, unless they were started with --detach. No time runs while it is paused.
+
+On a terminal it also says how long each stage took; with --json that is in timings_ms.
+
+Examples:
+  perch pause sbo2k3v9x1q7m4t8w5z0
+  perch ls --json --status running | jq -r .id | xargs -r perch pause`,
+    )
+    .action(async (ids: string[]) => {
+      const { sandboxes } = new Perch();
+      await forEach(ids, output, async (id) => printTransition(await sandboxes.pause(id), output));
+    });
+}

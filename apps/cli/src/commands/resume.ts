@@ -1,0 +1,28 @@
+import { Perch } from '@perch/sdk';
+import type { Command } from 'commander';
+import { forEach } from '../for-each.ts';
+import type { Output } from '../output.ts';
+import { printTransition } from '../timings.ts';
+
+export function addResume(program: Command, output: Output): void {
+  program
+    .command('resume')
+    .description('take paused sandboxes up where they were')
+    .argument('<id...>', 'sandboxes')
+    .addHelpText(
+      'after',
+      `
+It has its full time-out again. One that cannot be resumed stays paused and whole. To have a sandbox resumed by the
+first command that needs it, create it with --auto-resume.
+
+On a terminal it also says how long each stage took; with --json that is in timings_ms.
+
+Examples:
+  perch resume sbo2k3v9x1q7m4t8w5z0
+  perch ls --json --status paused | jq -r .id | xargs -r perch resume`,
+    )
+    .action(async (ids: string[]) => {
+      const { sandboxes } = new Perch();
+      await forEach(ids, output, async (id) => printTransition(await sandboxes.resume(id), output));
+    });
+}

@@ -1,0 +1,167 @@
+import { randomBytes } from 'node:crypto';
+import {
+  type CreateSandbox,
+  type HostSandbox,
+  newSandboxId,
+  PerchError,
+  type Sandbox,
+  type SandboxStatus,
+} from '@perch/protocol';
+import type { NewSandboxRow, SandboxRow } from '../database/index.ts';
+import type { HostClient, HostDirectory } from '../hosts/index.ts';
+import type { Ends } from './destroy.ts';
+import type { Idempotency, IdempotencyKey, Unanswered } from './idempotency.ts';
+import type { Life } from './life.ts';
+import type { Lives } from './lives.ts';
+import type { Operations } from './operations.ts';
+import { persist } from './persist.ts';
+import type { SandboxRepository } from './repository.ts';
+import { type FullRequest, withDefaults } from './request.ts';
+import { toSandbox } from './view.ts';
+
+export interface CreateContext {
+  requestId: string;
+  /** Aborts when nobody waits for the answer; absent when a repeat may still fetch it. */
+  clientGone?: AbortSignal;
+  idempotencyKey?: IdempotencyKey;
+}
+
+interface Parts {
+  repository: SandboxRepository;
+  idempotency: Idempotency;
+  host: HostClient;
+  directory: HostDirectory;
+  lives: Lives;
+  operations: Operations;
+  ends: Ends;
+}
+
+/** Refusals by which the host says that it made nothing. */
+const neverRan = new Set<string>([
+  'capacity_exhausted',
+  'template_not_found',
+  'disk_too_small',
+  'validation_failed',
+]);
+
+const atAnEnd: ReadonlySet<SandboxStatus> = new Set(['failed', 'destroying', 'destroyed']);
+
+/** Starts sandboxes. The row is written before the host is asked for anything. */
+export class Creates {
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** Creates one, or gives the first answer of its idempotency key. */
+  async create(request: CreateSandbox, context: CreateContext): Promise<Sandbox> {
+    const full = withDefaults(request);
+    const make = async () => toSandbox(await this.#create(full, context));
+    const key = context.idempotencyKey;
+    if (!key) return make();
+    return this.#parts.idempotency.once(key, full, make, (id) => this.#unanswered(id));
+  }
+
+  /**
+   * A start that a crash of perchd cut off. The one who asked learns the id by repeating the request when it
+   * had an idempotency key; otherwise nobody knows the sandbox, and it is destroyed.
+   */
+  async recover(life: Life, seen: HostSandbox): Promise<void> {
+    if (!(await this.#parts.idempotency.isAsked(life.id))) {
+      await this.#parts.ends.destroy(life.id, 'perchd ended while it was being created');
+    } else if (seen.status === 'running') {
+      await this.#run(life, seen, 'adopted after a restart of perchd');
+    }
+  }
+
+  async #unanswered(id: string): Promise<Unanswered> {
+    const life = this.#parts.lives.get(id);
+    if (life?.status === 'creating') return 'pending';
+    const row = life && (await this.#parts.repository.find(id));
+    return row && !atAnEnd.has(row.status) ? toSandbox(row, life) : 'gone';
+  }
+
+  async #create(request: FullRequest, context: CreateContext): Promise<SandboxRow> {
+    const { hostId, template } = await this.#parts.directory.template(request.template);
+    if (request.disk_mb < template.disk_mb) {
+      throw new PerchError(
+        'disk_too_small',
+        `disk_mb must be at least ${template.disk_mb} for template "${template.name}", got ${request.disk_mb}`,
+        { disk_mb: request.disk_mb, minimum_mb: template.disk_mb },
+      );
+    }
+    const { env, ...columns } = request;
+    const row: NewSandboxRow = {
+      ...columns,
+      id: newSandboxId(),
+      status: 'creating',
+      metadata: JSON.stringify(request.metadata),
+      host_id: hostId,
+      host_ip: null,
+      generation: 1,
+      access_token: randomBytes(32).toString('hex'),
+      created_at: new Date(),
+    };
+    return this.#parts.operations.begin(row.id, 'create', () => this.#start(row, env, context));
+  }
+
+  async #start(row: NewSandboxRow, env: Record<string, string>, context: CreateContext): Promise<SandboxRow> {
+    const { repository, lives, ends, host } = this.#parts;
+    const { id, generation } = row;
+    const life = lives.add(await repository.insert(row, context.idempotencyKey));
+    const abandon = () => ends.abandon(id, 'its client went away during the create');
+    context.clientGone?.addEventListener('abort', abandon, { once: true });
+    if (context.clientGone?.aborted) abandon();
+    let seen: HostSandbox;
+    try {
+      seen = await host.create(
+        id,
+        {
+          generation,
+          template: row.template,
+          vcpus: row.vcpus,
+          memory_mb: row.memory_mb,
+          disk_mb: row.disk_mb,
+          access_token: row.access_token,
+          env,
+        },
+        context.requestId,
+      );
+    } catch (error) {
+      await this.#undo(life, error);
+      throw life.status === 'destroying' ? life.refusal() : error;
+    }
+    const running = await this.#run(life, seen, null);
+    if (!running) throw life.refusal();
+    return running;
+  }
+
+  async #run(life: Life, seen: HostSandbox, detail: string | null): Promise<SandboxRow | undefined> {
+    const now = new Date();
+    return this.#parts.lives.transition(
+      life,
+      ['creating'],
+      {
+        status: 'running',
+        host_ip: seen.address,
+        started_at: now,
+        last_active_at: now,
+        expires_at: new Date(now.getTime() + life.timeoutSec * 1000),
+      },
+      detail,
+    );
+  }
+
+  /** Takes a start back. What the host refused was never made; of anything else the outcome is unknown. */
+  async #undo(life: Life, error: unknown): Promise<void> {
+    const { repository, lives, ends } = this.#parts;
+    if (error instanceof PerchError && neverRan.has(error.code) && life.status === 'creating') {
+      await persist(() => repository.removeCreating(life.id));
+      lives.remove(life.id);
+      return;
+    }
+    const why = error instanceof Error ? error.message : 'unknown error';
+    ends.abandon(life.id, `the create failed: ${why}`.slice(0, 500));
+  }
+}

@@ -1,0 +1,125 @@
+import type { SandboxStatus } from '@perch/protocol';
+import type { Logger } from 'pino';
+import type { HostClient } from '../hosts/index.ts';
+import type { Life } from './life.ts';
+import type { Lives } from './lives.ts';
+import type { Operations } from './operations.ts';
+
+/** How long a failed sandbox, with its reason and console, is kept. */
+const failedKeptMs = 3600 * 1000;
+
+const beforeDestroying: SandboxStatus[] = [
+  'creating',
+  'running',
+  'pausing',
+  'paused',
+  'resuming',
+  'snapshotting',
+  'forking',
+  'failed',
+];
+
+/** How sandboxes end: destroyed, or failed and destroyed later. A destroy overtakes every operation. */
+export class Ends {
+  readonly #lives: Lives;
+  readonly #operations: Operations;
+  readonly #host: HostClient;
+  readonly #log: Logger;
+  readonly #destroying = new Map<string, Promise<void>>();
+
+  constructor(parts: { lives: Lives; operations: Operations; host: HostClient; log: Logger }) {
+    this.#lives = parts.lives;
+    this.#operations = parts.operations;
+    this.#host = parts.host;
+    this.#log = parts.log;
+  }
+
+  /** Resolves when the sandbox is gone; also when it was. */
+  destroy(id: string, detail: string, requestId?: string): Promise<void> {
+    const going = this.#destroying.get(id);
+    if (going) return going;
+    const task = this.#destroy(id, detail, requestId).finally(() => this.#destroying.delete(id));
+    this.#destroying.set(id, task);
+    return task;
+  }
+
+  /** The same, for nobody who waits. */
+  abandon(id: string, detail: string): void {
+    this.destroy(id, detail).catch((error: unknown) =>
+      this.#log.warn({ sandbox: id, err: error }, 'left to the reconciler'),
+    );
+  }
+
+  isDestroying(id: string): boolean {
+    return this.#destroying.has(id);
+  }
+
+  /** Its host has nothing of it any more. */
+  async gone(life: Life, detail: string | null): Promise<void> {
+    await this.#lives.transition(
+      life,
+      [...beforeDestroying, 'destroying'],
+      {
+        status: 'destroyed',
+        host_ip: null,
+        expires_at: null,
+        access_token: '',
+        next_access_token: null,
+        ended_at: new Date(),
+      },
+      detail,
+    );
+    this.#lives.remove(life.id);
+  }
+
+  async fail(life: Life, reason: string): Promise<void> {
+    if (life.status === 'failed') return;
+    const now = Date.now();
+    this.#log.warn({ sandbox: life.id, reason }, 'a sandbox failed');
+    await this.#lives.transition(
+      life,
+      beforeDestroying,
+      {
+        status: 'failed',
+        reason: reason.slice(0, 1_000),
+        host_ip: null,
+        ended_at: new Date(now),
+        expires_at: new Date(now + failedKeptMs),
+      },
+      reason.slice(0, 1_000),
+    );
+  }
+
+  /** Destroys what the host has and nobody knows. */
+  async sweep(id: string): Promise<void> {
+    this.#log.warn({ sandbox: id }, 'the host has a sandbox that nobody knows; destroying it');
+    await this.#host.destroy(id);
+  }
+
+  async #destroy(id: string, detail: string, requestId: string | undefined): Promise<void> {
+    const life = await this.#begin(id, detail);
+    if (!life) return;
+    await this.#host.destroy(id, requestId);
+    if (this.#operations.kind(id) === 'create') {
+      // The call to start it may have come to the host after the one to destroy it. A pause or a resume that
+      // comes late finds nothing there.
+      await this.#operations.ended(id);
+      await this.#host.destroy(id, requestId);
+    }
+    await this.gone(life, null);
+  }
+
+  /** @returns undefined when it was destroyed before */
+  async #begin(id: string, detail: string): Promise<Life | undefined> {
+    let life = this.#lives.get(id);
+    if (!life) await this.#lives.row(id);
+    while (life && life.status !== 'destroying') {
+      const row = await this.#lives.transition(life, beforeDestroying, { status: 'destroying' }, detail);
+      if (row) return life;
+      // A resume may have ended meanwhile: then it is the next life that has to go.
+      const now = this.#lives.get(id);
+      life = now === life ? undefined : now;
+    }
+    return life;
+  }
+}

@@ -1,0 +1,92 @@
+import type { HostSandbox } from '@perch/protocol';
+import type { Creates } from './create.ts';
+import type { Ends } from './destroy.ts';
+import type { Life } from './life.ts';
+import type { Lives } from './lives.ts';
+import type { Operations } from './operations.ts';
+import type { Pauses } from './pause.ts';
+import type { Resumes } from './resume.ts';
+
+interface Parts {
+  lives: Lives;
+  operations: Operations;
+  ends: Ends;
+  creates: Creates;
+  pauses: Pauses;
+  resumes: Resumes;
+}
+
+/**
+ * Brings what is written down to what the host says, for sandboxes that nothing in this process works on.
+ * What the host says may be late. It is safe to follow all the same: of one generation `paused` is the last
+ * word, of an earlier one nothing counts, and what else is followed too early is mended by the next word.
+ */
+export class Observer {
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** Sandboxes that nothing in this process works on; what the reconciler may judge. */
+  settled(): Life[] {
+    const { lives, operations, ends } = this.#parts;
+    return lives.all().filter(({ id }) => operations.kind(id) === undefined && !ends.isDestroying(id));
+  }
+
+  /** Whether a pause or a resume is left half-way, by a crash or without an answer. */
+  unsettled(): boolean {
+    return this.settled().some(({ status }) => status === 'pausing' || status === 'resuming');
+  }
+
+  /** What the host says of one sandbox. */
+  async observed(seen: HostSandbox): Promise<void> {
+    const { lives, operations, ends, creates } = this.#parts;
+    const { id } = seen;
+    const kind = operations.kind(id);
+    if (kind !== undefined) {
+      const ended = seen.status === 'failed' || seen.status === 'destroyed';
+      if (ended || kind !== 'create') operations.tell(seen);
+      return;
+    }
+    if (ends.isDestroying(id)) return;
+    const life = lives.get(id);
+    if (!life) {
+      if (seen.status !== 'destroyed') await ends.sweep(id);
+      return;
+    }
+    if (seen.generation < life.generation) return;
+    if (seen.status === 'destroyed') await ends.gone(life, 'destroyed on its host');
+    else if (life.status === 'destroying') await ends.destroy(id, 'finished after a restart');
+    else if (seen.status === 'failed') await ends.fail(life, seen.reason ?? 'the VM ended');
+    else if (life.status === 'failed') await ends.sweep(id);
+    else if (life.status === 'creating') await creates.recover(life, seen);
+    else if (seen.generation === life.generation) await this.#sameLife(life, seen);
+    else if (seen.generation === life.generation + 1) await this.#nextLife(life, seen);
+  }
+
+  /** The host has it no more. */
+  async missing(life: Life): Promise<void> {
+    const { lives, operations, ends } = this.#parts;
+    if (lives.get(life.id) !== life || operations.kind(life.id) !== undefined) return;
+    if (life.status === 'creating') {
+      await ends.destroy(life.id, 'perchd ended while it was being created');
+    } else if (life.status === 'destroying') await ends.destroy(life.id, 'finished after a restart');
+    else if (life.status !== 'failed') await ends.fail(life, 'Its host no longer has it.');
+  }
+
+  async #sameLife(life: Life, seen: HostSandbox): Promise<void> {
+    const { pauses } = this.#parts;
+    if (seen.status === 'paused') {
+      if (life.status === 'resuming') await pauses.paused(life, 'not resumed: its host still has it paused');
+      else if (life.status !== 'paused') await pauses.paused(life, 'its host has paused it');
+    } else if (seen.status === 'running' && life.status === 'pausing') {
+      await pauses.runsOn(life, 'not paused: its host still runs it');
+    }
+  }
+
+  async #nextLife(life: Life, seen: HostSandbox): Promise<void> {
+    if (seen.status !== 'running' || (life.status !== 'resuming' && life.status !== 'paused')) return;
+    await this.#parts.resumes.runs(life, seen, 'its host has resumed it');
+  }
+}

@@ -1,0 +1,74 @@
+import type { HostSandbox } from '@perch/protocol';
+import type { SandboxRow } from '../database/index.ts';
+
+/** What a pause or a resume came to. */
+export interface Transitioned {
+  row: SandboxRow;
+  /** Milliseconds by stage, and `total`. */
+  timings: Record<string, number>;
+}
+
+interface Results {
+  create: SandboxRow;
+  pause: Transitioned;
+  resume: Transitioned;
+}
+type Kind = keyof Results;
+
+interface Operation {
+  kind: Kind;
+  task: Promise<unknown>;
+}
+
+/**
+ * What this process is doing to each sandbox: one operation at a time. It belongs to nobody who asked for it and
+ * goes on when they leave. A destroy is none of these, since it overtakes them all.
+ */
+export class Operations {
+  readonly #running = new Map<string, Operation>();
+  /** What the host last told of a sandbox while there was an operation. */
+  readonly #told = new Map<string, HostSandbox>();
+  readonly #after: (told: HostSandbox) => Promise<void>;
+
+  /** @param after gets, at the end of an operation, what the host last told meanwhile; must not reject */
+  constructor(after: (told: HostSandbox) => Promise<void>) {
+    this.#after = after;
+  }
+
+  /** Begins when the one before, which may be about to end, has ended. */
+  begin<K extends Kind>(id: string, kind: K, work: () => Promise<Results[K]>): Promise<Results[K]> {
+    const before = this.ended(id);
+    const task = (before ? before.then(work) : work()).finally(async () => {
+      if (this.#running.get(id) === operation) this.#running.delete(id);
+      const told = this.#told.get(id);
+      this.#told.delete(id);
+      if (told) await this.#after(told);
+    });
+    const operation = { kind, task };
+    this.#running.set(id, operation);
+    return task;
+  }
+
+  kind(id: string): Kind | undefined {
+    return this.#running.get(id)?.kind;
+  }
+
+  /** The outcome of the operation that is under way, when it is of this kind. */
+  join<K extends Kind>(id: string, kind: K): Promise<Results[K]> | undefined {
+    const operation = this.#running.get(id);
+    return operation?.kind === kind ? (operation.task as Promise<Results[K]>) : undefined;
+  }
+
+  /** Resolves at the end of the operation that is under way, whatever it comes to. */
+  ended(id: string): Promise<void> | undefined {
+    return this.#running.get(id)?.task.then(
+      () => {},
+      () => {},
+    );
+  }
+
+  /** Keeps what the host says for the end of the operation. */
+  tell(seen: HostSandbox): void {
+    this.#told.set(seen.id, seen);
+  }
+}

@@ -1,0 +1,108 @@
+import { type HostSandbox, isPerchError, PerchError } from '@perch/protocol';
+import type { Logger } from 'pino';
+import type { SandboxRow } from '../database/index.ts';
+import type { HostClient } from '../hosts/index.ts';
+import type { Metrics } from '../metrics/index.ts';
+import type { Ends } from './destroy.ts';
+import { type Life, refusalOf } from './life.ts';
+import type { Lives } from './lives.ts';
+import type { Operations, Transitioned } from './operations.ts';
+
+export interface TransitionParts {
+  host: HostClient;
+  lives: Lives;
+  operations: Operations;
+  ends: Ends;
+  metrics: Pick<Metrics, 'transition'>;
+  log: Logger;
+}
+
+/** Time that a sandbox has at least after a pause that failed, ms: enough to try again. */
+const leftAfterFailureMs = 60_000;
+
+/** Refusals by which the host says that the sandbox runs as before. */
+const runsOn = new Set<string>(['pause_failed', 'capacity_exhausted']);
+
+/**
+ * Pauses: running → pausing → paused, or back to running. The life ends with `pausing`, and everything that was
+ * opened for it. When the outcome stays unknown the row stays `pausing`, and what the host says next settles it.
+ */
+export class Pauses {
+  readonly #parts: TransitionParts;
+
+  constructor(parts: TransitionParts) {
+    this.#parts = parts;
+  }
+
+  /** Those who ask meanwhile share the outcome. @param detail who asked, for the events of the sandbox */
+  async pause(id: string, detail: string, requestId?: string): Promise<Transitioned> {
+    const { lives, operations } = this.#parts;
+    const joined = operations.join(id, 'pause');
+    if (joined) return joined;
+    const life = lives.get(id);
+    if (!life) {
+      const row = await lives.row(id);
+      throw refusalOf(id, row.status, row.reason);
+    }
+    if (life.status !== 'running') throw life.refusal();
+    return operations.begin(id, 'pause', () => this.#pause(life, detail, requestId));
+  }
+
+  /** It is paused on its host: the end of a pause, or of a resume that did not succeed. */
+  async paused(life: Life, detail: string | null): Promise<SandboxRow | undefined> {
+    return this.#parts.lives.transition(
+      life,
+      ['running', 'pausing', 'resuming'],
+      { status: 'paused', host_ip: null, expires_at: null },
+      detail,
+    );
+  }
+
+  /** It was not paused after all. */
+  async runsOn(life: Life, detail: string): Promise<void> {
+    const atLeast = Date.now() + leftAfterFailureMs;
+    const expiresAt = new Date(Math.max(life.expiresAt?.getTime() ?? 0, atLeast));
+    await this.#parts.lives.transition(
+      life,
+      ['pausing'],
+      { status: 'running', expires_at: expiresAt },
+      detail.slice(0, 500),
+    );
+  }
+
+  async #pause(life: Life, detail: string, requestId: string | undefined): Promise<Transitioned> {
+    const { host, lives, metrics, log } = this.#parts;
+    const { id } = life;
+    const begun = await lives.transition(
+      life,
+      ['running'],
+      { status: 'pausing', last_active_at: life.lastActiveAt, expires_at: life.deadline() },
+      detail,
+    );
+    if (!begun) throw (lives.get(id) ?? life).refusal();
+    let seen: HostSandbox;
+    try {
+      seen = await host.pause(life, requestId);
+    } catch (error) {
+      throw await this.#refused(life, error);
+    }
+    const row = await this.paused(life, null);
+    if (!row) throw life.refusal();
+    metrics.transition('pause', seen.timings_ms);
+    log.info({ sandbox: id, timings_ms: seen.timings_ms }, 'paused');
+    return { row, timings: seen.timings_ms };
+  }
+
+  /** @returns the error for those who asked */
+  async #refused(life: Life, error: unknown): Promise<unknown> {
+    if (life.status !== 'pausing') return life.refusal();
+    if (error instanceof PerchError && runsOn.has(error.code)) {
+      await this.runsOn(life, `not paused: ${error.message}`);
+    } else if (isPerchError(error, 'sandbox_failed')) {
+      await this.#parts.ends.fail(life, error.details.reason);
+    } else {
+      this.#parts.log.warn({ sandbox: life.id, err: error }, 'a pause is left to the reconciler');
+    }
+    return error;
+  }
+}

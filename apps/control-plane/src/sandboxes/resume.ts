@@ -1,0 +1,96 @@
+import { randomBytes } from 'node:crypto';
+import { type HostSandbox, isPerchError, PerchError } from '@perch/protocol';
+import type { SandboxRow } from '../database/index.ts';
+import { type Life, resumeRefusalOf } from './life.ts';
+import type { Transitioned } from './operations.ts';
+import type { Pauses, TransitionParts } from './pause.ts';
+
+/** Refusals by which the host says that the sandbox is paused as before. */
+const stillPaused = new Set<string>(['resume_failed', 'capacity_exhausted', 'snapshot_damaged']);
+
+/**
+ * Resumes: paused → resuming → running in the next generation, or back to paused. The row keeps its generation
+ * until the new life runs; the token of that life is written before the host is asked, and kept until it runs.
+ * So a resume that does not succeed changes nothing, and one whose answer is lost can be taken up by what the
+ * host says, at any time.
+ */
+export class Resumes {
+  readonly #parts: TransitionParts & { pauses: Pauses };
+
+  constructor(parts: TransitionParts & { pauses: Pauses }) {
+    this.#parts = parts;
+  }
+
+  /** Those who ask meanwhile share the outcome. @param detail who asked, for the events of the sandbox */
+  async resume(id: string, detail: string, requestId?: string): Promise<Transitioned> {
+    const { lives, operations } = this.#parts;
+    const joined = operations.join(id, 'resume');
+    if (joined) return joined;
+    const life = lives.get(id);
+    const { status, reason } = life ?? (await lives.row(id));
+    if (!life || status !== 'paused') throw resumeRefusalOf(id, status, reason);
+    return operations.begin(id, 'resume', () => this.#resume(life, detail, requestId));
+  }
+
+  /** Its host runs it in the next generation, by our call. */
+  async runs(life: Life, seen: HostSandbox, detail: string | null): Promise<SandboxRow | undefined> {
+    const { lives, log } = this.#parts;
+    if (life.nextAccessToken === null) {
+      log.error({ sandbox: life.id, generation: seen.generation }, 'the host resumed what nobody asked for');
+      return undefined;
+    }
+    const now = new Date();
+    return lives.transition(
+      life,
+      ['resuming', 'paused'],
+      {
+        status: 'running',
+        generation: life.generation + 1,
+        access_token: life.nextAccessToken,
+        next_access_token: null,
+        host_ip: seen.address,
+        last_active_at: now,
+        expires_at: new Date(now.getTime() + life.timeoutSec * 1000),
+      },
+      detail,
+    );
+  }
+
+  async #resume(life: Life, detail: string, requestId: string | undefined): Promise<Transitioned> {
+    const { host, lives, metrics, log } = this.#parts;
+    const { id, generation } = life;
+    const token = life.nextAccessToken ?? randomBytes(32).toString('hex');
+    const begun = await lives.transition(
+      life,
+      ['paused'],
+      { status: 'resuming', next_access_token: token },
+      detail,
+    );
+    if (!begun) throw resumeRefusalOf(id, life.status, life.reason);
+    let seen: HostSandbox;
+    try {
+      seen = await host.resume(life, { generation: generation + 1, access_token: token }, requestId);
+    } catch (error) {
+      throw await this.#refused(life, error);
+    }
+    const row = await this.runs(life, seen, null);
+    if (!row) throw life.refusal();
+    metrics.transition('resume', seen.timings_ms);
+    log.info({ sandbox: id, timings_ms: seen.timings_ms }, 'resumed');
+    return { row, timings: seen.timings_ms };
+  }
+
+  /** @returns the error for those who asked */
+  async #refused(life: Life, error: unknown): Promise<unknown> {
+    const { ends, pauses, log } = this.#parts;
+    if (life.status !== 'resuming') return life.refusal();
+    if (error instanceof PerchError && stillPaused.has(error.code)) {
+      await pauses.paused(life, `not resumed: ${error.message}`.slice(0, 500));
+    } else if (isPerchError(error, 'sandbox_failed')) {
+      await ends.fail(life, error.details.reason);
+    } else {
+      log.warn({ sandbox: life.id, err: error }, 'a resume is left to the reconciler');
+    }
+    return error;
+  }
+}

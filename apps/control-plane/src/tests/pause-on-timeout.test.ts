@@ -1,0 +1,54 @@
+/** `on_timeout: pause`: the end of the time pauses, and never destroys. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PerchError } from '@perch/protocol';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { eventually, TestPlane } from '../testing/index.ts';
+
+let plane: TestPlane;
+beforeAll(async () => {
+  plane = await TestPlane.start();
+}, 60_000);
+afterAll(() => plane[Symbol.asyncDispose]());
+afterEach(() => {
+  plane.host.onPause = () => {};
+});
+
+const short = { timeout_sec: 1, on_timeout: 'pause', auto_resume: true };
+const exec = (id: string) => plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'echo', args: ['hi'] } });
+const becomes = (id: string, status: string) =>
+  eventually(async () => (await plane.get(id)).status === status, 4_000);
+
+test('an idle sandbox sleeps, wakes for a request, and sleeps again', async () => {
+  const { id } = await plane.create(short);
+  await becomes(id, 'paused');
+  expect(await plane.get(id)).toMatchObject({ expires_at: null });
+  expect(await (await plane.fetch(`/v1/sandboxes/${id}/logs`)).text()).toContain('its time was over');
+  expect((await exec(id)).status).toBe(200);
+  await becomes(id, 'paused');
+});
+
+test('no time runs while it is paused, whatever the end of the time would do', async () => {
+  const kept = await plane.paused({ timeout_sec: 1 });
+  const slept = await plane.paused(short);
+  await sleep(2_000);
+  for (const { id } of [kept, slept]) expect((await plane.get(id)).status).toBe('paused');
+});
+
+test('the end of the time in the middle of a pause waits for it', async () => {
+  const { id } = await plane.create({ timeout_sec: 1, timeout_mode: 'fixed' });
+  plane.host.onPause = () => sleep(1_500);
+  expect((await plane.transition(id, 'pause')).status).toBe(200);
+  expect((await plane.get(id)).status).toBe('paused');
+});
+
+test('a pause that fails is logged and put off by a minute; the sandbox runs on', async () => {
+  const { id } = await plane.create(short);
+  plane.host.onPause = () => {
+    throw new PerchError('pause_failed', 'No space.', { id, reason: 'no space' });
+  };
+  await eventually(() => plane.logLines.some((line) => line.includes(id) && line.includes('not paused yet')));
+  await becomes(id, 'running');
+  const { expires_at } = await plane.get(id);
+  expect(Math.abs(Date.parse(expires_at ?? '') - Date.now() - 60_000)).toBeLessThan(5_000);
+  expect((await exec(id)).status).toBe(200);
+});

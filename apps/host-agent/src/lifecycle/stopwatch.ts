@@ -1,0 +1,17 @@
+/** What the stages of an operation take, milliseconds with one decimal; `total` is all of them so far. */
+export class Stopwatch {
+  readonly laps: Record<string, number> = {};
+  readonly #start = performance.now();
+  #last = this.#start;
+
+  lap(name: string): void {
+    const at = performance.now();
+    this.laps[name] = round(at - this.#last);
+    this.laps.total = round(at - this.#start);
+    this.#last = at;
+  }
+}
+
+function round(milliseconds: number): number {
+  return Math.round(milliseconds * 10) / 10;
+}

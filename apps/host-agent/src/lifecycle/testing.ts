@@ -1,0 +1,280 @@
+/**
+ * For tests: the lifecycle with monitors, disks and slots that live in memory, so that every race can be stepped
+ * through. Real ones are covered by their own tests and end to end.
+ */
+import { existsSync } from 'node:fs';
+import { mkdtempDisposable } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { HostCreate, HostSandbox } from '@perch/protocol';
+import { pino } from 'pino';
+import { expect } from 'vitest';
+import type { DiskLayer } from '../disk/index.ts';
+import type { GuestIdentity } from '../guest/index.ts';
+import type { NetworkLayer, Slot } from '../network/index.ts';
+import { SnapshotDirectory } from '../snapshot/index.ts';
+import type { TemplateStore } from '../template/index.ts';
+import type { Vm, VmMonitor } from '../vmm/index.ts';
+import { Admission } from './admission.ts';
+import { type HeldIdentity, Journal } from './journal.ts';
+import { Lifecycle } from './lifecycle.ts';
+import type { StateStore } from './saved/index.ts';
+import type { WarmTemplates } from './warm-templates.ts';
+
+export const request: HostCreate = {
+  generation: 1,
+  template: 'base',
+  vcpus: 1,
+  memory_mb: 128,
+  disk_mb: 64,
+  access_token: 'a'.repeat(64),
+  env: {},
+};
+
+/** The machine below the lifecycle. It outlives a host agent that is started again. */
+export class FakeMachine {
+  readonly vms = new Map<
+    string,
+    { end: (reason: string) => void; exited: Promise<string>; pid: number; frozen: boolean }
+  >();
+  readonly disks = new Set<string>();
+  readonly slots = new Set<number>();
+  readonly order: string[] = [];
+  bootGate: Promise<void> = Promise.resolve();
+  readyGate: Promise<void> = Promise.resolve();
+  killFails = 0;
+  /** Set to make the step of a pause fail that has this name, once. */
+  failing: string | undefined;
+  /** Lives that were captured, by sandbox. */
+  readonly captured = new Map<string, { life: number; identity: HeldIdentity }>();
+  /** Holds a pause up after the guest was stopped. */
+  captureGate: Promise<void> = Promise.resolve();
+  /** What guests were told. */
+  readonly told: GuestIdentity[] = [];
+  #pid = 1;
+
+  monitor: VmMonitor = {
+    kind: 'qemu',
+    machine: { kind: 'qemu', version: '10.0.2', accelerator: 'tcg', cpu: 'max' },
+    boot: async ({ dir }) => {
+      await this.bootGate;
+      return this.#start(dir, false);
+    },
+    restore: async ({ dir }) => {
+      await this.bootGate;
+      return this.#start(dir, true);
+    },
+    adopt: async ({ dir }) => (this.vms.has(dir) ? this.#vm(dir) : undefined),
+    sweep: async () => {},
+  };
+
+  #start(dir: string, frozen: boolean): Vm {
+    const { promise: exited, resolve: end } = Promise.withResolvers<string>();
+    this.vms.set(dir, { end, exited, pid: this.#pid++, frozen });
+    return this.#vm(dir);
+  }
+
+  #step(name: string): void {
+    this.order.push(name);
+    if (this.failing !== name) return;
+    this.failing = undefined;
+    throw new Error(`cannot ${name}`);
+  }
+
+  #vm(dir: string): Vm {
+    const vm = this.vms.get(dir);
+    if (!vm) throw new Error(`no VM in ${dir}`);
+    return {
+      process: { pid: vm.pid, startTime: 1 },
+      exited: vm.exited,
+      timings: {},
+      console: async () => Buffer.from('console'),
+      kill: async () => {
+        if (this.killFails-- > 0) throw new Error('cannot kill');
+        this.order.push('monitor');
+        this.vms.delete(dir);
+        vm.end('killed');
+      },
+      release: () => {},
+      freeze: async () => {
+        this.#step('freeze');
+        vm.frozen = true;
+      },
+      thaw: async () => {
+        this.#step('thaw');
+        vm.frozen = false;
+      },
+      isFrozen: async () => vm.frozen,
+      memory: () => ({ changed: () => [], read: async () => {}, write: async () => {} }),
+    } as unknown as Vm;
+  }
+
+  disk: DiskLayer = {
+    kind: 'qcow2',
+    create: async ({ dir }) => {
+      this.disks.add(dir);
+      return { path: join(dir, 'disk'), format: 'qcow2', lower: [], maxFileBytes: 1 };
+    },
+    open: async ({ dir }) => ({ path: join(dir, 'disk'), format: 'qcow2', lower: [], maxFileBytes: 1 }),
+    base: (dir) => join(dir, 'base'),
+    capture: async () => {},
+    seal: async () => {},
+    remove: async ({ dir }) => {
+      this.order.push('disk');
+      this.disks.delete(dir);
+    },
+    occupied: async () => 0,
+  };
+
+  /** Whether a guest of each shape was booted before. */
+  isWarm = true;
+
+  warm: Pick<WarmTemplates, 'start' | 'get'> = {
+    start: async () => {},
+    get: async (shape, boot) => {
+      if (!this.isWarm) await boot(shape, async () => this.#step('keep'));
+      this.isWarm = true;
+      return new SnapshotDirectory('/warm');
+    },
+  };
+
+  saved: StateStore = {
+    start: async () => [],
+    assertRoom: async () => this.#step('find room'),
+    capture: async ({ record, vm, identity, signal }) => {
+      await vm.freeze();
+      await this.captureGate;
+      signal.throwIfAborted();
+      this.#step('write');
+      this.captured.set(record.id, { life: record.generation, identity });
+      this.#step('answer');
+      return { freeze: 1, total: 2 };
+    },
+    isComplete: async (id, life) => this.captured.get(id)?.life === life,
+    drop: async () => {},
+    settle: async () => {},
+    begin: async (id) => {
+      this.captured.set(id, { life: 0, identity: { accessToken: 'template', number: 1 } });
+    },
+    directory: (id, life) => new SnapshotDirectory(join('/nowhere', id, `${life}`)),
+    open: async (id) => {
+      this.#step('open');
+      const captured = this.captured.get(id);
+      if (!captured) throw new Error(`nothing is captured of ${id}`);
+      return {
+        vm: { memory: '/memory', devices: '/devices' },
+        disk: { base: '/base', layers: ['/layer'] },
+        identity: captured.identity,
+      };
+    },
+    removeAll: async (id) => {
+      this.captured.delete(id);
+    },
+    occupied: async () => 0,
+  };
+
+  network(): NetworkLayer {
+    const describe = (number: number): Slot => ({
+      number,
+      namespace: `ns${number}`,
+      tap: 'tap0',
+      mac: '02:fc:00:00:00:05',
+      address: `10.0.0.${number}`,
+      uid: process.getuid?.() ?? 0,
+    });
+    return {
+      start: async (inUse) => {
+        for (const slot of this.slots) if (!inUse.includes(slot)) this.slots.delete(slot);
+      },
+      acquire: async () => {
+        const number = [1, 2, 3, 4, 5].find((one) => !this.slots.has(one)) ?? 6;
+        this.slots.add(number);
+        return describe(number);
+      },
+      describe,
+      release: async (number) => {
+        this.order.push('slot');
+        this.slots.delete(number);
+      },
+      counts: () => ({ total: 5, used: this.slots.size, ready: 0 }),
+      stop: async () => {},
+    };
+  }
+}
+
+export async function host(machine = new FakeMachine()) {
+  const dir = await mkdtempDisposable(join(tmpdir(), 'perch-lifecycle-'));
+  const vmsDir = join(dir.path, 'vms');
+  const begin = async () => {
+    const journal = new Journal(join(dir.path, 'journal.db'));
+    const lifecycle = new Lifecycle({
+      journal,
+      network: machine.network(),
+      disks: machine.disk,
+      monitor: machine.monitor,
+      guest: {
+        waitForAgent: (_address, signal) => Promise.race([machine.readyGate, aborted(signal)]),
+        giveIdentity: async (_address, identity) => {
+          machine.told.push(identity);
+        },
+      },
+      templates: {
+        get: (name: string) => ({
+          name,
+          contentId: 'a'.repeat(64),
+          sizeBytes: 32 * 2 ** 20,
+          rootfs: '/base',
+        }),
+      } as unknown as TemplateStore,
+      admission: new Admission({ memoryMb: 1000, overheadMb: 64, dataDir: dir.path, keepDiskMb: 0 }),
+      vmsDir,
+      saved: machine.saved,
+      warm: machine.warm,
+      boot: { kernel: '/k', initramfs: '/i', kernelId: 'b'.repeat(64), initramfsId: 'c'.repeat(64) },
+      bootTimeoutMs: 1000,
+      log: pino({ level: 'silent' }),
+    });
+    await lifecycle.start();
+    return { lifecycle, journal };
+  };
+  let { lifecycle, journal } = await begin();
+  return {
+    machine,
+    vmsDir,
+    get lifecycle() {
+      return lifecycle;
+    },
+    /** What a new process finds after the old one was killed between any two steps. */
+    async restart() {
+      void lifecycle.stop();
+      journal.close();
+      ({ lifecycle, journal } = await begin());
+    },
+    [Symbol.asyncDispose]: async () => {
+      await lifecycle.stop();
+      journal.close();
+      await dir.remove();
+    },
+  };
+}
+
+export function seen(lifecycle: Lifecycle, id: string, status: string): Promise<HostSandbox> {
+  const { promise, resolve } = Promise.withResolvers<HostSandbox>();
+  const stop = lifecycle.watch((sandbox) => {
+    if (sandbox.id !== id || sandbox.status !== status) return;
+    stop();
+    resolve(sandbox);
+  });
+  return promise;
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+}
+
+export const id = `sb${'a'.repeat(18)}`;
+
+export function nothingLeft(machine: FakeMachine, vmsDir: string) {
+  expect([...machine.vms.keys(), ...machine.disks, ...machine.slots]).toEqual([]);
+  expect(existsSync(join(vmsDir, id))).toBe(false);
+}

@@ -1,0 +1,153 @@
+/** Where the parts of a snapshot lie, and what the presence of which of them says. */
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { assertBuildId, type BuildId, isBuildId } from './build-id.ts';
+
+/** Files of a snapshot that have one name each. */
+export const snapshotFiles = {
+  /** VM device state, as the VM monitor wrote it. */
+  snapfile: 'snapfile',
+  /** Guest memory: the pages of this build only. */
+  memfile: 'memfile',
+  /** Mapping of guest memory to builds. */
+  memfileHeader: 'memfile.header',
+  /** Copy-on-write layer of the root disk: the part that this build wrote. */
+  rootfsCow: 'rootfs.cow',
+  /** What the copy-on-write layer was made against. */
+  rootfsMeta: 'rootfs.meta',
+  /** Hard link to the base image below the copy-on-write layers. */
+  rootfsBase: 'rootfs.base',
+  /** A root disk that stands alone, instead of the three above. */
+  rootfsExt4: 'rootfs.ext4',
+  /** Secrets of the life that was captured. */
+  identity: 'identity.json',
+  /** Lengths and checksums of all others; written last. */
+  manifest: 'manifest.json',
+} as const;
+
+const oneOfAKind: ReadonlySet<string> = new Set(Object.values(snapshotFiles));
+
+/** Hard link to the memfile of an ancestor. */
+export function ancestorMemfile(build: BuildId): string {
+  assertBuildId(build);
+  return `${snapshotFiles.memfile}.${build}`;
+}
+
+/** Hard link to a lower copy-on-write layer. */
+export function ancestorRootfsCow(build: BuildId): string {
+  assertBuildId(build);
+  return `${snapshotFiles.rootfsCow}.${build}`;
+}
+
+/** Whether a snapshot has files of that name. */
+export function isSnapshotFile(name: string): boolean {
+  if (oneOfAKind.has(name)) return true;
+  const match = /^(?:memfile|rootfs\.cow)\.([^.]+)$/.exec(name);
+  return match?.[1] !== undefined && isBuildId(match[1]);
+}
+
+/** The files without which nothing can be resumed, whatever holds the root disk. */
+const always = [snapshotFiles.snapfile, snapshotFiles.memfile, snapshotFiles.memfileHeader];
+const cow = [snapshotFiles.rootfsCow, snapshotFiles.rootfsMeta];
+
+/** Whether files of these names are a snapshot: device state, memory, and a root disk in one of its two forms. */
+export function isComplete(names: ReadonlySet<string>): boolean {
+  const disk = names.has(snapshotFiles.rootfsExt4) || cow.every((name) => names.has(name));
+  return disk && always.every((name) => names.has(name));
+}
+
+export interface Occupied {
+  /** Bytes that go when this directory goes. */
+  ownBytes: number;
+  /** Bytes of files that have another name elsewhere, and stay. */
+  sharedBytes: number;
+}
+
+/** A snapshot directory, there or not. The predicates look at names only: `openSnapshot` looks inside. */
+export class SnapshotDirectory {
+  /** Absolute. */
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Absolute path of a file. @throws RangeError for a name that no snapshot has */
+  file(name: string): string {
+    if (!isSnapshotFile(name)) throw new RangeError(`No file of a snapshot: ${name}`);
+    return join(this.path, name);
+  }
+
+  /** Where the memory of `build` is, in a snapshot whose own build is `own`. */
+  memfileOf(build: BuildId, own: BuildId): string {
+    return this.file(build === own ? snapshotFiles.memfile : ancestorMemfile(build));
+  }
+
+  async exists(): Promise<boolean> {
+    return isComplete(new Set(await this.names()));
+  }
+
+  /** A snapshot is whatever exists. */
+  isSnapshot(): Promise<boolean> {
+    return this.exists();
+  }
+
+  async isTemplate(): Promise<boolean> {
+    return (await this.names()).includes(snapshotFiles.rootfsExt4);
+  }
+
+  async hasCow(): Promise<boolean> {
+    const names = await this.names();
+    return cow.every((name) => names.includes(name));
+  }
+
+  /** Makes the directory, readable by root only: a memory image holds secrets. No error when it is there. */
+  async ensure(): Promise<void> {
+    await mkdir(this.path, { recursive: true, mode: 0o700 });
+  }
+
+  /** Removes all of it; no error when there is none. The manifest goes first: half a snapshot is none. */
+  async remove(): Promise<void> {
+    await rm(join(this.path, snapshotFiles.manifest), { force: true });
+    await rm(this.path, { recursive: true, force: true });
+  }
+
+  /** What it occupies on the disk, so that sparse files count as what they are. 0 when there is none. */
+  async occupied(): Promise<Occupied> {
+    const total = { ownBytes: 0, sharedBytes: 0 };
+    for (const { blocks, nlink } of (await this.#stats()).values()) {
+      total[nlink > 1 ? 'sharedBytes' : 'ownBytes'] += blocks * 512;
+    }
+    return total;
+  }
+
+  /** Own and shared bytes together. */
+  async sizeBytes(): Promise<number> {
+    const { ownBytes, sharedBytes } = await this.occupied();
+    return ownBytes + sharedBytes;
+  }
+
+  /** The regular files that it has of those that a snapshot may have. */
+  async names(): Promise<string[]> {
+    return [...(await this.#stats()).keys()].filter(isSnapshotFile);
+  }
+
+  async #stats() {
+    const names = await readdir(this.path).catch(noneIfMissing([]));
+    const stats = await Promise.all(
+      names.map(async (name) => ({
+        name,
+        stat: await lstat(join(this.path, name)).catch(noneIfMissing(null)),
+      })),
+    );
+    return new Map(stats.flatMap(({ name, stat }) => (stat?.isFile() ? [[name, stat]] : [])));
+  }
+}
+
+/** What a directory that another is removing may answer. */
+function noneIfMissing<T>(none: T): (error: NodeJS.ErrnoException) => T {
+  return (error) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return none;
+    throw error;
+  };
+}

@@ -1,0 +1,184 @@
+import { crc32 } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { assertCompatible } from './compatibility.ts';
+import { SnapshotDamaged, SnapshotIncompatible } from './damaged.ts';
+import { decodeManifest, encodeManifest } from './manifest.ts';
+import { decodeRootfsMeta } from './rootfs-meta.ts';
+import { build, contentId, damage, facts, fc, property, randomBytes } from './testing.ts';
+
+const sum = {
+  length: 12_288,
+  extents: [
+    [0, 4096, 123],
+    [8192, 4096, 0xffffffff],
+  ] as [number, number, number][],
+};
+const files = {
+  snapfile: sum,
+  memfile: sum,
+  [`memfile.${build(1)}`]: sum,
+  'memfile.header': sum,
+  'rootfs.cow': sum,
+  'rootfs.meta': sum,
+};
+const valid = encodeManifest(facts, files);
+
+/** A manifest with a right checksum and any body. */
+function frame(body: string): Buffer {
+  const crc = crc32(body).toString(16).padStart(8, '0');
+  return Buffer.from(`{"crc32":"${crc}","manifest":${body}}\n`);
+}
+const bodyWith = (change: object) => JSON.stringify({ format_version: 1, ...facts, files, ...change });
+
+test('a manifest is read as it was written, and is JSON', () => {
+  const manifest = { format_version: 1, ...facts, files };
+  expect(decodeManifest(valid)).toEqual(manifest);
+  expect(JSON.parse(valid.toString())).toMatchObject({ manifest });
+  expect(decodeManifest(frame(bodyWith({})))).toEqual(manifest);
+});
+
+property.prop([damage(valid)], { numRuns: 2000 })('no damage to a manifest goes unnoticed', (bytes) => {
+  expect(() => decodeManifest(bytes)).toThrow(SnapshotDamaged);
+});
+
+property.prop([
+  fc.oneof(
+    randomBytes,
+    fc.json().map(frame),
+    fc.jsonValue().map((value) => frame(bodyWith({ files: value }))),
+  ),
+])('anything else is refused as damaged', (bytes) => {
+  expect(() => decodeManifest(bytes)).toThrow(SnapshotDamaged);
+});
+
+describe('a manifest with a right checksum is refused for', () => {
+  const withFile = (name: string, value: unknown = sum) => ({ files: { ...files, [name]: value } });
+  test.each<[string, object, RegExp]>([
+    ['another version', { format_version: 2 }, /format version 2; this Perch reads 1/],
+    ['a field more', { comment: 'x' }, /not what it should be/],
+    ['a field less', { machine: undefined }, /not what it should be/],
+    ['another kind', { kind: 'fork' }, /kind/],
+    ['a parent that is no build', { parent: 'base' }, /parent/],
+    ['a zero build id', { build_id: '0'.repeat(32) }, /build_id/],
+    ['a file that no snapshot has', withFile('../../etc/passwd'), /names "..\/..\/etc\/passwd"/],
+    ['itself', withFile('manifest.json'), /names "manifest.json"/],
+    ['a file less', { files: { memfile: sum } }, /does not name all files/],
+    ['a negative length', withFile('identity.json', { length: -1, extents: [] }), /length/],
+    ['half a byte', withFile('identity.json', { length: 0.5, extents: [] }), /length/],
+    [
+      'a checksum beyond 32 bits',
+      withFile('identity.json', { length: 9, extents: [[0, 9, 2 ** 32]] }),
+      /extents/,
+    ],
+    ['an empty extent', withFile('identity.json', { length: 9, extents: [[0, 0, 0]] }), /extent of 0 bytes/],
+    [
+      'an extent past the end',
+      withFile('identity.json', { length: 9, extents: [[8, 2, 0]] }),
+      /extent of 2 bytes at 8/,
+    ],
+    [
+      'extents that overlap',
+      withFile('identity.json', {
+        length: 9,
+        extents: [
+          [0, 5, 0],
+          [4, 5, 0],
+        ],
+      }),
+      /extent of 5 bytes at 4/,
+    ],
+    [
+      'an extent over the limit',
+      withFile('memfile', { length: 2 ** 30, extents: [[0, 2 ** 27, 0]] }),
+      /extent of 134217728/,
+    ],
+  ])('%s', (_, change, message) => {
+    expect(() => decodeManifest(frame(bodyWith(change)))).toThrow(SnapshotDamaged);
+    expect(() => decodeManifest(frame(bodyWith(change)))).toThrow(message);
+  });
+
+  test('a file name that is a property of every object', () => {
+    const body = bodyWith({}).replace('"snapfile":', '"__proto__":');
+    expect(() => decodeManifest(frame(body))).toThrow(SnapshotDamaged);
+  });
+});
+
+test('what could not be read again is not written', () => {
+  expect(() => encodeManifest({ ...facts, cpu: '' }, files)).toThrow(SnapshotDamaged);
+});
+
+describe('rootfs.meta', () => {
+  const meta = {
+    base_template: 'base',
+    base_content_id: contentId,
+    format: 'dm-snapshot',
+    disk_bytes: 2 ** 30,
+    layers: [build(1), build(2)],
+  };
+  const bytes = (change: object = {}) => Buffer.from(JSON.stringify({ ...meta, ...change }));
+
+  test('is read as it was written', () => {
+    expect(decodeRootfsMeta(bytes())).toEqual(meta);
+  });
+
+  test.each([
+    { format: 'raw' },
+    { disk_bytes: 1000 },
+    { disk_bytes: 2 ** 60 },
+    { layers: ['../x'] },
+    { layers: [build(1), build(1)] },
+    { base_content_id: 'latest' },
+    { base_template: '' },
+    { more: 1 },
+  ])('is refused with %o', (change) => {
+    expect(() => decodeRootfsMeta(bytes(change))).toThrow(/^rootfs.meta is not what it should be/);
+  });
+
+  property.prop([
+    fc.oneof(
+      randomBytes,
+      damage(bytes()),
+      fc.json().map((json) => Buffer.from(json)),
+    ),
+  ])('is read or refused as damaged, whatever the bytes are', (any) => {
+    try {
+      expect(decodeRootfsMeta(any).disk_bytes).toBeGreaterThan(0);
+    } catch (error) {
+      if (!(error instanceof SnapshotDamaged)) throw error;
+    }
+  });
+});
+
+describe('a snapshot goes on', () => {
+  const here = { monitor: facts.monitor, cpu: facts.cpu };
+
+  test('on the machine that took it', () => {
+    expect(() => assertCompatible(facts, here)).not.toThrow();
+  });
+
+  test.each<[string, Partial<typeof here>, RegExp]>([
+    [
+      'under another version',
+      { monitor: { ...facts.monitor, version: '11.0.0' } },
+      /taken by QEMU 10.0.2 and this host runs QEMU 11.0.0/,
+    ],
+    [
+      'under another monitor',
+      { monitor: { ...facts.monitor, kind: 'firecracker' } },
+      /runs Firecracker 10.0.2/,
+    ],
+    [
+      'under another accelerator',
+      { monitor: { ...facts.monitor, accelerator: 'kvm' } },
+      /under TCG and this host runs guests under KVM/,
+    ],
+    [
+      'on another processor',
+      { cpu: 'AuthenticAMD 25-1-1' },
+      /another processor \("GenuineIntel 6-85-7"\).*"AuthenticAMD 25-1-1"/,
+    ],
+  ])('not %s', (_, change, message) => {
+    expect(() => assertCompatible(facts, { ...here, ...change })).toThrow(SnapshotIncompatible);
+    expect(() => assertCompatible(facts, { ...here, ...change })).toThrow(message);
+  });
+});

@@ -1,0 +1,128 @@
+/** Opens snapshots: everything that can be known of one without reading its memory and its disk. */
+import { lstat } from 'node:fs/promises';
+import type { Static, TSchema } from 'typebox';
+import { verifyBytes, verifyFile } from './checksum.ts';
+import { SnapshotDamaged } from './damaged.ts';
+import { readBounded } from './files.ts';
+import { decodeHeader, type MemoryHeader, maxHeaderBytes } from './header.ts';
+import { jsonReader } from './json.ts';
+import { ancestorMemfile, ancestorRootfsCow, type SnapshotDirectory, snapshotFiles } from './layout.ts';
+import { decodeManifest, type Manifest, maxManifestBytes } from './manifest.ts';
+import { decodeRootfsMeta, maxRootfsMetaBytes, type RootfsMeta } from './rootfs-meta.ts';
+
+export interface Snapshot {
+  directory: SnapshotDirectory;
+  manifest: Manifest;
+  header: MemoryHeader;
+  /** Null when the root disk stands alone (`rootfs.ext4`). */
+  rootfs: RootfsMeta | null;
+}
+
+/**
+ * The manifest alone, with the length of every file that it names.
+ * @throws SnapshotDamaged
+ */
+export async function readManifest(directory: SnapshotDirectory): Promise<Manifest> {
+  const name = snapshotFiles.manifest;
+  const manifest = decodeManifest(await readBounded(directory.file(name), name, maxManifestBytes));
+  await Promise.all(
+    Object.entries(manifest.files).map(([file, { length }]) => assertLength(directory, file, length)),
+  );
+  // A file more can change what the directory is: with a rootfs.ext4, a snapshot becomes a template.
+  for (const found of await directory.names()) {
+    if (found !== name && !Object.hasOwn(manifest.files, found)) {
+      throw new SnapshotDamaged(found, 'is not in the manifest');
+    }
+  }
+  return manifest;
+}
+
+/**
+ * What a resume needs to know. Small files are held against their checksums; of the large ones the lengths,
+ * and that everything which the small ones refer to is there.
+ * @throws SnapshotDamaged
+ */
+export async function openSnapshot(directory: SnapshotDirectory): Promise<Snapshot> {
+  const manifest = await readManifest(directory);
+  const header = decodeHeader(
+    await readChecked(directory, manifest, snapshotFiles.memfileHeader, maxHeaderBytes),
+  );
+  assertMemory(manifest, header);
+  return { directory, manifest, header, rootfs: await readRootfs(directory, manifest) };
+}
+
+/** Reads all bytes of a snapshot and holds them against their checksums. @throws SnapshotDamaged */
+export async function verifySnapshot(directory: SnapshotDirectory): Promise<Snapshot> {
+  const snapshot = await openSnapshot(directory);
+  for (const [name, sum] of Object.entries(snapshot.manifest.files)) {
+    await verifyFile(directory.file(name), name, sum);
+  }
+  return snapshot;
+}
+
+/**
+ * A JSON file of a snapshot whose shape others know (`identity.json`), held against its checksum.
+ * @throws SnapshotDamaged
+ */
+export async function readSnapshotJson<T extends TSchema>(
+  { directory, manifest }: Pick<Snapshot, 'directory' | 'manifest'>,
+  name: string,
+  schema: T,
+  maxBytes = 2 ** 20,
+): Promise<Static<T>> {
+  return jsonReader(schema, name)(await readChecked(directory, manifest, name, maxBytes));
+}
+
+async function readChecked(
+  directory: SnapshotDirectory,
+  manifest: Manifest,
+  name: string,
+  maxBytes: number,
+): Promise<Buffer> {
+  const sum = Object.hasOwn(manifest.files, name) ? manifest.files[name] : undefined;
+  if (!sum) throw new SnapshotDamaged(name, 'is missing');
+  const bytes = await readBounded(directory.file(name), name, maxBytes);
+  verifyBytes(bytes, name, sum);
+  return bytes;
+}
+
+async function readRootfs(directory: SnapshotDirectory, manifest: Manifest): Promise<RootfsMeta | null> {
+  const name = snapshotFiles.rootfsMeta;
+  if (![name, snapshotFiles.rootfsCow].every((file) => Object.hasOwn(manifest.files, file))) return null;
+  const meta = decodeRootfsMeta(await readChecked(directory, manifest, name, maxRootfsMetaBytes));
+  for (const layer of meta.layers.map(ancestorRootfsCow)) {
+    if (!Object.hasOwn(manifest.files, layer))
+      throw new SnapshotDamaged(layer, 'is missing, and rootfs.meta needs it');
+  }
+  return meta;
+}
+
+/** Header and manifest are of one snapshot, and every page is in a file long enough. */
+function assertMemory(manifest: Manifest, { build, mapping }: MemoryHeader): void {
+  if (build !== manifest.build_id) {
+    throw new SnapshotDamaged(snapshotFiles.memfileHeader, `is of build ${build}, not ${manifest.build_id}`);
+  }
+  if (mapping.memoryBytes !== manifest.machine.memory_mb * 2 ** 20) {
+    throw new SnapshotDamaged(
+      snapshotFiles.memfileHeader,
+      `maps ${mapping.memoryBytes} bytes of a machine with ${manifest.machine.memory_mb} MiB`,
+    );
+  }
+  for (const [owner, end] of mapping.storageEnds()) {
+    const file = owner === build ? snapshotFiles.memfile : ancestorMemfile(owner);
+    const length = Object.hasOwn(manifest.files, file) ? manifest.files[file]?.length : undefined;
+    if (length === undefined) throw new SnapshotDamaged(file, 'is missing, and memfile.header needs it');
+    if (length < end) throw new SnapshotDamaged(file, `has ${length} bytes, and memfile.header needs ${end}`);
+  }
+}
+
+async function assertLength(directory: SnapshotDirectory, name: string, length: number): Promise<void> {
+  const stat = await lstat(directory.file(name)).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') {
+      throw new SnapshotDamaged(name, 'is missing', { cause });
+    }
+    throw cause;
+  });
+  if (!stat.isFile()) throw new SnapshotDamaged(name, 'is not a regular file');
+  if (stat.size !== length) throw new SnapshotDamaged(name, `has ${stat.size} bytes instead of ${length}`);
+}

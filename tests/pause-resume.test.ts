@@ -1,0 +1,169 @@
+/** A sandbox that is paused is only files; resumed, it is the same machine as before. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Perch } from '../packages/sdk/src/index.ts';
+import { eventually } from './setup/eventually.ts';
+import { daemonPid, footprint, footprintOf } from './setup/machine.ts';
+import { PerchInstance } from './setup/perch-instance.ts';
+import { newSandbox, sh } from './setup/sandbox.ts';
+
+let instance: PerchInstance;
+let perch: Perch;
+const small = { memory_mb: 256, disk_mb: 1024, timeout_sec: 1800 };
+
+beforeAll(async () => {
+  instance = await PerchInstance.start({ network: 83 });
+  ({ perch } = instance);
+});
+
+afterAll(async () => {
+  await instance?.[Symbol.asyncDispose]();
+});
+
+/**
+ * A server that keeps random bytes in memory, a file that has no name any more, and a count of seconds; it
+ * tells the digests of both, its pid and the count.
+ */
+const keeper = `
+import hashlib, http.server, os, tempfile, threading, time
+memory = bytearray(os.urandom(24 * 2**20))
+memory[4096:8192] = bytes(4096)
+unnamed = tempfile.TemporaryFile()
+unnamed.write(os.urandom(2**20)); unnamed.flush()
+ticks = 0
+def count():
+    global ticks
+    while True:
+        time.sleep(0.2); ticks += 1
+threading.Thread(target=count, daemon=True).start()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == '/zero': memory[2**20:2 * 2**20] = bytes(2**20)
+        unnamed.seek(0)
+        told = [hashlib.sha256(memory).hexdigest(), hashlib.sha256(unnamed.read()).hexdigest(), os.getpid()]
+        body = f"{told} {ticks}".encode()
+        self.send_response(200); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *_): pass
+http.server.HTTPServer(('127.0.0.1', 8000), Handler).serve_forever()
+`;
+
+async function startKeeper(id: string): Promise<void> {
+  await perch.sandboxes.files.write(id, '/home/user/keeper.py', new TextEncoder().encode(keeper));
+  await sh(perch, id, 'setsid python3 /home/user/keeper.py >/dev/null 2>&1 </dev/null &');
+  await sh(
+    perch,
+    id,
+    'head -c 5000000 /dev/urandom > /home/user/kept; sha256sum /home/user/kept > /home/user/sum',
+  );
+  await eventually(async () => (await ask(id).catch(() => undefined)) !== undefined, 30_000);
+}
+
+/** What the keeper holds, and its count. */
+async function ask(id: string, path = ''): Promise<{ holds: string; ticks: number }> {
+  const answer = await sh(perch, id, `curl -sf --max-time 10 http://127.0.0.1:8000/${path}`);
+  const [, holds = '', ticks = ''] = /^(\[.*\]) (\d+)$/.exec(answer) ?? [];
+  if (holds === '') throw new Error(`the keeper says: ${answer}`);
+  return { holds, ticks: Number(ticks) };
+}
+
+/** Data on disk and programs are as they were. */
+async function expectWhole(id: string, holds: string): Promise<void> {
+  expect((await ask(id)).holds).toBe(holds);
+  expect(
+    await sh(
+      perch,
+      id,
+      'sha256sum --check --quiet /home/user/sum && cat /home/user/lives 2>/dev/null || true',
+    ),
+  ).toMatch(/^(\d+\n)*$/);
+}
+
+const stages = ['freeze', 'device_state', 'memory', 'disk', 'commit', 'teardown', 'total'];
+
+test('memory, disk, processes and open files live on, over as many lives as one likes', async () => {
+  await using sandbox = await newSandbox(perch, small);
+  const { id } = sandbox;
+  await startKeeper(id);
+  let { holds } = await ask(id);
+  const boot = await sh(perch, id, 'cat /proc/sys/kernel/random/boot_id');
+  for (let life = 1; life <= 4; life++) {
+    await sh(perch, id, `echo ${life} >> /home/user/lives`);
+    const before = await ask(id);
+    const paused = await perch.sandboxes.pause(id);
+    expect(paused).toMatchObject({ id, status: 'paused', host_ip: null });
+    expect(Object.keys(paused.timings_ms).sort()).toEqual([...stages].sort());
+    expect(footprint(instance)).toMatchObject({ monitors: [], cgroups: [], directories: [] });
+
+    const resumed = await perch.sandboxes.resume(id);
+    expect(resumed).toMatchObject({ id, status: 'running' });
+    await expectWhole(id, holds);
+    expect((await ask(id)).ticks).toBeGreaterThanOrEqual(before.ticks);
+    await eventually(async () => (await ask(id)).ticks > before.ticks);
+    expect(await sh(perch, id, 'cat /proc/sys/kernel/random/boot_id')).toBe(boot);
+    expect((await sh(perch, id, 'cat /home/user/lives')).trim().split('\n').length).toBe(life);
+    // What a program makes zeros after a snapshot must not come back.
+    if (life === 2) ({ holds } = await ask(id, 'zero'));
+  }
+});
+
+test('the guest has the time of day and random numbers of its own after each resume', async () => {
+  await using sandbox = await newSandbox(perch, small);
+  const { id } = sandbox;
+  await perch.sandboxes.pause(id);
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  await perch.sandboxes.resume(id);
+  const before = Date.now() / 1000;
+  const clock = Number(await sh(perch, id, 'date +%s.%N'));
+  expect(clock).toBeGreaterThan(before - 1);
+  expect(clock).toBeLessThan(Date.now() / 1000 + 1);
+  expect(await sh(perch, id, 'hostname; cat /etc/hostname')).toBe(`${id}\n${id}\n`);
+});
+
+describe('what the state of a sandbox does not allow is 409 and names the state', () => {
+  test('for a paused one', async () => {
+    await using sandbox = await newSandbox(perch, small);
+    const { id } = sandbox;
+    await perch.sandboxes.pause(id);
+    const refused = { code: 'sandbox_not_running', status: 409, details: { id, status: 'paused' } };
+    await expect(perch.sandboxes.pause(id)).rejects.toMatchObject(refused);
+    await expect(sh(perch, id, 'true')).rejects.toMatchObject(refused);
+    await expect(perch.sandboxes.files.read(id, 'x')).rejects.toMatchObject(refused);
+    expect((await perch.sandboxes.get(id)).status).toBe('paused');
+  });
+
+  test('for a running one', async () => {
+    await using sandbox = await newSandbox(perch, small);
+    const { id } = sandbox;
+    await expect(perch.sandboxes.resume(id)).rejects.toMatchObject({
+      code: 'sandbox_not_paused',
+      status: 409,
+    });
+    expect(await sh(perch, id, 'echo runs')).toBe('runs\n');
+  });
+});
+
+test('a paused sandbox survives its host agent, its control plane, and all of Perch', async () => {
+  await using sandbox = await newSandbox(perch, small);
+  const { id } = sandbox;
+  await startKeeper(id);
+  const { holds } = await ask(id);
+  await perch.sandboxes.pause(id);
+  for (const daemon of ['perch-host', 'perchd'] as const) {
+    const pid = daemonPid(instance.dataDir, daemon);
+    if (pid === undefined) throw new Error(`${daemon} does not run`);
+    process.kill(pid, 'SIGKILL');
+    await eventually(() => ![undefined, pid].includes(daemonPid(instance.dataDir, daemon)), 60_000);
+  }
+  await instance.stop();
+  await instance.up();
+  expect((await perch.sandboxes.get(id)).status).toBe('paused');
+  await perch.sandboxes.resume(id);
+  await expectWhole(id, holds);
+});
+
+test('a paused sandbox that is destroyed leaves nothing', async () => {
+  const sandbox = await newSandbox(perch, small);
+  await perch.sandboxes.pause(sandbox.id);
+  await sandbox[Symbol.asyncDispose]();
+  await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf());
+  expect((await instance.leaks()).filter(({ kind }) => kind === 'directory')).toEqual([]);
+});
