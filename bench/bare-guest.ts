@@ -1,61 +1,67 @@
 /**
- * A guest without Perch: the machine of a sandbox, started by nothing but QEMU, on a tap in our own network
- * namespace. Its command line is read from a sandbox that runs, so that both are the same machine.
+ * A guest without Perch: the machine of a sandbox, restored by nothing but QEMU, on a tap in our own network
+ * namespace. Command line and files are those of a sandbox that runs, so that both are the same machine and go
+ * on from the same snapshot.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { link, mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises';
+import { link, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { createQcow2Layer } from '../apps/host-agent/src/disk/index.ts';
 import { giveIdentity, waitForAgent } from '../apps/host-agent/src/guest/index.ts';
 import type { Sandbox } from '../packages/protocol/src/index.ts';
+import type { PerchInstance } from '../tests/setup/perch-instance.ts';
 
 const run = promisify(execFile);
 const tap = 'perch-bench';
 /** As in every slot. */
 const guest = { address: '169.254.0.21', gateway: '169.254.0.22/30', mac: '02:fc:00:00:00:05' };
-const bootTimeoutMs = 120_000;
+const startTimeoutMs = 120_000;
+/** Files of a sandbox's VM that it shares with others. */
+const shared = ['kernel', 'initramfs', 'memfile', 'snapfile'];
 
 /** Makes bare guests of one kind, one at a time. */
 export class BareGuests implements AsyncDisposable {
   readonly #source: string;
   readonly #args: string[];
   readonly #sandbox: Sandbox;
+  readonly #proof: string;
 
-  private constructor(source: string, args: string[], sandbox: Sandbox) {
+  private constructor(source: string, args: string[], sandbox: Sandbox, proof: string) {
     this.#source = source;
     this.#args = args;
     this.#sandbox = sandbox;
+    this.#proof = proof;
   }
 
-  /** Guests like that of `sandbox`, which has to run for as long as they are made. */
-  static async like(sandbox: Sandbox): Promise<BareGuests> {
+  /** Guests like that of `sandbox`, which has to run, as it was created, for as long as they are made. */
+  static async like({ dataDir }: PerchInstance, sandbox: Sandbox): Promise<BareGuests> {
+    const snapshot = join(dataDir, 'sandboxes', sandbox.id, '0');
+    const { access_token: proof } = JSON.parse(await readFile(join(snapshot, 'identity.json'), 'utf8'));
     const { pid, args } = await findMonitor(sandbox.id);
     await run('ip', ['tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr']);
     await run('ip', ['address', 'add', guest.gateway, 'dev', tap]);
     await run('ip', ['link', 'set', tap, 'up']);
     const neighbour = [guest.address, 'lladdr', guest.mac, 'dev', tap, 'nud', 'permanent'];
     await run('ip', ['neighbour', 'add', ...neighbour]);
-    return new BareGuests(`/proc/${pid}/cwd`, unconfined(args), sandbox);
+    return new BareGuests(`/proc/${pid}/cwd`, unconfined(args), sandbox, proof);
   }
 
   /** A machine that is ready to start. What QEMU reads is prepared before the clock runs. */
   async prepare(): Promise<BareGuest> {
     const dir = await mkdtemp(join(tmpdir(), 'perch-bench-'));
-    for (const name of ['kernel', 'initramfs']) await link(join(this.#source, name), join(dir, name));
-    const memory = await open(join(dir, 'memfile'), 'wx', 0o444);
-    await memory.truncate(this.#sandbox.memory_mb * 2 ** 20);
-    await memory.close();
+    for (const name of shared) await link(join(this.#source, name), join(dir, name));
     await createQcow2Layer().create({
       base: join(this.#source, 'base.ext4'),
+      lower: [join(this.#source, 'lower-0.qcow2')],
       dir,
       uid: 0,
       sizeBytes: this.#sandbox.disk_mb * 2 ** 20,
     });
-    return new BareGuest(dir, this.#args);
+    return new BareGuest(dir, this.#args, this.#proof);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -68,32 +74,34 @@ export class BareGuest implements AsyncDisposable {
   readonly accessToken = randomBytes(32).toString('hex');
   readonly #dir: string;
   readonly #args: string[];
+  readonly #proof: string;
   #qemu: ChildProcess | undefined;
 
-  constructor(dir: string, args: string[]) {
+  constructor(dir: string, args: string[], proof: string) {
     this.#dir = dir;
     this.#args = args;
+    this.#proof = proof;
   }
 
   /** From nothing to the first answer of the guest agent. */
-  async boot(): Promise<void> {
+  async start(): Promise<void> {
     const qemu = spawn('qemu-system-x86_64', this.#args, {
       cwd: this.#dir,
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     this.#qemu = qemu;
     const ended = once(qemu, 'exit').then(() => Promise.reject(new Error('QEMU ended.')));
-    await Promise.race([ended, waitForAgent(guest.address, AbortSignal.timeout(bootTimeoutMs))]);
+    await Promise.race([ended, waitForAgent(guest.address, AbortSignal.timeout(startTimeoutMs))]);
     ended.catch(() => {});
   }
 
   /** Makes its agent take commands with our token, as a sandbox's does with its own. */
   async identify(): Promise<void> {
     const identity = {
-      ...{ sandboxId: 'bare', templateId: 'base', number: 1 },
+      ...{ sandboxId: 'bare', templateId: 'base', number: 2, proof: this.#proof },
       ...{ accessToken: this.accessToken, env: {}, defaultUser: 'user' },
     };
-    await giveIdentity(guest.address, identity, AbortSignal.timeout(bootTimeoutMs));
+    await giveIdentity(guest.address, identity, AbortSignal.timeout(startTimeoutMs));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -128,7 +136,8 @@ function unconfined(args: readonly string[]): string[] {
     if (option === '-S') continue;
     i++;
     if (option === '-add-fd') continue;
-    if (option === '-name') kept.push(option, 'perch-bench');
+    if (option === '-incoming') kept.push(option, 'file:snapfile');
+    else if (option === '-name') kept.push(option, 'perch-bench');
     else if (option === '-netdev')
       kept.push(option, `tap,id=net0,ifname=${tap},script=no,downscript=no,vhost=off`);
     else if (option === '-accel' && value.startsWith('kvm')) kept.push(option, 'kvm');

@@ -18,7 +18,7 @@ const execs = 1000;
 export const exec: Measure = async ({ instance, sandbox, bare, signal, progress }) => {
   progress('exec of true, by REST against straight to the guest agent');
   await using guest = await bare.prepare();
-  await guest.boot();
+  await guest.start();
   await guest.identify();
   const { address, accessToken } = guest;
   await using toBare = createGuestClient({ address, accessToken, sandboxId: 'bare' });

@@ -1,7 +1,7 @@
 /** What a measure gives, and how it is summed up. */
 
 /** A limit that a figure is held against. Ratios are of the subject to its floor. */
-export type Target = 'ratio_p50' | 'ratio_p99' | 'p50';
+export type Target = 'ratio_p50' | 'ratio_p99' | 'p50' | 'p95';
 
 export interface Measured {
   name: string;
@@ -19,6 +19,7 @@ export interface Figure {
   unit: Measured['unit'];
   n: number;
   p50: number;
+  p95: number;
   /** The value that 99 of 100 samples are no worse than: of a rate, the low end. */
   p99: number;
   floor_p50: number | null;
@@ -39,6 +40,7 @@ export function figure({ name, unit, samples, floor, targets = {} }: Measured): 
   const floorP99 = floor ? quantile(floor, worst) : null;
   const values = {
     p50: round(p50),
+    p95: round(quantile(samples, more ? 0.05 : 0.95)),
     p99: round(p99),
     floor_p50: floorP50 === null ? null : round(floorP50),
     floor_p99: floorP99 === null ? null : round(floorP99),

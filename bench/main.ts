@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- create|exec|files …] [--json FILE]`: measures a Perch of its own, each figure beside its
+ * `npm run bench [-- create|pause|exec|files …] [--json FILE]`: measures a Perch of its own, each figure beside its
  * floor, in a network namespace of its own that nothing leaves. `--json` writes the rows of `Figure`.
  */
 import { spawnSync } from 'node:child_process';
@@ -13,9 +13,10 @@ import { exec } from './exec.ts';
 import { type Figure, figure } from './figures.ts';
 import { files } from './files.ts';
 import { describeMachine } from './machine.ts';
+import { pause } from './pause.ts';
 import { table } from './table.ts';
 
-const measures: Record<string, Measure> = { create, exec, files };
+const measures: Record<string, Measure> = { create, pause, exec, files };
 const isolated = 'PERCH_BENCH_ISOLATED';
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
@@ -56,7 +57,7 @@ async function run(): Promise<void> {
   const [host] = await instance.perch.hosts.list();
   for (const [what, is] of await describeMachine(host)) console.log(`  ${what.padEnd(16)}${is}`);
   const sandbox = await instance.perch.sandboxes.create(machine);
-  await using bare = await BareGuests.like(sandbox);
+  await using bare = await BareGuests.like(instance, sandbox);
   const wanted = positionals.length > 0 ? positionals : Object.keys(measures);
   for (const name of wanted) {
     const bench = { instance, sandbox: sandbox.id, bare, signal: stop.signal, progress };

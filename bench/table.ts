@@ -2,7 +2,19 @@
 import { styleText } from 'node:util';
 import type { Figure } from './figures.ts';
 
-const heads = ['', 'unit', 'n', 'p50', 'p99', 'floor p50', 'floor p99', 'ratio p50', 'ratio p99', 'target'];
+const heads = [
+  '',
+  'unit',
+  'n',
+  'p50',
+  'p95',
+  'p99',
+  'floor p50',
+  'floor p99',
+  'ratio p50',
+  'ratio p99',
+  'target',
+];
 
 export function table(figures: readonly Figure[]): string {
   const rows = figures.map((figure) => [
@@ -10,6 +22,7 @@ export function table(figures: readonly Figure[]): string {
     figure.unit,
     String(figure.n),
     text(figure.p50),
+    figure.n > 1 ? text(figure.p95) : '',
     figure.n > 1 ? text(figure.p99) : '',
     text(figure.floor_p50),
     text(figure.floor_p99),

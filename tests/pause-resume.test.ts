@@ -118,6 +118,31 @@ test('the guest has the time of day and random numbers of its own after each res
   expect(await sh(perch, id, 'hostname; cat /etc/hostname')).toBe(`${id}\n${id}\n`);
 });
 
+test('a command that somebody listens to lives on; the one who listens is told', async () => {
+  await using sandbox = await newSandbox(perch, small);
+  const { id } = sandbox;
+  const stream = await perch.sandboxes.execStream(id, {
+    cmd: 'bash',
+    args: ['-c', 'echo $$; while sleep 0.2; do date +%s%N > /tmp/alive; done'],
+  });
+  let heard = '';
+  const listening = (async () => {
+    for await (const event of stream)
+      if (event.type === 'stdout') heard += new TextDecoder().decode(event.data);
+  })();
+  const told = expect(listening).rejects.toMatchObject({
+    code: 'sandbox_not_running',
+    message: `Sandbox ${id} is paused, not running.`,
+  });
+  const pid = await eventually(() => /^(\d+)\n/.exec(heard)?.[1]);
+  await perch.sandboxes.pause(id);
+  await told;
+  await perch.sandboxes.resume(id);
+  expect(await sh(perch, id, `test -d /proc/${pid} && cat /tmp/alive`)).toMatch(/^\d+\n$/);
+  const before = await sh(perch, id, 'cat /tmp/alive');
+  await eventually(async () => (await sh(perch, id, 'cat /tmp/alive')) !== before);
+});
+
 describe('what the state of a sandbox does not allow is 409 and names the state', () => {
   test('for a paused one', async () => {
     await using sandbox = await newSandbox(perch, small);
@@ -165,5 +190,7 @@ test('a paused sandbox that is destroyed leaves nothing', async () => {
   await perch.sandboxes.pause(sandbox.id);
   await sandbox[Symbol.asyncDispose]();
   await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf());
-  expect((await instance.leaks()).filter(({ kind }) => kind === 'directory')).toEqual([]);
+  expect((await instance.leaks()).filter(({ kind }) => kind === 'directory' || kind === 'snapshot')).toEqual(
+    [],
+  );
 });

@@ -2,7 +2,8 @@
 //!
 //! As process 1 of a guest it brings the machine up ([`boot`]) and then serves E2B's envd
 //! protocol. As `perch-guest serve` it is the same server in an ordinary process, which owns
-//! nothing of the machine: it leaves clock, entropy, hostname and machine id alone.
+//! nothing of the machine: it leaves clock, entropy, hostname and machine id alone. With
+//! `--own-network` it owns its network namespace, and resets connections there.
 //!
 //! Everything runs on one thread (with a small pool for calls that block), so that an idle guest
 //! costs few pages in a snapshot.
@@ -22,7 +23,8 @@ mod users;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: perch-guest serve --listen ADDRESS:PORT [--default-user NAME]";
+const USAGE: &str =
+    "usage: perch-guest serve --listen ADDRESS:PORT [--default-user NAME] [--own-network]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -22,6 +22,7 @@ const BLOCKING_STACK: usize = 16 << 20;
 pub struct Options {
     listen: SocketAddr,
     default_user: Option<String>,
+    machine: Machine,
 }
 
 impl Options {
@@ -31,8 +32,12 @@ impl Options {
         if arguments.next().map(String::as_str) != Some("serve") {
             return Ok(None);
         }
-        let (mut listen, mut default_user) = (None, None);
+        let (mut listen, mut default_user, mut machine) = (None, None, Machine::Foreign);
         while let Some(option) = arguments.next() {
+            if option == "--own-network" {
+                machine = Machine::Network;
+                continue;
+            }
             let value = arguments.next().ok_or_else(|| format!("{option} needs a value"))?;
             match option.as_str() {
                 "--listen" => {
@@ -43,7 +48,7 @@ impl Options {
             }
         }
         let listen = listen.ok_or("--listen is missing")?;
-        Ok(Some(Self { listen, default_user }))
+        Ok(Some(Self { listen, default_user, machine }))
     }
 }
 
@@ -51,7 +56,7 @@ impl Options {
 pub fn run(options: Options) -> io::Result<()> {
     runtime()?.block_on(async {
         let listener = TcpListener::bind(options.listen).await?;
-        let agent = Arc::new(Agent::new(Machine::Foreign, options.default_user));
+        let agent = Arc::new(Agent::new(options.machine, options.default_user));
         process::reap(agent.processes.reaper())?;
         println!("listening {}", listener.local_addr()?);
         http::serve(agent, listener).await;
@@ -82,6 +87,9 @@ mod tests {
         let options = parse("serve --listen 127.0.0.1:0 --default-user bob").unwrap().unwrap();
         assert_eq!(options.listen, "127.0.0.1:0".parse().unwrap());
         assert_eq!(options.default_user.as_deref(), Some("bob"));
+        assert_eq!(options.machine, Machine::Foreign);
+        let options = parse("serve --own-network --listen 127.0.0.1:0").unwrap().unwrap();
+        assert_eq!(options.machine, Machine::Network);
     }
 
     #[test]

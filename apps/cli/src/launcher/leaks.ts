@@ -7,7 +7,7 @@ import { dataPaths, type Settings } from '@perch/protocol';
 import { readInstance } from './layout.ts';
 
 export interface Leak {
-  kind: 'process' | 'namespace' | 'link' | 'nft table' | 'cgroup' | 'directory' | 'loop device';
+  kind: 'process' | 'namespace' | 'link' | 'nft table' | 'cgroup' | 'directory' | 'snapshot' | 'loop device';
   name: string;
 }
 
@@ -30,7 +30,7 @@ export async function leaks(settings: Settings): Promise<Leak[]> {
   add('nft table', await tables(instance));
   add('cgroup', cgroups('/sys/fs/cgroup', `perch-${instance}`));
   add('directory', list(join(dataPaths(settings.dataDir).host, 'vms')));
-  add('directory', list(join(settings.dataDir, 'sandboxes')));
+  add('snapshot', list(join(settings.dataDir, 'sandboxes')));
   add('loop device', await loops(settings.dataDir));
   return found;
 }

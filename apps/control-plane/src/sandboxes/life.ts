@@ -3,7 +3,6 @@ import type { SandboxRow } from '../database/index.ts';
 
 /** Statuses in which nothing that was opened for a life stays open. */
 const over: ReadonlySet<SandboxStatus> = new Set([
-  'pausing',
   'paused',
   'resuming',
   'failed',
@@ -16,8 +15,8 @@ const timeless: ReadonlySet<SandboxStatus> = new Set(['pausing', 'paused', 'resu
 
 /**
  * One life of a sandbox, (id, generation), as perchd holds it in memory: what a request needs without asking
- * the database. It ends once; whatever was opened for it hangs on `signal`. What runs again after its end,
- * resumed or because a pause failed, is another object.
+ * the database. It ends once; whatever was opened for it hangs on `signal`. What is resumed is another
+ * object. A pause ends it when it is done: until then the guest may run on, and with it what it was asked for.
  */
 export class Life {
   readonly id: string;

@@ -24,8 +24,8 @@ const leftAfterFailureMs = 60_000;
 const runsOn = new Set<string>(['pause_failed', 'capacity_exhausted']);
 
 /**
- * Pauses: running → pausing → paused, or back to running. The life ends with `pausing`, and everything that was
- * opened for it. When the outcome stays unknown the row stays `pausing`, and what the host says next settles it.
+ * Pauses: running → pausing → paused, or back to running. The life ends with `paused`, and everything that was
+ * opened for it: its guest is gone by then, and never learns of it, so that commands live on. When the outcome stays unknown the row stays `pausing`, and what the host says next settles it.
  */
 export class Pauses {
   readonly #parts: TransitionParts;

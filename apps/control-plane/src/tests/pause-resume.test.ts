@@ -172,12 +172,12 @@ test('everything that was open ends with the life, and says why', async () => {
   const { reached, release } = hook('onPause');
   const asked = pause(id);
   await reached;
-  const expected = { code: 'sandbox_not_running', message: `Sandbox ${id} is pausing, not running.` };
+  release();
+  expect((await asked).status).toBe(200);
+  const expected = { code: 'sandbox_not_running', message: `Sandbox ${id} is paused, not running.` };
   expect((await client.rest()).at(-1)).toMatchObject({ type: 'error', error: expected });
   expect(await refused(command)).toMatchObject({ status: 409, ...expected });
   expect(await refused(upload)).toMatchObject({ status: 409, ...expected });
-  release();
-  expect((await asked).status).toBe(200);
 });
 
 /** A body that never ends by itself. */
@@ -260,13 +260,15 @@ test.each([
   async (code, status, details) => {
     const { id } = await plane.create({ timeout_sec: 20 });
     await exec(id);
+    const command = exec(id, 'sleep 1; echo lives');
+    await eventually(() => (plane.guests.get(id)?.children.size ?? 0) === 1);
     plane.host.onPause = failWith(code, 'Not now.', details);
     expect(await refused(pause(id))).toMatchObject({ status, code, message: 'Not now.' });
     const after = await plane.get(id);
     expect(after).toMatchObject({ status: 'running', host_ip: '127.0.0.1' });
     expect(Date.parse(after.expires_at ?? '') - Date.now()).toBeGreaterThan(55_000);
     expect((await exec(id)).status).toBe(200);
-    expect(plane.connections.at(-1)?.accessToken).toBe(plane.connections.at(-2)?.accessToken);
+    expect(await json(await command)).toMatchObject({ exit_code: 0, stdout: 'lives\n' });
     expect(await eventsOf(id)).toEqual(['creating', 'running', 'pausing', 'running']);
     plane.host.onPause = () => {};
     expect((await pause(id)).status).toBe(200);

@@ -32,7 +32,11 @@ export interface GuestReadiness {
 }
 
 /** What a guest must confirm before its sandbox is `running`. */
-const required = ['clock', 'entropy', 'hostname', 'machineId', 'token', 'environment', 'user'];
+const required = [
+  ...['clock', 'entropy', 'hostname', 'machineId', 'token', 'environment', 'user'],
+  // What the guest had open before a restore leads nowhere: a program must be told, or it waits for ever.
+  'connections',
+];
 
 function client(address: string): Client {
   return new Client(`http://${address}:${guestPort}`, {

@@ -1,6 +1,8 @@
 //! `GET` and `POST /files`: whole files, streamed, in constant memory.
 
+mod batch;
 mod download;
+mod plain;
 mod query;
 mod range;
 mod staged;

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::write::GzDecoder;
 
+use super::batch::Batch;
 use super::failure;
+use super::plain::PlainFile;
 use crate::filesystem::{Metadata, Owner, make_parents, replace_metadata};
 use crate::http::ApiError;
 
@@ -25,7 +27,7 @@ pub struct Staged {
 }
 
 enum Sink {
-    Plain(File),
+    Plain(PlainFile),
     Gzip(Box<GzDecoder<File>>),
 }
 
@@ -50,15 +52,18 @@ impl Staged {
         let (temporary, file) = open_beside(&destination).map_err(failed)?;
         let mut staged = Self { destination, temporary, sink: None, mode };
         owner.give(&file).map_err(|error| staged.failure(&error))?;
-        staged.sink =
-            Some(if gzip { Sink::Gzip(Box::new(GzDecoder::new(file))) } else { Sink::Plain(file) });
+        staged.sink = Some(if gzip {
+            Sink::Gzip(Box::new(GzDecoder::new(file)))
+        } else {
+            Sink::Plain(PlainFile::new(file))
+        });
         Ok(staged)
     }
 
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
+    pub fn append(&mut self, batch: &Batch) -> Result<(), ApiError> {
         let written = match &mut self.sink {
-            Some(Sink::Plain(file)) => file.write_all(bytes),
-            Some(Sink::Gzip(decoder)) => decoder.write_all(bytes),
+            Some(Sink::Plain(file)) => file.append(batch),
+            Some(Sink::Gzip(decoder)) => decoder.write_all(batch.bytes()),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
         written.map_err(|error| self.failure(&error))
@@ -67,7 +72,7 @@ impl Staged {
     /// The body has arrived whole: checks what can be checked before the file is put in place.
     pub fn finish(&mut self, metadata: &Metadata) -> Result<(), ApiError> {
         let file = match self.sink.take() {
-            Some(Sink::Plain(file)) => Ok(file),
+            Some(Sink::Plain(file)) => Ok(file.into_file()),
             Some(Sink::Gzip(decoder)) => decoder.finish(),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };

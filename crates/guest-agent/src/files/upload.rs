@@ -10,6 +10,7 @@ use http_body_util::BodyDataStream;
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use serde::Serialize;
 
+use super::batch::Batch;
 use super::query::Query;
 use super::staged::Staged;
 use super::{aside, target};
@@ -18,8 +19,6 @@ use crate::filesystem::{Metadata, Owner, read_metadata};
 use crate::http::{ApiError, Incoming, Request, Response, json};
 use crate::users::User;
 
-/// Bytes that are gathered before they are written.
-const BATCH: usize = 256 << 10;
 /// Most files of one form.
 const MAX_FILES: usize = 10_000;
 const METADATA_HEADER: &str = "x-metadata-";
@@ -115,22 +114,50 @@ async fn receive_form(
     Ok(staged)
 }
 
-/// Writes all chunks, in batches: each batch goes to a thread that may block.
-async fn receive(mut staged: Staged, mut source: Source<'_>) -> Result<Staged, ApiError> {
-    let mut batch = Vec::new();
+/// Writes the whole body, in batches: each goes to a thread that may block, while the next one is
+/// gathered. When the body breaks off, that thread drops the file after the batch that it has.
+async fn receive(mut staged: Staged, source: Source<'_>) -> Result<Staged, ApiError> {
+    let mut body = Body { source, rest: Bytes::new() };
+    let (mut batch, mut spare) = (body.fill(Batch::new()).await?, None);
     loop {
-        let next = source.next().await?;
-        batch.extend_from_slice(next.as_deref().unwrap_or_default());
-        if batch.len() >= BATCH || (next.is_none() && !batch.is_empty()) {
-            (staged, batch) = aside(move || {
-                staged.write(&batch)?;
-                batch.clear();
-                Ok((staged, batch))
-            })
-            .await?;
+        let is_last = !batch.is_full();
+        let writing = tokio::task::spawn_blocking(move || {
+            staged.append(&batch)?;
+            Ok((staged, batch))
+        });
+        let next = match is_last {
+            false => Some(body.fill(spare.take().unwrap_or_else(Batch::new)).await?),
+            true => None,
+        };
+        let (file, written) = writing.await.map_err(ApiError::internal)??;
+        staged = file;
+        spare = Some(written);
+        match next {
+            Some(next) => batch = next,
+            None => return Ok(staged),
         }
-        if next.is_none() {
-            return Ok(staged);
+    }
+}
+
+/// A source, and what of it did not fit into the last batch.
+struct Body<'a> {
+    source: Source<'a>,
+    rest: Bytes,
+}
+
+impl Body<'_> {
+    /// The next batch, in the memory of an earlier one. One that is not full is the last.
+    async fn fill(&mut self, mut batch: Batch) -> Result<Batch, ApiError> {
+        batch.clear();
+        loop {
+            batch.fill(&mut self.rest);
+            if batch.is_full() {
+                return Ok(batch);
+            }
+            match self.source.next().await? {
+                Some(chunk) => self.rest = chunk,
+                None => return Ok(batch),
+            }
         }
     }
 }

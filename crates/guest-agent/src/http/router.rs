@@ -42,11 +42,12 @@ async fn init(agent: &Agent, request: Request) -> Result<Response, ApiError> {
     agent.identity.authorize_init(token(&request).as_deref())?;
     let connection = super::server::Connection::of(&request);
     let body: InitRequest = read_json(request.into_body()).await?;
+    let ends = connection.as_ref().and_then(super::server::Connection::ends);
     // The caller's own connection outlives the generation that it ends.
     if let Some(connection) = connection {
         connection.join(body.generation());
     }
-    let confirmation = agent.identity.init(body).await?;
+    let confirmation = agent.identity.init(body, ends).await?;
     Ok(json(StatusCode::OK, &confirmation))
 }
 

@@ -17,10 +17,12 @@ use tokio::sync::{Semaphore, watch};
 use super::router::route;
 use super::{ApiError, Incoming, Request, Response};
 use crate::agent::Agent;
+use crate::identity::Ends;
 
 const MAX_CONNECTIONS: usize = 512;
-/// Longest head of a request, and the read buffer of a connection, `bytes`.
-const MAX_HEAD: usize = 64 << 10;
+/// Longest head of a request, and what a connection's read buffer grows to while a body comes in,
+/// `bytes`. Each read of a body takes the same long way to its handler, however little it has got.
+const MAX_BUFFER: usize = 256 << 10;
 const MAX_HEADERS: usize = 100;
 /// How long a connection may wait for its next request. Longer than a client keeps one idle, so
 /// that the client closes first and no request meets a closing connection.
@@ -46,15 +48,21 @@ pub async fn serve(agent: Arc<Agent>, listener: TcpListener) {
     }
 }
 
-/// The generation that a connection belongs to.
+/// A connection, and the generation that it belongs to.
 #[derive(Clone)]
 pub struct Connection {
     generation: Arc<AtomicU64>,
+    ends: Option<Ends>,
 }
 
 impl Connection {
     pub fn of(request: &Request) -> Option<Self> {
         request.extensions().get::<Self>().cloned()
+    }
+
+    /// `None` when the client was gone before it could be asked.
+    pub fn ends(&self) -> Option<Ends> {
+        self.ends
     }
 
     /// Moves the connection to `generation`, so that the change to it does not end the connection.
@@ -67,7 +75,8 @@ async fn connection(agent: Arc<Agent>, stream: TcpStream) {
     // Without it, small frames of a stream wait for the peer's acknowledgement.
     let _ = stream.set_nodelay(true);
     let generation = agent.identity.generation();
-    let this = Connection { generation: Arc::new(AtomicU64::new(*generation.borrow())) };
+    let ends = stream.local_addr().and_then(|local| Ok(Ends::new(local, stream.peer_addr()?))).ok();
+    let this = Connection { generation: Arc::new(AtomicU64::new(*generation.borrow())), ends };
     let marker = this.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Incoming::new);
@@ -77,7 +86,7 @@ async fn connection(agent: Arc<Agent>, stream: TcpStream) {
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {

@@ -1,4 +1,7 @@
 //! The wall clock. A restored guest's stands where the snapshot was taken.
+//!
+//! It is the only one to set. Time-outs and keepalives run on CLOCK_MONOTONIC, which stands still
+//! while the guest does: a command keeps the rest of its time over a pause.
 
 use std::io;
 

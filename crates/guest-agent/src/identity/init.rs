@@ -2,7 +2,8 @@
 //!
 //! Nothing changes when the request is wrong. When a step fails the answer is an error and the
 //! earlier token, environment and generation stay: a host that sees no confirmation must not
-//! call the sandbox running.
+//! call the sandbox running. Connections of an earlier life are the exception: when they cannot be
+//! reset, the answer only lacks that point, and the next `/init` tries again.
 
 use std::io;
 
@@ -12,7 +13,7 @@ use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
 use super::token::Token;
-use super::{Environment, Identity, State, clock, entropy, names};
+use super::{Connections, Ends, Environment, Identity, State, clock, connections, entropy, names};
 use crate::agent::Machine;
 use crate::http::ApiError;
 use crate::users;
@@ -32,9 +33,10 @@ pub struct InitRequest {
     hostname: String,
     machine_id: String,
     access_token: String,
-    #[serde(default)]
-    env_vars: Environment,
+    // What is absent or null stays as an earlier life had it.
+    env_vars: Option<Environment>,
     default_user: Option<String>,
+    /// Empty: the user's home.
     default_workdir: Option<String>,
 }
 
@@ -60,8 +62,13 @@ struct MachineChange {
 }
 
 impl Identity {
-    pub async fn init(&self, request: InitRequest) -> Result<Confirmation, ApiError> {
-        let _changing = self.changing.lock().await;
+    /// `caller` is the connection that the request came on; it stays.
+    pub async fn init(
+        &self,
+        request: InitRequest,
+        caller: Option<Ends>,
+    ) -> Result<Confirmation, ApiError> {
+        let mut connections = self.changing.lock().await;
         let before = *self.generation.borrow();
         if request.generation < before {
             let message = format!("generation {} is over, it is {before}", request.generation);
@@ -76,10 +83,22 @@ impl Identity {
         }
         *self.state() = state;
         confirmed.extend(["token", "environment", "user"]);
-        // Last, and only when it moves: it ends the connections of earlier generations.
-        self.generation.send_if_modified(|generation| {
+        // Only when it moves: it ends the agent's own connections of earlier generations.
+        let moved = self.generation.send_if_modified(|generation| {
             std::mem::replace(generation, request.generation) != request.generation
         });
+        if moved && before != 0 {
+            *connections = Connections::Stale;
+        }
+        // After the generation: whoever loses the agent by this has not left by choice.
+        if self.machine.owns_network() {
+            if *connections == Connections::Stale && reset(caller).await {
+                *connections = Connections::Current;
+            }
+            if *connections == Connections::Current {
+                confirmed.push("connections");
+            }
+        }
         Ok(Confirmation { generation: request.generation, confirmed })
     }
 
@@ -102,10 +121,13 @@ impl Identity {
         let named = |(name, value): (&String, &String)| {
             !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
         };
-        if !request.env_vars.iter().all(named) {
+        if !request.env_vars.iter().flatten().all(named) {
             return Err(bad("envVars has a name or value that cannot be one"));
         }
-        let workdir = request.default_workdir.clone().filter(|path| !path.is_empty());
+        let workdir = match &request.default_workdir {
+            Some(path) => Some(path.clone()).filter(|path| !path.is_empty()),
+            None => self.default_workdir(),
+        };
         if workdir.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains('\0')) {
             return Err(bad("defaultWorkdir must be an absolute path"));
         }
@@ -121,13 +143,25 @@ impl Identity {
         };
         let state = State {
             token: Some(Token::new(request.access_token.clone())),
-            environment: request.env_vars.clone(),
+            environment: request.env_vars.clone().unwrap_or_else(|| self.environment()),
             default_user,
             default_workdir: workdir,
             sandbox_id: request.sandbox_id.clone(),
             template_id: request.template_id.clone(),
         };
         Ok((change, state))
+    }
+}
+
+/// Whether it was done. Why not is for the console: the answer has no room for it.
+async fn reset(caller: Option<Ends>) -> bool {
+    let done = tokio::task::spawn_blocking(move || connections::reset(caller)).await;
+    match done.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("perch-guest: connections: {error}");
+            false
+        }
     }
 }
 

@@ -6,12 +6,14 @@
 //! are dropped when the generation moves.
 
 mod clock;
+mod connections;
 mod entropy;
 mod init;
 mod names;
 mod signature;
 mod token;
 
+pub use connections::Ends;
 pub use entropy::seed_from_hardware;
 pub use init::InitRequest;
 pub use names::{HOSTNAME_FILE, is_hostname, set_hostname, write_if_changed};
@@ -33,11 +35,18 @@ pub struct Identity {
     machine: Machine,
     state: Mutex<State>,
     /// Held over all steps of one `/init`.
-    changing: tokio::sync::Mutex<()>,
+    changing: tokio::sync::Mutex<Connections>,
     generation: watch::Sender<u64>,
 }
 
-/// What the last `/init` said.
+/// Whether connections of an earlier generation may still be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connections {
+    Current,
+    Stale,
+}
+
+/// What the `/init`s up to now said.
 #[derive(Default)]
 struct State {
     token: Option<Token>,
@@ -55,7 +64,7 @@ impl Identity {
         Self {
             machine,
             state: Mutex::new(state),
-            changing: tokio::sync::Mutex::new(()),
+            changing: tokio::sync::Mutex::new(Connections::Current),
             generation: watch::Sender::new(0),
         }
     }

@@ -51,7 +51,7 @@ impl Processes {
     pub fn new(machine: Machine) -> Self {
         let groups = match machine {
             Machine::Own => Groups::open(),
-            Machine::Foreign => None,
+            Machine::Network | Machine::Foreign => None,
         };
         Self { machine, reaper: Arc::default(), groups, table: Mutex::default() }
     }

@@ -59,6 +59,27 @@ async fn a_wrong_request_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_later_request_leaves_out_stays() {
+    let agent = Agent::uninitialized();
+    let folder = agent.folder.path().canonicalize().unwrap();
+    let mut first = init(1);
+    first["defaultWorkdir"] = folder.to_str().unwrap().into();
+    agent.call("init", first).await.unwrap();
+    let mut second = init(2);
+    second.as_object_mut().unwrap().remove("envVars");
+    agent.call("init", second).await.unwrap();
+    let output = agent.run("pwd; echo $FROM_SANDBOX").await;
+    assert_eq!(output.text(), format!("{}\nyes\n", folder.display()));
+    let mut third = init(3);
+    third["envVars"] = json!({});
+    third["defaultWorkdir"] = "".into();
+    agent.call("init", third).await.unwrap();
+    let output = agent.run("pwd; echo $FROM_SANDBOX; echo $HOME").await;
+    let [place, variable, home] = output.text().lines().collect::<Vec<_>>()[..] else { panic!() };
+    assert_eq!((place, variable), (home, ""));
+}
+
+#[tokio::test]
 async fn the_default_directory_is_where_commands_and_paths_start() {
     let agent = Agent::uninitialized();
     let folder = agent.folder.path().canonicalize().unwrap();

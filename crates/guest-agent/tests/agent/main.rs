@@ -1,6 +1,7 @@
 //! What clients of the guest agent can rely on, shown by the program itself: each test starts
 //! `perch-guest serve` as an ordinary process and speaks HTTP to it.
 
+mod network;
 mod support;
 
 mod authorization;
@@ -14,6 +15,7 @@ mod filesystem;
 mod initialization;
 mod keepalive;
 mod protocol;
+mod restore;
 mod signals;
 mod stdin;
 mod terminal;

@@ -30,16 +30,20 @@ impl Agent {
     }
 
     pub fn uninitialized() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_perch-guest"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(program().args(["serve", "--listen", "127.0.0.1:0"]))
+    }
+
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening ").unwrap().to_owned();
         let folder = tempfile::Builder::new().prefix("perch-test-").tempdir().unwrap();
         Self { child, address, client: Client::new(), folder }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -114,6 +118,10 @@ fn children(parent: u32) -> Vec<u32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid| stat(pid).and_then(parent_of) == Some(parent))
         .collect()
+}
+
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_perch-guest"))
 }
 
 /// The body of an `/init`.

@@ -1,0 +1,60 @@
+/** Pause of a sandbox whose program has just written 32 MiB, and the way from a resume to the first command. */
+import type { Perch } from '../packages/sdk/src/index.ts';
+import { type Measure, machine } from './bench.ts';
+import { inTurn, timed } from './in-turn.ts';
+
+const dirty = 'head -c 33554432 /dev/urandom > /dev/shm/written';
+/** Stages in which the guest stands still and nothing is decided yet. */
+const frozenStages = ['freeze', 'device_state', 'memory', 'disk'];
+
+export const pause: Measure = async ({ instance, bare, signal, progress }) => {
+  progress('pause with 32 MiB written, and resume → first command against a bare restore');
+  const { sandboxes } = instance.perch;
+  const { id } = await sandboxes.create(machine);
+  const stages = { pause: [] as number[], frozen: [] as number[], resume: [] as number[] };
+  const withPerch = async () => {
+    await run(instance.perch, id, dirty);
+    const paused = await timed(async () => {
+      const { timings_ms } = await sandboxes.pause(id);
+      stages.frozen.push(frozenStages.reduce((sum, stage) => sum + (timings_ms[stage] ?? 0), 0));
+    });
+    stages.pause.push(paused);
+    const began = performance.now();
+    const resumed = await timed(() => sandboxes.resume(id));
+    stages.resume.push(resumed);
+    await run(instance.perch, id, 'true');
+    return performance.now() - began;
+  };
+  const withoutPerch = async () => {
+    await using guest = await bare.prepare();
+    return await timed(() => guest.start());
+  };
+  const n = 20;
+  const { samples, floor } = await inTurn(
+    { samples: withPerch, floor: withoutPerch },
+    { n, warmUp: 2, signal },
+  );
+  await sandboxes.delete(id);
+  return [
+    { name: 'pause, 32 MiB written', unit: 'ms', samples: stages.pause.slice(-n), targets: { p50: 150 } },
+    {
+      name: 'pause: frozen until all is copied',
+      unit: 'ms',
+      samples: stages.frozen.slice(-n),
+      targets: { p50: 60 },
+    },
+    {
+      name: 'resume → first command',
+      unit: 'ms',
+      samples,
+      floor,
+      targets: { p50: 250, p95: 400, ratio_p50: 2 },
+    },
+    { name: 'resume → first command: the resume', unit: 'ms', samples: stages.resume.slice(-n) },
+  ];
+};
+
+async function run(perch: Perch, id: string, line: string): Promise<void> {
+  const { exit_code } = await perch.sandboxes.exec(id, { cmd: 'sh', args: ['-c', line] });
+  if (exit_code !== 0) throw new Error(`${line} ended with ${exit_code}.`);
+}
