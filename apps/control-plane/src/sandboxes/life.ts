@@ -2,13 +2,7 @@ import { type OnTimeout, PerchError, type SandboxStatus, type TimeoutMode } from
 import type { SandboxRow } from '../database/index.ts';
 
 /** Statuses in which nothing that was opened for a life stays open. */
-const over: ReadonlySet<SandboxStatus> = new Set([
-  'paused',
-  'resuming',
-  'failed',
-  'destroying',
-  'destroyed',
-]);
+const over: ReadonlySet<SandboxStatus> = new Set(['paused', 'resuming', 'failed', 'destroying', 'destroyed']);
 
 /** Statuses in which no time runs. */
 const timeless: ReadonlySet<SandboxStatus> = new Set(['pausing', 'paused', 'resuming']);
