@@ -118,6 +118,32 @@ test('the guest has the time of day and random numbers of its own after each res
   expect(await sh(perch, id, 'hostname; cat /etc/hostname')).toBe(`${id}\n${id}\n`);
 });
 
+test('sandboxes that go on from one snapshot share no random numbers and no identity', async () => {
+  await using first = await newSandbox(perch, small);
+  await using second = await newSandbox(perch, small);
+  const tell = (id: string) =>
+    sh(
+      perch,
+      id,
+      'head -c 32 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname',
+    );
+  const lives = [await tell(first.id), await tell(second.id)];
+  await perch.sandboxes.pause(first.id);
+  await perch.sandboxes.resume(first.id);
+  lives.push(await tell(first.id));
+  const lines = lives.map((text) => text.trim().split('\n'));
+  for (const [a, b] of [
+    [0, 1],
+    [0, 2],
+    [1, 2],
+  ] as const) {
+    const same = (lines[a] ?? []).filter((line, i) => line === lines[b]?.[i]);
+    // A resumed sandbox is the same machine, with new random numbers.
+    expect(same.length, lives.join('---\n')).toBe(a === 0 && b === 2 ? 2 : 0);
+  }
+  expect(lines[0]?.length).toBe(5);
+});
+
 test('a command that somebody listens to lives on; the one who listens is told', async () => {
   await using sandbox = await newSandbox(perch, small);
   const { id } = sandbox;
