@@ -260,20 +260,26 @@ test.each([
   async (code, status, details) => {
     const { id } = await plane.create({ timeout_sec: 20 });
     await exec(id);
-    const command = exec(id, 'sleep 1; echo lives');
-    await eventually(() => (plane.guests.get(id)?.children.size ?? 0) === 1);
     plane.host.onPause = failWith(code, 'Not now.', details);
     expect(await refused(pause(id))).toMatchObject({ status, code, message: 'Not now.' });
     const after = await plane.get(id);
     expect(after).toMatchObject({ status: 'running', host_ip: '127.0.0.1' });
     expect(Date.parse(after.expires_at ?? '') - Date.now()).toBeGreaterThan(55_000);
     expect((await exec(id)).status).toBe(200);
-    expect(await json(await command)).toMatchObject({ exit_code: 0, stdout: 'lives\n' });
     expect(await eventsOf(id)).toEqual(['creating', 'running', 'pausing', 'running']);
     plane.host.onPause = () => {};
     expect((await pause(id)).status).toBe(200);
   },
 );
+
+test('a command outlives a pause that fails', async () => {
+  const { id } = await plane.create();
+  const command = exec(id, 'sleep 1; echo lives');
+  await eventually(() => (plane.guests.get(id)?.children.size ?? 0) === 1);
+  plane.host.onPause = failWith('pause_failed', 'Not now.', { id, reason: 'no space' });
+  expect(await refused(pause(id))).toMatchObject({ code: 'pause_failed' });
+  expect(await json(await command)).toMatchObject({ exit_code: 0, stdout: 'lives\n' });
+});
 
 test('a pause that ends the sandbox makes it failed', async () => {
   const { id } = await plane.create();

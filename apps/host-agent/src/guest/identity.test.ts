@@ -2,7 +2,7 @@ import { fc, test } from '@fast-check/vitest';
 import { expect } from 'vitest';
 import { unconfirmed } from './identity.ts';
 
-const all = ['clock', 'entropy', 'hostname', 'machineId', 'token', 'environment', 'user'];
+const all = ['clock', 'entropy', 'hostname', 'machineId', 'token', 'environment', 'user', 'connections'];
 
 test('a guest that confirmed everything of this generation is accepted', () => {
   expect(unconfirmed(JSON.stringify({ generation: 3, confirmed: all }), 3)).toEqual([]);

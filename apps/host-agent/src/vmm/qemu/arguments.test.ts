@@ -24,11 +24,25 @@ describe('the command line of QEMU', () => {
     const args = qemuArguments(spec);
     expect(args.join(' ')).not.toContain('/data');
     expect(values(args, '-blockdev').map((json) => JSON.parse(json))).toEqual([
-      { driver: 'file', 'node-name': 'root-file', filename: 'rootfs.qcow2', discard: 'unmap' },
       { driver: 'file', 'node-name': 'base-file', filename: 'base.ext4', 'read-only': true },
       { driver: 'raw', 'node-name': 'base', file: 'base-file', 'read-only': true },
+      { driver: 'file', 'node-name': 'root-file', filename: 'rootfs.qcow2', discard: 'unmap' },
       { driver: 'qcow2', 'node-name': 'root', file: 'root-file', discard: 'unmap', backing: 'base' },
     ]);
+    const lower = ['/data/vms/sb1/lower-0.qcow2', '/data/vms/sb1/lower-1.qcow2'];
+    const layered = qemuArguments({
+      ...spec,
+      disk: { path: '/x/a.qcow2', format: 'qcow2', base: '/x/b', lower },
+    });
+    const nodes = values(layered, '-blockdev').map((json) => JSON.parse(json));
+    expect(nodes.filter((node) => node.backing).map((node) => [node['node-name'], node.backing])).toEqual([
+      ['lower0', 'base'],
+      ['lower1', 'lower0'],
+      ['root', 'lower1'],
+    ]);
+    expect(
+      nodes.filter((node) => node['read-only'] === undefined).map((node) => node.filename ?? node.file),
+    ).toEqual(['a.qcow2', 'root-file']);
     const alone = qemuArguments({ ...spec, disk: { path: '/x/a.qcow2', format: 'qcow2' } });
     expect(JSON.parse(values(alone, '-blockdev')[1] ?? '')).toMatchObject({ backing: null });
   });
