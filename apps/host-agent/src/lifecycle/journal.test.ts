@@ -1,6 +1,7 @@
-import { mkdtempDisposable } from 'node:fs/promises';
+import { mkdtempDisposable, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
 import { Journal } from './journal.ts';
 
@@ -41,6 +42,30 @@ test('what was written is there after the process is gone', async () => {
     },
   ]);
   again.close();
+});
+
+test('a journal of an older version keeps its sandboxes', async () => {
+  await using home = await open();
+  home.journal.close();
+  await rm(home.file);
+  const old = new DatabaseSync(home.file);
+  old.exec(`create table sandboxes (
+    id text primary key, generation integer not null, template text not null,
+    vcpus integer not null, memory_mb integer not null, disk_mb integer not null,
+    status text not null, reason text, slot integer unique, pid integer, pid_start integer,
+    changed_at text not null, timings_ms text not null default '{}'
+  ) strict;
+  insert into sandboxes values ('sb0', 1, 'base', 1, 512, 1024, 'running', null, 3, 42, 1234, 'now', '{}');`);
+  old.close();
+  for (const open of [1, 2]) {
+    const journal = new Journal(home.file);
+    if (open === 1) journal.insert(spec);
+    expect(journal.list()).toMatchObject([
+      { id: 'sb0', kind: 'sandbox', status: 'running', slot: 3, identity: null, snapshot: null },
+      spec,
+    ]);
+    journal.close();
+  }
 });
 
 test('a way that the state machine does not have is refused and changes nothing', async () => {

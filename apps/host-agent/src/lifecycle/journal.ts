@@ -57,22 +57,31 @@ export interface TransitionDetail {
 
 type Row = Record<string, string | number | null>;
 
-const schema = `
-  create table if not exists sandboxes (
-    id text primary key, kind text not null, generation integer not null, template text not null,
-    vcpus integer not null, memory_mb integer not null, disk_mb integer not null,
-    base text not null,
-    kernel text not null, initramfs text not null, status text not null, reason text, slot integer unique, pid integer, pid_start integer,
-    access_token text, identity_number integer, snapshot integer,
-    changed_at text not null, timings_ms text not null default '{}'
-  ) strict;
-  create table if not exists transitions (
-    number integer primary key autoincrement, id text not null, generation integer not null,
-    from_status text, to_status text not null, reason text, at text not null
-  ) strict;
-  create index if not exists transitions_of_sandbox on transitions (id);
-  create table if not exists settings (name text primary key, value text not null) strict;
-`;
+/**
+ * Versions of the schema, each made from the one before; `pragma user_version` is how many a file has. What a
+ * sandbox of an older version lacks is empty: it can be used and destroyed, and a pause of it is refused.
+ */
+const versions = [
+  `create table if not exists sandboxes (
+     id text primary key, generation integer not null, template text not null,
+     vcpus integer not null, memory_mb integer not null, disk_mb integer not null,
+     status text not null, reason text, slot integer unique, pid integer, pid_start integer,
+     changed_at text not null, timings_ms text not null default '{}'
+   ) strict;
+   create table if not exists transitions (
+     number integer primary key autoincrement, id text not null, generation integer not null,
+     from_status text, to_status text not null, reason text, at text not null
+   ) strict;
+   create index if not exists transitions_of_sandbox on transitions (id);
+   create table if not exists settings (name text primary key, value text not null) strict;`,
+  `alter table sandboxes add column kind text not null default 'sandbox';
+   alter table sandboxes add column base text not null default '';
+   alter table sandboxes add column kernel text not null default '';
+   alter table sandboxes add column initramfs text not null default '';
+   alter table sandboxes add column access_token text;
+   alter table sandboxes add column identity_number integer;
+   alter table sandboxes add column snapshot integer;`,
+];
 
 export class Journal {
   readonly #db: DatabaseSync;
@@ -85,7 +94,7 @@ export class Journal {
     this.#db = new DatabaseSync(file, { timeout: 1000 });
     try {
       this.#db.exec('pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = full;');
-      this.#db.exec(schema);
+      this.#upgrade();
     } catch (cause) {
       this.#db.close();
       throw new Error(`Another perch-host works on ${file}. Stop it first: perch down --keep`, { cause });
@@ -177,6 +186,14 @@ export class Journal {
 
   close(): void {
     this.#db.close();
+  }
+
+  #upgrade(): void {
+    const { user_version } = this.#db.prepare('pragma user_version').get() as { user_version: number };
+    for (const [i, statements] of versions.entries()) {
+      if (i < user_version) continue;
+      this.#atomically(() => this.#db.exec(`${statements} pragma user_version = ${i + 1};`));
+    }
   }
 
   #note(id: string, generation: number, from: string | null, to: string, reason: string | null) {
