@@ -65,17 +65,20 @@ export function linkIndex(name: string): number | undefined {
 }
 
 /**
- * Copies memory of another process into `local`, on a thread of its own. `remote`: pairs of address and length.
+ * Copies memory of another process into `local`. `remote`: pairs of address and length.
  *
  * Privileged: reads what any process of any user holds; callers name only mappings of a VM's memory file.
+ *
+ * Synchronous, since an asynchronous call holds no reference to its arrays: one that waits for a thread would
+ * find addresses in them that the garbage collector gave to somebody else. Callers copy a few MiB at a time.
  * @returns the bytes copied, which may be fewer
  */
-export function processVmReadv(pid: number, local: Uint8Array, remote: BigUint64Array): Promise<number> {
+export function processVmReadv(pid: number, local: Uint8Array, remote: BigUint64Array): number {
   return memoryTransfer('process_vm_readv', readvCall, pid, local, remote);
 }
 
 /** As `processVmReadv`, the other way. */
-export function processVmWritev(pid: number, local: Uint8Array, remote: BigUint64Array): Promise<number> {
+export function processVmWritev(pid: number, local: Uint8Array, remote: BigUint64Array): number {
   return memoryTransfer('process_vm_writev', writevCall, pid, local, remote);
 }
 
@@ -85,13 +88,8 @@ function memoryTransfer(
   pid: number,
   local: Uint8Array,
   remote: BigUint64Array,
-): Promise<number> {
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  const done = (error: unknown, result: number) => {
-    if (error) reject(error);
-    else if (result < 0) reject(new SystemCallError(name, koffi.errno()));
-    else resolve(result);
-  };
-  call.async(pid, [{ base: local, length: local.length }], 1, remote, remote.length / 2, 0, done);
-  return promise;
+): number {
+  const result = call(pid, [{ base: local, length: local.length }], 1, remote, remote.length / 2, 0);
+  check(name, result);
+  return result;
 }

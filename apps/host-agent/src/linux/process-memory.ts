@@ -104,7 +104,7 @@ export async function readMemory(
   runs: readonly MemoryRun[],
   into: Uint8Array,
 ): Promise<void> {
-  await transfer(processVmReadv, pid, mappings, runs, into);
+  transfer(processVmReadv, pid, mappings, runs, into);
 }
 
 /** The other way: `from` holds the runs one after the other. What it changes is private to the process. */
@@ -114,21 +114,21 @@ export async function writeMemory(
   runs: readonly MemoryRun[],
   from: Uint8Array,
 ): Promise<void> {
-  await transfer(processVmWritev, pid, mappings, runs, from);
+  transfer(processVmWritev, pid, mappings, runs, from);
 }
 
-async function transfer(
+function transfer(
   call: typeof processVmReadv,
   pid: number,
   mappings: readonly FileMapping[],
   runs: readonly MemoryRun[],
   bytes: Uint8Array,
-): Promise<void> {
+): void {
   let done = 0;
   for (let i = 0; i < runs.length; i += maxRunsPerCall) {
     const part = runs.slice(i, i + maxRunsPerCall);
     const length = part.reduce((sum, run) => sum + run.length, 0);
-    const moved = await call(pid, bytes.subarray(done, done + length), remoteVector(mappings, part));
+    const moved = call(pid, bytes.subarray(done, done + length), remoteVector(mappings, part));
     if (moved !== length) throw new Error(`process ${pid}: ${moved} of ${length} bytes of memory were moved`);
     done += length;
   }
