@@ -149,7 +149,10 @@ test('a command that somebody listens to lives on; the one who listens is told',
   const { id } = sandbox;
   const stream = await perch.sandboxes.execStream(id, {
     cmd: 'bash',
-    args: ['-c', 'echo $$; while sleep 0.2; do date +%s%N > /tmp/alive; done'],
+    args: [
+      '-c',
+      'beat() { date +%s%N > /tmp/beat && mv /tmp/beat /tmp/alive; }; beat; echo $$; while sleep 0.2; do beat; done',
+    ],
   });
   let heard = '';
   const listening = (async () => {
