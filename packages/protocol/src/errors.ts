@@ -27,6 +27,13 @@ export interface ErrorContexts {
   pause_failed: { id: string; reason: string };
   resume_failed: { id: string; reason: string };
   snapshot_damaged: { id: string; reason: string };
+  snapshot_failed: { id: string; reason: string };
+  snapshot_not_found: { name: string };
+  snapshot_exists: { name: string };
+  snapshot_in_use: { name: string; by: string };
+  shape_mismatch: { template: string; vcpus: number; memory_mb: number; disk_mb: number };
+  fork_failed: { id: string; reason: string };
+  generation_not_found: { id: string; generation: number };
   template_not_found: { template: string };
   api_key_not_found: { id: string };
   last_api_key: { id: string };
@@ -83,6 +90,13 @@ export const errorStatus: Record<ErrorCode, number> = {
   pause_failed: 500,
   resume_failed: 500,
   snapshot_damaged: 500,
+  snapshot_failed: 500,
+  snapshot_not_found: 404,
+  snapshot_exists: 409,
+  snapshot_in_use: 409,
+  shape_mismatch: 400,
+  fork_failed: 500,
+  generation_not_found: 404,
   template_not_found: 404,
   api_key_not_found: 404,
   last_api_key: 409,
@@ -132,7 +146,15 @@ export const errorRemedy: Record<ErrorCode, string> = {
   pause_failed: 'The sandbox runs on; try again.',
   resume_failed: 'The sandbox is still paused and whole; try again, and if it stays read its logs.',
   snapshot_damaged: 'Run `perch fsck` to see what is damaged; destroy the sandbox if it cannot be spared.',
-  template_not_found: 'List the templates there are with GET /v1/templates.',
+  snapshot_failed: 'The sandbox is as before; try again.',
+  snapshot_not_found: 'List the snapshots there are with GET /v1/snapshots.',
+  snapshot_exists: 'Choose another name, or say overwrite=true.',
+  snapshot_in_use: 'Try again once what details name has ended.',
+  shape_mismatch:
+    'Leave vcpus, memory_mb and disk_mb out: a sandbox made from a snapshot has the machine that details name.',
+  fork_failed: 'The source is as before; try again.',
+  generation_not_found: 'List what is kept with GET /v1/sandboxes/{id}/history.',
+  template_not_found: 'List what there is with GET /v1/templates and GET /v1/snapshots.',
   api_key_not_found: 'List the keys there are with GET /v1/api-keys.',
   last_api_key: 'Create another key with POST /v1/api-keys first.',
   host_not_found: 'List the hosts there are with GET /v1/hosts.',

@@ -10,6 +10,13 @@
  * | `DELETE /v1/sandboxes/{id}` | 204 once nothing of it is left; 404 when unknown |
  * | `POST /v1/sandboxes/{id}/pause` HostPause | 200 HostSandbox once it is paused; of a paused one the same again |
  * | `POST /v1/sandboxes/{id}/resume` HostResume | 200 HostSandbox once it runs; the same call again gives the same |
+ * | `POST /v1/sandboxes/{id}/fork` HostFork | 200 HostForked once every child runs or failed; the source is as before |
+ * | `GET /v1/sandboxes/{id}/history` | SandboxHistory |
+ * | `POST /v1/snapshots` HostSnapshotCreate | 201 NewSnapshot once it is there for good; the sandbox is as before |
+ * | `GET /v1/snapshots` | SnapshotList, images too, by name |
+ * | `GET /v1/snapshots/{name}` | Snapshot |
+ * | `POST /v1/snapshots/{name}/flatten` | 200 Snapshot, whose disk stands alone; of one that does already the same |
+ * | `DELETE /v1/snapshots/{name}` | 204 once it is gone; 404 when unknown |
  * | `GET /v1/sandboxes/{id}/console` | `application/octet-stream`, the last of the console |
  * | `GET /v1/events` | `application/x-ndjson`, HostEvent a line: every sandbox, `synced`, then each change |
  * | `POST /v1/shutdown` HostShutdown | 204, then the process ends |
@@ -18,14 +25,19 @@
  * Errors have the body and the codes of the public API. `X-Request-Id` is taken over into the log.
  */
 import { type Static, Type } from 'typebox';
+import { ErrorBody } from './errors.ts';
 import { sandboxIdPattern, templateNamePattern } from './ids.ts';
 import { Template } from './platform.ts';
 import { Env, limits, SandboxStatus } from './sandbox.ts';
+import { maxForks, SnapshotName } from './snapshot.ts';
 
 export const HostCreate = Type.Object(
   {
     generation: Type.Integer({ minimum: 1, description: 'Life of the sandbox; every start is a new one.' }),
-    template: Type.String({ pattern: templateNamePattern }),
+    template: Type.String({
+      pattern: templateNamePattern,
+      description: 'An image, or a snapshot whose shape the sandbox has then.',
+    }),
     vcpus: Type.Integer({ minimum: limits.vcpus.min, maximum: limits.vcpus.max }),
     memory_mb: Type.Integer({ minimum: limits.memoryMb.min, maximum: limits.memoryMb.max }),
     disk_mb: Type.Integer({ minimum: limits.diskMb.min, maximum: limits.diskMb.max }),
@@ -49,10 +61,43 @@ export const HostResume = Type.Object(
   {
     generation: Type.Integer({ minimum: 2, description: 'Of the life that begins: one more than the last.' }),
     access_token: HostCreate.properties.access_token,
+    from: Type.Optional(
+      Type.Integer({ minimum: 0, description: 'Generation of its history; default: the last.' }),
+    ),
   },
   { additionalProperties: false },
 );
 export type HostResume = Static<typeof HostResume>;
+
+export const HostFork = Type.Object(
+  {
+    generation: Type.Integer({ minimum: 1, description: 'Life of the source, which runs or is paused.' }),
+    from: HostResume.properties.from,
+    children: Type.Array(
+      Type.Object(
+        {
+          id: Type.String({ pattern: sandboxIdPattern }),
+          access_token: HostCreate.properties.access_token,
+        },
+        { additionalProperties: false },
+      ),
+      { minItems: 1, maxItems: maxForks, description: 'In their first life, of the shape of the source.' },
+    ),
+  },
+  { additionalProperties: false },
+);
+export type HostFork = Static<typeof HostFork>;
+
+export const HostSnapshotCreate = Type.Object(
+  {
+    name: SnapshotName,
+    sandbox_id: Type.String({ pattern: sandboxIdPattern }),
+    generation: Type.Integer({ minimum: 1, description: 'Life of the sandbox, which runs or is paused.' }),
+    overwrite: Type.Boolean({ description: 'Whether it takes the place of one of that name.' }),
+  },
+  { additionalProperties: false },
+);
+export type HostSnapshotCreate = Static<typeof HostSnapshotCreate>;
 
 export const HostSandboxParams = Type.Object({ id: Type.String({ pattern: sandboxIdPattern }) });
 
@@ -70,6 +115,18 @@ export const HostSandbox = Type.Object({
   timings_ms: Type.Record(Type.String(), Type.Number(), { description: 'Stages of the last transition.' }),
 });
 export type HostSandbox = Static<typeof HostSandbox>;
+
+export const HostForked = Type.Object({
+  results: Type.Array(
+    Type.Union([
+      Type.Object({ sandbox: HostSandbox }),
+      Type.Object({ id: Type.String(), error: ErrorBody.properties.error }),
+    ]),
+    { description: 'One for each child, in the order that was asked for.' },
+  ),
+  timings_ms: HostSandbox.properties.timings_ms,
+});
+export type HostForked = Static<typeof HostForked>;
 
 export const HostSandboxList = Type.Object({ items: Type.Array(HostSandbox) });
 export type HostSandboxList = Static<typeof HostSandboxList>;

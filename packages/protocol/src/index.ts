@@ -6,4 +6,5 @@ export * from './ids.ts';
 export * from './platform.ts';
 export * from './sandbox.ts';
 export * from './settings.ts';
+export * from './snapshot.ts';
 export * from './version.ts';

@@ -1,0 +1,116 @@
+/** Schemas of `/v1/snapshots`, of forks and of the history of a sandbox. */
+import { type Static, Type } from 'typebox';
+import { ErrorBody } from './errors.ts';
+import { sandboxIdPattern, templateNamePattern } from './ids.ts';
+import { Sandbox } from './sandbox.ts';
+
+const Time = Type.String({ format: 'date-time', description: 'RFC 3339, UTC.' });
+const Bytes = (description: string) => Type.Integer({ minimum: 0, description });
+const Timings = Type.Record(Type.String(), Type.Number(), { description: 'Milliseconds of each stage.' });
+
+/** Children that one call can make. */
+export const maxForks = 100;
+
+export const SnapshotName = Type.String({ pattern: templateNamePattern, description: 'Name of a snapshot.' });
+export const SnapshotParams = Type.Object({ name: SnapshotName });
+
+export const SnapshotType = Type.Union([Type.Literal('base'), Type.Literal('snapshot')], {
+  description: '`base`: an image that guests boot from; `snapshot`: a sandbox as it was, memory included.',
+});
+export type SnapshotType = Static<typeof SnapshotType>;
+
+const sizes = {
+  size_bytes: Bytes('Space that it occupies, with what it shares.'),
+  own_bytes: Bytes('What goes when it goes.'),
+  shared_bytes: Bytes('What others need too, and stays.'),
+};
+
+/** Something that a sandbox can be created from. */
+export const Snapshot = Type.Object(
+  {
+    name: Type.String(),
+    type: SnapshotType,
+    template: Type.String({ description: 'Name of the image below its disk.' }),
+    vcpus: Type.Union([Type.Integer(), Type.Null()], { description: 'Null for an image.' }),
+    memory_mb: Type.Union([Type.Integer(), Type.Null()], { description: 'Null for an image.' }),
+    disk_mb: Type.Integer(),
+    ...sizes,
+    standalone: Type.Boolean({ description: 'Whether its disk is one file that needs no image below it.' }),
+    sandbox_id: Type.Union([Type.String(), Type.Null()], { description: 'What it was taken of.' }),
+    created_at: Time,
+  },
+  { $id: 'Snapshot' },
+);
+export type Snapshot = Static<typeof Snapshot>;
+export const SnapshotList = Type.Object({ items: Type.Array(Snapshot) }, { $id: 'SnapshotList' });
+export type SnapshotList = Static<typeof SnapshotList>;
+
+export const CreateSnapshot = Type.Object(
+  {
+    sandbox_id: Type.String({ pattern: sandboxIdPattern }),
+    name: Type.Optional({ ...SnapshotName, description: 'Default: `snap-` and eight characters.' }),
+  },
+  { $id: 'CreateSnapshot', additionalProperties: false },
+);
+export type CreateSnapshot = Static<typeof CreateSnapshot>;
+
+export const NewSnapshot = Type.Object(
+  { ...Snapshot.properties, timings_ms: Timings },
+  { $id: 'NewSnapshot' },
+);
+export type NewSnapshot = Static<typeof NewSnapshot>;
+
+/** A state of a sandbox that is kept: what a pause or a snapshot of it wrote. */
+export const Generation = Type.Object(
+  {
+    generation: Type.Integer({ minimum: 0, description: '0: what the sandbox was created from.' }),
+    parent: Type.Union([Type.Integer(), Type.Null()], {
+      description: 'The generation that its life went on from; null when that is not kept.',
+    }),
+    kind: Type.Union([Type.Literal('start'), Type.Literal('pause'), Type.Literal('snapshot')]),
+    created_at: Time,
+    ...sizes,
+  },
+  { $id: 'Generation' },
+);
+export type Generation = Static<typeof Generation>;
+
+export const SandboxHistory = Type.Object(
+  {
+    items: Type.Array(Generation, { description: 'The oldest first.' }),
+    own_bytes: Bytes('What goes when the sandbox goes.'),
+    shared_bytes: Bytes('What others need too.'),
+  },
+  { $id: 'SandboxHistory' },
+);
+export type SandboxHistory = Static<typeof SandboxHistory>;
+
+const FromGeneration = Type.Optional(
+  Type.Integer({ minimum: 0, description: 'Of its history; default: as it is now.' }),
+);
+
+export const ResumeSandbox = Type.Object(
+  { generation: FromGeneration },
+  { $id: 'ResumeSandbox', additionalProperties: false },
+);
+export type ResumeSandbox = Static<typeof ResumeSandbox>;
+
+export const ForkSandbox = Type.Object(
+  {
+    count: Type.Optional(Type.Integer({ minimum: 1, maximum: maxForks, default: 1 })),
+    generation: FromGeneration,
+  },
+  { $id: 'ForkSandbox', additionalProperties: false },
+);
+export type ForkSandbox = Static<typeof ForkSandbox>;
+
+export const ForkResults = Type.Object(
+  {
+    results: Type.Array(
+      Type.Union([Type.Object({ sandbox: Sandbox }), Type.Object({ error: ErrorBody.properties.error })]),
+    ),
+    timings_ms: Timings,
+  },
+  { $id: 'ForkResults' },
+);
+export type ForkResults = Static<typeof ForkResults>;
