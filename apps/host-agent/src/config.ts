@@ -24,6 +24,8 @@ export interface Config {
   keepDiskMb: number;
   /** Machine shapes of which a booted guest is kept. */
   warmShapes: number;
+  /** States of a sandbox that are kept: what pauses and snapshots of it wrote, the newest. */
+  history: number;
   /** Unprivileged user of the control plane, and its primary group. */
   user: string;
   vmm: 'qemu-kvm' | 'qemu-tcg' | undefined;
@@ -54,6 +56,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     memoryMb: whole(env, 'PERCH_MEMORY_MB'),
     keepDiskMb: whole(env, 'PERCH_KEEP_DISK_MB') ?? 1024,
     warmShapes: Math.max(1, whole(env, 'PERCH_WARM_SHAPES') ?? 8),
+    history: Math.max(1, whole(env, 'PERCH_HISTORY') ?? 3),
     user: env.PERCH_USER || 'perch',
     vmm,
   };
@@ -92,6 +95,7 @@ export function hostPaths(dataDir: string) {
     probe: join(host, 'probe.json'),
     sandboxes: join(dataDir, 'sandboxes'),
     warm: join(dataDir, 'warm'),
+    snapshots: join(dataDir, 'snapshots'),
     images: join(dataDir, 'images'),
   };
 }

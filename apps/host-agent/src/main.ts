@@ -12,6 +12,7 @@ import {
   Journal,
   Lifecycle,
   SavedStates,
+  SnapshotStore,
   WarmTemplates,
 } from './lifecycle/index.ts';
 import { lookUpUser } from './linux/index.ts';
@@ -73,7 +74,9 @@ async function serve(config: Config, log: Logger): Promise<void> {
     disks,
     machine: monitor.machine,
     baseImage: (contentId) => templates.rootfsOf(contentId),
+    keep: config.history,
   });
+  const snapshots = new SnapshotStore({ dir: paths.snapshots, log });
   const warm = new WarmTemplates({
     dir: paths.warm,
     machine: monitor.machine,
@@ -81,7 +84,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     log,
   });
   const lifecycle = new Lifecycle({
-    ...{ journal, network, disks, monitor, saved, warm },
+    ...{ journal, network, disks, monitor, saved, warm, snapshots },
     guest: { waitForAgent, giveIdentity },
     templates,
     admission,

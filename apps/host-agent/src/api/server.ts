@@ -1,9 +1,10 @@
 /** The host API: see packages/protocol/src/host-api.ts for its calls. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import {
-  ErrorBody,
   HostCreate,
   type HostEvent,
+  HostFork,
+  HostForked,
   HostInfo,
   HostPause,
   HostResume,
@@ -12,12 +13,14 @@ import {
   HostSandboxParams,
   HostShutdown,
   PerchError,
+  SandboxHistory,
 } from '@perch/protocol';
 import Fastify, { type FastifyError, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { Type } from 'typebox';
 import type { Lifecycle } from '../lifecycle/index.ts';
+import { errors, snapshotRoutes } from './snapshots.ts';
 
 export interface ApiDeps {
   lifecycle: Lifecycle;
@@ -54,7 +57,6 @@ export function createServer(deps: ApiDeps) {
     return reply.code(error.status).send(error.toBody());
   });
 
-  const errors = { '4xx': ErrorBody, '5xx': ErrorBody };
   const params = HostSandboxParams;
 
   app.get('/v1/host', { schema: { response: { 200: HostInfo, ...errors } } }, () => deps.info());
@@ -105,6 +107,25 @@ export function createServer(deps: ApiDeps) {
       return lifecycle.resume(request.params.id, request.body);
     },
   );
+
+  app.post(
+    '/v1/sandboxes/:id/fork',
+    { schema: { params, body: HostFork, response: { 200: HostForked, ...errors } } },
+    (request) => {
+      const { id } = request.params;
+      const children = request.body.children.map((child) => child.id);
+      request.log.info({ sandbox: id, children }, 'fork');
+      return lifecycle.fork(id, request.body);
+    },
+  );
+
+  app.get(
+    '/v1/sandboxes/:id/history',
+    { schema: { params, response: { 200: SandboxHistory, ...errors } } },
+    (request) => lifecycle.history(request.params.id),
+  );
+
+  app.register(snapshotRoutes(lifecycle));
 
   app.get('/v1/sandboxes/:id/console', { schema: { params } }, async (request, reply) =>
     reply.type('application/octet-stream').send(await lifecycle.console(request.params.id)),

@@ -29,6 +29,13 @@ export interface Disk {
   maxFileBytes: number;
 }
 
+export interface LayerFile {
+  /** Absolute. */
+  path: string;
+  /** Of its file, which may have names elsewhere. */
+  inode: number;
+}
+
 export interface DiskLayer {
   readonly kind: 'qcow2';
   /**
@@ -39,17 +46,24 @@ export interface DiskLayer {
   /** The layer made earlier for the same spec, as after a restart. @throws when it is not there. */
   open(spec: DiskSpec): Promise<Disk>;
   /**
-   * Puts the layer, as it is now, on disk and gives it a second name at `target`. The guest must be stopped and
-   * its monitor have written out everything.
+   * Makes an empty layer beside the one that the guest writes to, for the monitor to go on with.
+   * @returns its path
+   */
+  add(spec: Pick<DiskSpec, 'dir' | 'uid' | 'sizeBytes'>): Promise<string>;
+  /** The layers that were made in the VM's directory, in their order. One that was never used is empty. */
+  layers(spec: Pick<DiskSpec, 'dir'>): Promise<LayerFile[]>;
+  /**
+   * Puts a layer, as it is now, on disk and gives it a second name at `target`. The guest must be stopped, or
+   * write to another layer, and its monitor have written out everything.
    * @throws when the layer is not the file that was made, which a monitor could have changed for another
    */
-  capture(spec: Pick<DiskSpec, 'dir' | 'uid'>, target: string): Promise<void>;
+  capture(spec: Pick<DiskSpec, 'uid'>, layer: string, target: string): Promise<void>;
   /** Makes a captured layer what a base of others must be: root's, and never written again. Safe to repeat. */
   seal(target: string): Promise<void>;
   /** The link of the base image in a VM's directory. */
   base(dir: string): string;
-  /** Removes the layer; no error when there is none. The monitor must be gone. */
+  /** Removes the layers; no error when there is none. The monitor must be gone. */
   remove(spec: Pick<DiskSpec, 'dir'>): Promise<void>;
-  /** Bytes that the layer occupies on the host, without the base that it shares; 0 when there is none. */
+  /** Bytes that the layers occupy on the host, without the base that it shares; 0 when there is none. */
   occupied(spec: Pick<DiskSpec, 'dir'>): Promise<number>;
 }

@@ -5,10 +5,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
-import { type Intent, IntentQueue, type Queued } from './intent-queue.ts';
+import { type CopyRequest, type Intent, IntentQueue, type Queued } from './intent-queue.ts';
 import type { Journal, SandboxRecord, TransitionDetail } from './journal.ts';
 import type { Origin, Resources, Secrets } from './resources.ts';
 import type { HostState } from './state-machine.ts';
+import { milliseconds } from './stopwatch.ts';
 
 export interface DriverDeps {
   journal: Journal;
@@ -70,10 +71,22 @@ export class SandboxDriver {
 
   /**
    * Begins a new life from the snapshot of the last; resolves once it runs, at once when it does already.
-   * @throws PerchError sandbox_not_paused, capacity_exhausted, snapshot_damaged, resume_failed (still paused)
+   * @param from point of its history; default: the last
+   * @throws PerchError sandbox_not_paused, generation_not_found, capacity_exhausted, snapshot_damaged,
+   *   resume_failed (still paused)
    */
-  resume(generation: number, accessToken: string): Promise<void> {
-    return this.#ask({ kind: 'resume', generation, accessToken });
+  resume(generation: number, accessToken: string, from?: number): Promise<void> {
+    return this.#ask({ kind: 'resume', generation, accessToken, from });
+  }
+
+  /**
+   * Lets `request.take` have a point of the sandbox as it is now, or was. One that runs is stopped for a moment,
+   * and runs on before the point is written out.
+   * @throws PerchError sandbox_not_running, generation_not_found, capacity_exhausted, snapshot_failed or
+   *   fork_failed (it is as before), sandbox_failed
+   */
+  copy(generation: number, request: CopyRequest): Promise<void> {
+    return this.#ask({ kind: 'copy', generation, request });
   }
 
   /** Resolves once nothing is left of the sandbox. Cuts a create short. */
@@ -94,6 +107,9 @@ export class SandboxDriver {
     } else if (record.status === 'pausing' && !(await this.resources.isCaptured(record))) {
       if (await this.resources.adopt(record)) await this.#runOn(record.generation);
       else this.#fail('The VM monitor was gone when the host agent started, in the middle of a pause.');
+    } else if (record.status === 'snapshotting' || record.status === 'forking') {
+      if (await this.resources.adopt(record)) await this.#recoverCopy(record);
+      else this.#fail('The VM monitor was gone when the host agent started, in the middle of a copy.');
     }
   }
 
@@ -143,7 +159,8 @@ export class SandboxDriver {
     if (intent.kind === 'create') await this.#create(record);
     else if (intent.kind === 'destroy') await this.#destroy(record);
     else if (intent.kind === 'pause') await this.#pause(record, intent.generation);
-    else if (intent.kind === 'resume') await this.#resume(record, intent.generation, intent.accessToken);
+    else if (intent.kind === 'resume') await this.#resume(record, intent);
+    else if (intent.kind === 'copy') await this.#copy(record, intent.generation, intent.request);
     else if (record.status === 'running') {
       this.#fail(intent.reason);
       await this.#removeAll();
@@ -182,16 +199,68 @@ export class SandboxDriver {
     const { id } = this;
     if (record.status === 'paused' && record.generation === generation) return;
     if (record.status !== 'running' || record.generation !== generation) throw notRunning(id, record.status);
-    await this.resources.assertRoomForPause(record);
-    this.#transition('pausing');
+    await this.resources.assertRoom(record);
+    this.#transition('pausing', { captures: record.captures + 1 });
     let timings_ms: Record<string, number>;
     try {
-      timings_ms = await this.resources.capture(record, this.#abort.signal);
+      const how = { kind: 'pause', durable: true } as const;
+      timings_ms = await this.resources.capture(this.#expect(), how, this.#abort.signal);
     } catch (cause) {
       if (this.#abort.signal.aborted) throw this.#goingAway();
-      throw await this.#undoPause(record, cause);
+      throw await this.#undoCapture(record, cause, 'pause_failed', 'was not paused');
     }
-    await this.#settlePause(record, timings_ms);
+    await this.#settlePause(this.#expect(), timings_ms);
+  }
+
+  async #copy(record: SandboxRecord, generation: number, request: CopyRequest): Promise<void> {
+    const { id } = this;
+    const { as, from, take } = request;
+    if (record.generation !== generation || (record.status !== 'running' && record.status !== 'paused')) {
+      throw notRunning(id, record.status);
+    }
+    if (record.status === 'paused' || from !== undefined) {
+      const point = from ?? record.snapshot;
+      // Whatever cannot be gone on from is said before anything is made of it.
+      await this.resources.saved(record, point);
+      if (point !== null) await take(point, {});
+      return;
+    }
+    await this.resources.assertRoom(record, 1);
+    this.#transition(as, { captures: record.captures + 1 });
+    const begun = this.#expect();
+    const isPoint = as === 'snapshotting';
+    let timings_ms: Record<string, number>;
+    try {
+      timings_ms = await this.resources.capture(
+        begun,
+        { kind: 'snapshot', durable: isPoint },
+        this.#abort.signal,
+      );
+      await take(begun.captures, timings_ms);
+    } catch (cause) {
+      if (this.#abort.signal.aborted) throw this.#goingAway();
+      const code = isPoint ? 'snapshot_failed' : 'fork_failed';
+      throw await this.#undoCapture(record, cause, code, 'was not copied');
+    }
+    await this.#settleCopy(begun, timings_ms);
+  }
+
+  /** The guest runs on. Of a snapshot the point stays in its history. */
+  async #settleCopy(record: SandboxRecord, timings_ms?: Record<string, number>): Promise<void> {
+    const isPoint = record.status === 'snapshotting';
+    if (!isPoint) await this.resources.dropCapture(record);
+    this.#transition('running', {
+      ...(isPoint ? { snapshot: record.captures } : {}),
+      ...(timings_ms ? { timings_ms } : {}),
+    });
+    if (isPoint) await this.resources.prune(this.#expect());
+  }
+
+  async #recoverCopy(record: SandboxRecord): Promise<void> {
+    if (!(await this.resources.isCaptured(record))) return this.#runOn(record.generation);
+    await this.resources.vm?.thaw();
+    await this.#settleCopy(record);
+    this.#watch(record.generation);
   }
 
   /** The snapshot is there, so the guest may never run on: what it holds is given back. */
@@ -202,32 +271,32 @@ export class SandboxDriver {
     const teardown = milliseconds(start);
     const total = (timings_ms.total ?? 0) + teardown;
     this.#transition('paused', {
-      snapshot: record.generation,
+      snapshot: record.captures,
       timings_ms: { ...timings_ms, teardown, total: Math.round(total * 10) / 10 },
     });
   }
 
   /** @returns what to tell the one who asked */
-  async #undoPause(record: SandboxRecord, cause: unknown): Promise<PerchError> {
+  async #undoCapture(
+    record: SandboxRecord,
+    cause: unknown,
+    code: 'pause_failed' | 'snapshot_failed' | 'fork_failed',
+    what: string,
+  ): Promise<PerchError> {
     const { id } = this;
     const reason = sentence(cause);
     try {
       await this.#runOn(record.generation);
     } catch {
-      this.#fail(`It could not be paused, and does not run on. ${reason}`);
+      this.#fail(`It ${what}, and does not run on. ${reason}`);
       await this.#removeAll();
       const why = this.record?.reason ?? reason;
       return new PerchError('sandbox_failed', `Sandbox ${id} failed. ${why}`, { id, reason: why }, { cause });
     }
-    return new PerchError(
-      'pause_failed',
-      `Sandbox ${id} was not paused and runs on. ${reason}`,
-      { id, reason },
-      { cause },
-    );
+    return new PerchError(code, `Sandbox ${id} ${what} and runs on. ${reason}`, { id, reason }, { cause });
   }
 
-  /** Lets a guest that is stopped in the middle of a pause go, with nothing of the pause left. */
+  /** Lets a guest that is stopped in the middle of a capture go, with nothing of the capture left. */
   async #runOn(generation: number): Promise<void> {
     await this.resources.dropCapture(this.#expect());
     await this.resources.vm?.thaw();
@@ -235,7 +304,10 @@ export class SandboxDriver {
     this.#watch(generation);
   }
 
-  async #resume(record: SandboxRecord, generation: number, accessToken: string): Promise<void> {
+  async #resume(
+    record: SandboxRecord,
+    { generation, accessToken, from }: Extract<Intent, { kind: 'resume' }>,
+  ): Promise<void> {
     if (record.status === 'running' && record.generation === generation) return;
     if (record.status !== 'paused' || record.generation + 1 !== generation) {
       const { id } = this;
@@ -245,7 +317,8 @@ export class SandboxDriver {
         status: record.status,
       });
     }
-    const origin = { kind: 'snapshot', snapshot: await this.resources.saved(record) } as const;
+    const point = from ?? record.snapshot;
+    const origin = { kind: 'snapshot', snapshot: await this.resources.saved(record, point) } as const;
     await this.#deps.admitAgain(record, () => this.#transition('resuming', { generation }));
     try {
       const timings_ms = await this.resources.make(
@@ -254,7 +327,7 @@ export class SandboxDriver {
         { accessToken },
         this.#abort.signal,
       );
-      this.#transition('running', { timings_ms });
+      this.#transition('running', { timings_ms, ...(point === null ? {} : { snapshot: point }) });
       this.#watch(generation);
     } catch (cause) {
       if (this.#abort.signal.aborted) throw this.#goingAway();
@@ -333,11 +406,6 @@ export class SandboxDriver {
 
 function notRunning(id: string, status: HostState): PerchError {
   return new PerchError('sandbox_not_running', `Sandbox ${id} is ${status}, not running.`, { id, status });
-}
-
-/** Since a time of `performance.now`, with one decimal. */
-function milliseconds(since: number): number {
-  return Math.round((performance.now() - since) * 10) / 10;
 }
 
 function aborted(signal: AbortSignal): Promise<never> {

@@ -3,4 +3,5 @@ export { Admission, defaultMemoryMb } from './admission.ts';
 export { Journal } from './journal.ts';
 export { Lifecycle } from './lifecycle.ts';
 export { SavedStates } from './saved/index.ts';
+export { SnapshotStore } from './snapshot-store.ts';
 export { WarmTemplates } from './warm-templates.ts';

@@ -7,10 +7,24 @@
  * - a finding from an earlier generation is dropped.
  */
 
+/** A copy of a sandbox that runs on, or stays paused. */
+export interface CopyRequest {
+  /** What its state is called meanwhile. A snapshot is a point of its history too. */
+  as: 'snapshotting' | 'forking';
+  /** Point of its history; default: as it is now. */
+  from?: number | undefined;
+  /**
+   * Takes over what it needs of the point, which may be gone afterwards.
+   * @param timings milliseconds of each stage so far
+   */
+  take: (point: number, timings: Readonly<Record<string, number>>) => Promise<void>;
+}
+
 export type Intent =
   | { kind: 'create'; generation: number }
   | { kind: 'pause'; generation: number }
-  | { kind: 'resume'; generation: number; accessToken: string }
+  | { kind: 'resume'; generation: number; accessToken: string; from?: number | undefined }
+  | { kind: 'copy'; generation: number; request: CopyRequest }
   | { kind: 'exited'; generation: number; reason: string }
   | { kind: 'destroy' };
 

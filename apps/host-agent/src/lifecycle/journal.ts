@@ -31,8 +31,10 @@ export interface SandboxRecord extends SandboxSpec {
   process: ProcessRef | null;
   /** What its guest agent believes, once it confirmed it; of a paused sandbox its snapshot has it. */
   identity: HeldIdentity | null;
-  /** Life whose snapshot is the last that was committed; null when there is none. */
+  /** Point that its life went on from, or that was committed since; null when there is none. */
   snapshot: number | null;
+  /** Points that were begun: the number of the last. */
+  captures: number;
   changed_at: string;
   timings_ms: Record<string, number>;
 }
@@ -47,8 +49,10 @@ export interface HeldIdentity {
 export interface TransitionDetail {
   /** Of the life that begins, or is gone back to. */
   generation?: number;
-  /** Life whose snapshot was committed. */
+  /** Point that is the last from now on. */
   snapshot?: number;
+  /** Point that is begun. */
+  captures?: number;
   /** Why, for `failed`. */
   reason?: string;
   /** Milliseconds of each stage. */
@@ -81,6 +85,8 @@ const versions = [
    alter table sandboxes add column access_token text;
    alter table sandboxes add column identity_number integer;
    alter table sandboxes add column snapshot integer;`,
+  `alter table sandboxes add column captures integer not null default 0;
+   update sandboxes set captures = max(generation, coalesce(snapshot, 0));`,
 ];
 
 export class Journal {
@@ -130,13 +136,15 @@ export class Journal {
       }
       this.#db
         .prepare(
-          `update sandboxes set status = ?, generation = ?, snapshot = ?, reason = ?, changed_at = ?, timings_ms = ?
+          `update sandboxes
+           set status = ?, generation = ?, snapshot = ?, captures = ?, reason = ?, changed_at = ?, timings_ms = ?
            where id = ?`,
         )
         .run(
           to,
           generation,
           detail.snapshot ?? from.snapshot,
+          detail.captures ?? from.captures,
           detail.reason ?? from.reason,
           now(),
           JSON.stringify(detail.timings_ms ?? from.timings_ms),

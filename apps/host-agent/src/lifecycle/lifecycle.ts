@@ -3,10 +3,16 @@ import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import {
   type HostCreate,
+  type HostFork,
+  type HostForked,
   type HostResume,
   type HostSandbox,
+  type HostSnapshotCreate,
+  type NewSnapshot,
   newSandboxId,
   PerchError,
+  type SandboxHistory,
+  type Snapshot,
 } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { SnapshotDirectory } from '../snapshot/index.ts';
@@ -15,7 +21,10 @@ import type { Admission, Capacity } from './admission.ts';
 import { SandboxDriver } from './driver.ts';
 import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
 import { type Origin, type ResourceDeps, Resources } from './resources.ts';
-import { beforeFirstLife } from './saved/index.ts';
+import { startPoint } from './saved/index.ts';
+import type { SnapshotStore } from './snapshot-store.ts';
+import { type Source, Sources, sourceOf } from './sources.ts';
+import { milliseconds } from './stopwatch.ts';
 import { sweepUnowned } from './sweep.ts';
 import type { WarmShape, WarmTemplates } from './warm-templates.ts';
 
@@ -24,6 +33,7 @@ export interface LifecycleDeps extends ResourceDeps {
   templates: TemplateStore;
   admission: Admission;
   warm: Pick<WarmTemplates, 'start' | 'get'>;
+  snapshots: SnapshotStore;
   log: Logger;
 }
 
@@ -36,6 +46,7 @@ const teardownRetryMs = [200, 1000, 5000, 30_000];
 
 export class Lifecycle {
   readonly #deps: LifecycleDeps;
+  readonly #sources: Sources;
   readonly #drivers = new Map<string, SandboxDriver>();
   readonly #listeners = new Set<Listener>();
   /** Admissions look at what is held and then add to it: one at a time. */
@@ -43,6 +54,7 @@ export class Lifecycle {
 
   constructor(deps: LifecycleDeps) {
     this.#deps = deps;
+    this.#sources = new Sources(deps, (template, shape, keep) => this.#bootTemplate(template, shape, keep));
   }
 
   /**
@@ -50,12 +62,13 @@ export class Lifecycle {
    * removes what nobody owns. The network layer starts in the middle of it, knowing which slots are in use.
    */
   async start(): Promise<void> {
-    const { journal, network, monitor, saved, warm, templates, vmsDir, log } = this.#deps;
+    const { journal, network, monitor, saved, snapshots, warm, templates, vmsDir, log } = this.#deps;
     await mkdir(vmsDir, { recursive: true, mode: 0o700 });
     const records = journal.list();
     for (const { id } of records) this.#drivers.set(id, this.#driver(id));
     const owned = new Set(this.#drivers.keys());
     const swept = [...(await sweepUnowned(vmsDir, owned)), ...(await saved.start(owned))];
+    await snapshots.start();
     await monitor.sweep(owned);
     if (swept.length > 0) log.warn({ sandboxes: swept }, 'removed what no journal entry owns');
     for (const driver of this.#drivers.values()) await driver.recover();
@@ -69,49 +82,150 @@ export class Lifecycle {
 
   /**
    * Creates a sandbox and resolves once it runs. The same id and shape again gives the same sandbox.
-   * @throws PerchError sandbox_exists, template_not_found, disk_too_small, capacity_exhausted, sandbox_failed
+   * @throws PerchError sandbox_exists, template_not_found, disk_too_small, shape_mismatch, snapshot_damaged,
+   *   capacity_exhausted, sandbox_failed
    */
   async create(id: string, request: HostCreate): Promise<HostSandbox> {
-    const { templates, admission } = this.#deps;
-    const template = templates.get(request.template);
-    const minimum_mb = Math.ceil(template.sizeBytes / 2 ** 20);
-    if (request.disk_mb < minimum_mb) {
-      throw new PerchError(
-        'disk_too_small',
-        `The template ${template.name} needs a disk of ${minimum_mb} MiB or more, and disk_mb is ${request.disk_mb}.`,
-        { disk_mb: request.disk_mb, minimum_mb },
-      );
-    }
-    const { name } = template;
-    const driver = await this.#alone(async () => {
-      if (this.#drivers.has(id)) return undefined;
-      await admission.admit(request, this.#held(), await this.#occupied());
-      const { generation } = request;
-      return this.#insert({
-        ...this.#shape(template, request),
-        id,
-        kind: 'sandbox',
-        generation,
-        template: name,
-      });
-    });
+    const known = this.#drivers.get(id);
+    if (known) return this.#repeated(known, request);
+    const source = await this.#sources.find(request);
+    const driver = await this.#admit(id, source.shape, request);
     if (!driver) return this.#repeated(this.#expect(id), request);
-    await driver.create(request.generation, () => this.#origin(id, template), {
-      accessToken: request.access_token,
-      env: request.env,
-    });
+    const secrets = { accessToken: request.access_token, env: request.env };
+    await driver.create(request.generation, () => this.#origin(id, source), secrets);
     return this.get(id);
   }
 
-  /** A sandbox goes on from a guest of its shape that was booted before, and keeps a link of all its files. */
-  async #origin(id: string, template: BaseTemplate): Promise<Origin> {
-    const { journal, saved, warm } = this.#deps;
-    const record = this.#expect(id).record;
+  /** Finds room for a sandbox and enters it. Undefined when there is one of this id. @throws capacity_exhausted */
+  #admit(
+    id: string,
+    shape: WarmShape,
+    { generation, template }: Pick<SandboxSpec, 'generation' | 'template'>,
+  ): Promise<SandboxDriver | undefined> {
+    return this.#alone(async () => {
+      if (this.#drivers.has(id)) return undefined;
+      await this.#deps.admission.admit(shape, this.#held(), await this.#occupied());
+      return this.#insert({ ...shape, id, kind: 'sandbox', generation, template });
+    });
+  }
+
+  /** A sandbox keeps links of its own of all files that it starts from. */
+  async #origin(id: string, source: Source): Promise<Origin> {
+    const { journal, saved } = this.#deps;
+    await source.begin(id);
+    journal.setSnapshot(id, startPoint);
+    return { kind: 'snapshot', snapshot: await saved.open(id, startPoint) };
+  }
+
+  /**
+   * Makes children that go on from where the source is, or was at a point of its history; resolves once each of
+   * them runs or failed.
+   * @throws PerchError as SandboxDriver.copy; sandbox_not_found, sandbox_exists. There is no child then.
+   */
+  async fork(id: string, { generation, from, children }: HostFork): Promise<HostForked> {
+    const driver = this.#expect(id);
+    for (const child of children) {
+      if (this.#drivers.has(child.id)) throw exists(child.id);
+    }
+    const { saved, snapshots } = this.#deps;
+    const start = performance.now();
+    let timings: Readonly<Record<string, number>> = {};
+    await using scratch = await snapshots.scratch(async (to) => {
+      await driver.copy(generation, {
+        ...{ as: 'forking', from },
+        take: async (point, stages) => {
+          timings = stages;
+          await saved.copy(id, point, to);
+        },
+      });
+    });
+    const copied = milliseconds(start);
+    const { record } = driver;
     if (!record) throw unknown(id);
-    const shape = this.#shape(template, record);
-    await saved.begin(id, await warm.get(shape, (_, keep) => this.#bootTemplate(template, shape, keep)));
-    journal.setSnapshot(id, beforeFirstLife);
-    return { kind: 'snapshot', snapshot: await saved.open(id, beforeFirstLife) };
+    const source = sourceOf(record, scratch.directory, saved);
+    const results = await Promise.all(children.map((child) => this.#child(child, record, source)));
+    const { total: _, ...stages } = timings;
+    return { results, timings_ms: { ...stages, copied, total: milliseconds(start) } };
+  }
+
+  async #child(
+    { id, access_token }: HostFork['children'][number],
+    { template }: SandboxRecord,
+    source: Source,
+  ): Promise<HostForked['results'][number]> {
+    try {
+      const driver = await this.#admit(id, source.shape, { generation: 1, template });
+      if (!driver) throw exists(id);
+      await driver.create(1, () => this.#origin(id, source), { accessToken: access_token });
+      return { sandbox: this.get(id) };
+    } catch (cause) {
+      const error = cause instanceof PerchError ? cause : failedToStart(id, cause);
+      return { id, error: error.toBody().error };
+    }
+  }
+
+  /**
+   * Makes a snapshot with a name of a sandbox, which is as before.
+   * @throws PerchError as SandboxDriver.copy; sandbox_not_found, snapshot_exists
+   */
+  async snapshot({ name, sandbox_id: id, generation, overwrite }: HostSnapshotCreate): Promise<NewSnapshot> {
+    const { saved, snapshots, templates } = this.#deps;
+    const driver = this.#expect(id);
+    if (templates.find(name)) {
+      throw new PerchError('snapshot_exists', `${name} is an image.`, { name });
+    }
+    if (!overwrite) await snapshots.assertFree(name);
+    const start = performance.now();
+    let timings: Readonly<Record<string, number>> = {};
+    await snapshots.create(name, overwrite, (to) =>
+      driver.copy(generation, {
+        as: 'snapshotting',
+        take: async (point, stages) => {
+          timings = stages;
+          await saved.copy(id, point, to);
+        },
+      }),
+    );
+    const { total: _, ...stages } = timings;
+    return { ...(await snapshots.get(name)), timings_ms: { ...stages, total: milliseconds(start) } };
+  }
+
+  /** What sandboxes can be created from, by name. */
+  snapshots(): Promise<Snapshot[]> {
+    return this.#sources.list();
+  }
+
+  /** @throws PerchError snapshot_not_found, snapshot_damaged */
+  describeSnapshot(name: string): Promise<Snapshot> {
+    return this.#sources.describe(name);
+  }
+
+  /** @throws PerchError snapshot_not_found; snapshot_in_use for an image, which Perch itself needs */
+  async removeSnapshot(name: string): Promise<void> {
+    const { snapshots, templates } = this.#deps;
+    if (templates.find(name)) {
+      throw new PerchError('snapshot_in_use', `${name} is an image, and Perch needs it.`, {
+        name,
+        by: 'perch',
+      });
+    }
+    await snapshots.remove(name);
+  }
+
+  /** @throws PerchError sandbox_not_found */
+  async history(id: string): Promise<SandboxHistory> {
+    const { resources } = this.#expect(id);
+    const points = await this.#deps.saved.history(id);
+    const sum = (of: 'ownBytes' | 'sharedBytes') =>
+      points.reduce((total, { occupied }) => total + occupied[of], 0);
+    return {
+      items: points.map(({ number, parent, kind, createdAt, occupied: { ownBytes, sharedBytes } }) => ({
+        ...{ generation: number, parent, kind, created_at: createdAt },
+        ...{ size_bytes: ownBytes + sharedBytes, own_bytes: ownBytes, shared_bytes: sharedBytes },
+      })),
+      own_bytes: await resources.occupied(id),
+      shared_bytes: sum('sharedBytes'),
+    };
   }
 
   /**
@@ -138,15 +252,6 @@ export class Lifecycle {
     }
   }
 
-  #shape(
-    { contentId: base }: BaseTemplate,
-    machine: Pick<WarmShape, 'vcpus' | 'memory_mb' | 'disk_mb'>,
-  ): WarmShape {
-    const { kernelId: kernel, initramfsId: initramfs } = this.#deps.boot;
-    const { vcpus, memory_mb, disk_mb } = machine;
-    return { base, kernel, initramfs, vcpus, memory_mb, disk_mb };
-  }
-
   #insert(spec: SandboxSpec): SandboxDriver {
     const record = this.#deps.journal.insert(spec);
     const driver = this.#driver(spec.id);
@@ -159,7 +264,7 @@ export class Lifecycle {
   async #repeated(driver: SandboxDriver, request: HostCreate): Promise<HostSandbox> {
     const { id, record } = driver;
     const same = record && shape.every((field) => record[field] === request[field]);
-    if (!same) throw new PerchError('sandbox_exists', `There is another sandbox ${id}.`, { id });
+    if (!same) throw exists(id);
     await driver.started;
     const sandbox = this.get(id);
     if (sandbox.status === 'running') return sandbox;
@@ -175,7 +280,7 @@ export class Lifecycle {
 
   /** As SandboxDriver.resume. @throws PerchError sandbox_not_found too */
   async resume(id: string, request: HostResume): Promise<HostSandbox> {
-    await this.#expect(id).resume(request.generation, request.access_token);
+    await this.#expect(id).resume(request.generation, request.access_token, request.from);
     return this.get(id);
   }
 
@@ -289,6 +394,20 @@ export class Lifecycle {
       timings_ms,
     };
   }
+}
+
+function exists(id: string): PerchError {
+  return new PerchError('sandbox_exists', `There is another sandbox ${id}.`, { id });
+}
+
+function failedToStart(id: string, cause: unknown): PerchError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new PerchError(
+    'sandbox_failed',
+    `Sandbox ${id} did not start. ${reason}`,
+    { id, reason },
+    { cause },
+  );
 }
 
 function unknown(id: string): PerchError {

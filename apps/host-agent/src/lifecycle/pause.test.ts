@@ -157,7 +157,7 @@ test('a host agent that is started again finishes a pause that was written', asy
   h.machine.captureGate = new Promise(() => {});
   void h.lifecycle.pause(id, 1).catch(() => {});
   await seen(h.lifecycle, id, 'pausing');
-  h.machine.captured.set(id, { life: 1, identity: { accessToken: request.access_token, number: 1 } });
+  h.machine.captured.set(id, { point: 1, identity: { accessToken: request.access_token, number: 1 } });
   await h.restart();
   expect(h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 1 });
   nothingLeft(h.machine, h.vmsDir);

@@ -10,7 +10,7 @@ import type { NetworkLayer, Slot } from '../network/index.ts';
 import type { BaseTemplate, BootFiles } from '../template/index.ts';
 import type { Vm, VmMonitor, VmSpec } from '../vmm/index.ts';
 import type { Journal, SandboxRecord } from './journal.ts';
-import type { SavedState, StateStore } from './saved/index.ts';
+import type { Capture, SavedState, StateStore } from './saved/index.ts';
 import { Stopwatch } from './stopwatch.ts';
 
 export interface ResourceDeps {
@@ -136,44 +136,57 @@ export class Resources {
     stages.lap('identity');
   }
 
-  /** @throws PerchError capacity_exhausted when a pause could not be written */
-  async assertRoomForPause(record: SandboxRecord): Promise<void> {
-    await this.#deps.saved.assertRoom(record, this.#vm(record).memory());
+  /** @throws PerchError capacity_exhausted when a capture, and copies of it, could not be written */
+  async assertRoom(record: SandboxRecord, copies = 0): Promise<void> {
+    await this.#deps.saved.assertRoom(record, this.#vm(record).memory(), copies);
   }
 
   /**
-   * Stops the guest and writes its state; resolves once that is there for good. Until then `dropCapture` takes
-   * it back.
+   * Stops the guest and writes its state as the point that its record counted last; resolves once that is there,
+   * for good when `durable`. Until then `dropCapture` takes it back.
+   * @param kind after `snapshot` the guest runs on
    * @returns milliseconds of each stage
    */
-  async capture(record: SandboxRecord, signal: AbortSignal): Promise<Record<string, number>> {
+  async capture(
+    record: SandboxRecord,
+    { kind, durable }: Pick<Capture, 'kind' | 'durable'>,
+    signal: AbortSignal,
+  ): Promise<Record<string, number>> {
     if (record.slot === null || !record.identity) throw new Error(`Sandbox ${record.id} holds no guest.`);
     const { uid } = this.#deps.network.describe(record.slot);
     const { identity } = record;
     const dir = this.#dir(record.id);
-    return this.#deps.saved.capture({ record, identity, vm: this.#vm(record), dir, uid, signal });
+    const vm = this.#vm(record);
+    return this.#deps.saved.capture({ ...{ record, identity, vm, dir, uid }, kind, durable, signal });
   }
 
   isCaptured(record: SandboxRecord): Promise<boolean> {
-    return this.#deps.saved.isComplete(record.id, record.generation);
+    return this.#deps.saved.isComplete(record.id, record.captures);
   }
 
   dropCapture(record: SandboxRecord): Promise<void> {
-    return this.#deps.saved.drop(record.id, record.generation);
+    return this.#deps.saved.drop(record.id, record.captures);
   }
 
-  /** Makes the captured snapshot the only one. */
-  settleCapture(record: SandboxRecord): Promise<void> {
-    return this.#deps.saved.settle(record.id, record.generation);
+  /** Makes what a pause has captured the point to go on from; the oldest points go. */
+  async settleCapture(record: SandboxRecord): Promise<void> {
+    await this.#deps.saved.settle(record.id, record.captures);
+    await this.prune({ ...record, snapshot: record.captures });
+  }
+
+  /** Removes points that are too old to be kept. */
+  prune({ id, snapshot, captures }: SandboxRecord): Promise<void> {
+    return this.#deps.saved.prune(id, snapshot ?? captures);
   }
 
   removeSnapshots(id: string): Promise<void> {
     return this.#deps.saved.removeAll(id);
   }
 
-  /** @throws PerchError snapshot_damaged */
-  saved(record: SandboxRecord): Promise<SavedState> {
-    return this.#deps.saved.open(record.id, record.generation);
+  /** @param point default: the last. @throws PerchError generation_not_found, snapshot_damaged */
+  saved(record: SandboxRecord, point = record.snapshot): Promise<SavedState> {
+    if (point === null) throw new Error(`Sandbox ${record.id} has no snapshot.`);
+    return this.#deps.saved.open(record.id, point);
   }
 
   /** Finds the monitor of a sandbox that ran before this process did. False when it is gone. */

@@ -12,6 +12,11 @@ export class Stopwatch {
   }
 }
 
-function round(milliseconds: number): number {
-  return Math.round(milliseconds * 10) / 10;
+/** Since a time of `performance.now`. */
+export function milliseconds(since: number): number {
+  return round(performance.now() - since);
+}
+
+function round(exact: number): number {
+  return Math.round(exact * 10) / 10;
 }

@@ -19,6 +19,7 @@ import { Admission } from './admission.ts';
 import { type HeldIdentity, Journal } from './journal.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { StateStore } from './saved/index.ts';
+import { SnapshotStore } from './snapshot-store.ts';
 import type { WarmTemplates } from './warm-templates.ts';
 
 export const request: HostCreate = {
@@ -45,8 +46,8 @@ export class FakeMachine {
   killFails = 0;
   /** Set to make the step of a pause fail that has this name, once. */
   failing: string | undefined;
-  /** Lives that were captured, by sandbox. */
-  readonly captured = new Map<string, { life: number; identity: HeldIdentity }>();
+  /** Points that were captured last, by sandbox. */
+  readonly captured = new Map<string, { point: number; identity: HeldIdentity }>();
   /** Holds a pause up after the guest was stopped. */
   captureGate: Promise<void> = Promise.resolve();
   /** What guests were told. */
@@ -117,6 +118,8 @@ export class FakeMachine {
     },
     open: async ({ dir }) => ({ path: join(dir, 'disk'), format: 'qcow2', lower: [], maxFileBytes: 1 }),
     base: (dir) => join(dir, 'base'),
+    add: async ({ dir }) => join(dir, 'next'),
+    layers: async () => [],
     capture: async () => {},
     seal: async () => {},
     remove: async ({ dir }) => {
@@ -141,22 +144,29 @@ export class FakeMachine {
   saved: StateStore = {
     start: async () => [],
     assertRoom: async () => this.#step('find room'),
-    capture: async ({ record, vm, identity, signal }) => {
+    capture: async ({ record, vm, identity, signal, kind }) => {
       await vm.freeze();
       await this.captureGate;
       signal.throwIfAborted();
       this.#step('write');
-      this.captured.set(record.id, { life: record.generation, identity });
+      if (kind === 'snapshot') await vm.thaw();
+      this.captured.set(record.id, { point: record.captures, identity });
       this.#step('answer');
       return { freeze: 1, total: 2 };
     },
-    isComplete: async (id, life) => this.captured.get(id)?.life === life,
-    drop: async () => {},
-    settle: async () => {},
-    begin: async (id) => {
-      this.captured.set(id, { life: 0, identity: { accessToken: 'template', number: 1 } });
+    isComplete: async (id, point) => this.captured.get(id)?.point === point,
+    drop: async (id, point) => {
+      if (this.captured.get(id)?.point === point) this.captured.delete(id);
     },
-    directory: (id, life) => new SnapshotDirectory(join('/nowhere', id, `${life}`)),
+    settle: async () => {},
+    prune: async () => {},
+    history: async () => [],
+    copy: async () => this.#step('copy'),
+    begin: async (id) => {
+      this.#step('begin');
+      this.captured.set(id, { point: 0, identity: { accessToken: 'template', number: 1 } });
+    },
+    directory: (id, point) => new SnapshotDirectory(join('/nowhere', id, `${point}`)),
     open: async (id) => {
       this.#step('open');
       const captured = this.captured.get(id);
@@ -219,17 +229,16 @@ export async function host(machine = new FakeMachine()) {
         },
       },
       templates: {
-        get: (name: string) => ({
-          name,
-          contentId: 'a'.repeat(64),
-          sizeBytes: 32 * 2 ** 20,
-          rootfs: '/base',
-        }),
+        find: (name: string) =>
+          name === 'base'
+            ? { name, contentId: 'a'.repeat(64), sizeBytes: 32 * 2 ** 20, rootfs: '/base' }
+            : undefined,
       } as unknown as TemplateStore,
       admission: new Admission({ memoryMb: 1000, overheadMb: 64, dataDir: dir.path, keepDiskMb: 0 }),
       vmsDir,
       saved: machine.saved,
       warm: machine.warm,
+      snapshots: new SnapshotStore({ dir: join(dir.path, 'snapshots'), log: pino({ level: 'silent' }) }),
       boot: { kernel: '/k', initramfs: '/i', kernelId: 'b'.repeat(64), initramfsId: 'c'.repeat(64) },
       bootTimeoutMs: 1000,
       log: pino({ level: 'silent' }),

@@ -1,5 +1,5 @@
 /** Makes a directory of files a snapshot: durable, all of it or nothing, the manifest last. */
-import { lstat, readdir, rename } from 'node:fs/promises';
+import { lstat, readdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type FileSum, sumFile } from './checksum.ts';
 import { sync, writeDurably } from './files.ts';
@@ -16,6 +16,8 @@ export interface CommitRequest {
   final: SnapshotDirectory;
   facts: ManifestFacts;
   sums?: KnownSums;
+  /** Whether it must be there after a power cut; default true. */
+  durable?: boolean;
 }
 
 /**
@@ -23,10 +25,11 @@ export interface CommitRequest {
  * there, unless the last fsync was what failed; what is at `temporary` is the caller's to remove.
  * @throws Error ENOTEMPTY or EEXIST when there is something at `final`
  */
-export async function commitSnapshot({ temporary, final, facts, sums }: CommitRequest): Promise<Manifest> {
-  const manifest = await sealSnapshot(temporary, facts, sums);
+export async function commitSnapshot(request: CommitRequest): Promise<Manifest> {
+  const { temporary, final, facts, sums, durable } = request;
+  const manifest = await sealSnapshot(temporary, facts, sums, durable);
   await rename(temporary.path, final.path);
-  await sync(dirname(final.path));
+  if (durable !== false) await sync(dirname(final.path));
   return manifest;
 }
 
@@ -39,25 +42,33 @@ export async function sealSnapshot(
   directory: SnapshotDirectory,
   facts: ManifestFacts,
   sums: KnownSums = {},
+  durable = true,
 ): Promise<Manifest> {
   const names = (await readdir(directory.path)).filter((name) => name !== snapshotFiles.manifest).sort();
   const files: Record<string, FileSum> = {};
-  for (const name of names) files[name] = await sealFile(directory, name, sums[name]);
+  for (const name of names) files[name] = await sealFile(directory, name, sums[name], durable);
   const unused = Object.keys(sums).find((name) => !names.includes(name));
   if (unused !== undefined)
     throw new Error(`There is a checksum of ${unused}, which ${directory.path} has not`);
   const bytes = encodeManifest(facts, files);
-  await writeDurably(directory.file(snapshotFiles.manifest), bytes);
+  const manifest = directory.file(snapshotFiles.manifest);
+  if (durable) await writeDurably(manifest, bytes);
+  else await writeFile(manifest, bytes, { mode: 0o600 });
   return decodeManifest(bytes);
 }
 
-async function sealFile(directory: SnapshotDirectory, name: string, known?: FileSum): Promise<FileSum> {
+async function sealFile(
+  directory: SnapshotDirectory,
+  name: string,
+  known: FileSum | undefined,
+  durable: boolean,
+): Promise<FileSum> {
   const path = join(directory.path, name);
   const stat = await lstat(path);
   if (!isSnapshotFile(name) || !stat.isFile()) throw new Error(`${path} is not a file of a snapshot`);
   if (known && known.length !== stat.size) {
     throw new Error(`${path} has ${stat.size} bytes, and its checksum is of ${known.length}`);
   }
-  const [sum] = await Promise.all([known ?? sumFile(path, name), sync(path)]);
+  const [sum] = await Promise.all([known ?? sumFile(path, name), durable && sync(path)]);
   return sum;
 }

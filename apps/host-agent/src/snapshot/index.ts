@@ -4,6 +4,7 @@ export { type FileSum, sumFile } from './checksum.ts';
 export { type CommitRequest, commitSnapshot } from './commit.ts';
 export { assertCompatible, type HostMachine } from './compatibility.ts';
 export { SnapshotDamaged, SnapshotIncompatible } from './damaged.ts';
+export { sync } from './files.ts';
 export { writeHeader } from './header.ts';
 export {
   ancestorMemfile,
@@ -23,3 +24,4 @@ export {
 export { createMapping, type Diff, type DirtyRun, mergeMapping } from './merge.ts';
 export { type RootfsMeta, writeRootfsMeta } from './rootfs-meta.ts';
 export { openSnapshot, readManifest, readSnapshotJson, type Snapshot } from './snapshot.ts';
+export { copyWholeMemory } from './whole-memory.ts';

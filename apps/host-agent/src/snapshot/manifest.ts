@@ -34,7 +34,12 @@ export const MonitorIdentity = Type.Object(
 export type MonitorIdentity = Static<typeof MonitorIdentity>;
 
 const facts = {
-  kind: Type.Union([Type.Literal('pause'), Type.Literal('template')]),
+  /** `copy`: of a snapshot, with the memory in one file. */
+  kind: Type.Union([Type.Literal('pause'), Type.Literal('snapshot'), Type.Literal('copy')]),
+  /** Whose state it is. */
+  sandbox_id: name,
+  /** Name of the image that the first of the chain was booted from: for people. */
+  template: name,
   /** UTC, as `Date.toISOString` has it. */
   created_at: Type.String({ pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z$' }),
   build_id: BuildIdText,
@@ -48,6 +53,8 @@ const facts = {
   kernel_content_id: ContentId,
   /** Content of the initramfs, which is the guest agent. */
   initramfs_content_id: ContentId,
+  /** Content of `rootfs.ext4`, where the disk stands alone. */
+  rootfs_content_id: Type.Optional(ContentId),
 };
 
 const FileSumSchema = Type.Object(

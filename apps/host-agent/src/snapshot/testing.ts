@@ -19,6 +19,8 @@ const MiB = 2 ** 20;
 
 export const facts: ManifestFacts = {
   kind: 'pause',
+  sandbox_id: 'sbaaaaaaaaaaaaaaaaaa',
+  template: 'base',
   created_at: '2026-01-02T03:04:05.678Z',
   build_id: build(2),
   parent: build(1),

@@ -5,7 +5,7 @@
  */
 import { chmod, chown, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PerchError, type Template } from '@perch/protocol';
+import type { Template } from '@perch/protocol';
 import { run } from '../linux/index.ts';
 
 export interface BaseTemplate {
@@ -56,12 +56,12 @@ export class TemplateStore {
     this.#templates.set(name, { name, contentId, sizeBytes, rootfs: join(target, 'rootfs.ext4') });
   }
 
-  /** @throws PerchError template_not_found */
-  get(name: string): BaseTemplate {
-    const template = this.#templates.get(name);
-    if (!template)
-      throw new PerchError('template_not_found', `There is no template ${name}.`, { template: name });
-    return template;
+  find(name: string): BaseTemplate | undefined {
+    return this.#templates.get(name);
+  }
+
+  all(): BaseTemplate[] {
+    return [...this.#templates.values()];
   }
 
   /** Path of the root disk with this content, undefined when no template has it any more. */

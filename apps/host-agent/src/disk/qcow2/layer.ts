@@ -3,20 +3,33 @@
  *
  * The VM's directory gets `base.ext4`, a hard link to the base, so that a monitor which can see only its own
  * directory can open it and the base outlives its template; `lower-N.qcow2`, links to the layers of snapshots
- * that it goes on from; and `rootfs.qcow2`, the overlay.
+ * that it goes on from; `rootfs.qcow2`, the overlay; and above that a `rootfs-N.qcow2` for each time that a
+ * snapshot was taken while the guest ran.
  */
 import { constants } from 'node:fs';
 import { type FileHandle, link, lstat, open, readdir, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Disk, DiskLayer, DiskSpec } from '../disk-layer.ts';
-import { emptyOverlay, maxOverlayBytes } from './header.ts';
+import type { Disk, DiskLayer, DiskSpec, LayerFile } from '../disk-layer.ts';
+import { type EmptyOverlay, emptyOverlay, maxOverlayBytes } from './header.ts';
 
 const baseName = 'base.ext4';
 const overlayName = 'rootfs.qcow2';
+const laterName = (number: number) => `rootfs-${number}.qcow2`;
 const lowerName = (index: number) => `lower-${index}.qcow2`;
 
 export function createQcow2Layer(): DiskLayer {
-  return { kind: 'qcow2', create, open: openLayer, base: basePath, capture, seal, remove, occupied };
+  return {
+    kind: 'qcow2',
+    create,
+    open: openLayer,
+    base: basePath,
+    add,
+    layers,
+    capture,
+    seal,
+    remove,
+    occupied,
+  };
 }
 
 async function create(spec: DiskSpec): Promise<Disk> {
@@ -34,14 +47,7 @@ async function create(spec: DiskSpec): Promise<Disk> {
   try {
     await linkIn(spec.base, baseName);
     for (const [i, path] of lower.entries()) await linkIn(path, lowerName(i));
-    // O_EXCL: a layer that exists holds somebody's data. O_NOFOLLOW is implied by O_CREAT | O_EXCL.
-    const file = await open(
-      join(spec.dir, overlayName),
-      constants.O_CREAT | constants.O_EXCL | constants.O_RDWR,
-      0o600,
-    );
-    made.push(join(spec.dir, overlayName));
-    await fill(file, image, spec.uid).finally(() => file.close());
+    await makeOverlay(join(spec.dir, overlayName), image, spec.uid);
   } catch (cause) {
     for (const path of made.reverse()) await unlinkIfThere(path);
     throw cause;
@@ -49,8 +55,22 @@ async function create(spec: DiskSpec): Promise<Disk> {
   return describe(spec);
 }
 
+/** @throws EEXIST for one that exists: it holds somebody's data */
+async function makeOverlay(path: string, image: EmptyOverlay, uid: number): Promise<void> {
+  // O_NOFOLLOW is implied by O_CREAT | O_EXCL.
+  const file = await open(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600);
+  try {
+    await fill(file, image, uid);
+  } catch (cause) {
+    await unlink(path);
+    throw cause;
+  } finally {
+    await file.close();
+  }
+}
+
 /** Not synced: an overlay that a power cut tears belongs to a VM that the same power cut ended. */
-async function fill(file: FileHandle, image: ReturnType<typeof emptyOverlay>, uid: number): Promise<void> {
+async function fill(file: FileHandle, image: EmptyOverlay, uid: number): Promise<void> {
   for (const { offset, bytes } of image.parts) await file.write(bytes, 0, bytes.length, offset);
   await file.truncate(image.fileBytes);
   // Last, so that nobody but root has the file open for writing while it is incomplete.
@@ -81,12 +101,44 @@ function basePath(dir: string): string {
   return join(dir, baseName);
 }
 
-async function capture(spec: Pick<DiskSpec, 'dir' | 'uid'>, target: string): Promise<void> {
-  const path = join(spec.dir, overlayName);
+async function add(spec: Pick<DiskSpec, 'dir' | 'uid' | 'sizeBytes'>): Promise<string> {
+  const last = numberOf((await overlayNames(spec.dir)).at(-1) ?? overlayName);
+  const path = join(spec.dir, laterName(last + 1));
+  await makeOverlay(path, emptyOverlay(spec.sizeBytes, baseName), spec.uid);
+  return path;
+}
+
+async function layers({ dir }: Pick<DiskSpec, 'dir'>): Promise<LayerFile[]> {
+  const paths = (await overlayNames(dir)).map((name) => join(dir, name));
+  return Promise.all(paths.map(async (path) => ({ path, inode: (await lstat(path)).ino })));
+}
+
+/** Overlays of the guest's own, in the order in which they were made. */
+async function overlayNames(dir: string): Promise<string[]> {
+  const names = await namesIn(dir);
+  return names.filter((name) => !Number.isNaN(numberOf(name))).sort((a, b) => numberOf(a) - numberOf(b));
+}
+
+/** 0 for the first overlay; NaN for what is none. */
+function numberOf(name: string): number {
+  if (name === overlayName) return 0;
+  return Number(/^rootfs-([1-9]\d{0,6})\.qcow2$/.exec(name)?.[1]);
+}
+
+async function namesIn(dir: string): Promise<string[]> {
+  return readdir(dir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+}
+
+async function capture({ uid }: Pick<DiskSpec, 'uid'>, path: string, target: string): Promise<void> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const stat = await file.stat();
-    if (!stat.isFile() || stat.uid !== spec.uid || stat.nlink !== 1) {
+    // Root's: a layer that was captured before, for a snapshot that is not there.
+    const ours = stat.uid === uid || (stat.uid === process.getuid?.() && (stat.mode & 0o777) === 0o444);
+    if (!stat.isFile() || !ours || stat.nlink !== 1) {
       throw new Error('The copy-on-write layer is not the file that was made for the guest');
     }
     await file.sync();
@@ -122,26 +174,27 @@ function describe(spec: DiskSpec): Disk {
 }
 
 async function remove(spec: Pick<DiskSpec, 'dir'>): Promise<void> {
-  await unlinkIfThere(join(spec.dir, overlayName));
-  const names = await readdir(spec.dir).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
-  for (const name of names) {
-    if (name === baseName || /^lower-\d+\.qcow2$/.test(name)) await unlinkIfThere(join(spec.dir, name));
+  for (const name of await namesIn(spec.dir)) {
+    const ours = name === baseName || /^lower-\d+\.qcow2$/.test(name) || !Number.isNaN(numberOf(name));
+    if (ours) await unlinkIfThere(join(spec.dir, name));
   }
 }
 
 /** From the blocks that the file has, never from its header: the VM's user may write that as it likes. */
 async function occupied(spec: Pick<DiskSpec, 'dir'>): Promise<number> {
-  const blocks = await lstat(join(spec.dir, overlayName)).then(
+  const names = await overlayNames(spec.dir);
+  const blocks = await Promise.all(names.map((name) => blocksOf(join(spec.dir, name))));
+  return blocks.reduce((sum, one) => sum + one * 512, 0);
+}
+
+async function blocksOf(path: string): Promise<number> {
+  return lstat(path).then(
     (stat) => stat.blocks,
     (error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return 0;
       throw error;
     },
   );
-  return blocks * 512;
 }
 
 async function unlinkIfThere(path: string): Promise<void> {

@@ -1,8 +1,8 @@
 /**
- * Writes the state of a stopped guest. Until the commit, removing the temporary directory takes all of it
- * back; from then on the snapshot is there, whatever ends.
+ * Stops a guest and writes its state. Until the commit, removing the temporary directory takes all of it back;
+ * from then on the snapshot is there, whatever ends.
  */
-import { chmod, link, writeFile } from 'node:fs/promises';
+import { chmod, link, lstat, writeFile } from 'node:fs/promises';
 import type { DiskLayer } from '../../disk/index.ts';
 import {
   ancestorMemfile,
@@ -10,7 +10,9 @@ import {
   commitSnapshot,
   copyMemory,
   createMapping,
+  type Diff,
   type FileSum,
+  type MemoryCopy,
   mergeMapping,
   newBuildId,
   type Snapshot,
@@ -32,6 +34,10 @@ export interface Capture {
   /** The VM's directory and user. */
   dir: string;
   uid: number;
+  /** `snapshot`: the guest runs on as soon as its state is its own; `pause`: it stays stopped. */
+  kind: 'pause' | 'snapshot';
+  /** Whether it must be there after a power cut. */
+  durable: boolean;
   /** Gives up between two steps. */
   signal: AbortSignal;
 }
@@ -49,26 +55,35 @@ export interface CaptureTarget {
 
 type Sums = Record<string, FileSum>;
 
-/** @returns milliseconds of each stage */
+/** @returns milliseconds of each stage; `frozen` of a guest that runs on */
 export async function capture(from: Capture, to: CaptureTarget): Promise<Record<string, number>> {
   const { vm, record, signal } = from;
+  const build = newBuildId();
+  await to.temporary.ensure();
+  const runsOn = from.kind === 'snapshot';
+  const nextLayer = runsOn ? await to.disks.add({ ...from, sizeBytes: diskBytes(record) }) : undefined;
   const stages = new Stopwatch();
   const lap = (stage: string) => {
     stages.lap(stage);
     signal.throwIfAborted();
   };
-  const build = newBuildId();
-  const sums: Sums = {};
-  await to.temporary.ensure();
   await vm.freeze();
   lap('freeze');
   const snapfile = to.temporary.file(snapshotFiles.snapfile);
   await writeFile(snapfile, await vm.saveDevices(), { flag: 'wx' });
   await chmod(snapfile, readableByVms);
   lap('device_state');
-  await captureMemory(from, to, build, sums);
+  const memory = await copyChanges(from, to, build);
   lap('memory');
-  await captureDisk(from, to, sums);
+  if (nextLayer !== undefined) {
+    await vm.switchDisk(nextLayer);
+    await vm.thaw();
+    lap('switch');
+    stages.laps.frozen = stages.laps.total ?? 0;
+  }
+  const sums: Sums = { [snapshotFiles.memfile]: memory.sum };
+  await describeMemory(memory.diff, from, to, build, sums);
+  await captureDisk(from, to, nextLayer, sums);
   await writeIdentity(from.identity, to.temporary);
   lap('disk');
   const { kind, version, accelerator, cpu } = to.machine;
@@ -76,7 +91,9 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
     temporary: to.temporary,
     final: to.final,
     facts: {
-      kind: 'pause',
+      kind: from.kind,
+      sandbox_id: record.id,
+      template: to.parent?.manifest.template ?? record.template,
       created_at: new Date().toISOString(),
       build_id: build,
       parent: to.parent?.manifest.build_id ?? null,
@@ -87,6 +104,7 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
       initramfs_content_id: record.initramfs,
     },
     sums,
+    durable: from.durable,
   });
   stages.lap('commit');
   return stages.laps;
@@ -95,43 +113,59 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
 /** VMs get hard links of what they go on from. */
 const readableByVms = 0o444;
 
-async function captureMemory(
+function diskBytes({ disk_mb }: SandboxRecord): number {
+  return disk_mb * 2 ** 20;
+}
+
+function memoryBytes({ memory_mb }: SandboxRecord): number {
+  return memory_mb * 2 ** 20;
+}
+
+async function copyChanges(
   { vm, record }: Capture,
+  { temporary, parent }: CaptureTarget,
+  build: string,
+): Promise<MemoryCopy> {
+  const memory = vm.memory();
+  const path = temporary.file(snapshotFiles.memfile);
+  const copy = await copyMemory({
+    ...{ source: memory, dirty: memory.changed(), memoryBytes: memoryBytes(record), build, path },
+    layout: parent ? 'compact' : 'flat',
+  });
+  await chmod(path, readableByVms);
+  return copy;
+}
+
+async function describeMemory(
+  diff: Diff,
+  { record }: Capture,
   { temporary, parent }: CaptureTarget,
   build: string,
   sums: Sums,
 ): Promise<void> {
-  const memory = vm.memory();
-  const memoryBytes = record.memory_mb * 2 ** 20;
-  const copy = await copyMemory({
-    source: memory,
-    dirty: memory.changed(),
-    memoryBytes,
-    build,
-    path: temporary.file(snapshotFiles.memfile),
-    layout: parent ? 'compact' : 'flat',
-  });
-  await chmod(temporary.file(snapshotFiles.memfile), readableByVms);
-  sums[snapshotFiles.memfile] = copy.sum;
   if (!parent) {
-    const mapping = createMapping(memoryBytes, copy.diff);
+    const mapping = createMapping(memoryBytes(record), diff);
     await writeHeader(temporary, { generation: 0, build, baseBuild: build, mapping });
     return;
   }
   const flat = flatMemoryOf(parent);
-  const mapping = mergeMapping(await mappingOf(flat, memoryBytes), copy.diff);
+  const mapping = mergeMapping(await mappingOf(flat, memoryBytes(record)), diff);
   const generation = parent.header.generation + 1;
   await writeHeader(temporary, { generation, build, baseBuild: flat.build, mapping });
   await inherit(parent, flat.path, temporary, ancestorMemfile(flat.build), sums);
 }
 
+/**
+ * The layers of the parent, and what the guest has written since: one layer, or more when it was copied while it
+ * ran.
+ */
 async function captureDisk(
-  { record, dir, uid }: Capture,
+  { record, dir, uid, kind }: Capture,
   { temporary, parent, base, disks }: CaptureTarget,
+  nextLayer: string | undefined,
   sums: Sums,
 ): Promise<void> {
   const { rootfsBase, rootfsCow } = snapshotFiles;
-  await disks.capture({ dir, uid }, temporary.file(rootfsCow));
   await link(base.path, temporary.file(rootfsBase));
   sums[rootfsBase] = base.sum;
   const layers = [...(parent?.rootfs?.layers ?? [])];
@@ -139,18 +173,36 @@ async function captureDisk(
     const name = ancestorRootfsCow(layer);
     await inherit(parent, parent?.directory.file(name), temporary, name, sums);
   }
-  if (parent) {
+  if (parent?.rootfs) {
     const layer = parent.manifest.build_id;
     await inherit(parent, parent.directory.file(rootfsCow), temporary, ancestorRootfsCow(layer), sums);
     layers.push(layer);
   }
+  const inherited = await inodesOf(temporary, layers);
+  const own = (await disks.layers({ dir })).filter(
+    ({ path, inode }) => path !== nextLayer && !inherited.has(inode),
+  );
+  for (const [i, { path }] of own.entries()) {
+    const isTop = i === own.length - 1;
+    const layer = isTop ? undefined : newBuildId();
+    const target = temporary.file(layer === undefined ? rootfsCow : ancestorRootfsCow(layer));
+    await disks.capture({ uid }, path, target);
+    // The monitor of a guest that is paused may still write to its top layer: it is sealed when that has ended.
+    if (kind === 'snapshot' || !isTop) await disks.seal(target);
+    if (layer !== undefined) layers.push(layer);
+  }
   await writeRootfsMeta(temporary, {
-    base_template: record.template,
+    base_template: parent?.manifest.template ?? record.template,
     base_content_id: record.base,
     format: disks.kind,
-    disk_bytes: record.disk_mb * 2 ** 20,
+    disk_bytes: diskBytes(record),
     layers,
   });
+}
+
+async function inodesOf(directory: SnapshotDirectory, layers: readonly string[]): Promise<Set<number>> {
+  const stats = await Promise.all(layers.map((layer) => lstat(directory.file(ancestorRootfsCow(layer)))));
+  return new Set(stats.map(({ ino }) => ino));
 }
 
 /** A second name for a file of the parent, whose checksum is known. */

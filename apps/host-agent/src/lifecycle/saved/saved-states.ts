@@ -1,6 +1,6 @@
 /**
- * Snapshots of sandboxes: `{sandbox}/{life}/` below one directory, 0700. The one of a life that is being
- * written is `{sandbox}/.{life}`.
+ * Snapshots of sandboxes: `{sandbox}/{point}/` below one directory, 0700. Points are counted from 1 on, whether a
+ * pause or a copy of a running guest wrote them; the one that is being written is `{sandbox}/.{point}`.
  */
 import { link, mkdir, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,6 +10,8 @@ import {
   ancestorRootfsCow,
   assertCompatible,
   type FileSum,
+  type Manifest,
+  type Occupied,
   openSnapshot,
   readManifest,
   readSnapshotJson,
@@ -23,6 +25,7 @@ import {
 import type { GuestMemory, MonitorMachine, VmState } from '../../vmm/index.ts';
 import type { HeldIdentity, SandboxRecord } from '../journal.ts';
 import { type Capture, capture } from './capture.ts';
+import { copyFlat, type FlatCopyTarget } from './flat-copy.ts';
 import { CapturedIdentity } from './identity.ts';
 import { fillChanges, flatMemoryOf } from './memory.ts';
 
@@ -33,6 +36,8 @@ export interface SavedStatesOptions {
   machine: MonitorMachine;
   /** Path of the base image with this content, as long as a template has it. */
   baseImage: (contentId: string) => string | undefined;
+  /** Points of a sandbox that are kept, the newest: at least 1. */
+  keep: number;
 }
 
 /** Everything that a new life needs of the one before. */
@@ -47,8 +52,18 @@ export interface SavedState {
 /** What others use of `SavedStates`. */
 export type StateStore = Pick<SavedStates, keyof SavedStates>;
 
-/** The life that a template stands for. */
-export const beforeFirstLife = 0;
+/** The point that a sandbox starts from. */
+export const startPoint = 0;
+
+/** A committed point, for people. */
+export interface Point {
+  number: number;
+  /** The point that was gone on from; null when it is not kept. */
+  parent: number | null;
+  kind: 'start' | 'pause' | 'snapshot';
+  createdAt: string;
+  occupied: Occupied;
+}
 
 /** On top of what a pause writes of memory, MiB: device state, headers, manifest, what changes meanwhile. */
 const roomMb = 64;
@@ -71,22 +86,25 @@ export class SavedStates {
     return unowned;
   }
 
-  /** @throws PerchError capacity_exhausted when what `memory` has changed does not fit on the disk */
-  async assertRoom({ id }: SandboxRecord, memory: GuestMemory): Promise<void> {
+  /**
+   * @param copies how often all of the memory is written on top of what has changed
+   * @throws PerchError capacity_exhausted when what `memory` has changed does not fit on the disk
+   */
+  async assertRoom({ id, memory_mb }: SandboxRecord, memory: GuestMemory, copies = 0): Promise<void> {
     const bytes = memory.changed().reduce((sum, { length }) => sum + length, 0);
-    const requested = Math.ceil(bytes / 2 ** 20) + roomMb;
+    const requested = Math.ceil(bytes / 2 ** 20) + copies * memory_mb + roomMb;
     const fs = await statfs(this.#options.dir);
     const available = Math.floor((fs.bavail * fs.bsize) / 2 ** 20);
     if (requested <= available) return;
     throw new PerchError(
       'capacity_exhausted',
-      `Sandbox ${id} cannot be paused: its state needs ${requested} MiB of disk, and the host has ${available} MiB left. It runs on.`,
+      `The state of sandbox ${id} needs ${requested} MiB of disk, and the host has ${available} MiB left. It runs on.`,
       { resource: 'disk', requested, available },
     );
   }
 
   /**
-   * Stops the guest and writes its state.
+   * Stops the guest and writes its state, as the point that its record counted last.
    * @returns milliseconds of each stage
    * @throws when it is not written; `drop` removes what was begun
    */
@@ -94,29 +112,34 @@ export class SavedStates {
     const { record } = from;
     const { disks, machine, baseImage } = this.#options;
     const parent = record.snapshot === null ? undefined : await this.#open(record.id, record.snapshot);
-    const path =
-      parent?.directory.file(snapshotFiles.rootfsBase) ?? baseImage(record.base) ?? disks.base(from.dir);
-    const sum = parent?.manifest.files[snapshotFiles.rootfsBase] ?? (await this.#baseSum(path));
+    const below = parent?.rootfs === null ? snapshotFiles.rootfsExt4 : snapshotFiles.rootfsBase;
+    const path = parent?.directory.file(below) ?? baseImage(record.base) ?? disks.base(from.dir);
+    const sum = parent?.manifest.files[below] ?? (await this.#baseSum(path));
     return capture(from, {
-      temporary: this.#temporary(record.id, record.generation),
-      final: this.directory(record.id, record.generation),
+      temporary: this.#temporary(record.id, record.captures),
+      final: this.directory(record.id, record.captures),
       ...{ parent, base: { path, sum }, disks, machine },
     });
   }
 
-  /** Makes `template` what the first life of a sandbox goes on from; files are shared. */
-  async begin(id: string, template: SnapshotDirectory): Promise<void> {
-    const temporary = this.#temporary(id, beforeFirstLife);
+  /** Makes a snapshot what the first life of a sandbox goes on from; files are shared. */
+  async begin(id: string, from: SnapshotDirectory): Promise<void> {
+    const temporary = this.#temporary(id, startPoint);
     await temporary.remove();
     await temporary.ensure();
-    for (const name of await template.names()) await link(template.file(name), temporary.file(name));
-    await rename(temporary.path, this.directory(id, beforeFirstLife).path);
+    for (const name of await from.names()) await link(from.file(name), temporary.file(name));
+    await rename(temporary.path, this.directory(id, startPoint).path);
   }
 
-  /** Whether the snapshot of a life was committed. */
-  async isComplete(id: string, generation: number): Promise<boolean> {
+  /** @throws SnapshotDamaged */
+  async copy(id: string, point: number, to: FlatCopyTarget): Promise<void> {
+    await copyFlat(await this.#open(id, point), to);
+  }
+
+  /** Whether a point was committed. */
+  async isComplete(id: string, point: number): Promise<boolean> {
     try {
-      await readManifest(this.directory(id, generation));
+      await readManifest(this.directory(id, point));
       return true;
     } catch (error) {
       if (error instanceof SnapshotDamaged) return false;
@@ -124,40 +147,81 @@ export class SavedStates {
     }
   }
 
-  /** Removes a snapshot that was begun and not committed. */
-  async drop(id: string, generation: number): Promise<void> {
-    await this.#temporary(id, generation).remove();
+  /** Removes a point, committed or just begun; no error when there is none. */
+  async drop(id: string, point: number): Promise<void> {
+    await this.#temporary(id, point).remove();
+    await this.directory(id, point).remove();
   }
 
-  /** Makes the snapshot of a life the sandbox's only one. Its monitor must be gone. Safe to repeat. */
-  async settle(id: string, generation: number): Promise<void> {
-    await this.#options.disks.seal(this.directory(id, generation).file(snapshotFiles.rootfsCow));
-    const all = join(this.#options.dir, id);
-    for (const name of await readdir(all)) {
-      if (name !== `${generation}`) await new SnapshotDirectory(join(all, name)).remove();
+  /** Makes a point one to go on from. The monitor that wrote it must be gone. Safe to repeat. */
+  async settle(id: string, point: number): Promise<void> {
+    await this.#options.disks.seal(this.directory(id, point).file(snapshotFiles.rootfsCow));
+  }
+
+  /** Removes all but the newest points, and what was begun. @param current is kept, whatever its age */
+  async prune(id: string, current: number): Promise<void> {
+    const points = await this.#points(id);
+    const old = points.slice(0, -this.#options.keep).filter((point) => point !== current);
+    for (const point of old) await this.directory(id, point).remove();
+  }
+
+  /** What is kept of a sandbox, the oldest first. Points that cannot be read are left out. */
+  async history(id: string): Promise<Point[]> {
+    const found: { number: number; manifest: Manifest; occupied: Occupied }[] = [];
+    for (const number of await this.#points(id)) {
+      const directory = this.directory(id, number);
+      try {
+        found.push({ number, manifest: await readManifest(directory), occupied: await directory.occupied() });
+      } catch (error) {
+        if (!(error instanceof SnapshotDamaged)) throw error;
+      }
     }
+    return found.map(({ number, manifest, occupied }) => ({
+      number,
+      parent: found.find((one) => one.manifest.build_id === manifest.parent)?.number ?? null,
+      kind: number === startPoint || manifest.kind === 'copy' ? 'start' : manifest.kind,
+      createdAt: manifest.created_at,
+      occupied,
+    }));
   }
 
-  /** @throws PerchError snapshot_damaged, resume_failed when this host cannot go on from it */
-  async open(id: string, generation: number): Promise<SavedState> {
+  /** Numbers of the points that a sandbox has, ascending. */
+  async #points(id: string): Promise<number[]> {
+    const names = await this.#names(id);
+    return names
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number)
+      .sort((a, b) => a - b);
+  }
+
+  async #names(id: string): Promise<string[]> {
+    return readdir(join(this.#options.dir, id)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    });
+  }
+
+  /**
+   * @throws PerchError generation_not_found, snapshot_damaged, resume_failed when this host cannot go on from it
+   */
+  async open(id: string, point: number): Promise<SavedState> {
+    if (!(await this.#points(id)).includes(point)) {
+      const details = { id, generation: point };
+      throw new PerchError('generation_not_found', `Sandbox ${id} has no generation ${point}.`, details);
+    }
     try {
-      const snapshot = await this.#open(id, generation);
+      const snapshot = await this.#open(id, point);
       const { version, accelerator, kind, cpu } = this.#options.machine;
       assertCompatible(snapshot.manifest, { monitor: { kind, version, accelerator }, cpu });
-      const { directory, rootfs } = snapshot;
-      if (!rootfs) throw new SnapshotDamaged(snapshotFiles.rootfsMeta, 'is missing');
+      const { directory } = snapshot;
       const captured = await readSnapshotJson(snapshot, snapshotFiles.identity, CapturedIdentity);
-      const layers = rootfs.layers.map((layer) => directory.file(ancestorRootfsCow(layer)));
       return {
         vm: {
           memory: flatMemoryOf(snapshot).path,
           devices: directory.file(snapshotFiles.snapfile),
           fill: (memory) => fillChanges(snapshot, memory),
         },
-        disk: {
-          base: directory.file(snapshotFiles.rootfsBase),
-          layers: [...layers, directory.file(snapshotFiles.rootfsCow)],
-        },
+        disk: diskOf(snapshot),
         identity: { accessToken: captured.access_token, number: captured.number },
       };
     } catch (cause) {
@@ -166,7 +230,7 @@ export class SavedStates {
       const reason = cause.message;
       throw new PerchError(
         'resume_failed',
-        `Sandbox ${id} is still paused. ${reason}`,
+        `Nothing can go on from the state of sandbox ${id} on this host. ${reason}`,
         { id, reason },
         { cause },
       );
@@ -181,16 +245,13 @@ export class SavedStates {
   /** Bytes that go when the sandbox goes. */
   async occupied(id: string): Promise<number> {
     const all = join(this.#options.dir, id);
-    const names = await readdir(all).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return [];
-      throw error;
-    });
+    const names = await this.#names(id);
     const each = await Promise.all(names.map((name) => new SnapshotDirectory(join(all, name)).occupied()));
     return each.reduce((sum, { ownBytes }) => sum + ownBytes, 0);
   }
 
-  #open(id: string, generation: number): Promise<Snapshot> {
-    return openSnapshot(this.directory(id, generation));
+  #open(id: string, point: number): Promise<Snapshot> {
+    return openSnapshot(this.directory(id, point));
   }
 
   async #baseSum(path: string): Promise<FileSum> {
@@ -204,12 +265,21 @@ export class SavedStates {
     return sum;
   }
 
-  /** Where the snapshot of a life is, or would be. */
-  directory(id: string, generation: number): SnapshotDirectory {
-    return new SnapshotDirectory(join(this.#options.dir, id, `${generation}`));
+  /** Where a point is, or would be. */
+  directory(id: string, point: number): SnapshotDirectory {
+    return new SnapshotDirectory(join(this.#options.dir, id, `${point}`));
   }
 
-  #temporary(id: string, generation: number): SnapshotDirectory {
-    return new SnapshotDirectory(join(this.#options.dir, id, `.${generation}`));
+  #temporary(id: string, point: number): SnapshotDirectory {
+    return new SnapshotDirectory(join(this.#options.dir, id, `.${point}`));
   }
+}
+
+function diskOf({ directory, rootfs }: Snapshot): SavedState['disk'] {
+  if (!rootfs) return { base: directory.file(snapshotFiles.rootfsExt4), layers: [] };
+  const layers = rootfs.layers.map((layer) => directory.file(ancestorRootfsCow(layer)));
+  return {
+    base: directory.file(snapshotFiles.rootfsBase),
+    layers: [...layers, directory.file(snapshotFiles.rootfsCow)],
+  };
 }

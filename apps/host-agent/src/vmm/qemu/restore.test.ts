@@ -1,7 +1,8 @@
 /** Real guests whose state goes through files: see monitor.test.ts. */
-import { open, writeFile } from 'node:fs/promises';
+import { link, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { createQcow2Layer } from '../../disk/index.ts';
 import type { GuestMemory, Vm, VmSpec } from '../monitor.ts';
 import type { Step } from './test-guest.ts';
 import { canRunGuests, TestMachine } from './test-machine.ts';
@@ -21,9 +22,12 @@ async function changes(memory: GuestMemory) {
 }
 
 /** The whole memory as a file with each page at its place, and the device state beside it. */
-async function save(machine: TestMachine, vm: Vm, memoryMb: number) {
+async function save(machine: TestMachine, vm: Vm, memoryMb: number, name = '0') {
   const { runs, bytes } = await changes(vm.memory());
-  const state = { memory: join(machine.root, 'memfile'), devices: join(machine.root, 'snapfile') };
+  const state = {
+    memory: join(machine.root, `memfile-${name}`),
+    devices: join(machine.root, `snapfile-${name}`),
+  };
   const file = await open(state.memory, 'w', 0o444);
   await file.truncate(memoryMb * 2 ** 20);
   let at = 0;
@@ -100,6 +104,40 @@ describe.runIf(canRunGuests)('the state of a machine', { timeout: 120_000 }, () 
     await third.thaw();
     await untilSays(third, 'still here');
     await third.kill();
+  });
+
+  test('is gone on from while its source lives, whose disk lies on layers that both have', async () => {
+    await using machine = new TestMachine();
+    const monitor = await machine.monitor();
+    const layer = createQcow2Layer();
+    const spec = await machine.spec('source', talking);
+    const source = await monitor.boot(spec);
+    await untilSays(source, 'still here');
+    await expect(source.switchDisk(await layer.add({ ...spec, sizeBytes: 2 ** 30 }))).rejects.toThrow(
+      'not stopped',
+    );
+    for (const id of ['first', 'second']) {
+      await source.freeze();
+      const state = await save(machine, source, spec.memoryMb, id);
+      await source.switchDisk(await layer.add({ ...spec, sizeBytes: 2 ** 30 }));
+      await source.thaw();
+      const lower: string[] = [];
+      for (const { path } of (await layer.layers(spec)).slice(0, -1)) {
+        lower.push(join(machine.root, `${id}-${lower.length}.qcow2`));
+        // Captured by the snapshot before as well.
+        if (id === 'first' || lower.length > 2) await layer.capture(spec, path, lower.at(-1) ?? '');
+        else await link(path, lower.at(-1) ?? '');
+        await layer.seal(lower.at(-1) ?? '');
+      }
+      const copy = await monitor.restore(
+        await machine.specFor(id, { initramfs: spec.initramfs, lower }),
+        state,
+      );
+      await copy.thaw();
+      await untilSays(copy, 'still here');
+    }
+    await source.console();
+    await untilSays(source, 'still here');
   });
 
   test('that cannot be loaded leaves no process and no file', async () => {

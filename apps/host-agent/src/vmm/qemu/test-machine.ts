@@ -25,6 +25,8 @@ export function findKernel(): string | undefined {
 export const canRunGuests =
   process.getuid?.() === 0 && existsSync('/usr/bin/qemu-system-x86_64') && findKernel() !== undefined;
 
+type Change = Partial<VmSpec> & { initramfs: string; base?: string; lower?: readonly string[] };
+
 export class TestMachine implements AsyncDisposable {
   readonly instance = `t${randomBytes(4).toString('hex')}`;
   readonly log = pino({ level: process.env.PERCH_LOG_LEVEL ?? 'silent' });
@@ -54,7 +56,7 @@ export class TestMachine implements AsyncDisposable {
     return this.specFor(id, { initramfs, ...change });
   }
 
-  async specFor(id: string, change: Partial<VmSpec> & { initramfs: string; base?: string }): Promise<VmSpec> {
+  async specFor(id: string, change: Change): Promise<VmSpec> {
     const uid = this.#firstUid++;
     this.#uids.push(uid);
     const dir = join(this.root, 'vms', id);
@@ -63,9 +65,9 @@ export class TestMachine implements AsyncDisposable {
     await mkdir(join(this.root, 'vms'), { mode: 0o711, recursive: true });
     await mkdir(dir, { mode: 0o700 });
     await chown(dir, uid, uid);
-    const { base, ...rest } = change;
+    const { base, lower = [], ...rest } = change;
     const disk = await createQcow2Layer().create({
-      ...{ base: base ?? (await this.emptyBase()), dir, uid },
+      ...{ base: base ?? (await this.emptyBase()), lower, dir, uid },
       sizeBytes: 2 ** 30,
     });
     const network = await this.#network(id);

@@ -1,7 +1,7 @@
 /** One QEMU that runs: started by us or found again, both in the same way. */
 import type { ChildProcess } from 'node:child_process';
 import { statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import {
@@ -139,6 +139,28 @@ export class QemuVm implements Vm {
     return takeDeviceState(this.#of.dir, this.#of.uid);
   }
 
+  async switchDisk(layer: string): Promise<void> {
+    if (!(await this.isFrozen())) throw new Error('The guest is not stopped');
+    const filename = basename(layer);
+    const node = basename(layer, '.qcow2');
+    const below = await this.#diskNode();
+    const file = { driver: 'file', 'node-name': `${node}-file`, filename, discard: 'unmap' };
+    await this.#command('blockdev-add', file);
+    const overlay = { driver: 'qcow2', 'node-name': node, file: `${node}-file`, discard: 'unmap' };
+    await this.#command('blockdev-add', { ...overlay, backing: null });
+    await this.#command('blockdev-snapshot', { node: below, overlay: node });
+  }
+
+  /** Name of the node that the guest's disk writes to. */
+  async #diskNode(): Promise<string> {
+    const answer = await this.#command('query-block');
+    const drives = Array.isArray(answer) ? answer.filter(isObject) : [];
+    const inserted = drives.map(({ inserted }) => inserted).filter(isObject);
+    const name = inserted[0]?.['node-name'];
+    if (inserted.length !== 1 || typeof name !== 'string') throw new Error('The guest has no single disk');
+    return name;
+  }
+
   memory(): GuestMemory {
     const { pid } = this.process;
     const file = statSync(join(this.#of.dir, fileNames.memory), { bigint: true });
@@ -151,9 +173,9 @@ export class QemuVm implements Vm {
     };
   }
 
-  async #command(name: string, args?: Record<string, unknown>): Promise<void> {
+  async #command(name: string, args?: Record<string, unknown>): Promise<unknown> {
     const qmp = await this.connect(AbortSignal.timeout(reconnectTimeoutMs));
-    await this.whileAlive(qmp.execute(name, args, slowCommandMs));
+    return this.whileAlive(qmp.execute(name, args, slowCommandMs));
   }
 
   async kill(): Promise<void> {

@@ -1,0 +1,49 @@
+/** Calls about snapshots with names. */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import {
+  ErrorBody,
+  HostSnapshotCreate,
+  NewSnapshot,
+  Snapshot,
+  SnapshotList,
+  SnapshotParams,
+} from '@perch/protocol';
+import { Type } from 'typebox';
+import type { Lifecycle } from '../lifecycle/index.ts';
+
+export const errors = { '4xx': ErrorBody, '5xx': ErrorBody };
+
+export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox {
+  const params = SnapshotParams;
+  return async (app) => {
+    app.post(
+      '/v1/snapshots',
+      { schema: { body: HostSnapshotCreate, response: { 201: NewSnapshot, ...errors } } },
+      async (request, reply) => {
+        const { sandbox_id: sandbox, name } = request.body;
+        request.log.info({ sandbox, snapshot: name }, 'snapshot');
+        return reply.code(201).send(await lifecycle.snapshot(request.body));
+      },
+    );
+
+    app.get('/v1/snapshots', { schema: { response: { 200: SnapshotList, ...errors } } }, async () => ({
+      items: await lifecycle.snapshots(),
+    }));
+
+    app.get(
+      '/v1/snapshots/:name',
+      { schema: { params, response: { 200: Snapshot, ...errors } } },
+      (request) => lifecycle.describeSnapshot(request.params.name),
+    );
+
+    app.delete(
+      '/v1/snapshots/:name',
+      { schema: { params, response: { 204: Type.Null(), ...errors } } },
+      async (request, reply) => {
+        request.log.info({ snapshot: request.params.name }, 'remove snapshot');
+        await lifecycle.removeSnapshot(request.params.name);
+        return reply.code(204).send(null);
+      },
+    );
+  };
+}

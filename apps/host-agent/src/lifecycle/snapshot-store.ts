@@ -1,0 +1,172 @@
+/**
+ * Snapshots with names: what sandboxes can be created from beside images. `{name}/` below one directory, 0700.
+ * Names that begin with a dot are what is being made or replaced.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdir, readdir, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
+import type { Logger } from 'pino';
+import { openSnapshot, type Snapshot, SnapshotDamaged, SnapshotDirectory, sync } from '../snapshot/index.ts';
+import type { FlatCopyTarget } from './saved/index.ts';
+
+/** Writes a snapshot that nobody sees yet. */
+export type MakeSnapshot = (to: FlatCopyTarget) => Promise<void>;
+
+export interface SnapshotStoreOptions {
+  /** Absolute; on the file system of the snapshots of sandboxes. */
+  dir: string;
+  log: Logger;
+}
+
+/** A directory that goes at the end of its scope. */
+export interface Scratch extends AsyncDisposable {
+  directory: SnapshotDirectory;
+}
+
+export class SnapshotStore {
+  readonly #options: SnapshotStoreOptions;
+  /** What a name stands for changes by renames, one at a time, so that whoever links its files gets all of one. */
+  #changing: Promise<unknown> = Promise.resolve();
+
+  constructor(options: SnapshotStoreOptions) {
+    this.#options = options;
+  }
+
+  /** Finishes what was cut off: a replacement leaves the old one or the new one. */
+  async start(): Promise<void> {
+    const { dir, log } = this.#options;
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const names = await readdir(dir);
+    for (const hidden of names.filter((name) => name.startsWith('.'))) {
+      const replaced = hidden.startsWith(replacedPrefix) ? hidden.slice(replacedPrefix.length) : undefined;
+      if (replaced !== undefined && !names.includes(replaced)) {
+        log.warn({ snapshot: replaced }, 'a snapshot was being replaced, and stays as it was');
+        await rename(join(dir, hidden), join(dir, replaced));
+      } else {
+        await this.#directory(hidden).remove();
+      }
+    }
+  }
+
+  /** @throws PerchError snapshot_exists */
+  async assertFree(name: string): Promise<void> {
+    if (!(await this.#directory(name).exists())) return;
+    throw new PerchError('snapshot_exists', `There is a snapshot ${name} already.`, { name });
+  }
+
+  /**
+   * Makes one of this name, or nothing.
+   * @param replace whether it takes the place of another
+   * @throws PerchError snapshot_exists; what `make` throws
+   */
+  async create(name: string, replace: boolean, make: MakeSnapshot): Promise<void> {
+    await using made = await this.scratch(make, true);
+    await this.#alone(async () => {
+      if (!replace) await this.assertFree(name);
+      await this.#place(made.directory, name);
+    });
+  }
+
+  /** A snapshot without a name, for as long as it is in scope. */
+  async scratch(make: MakeSnapshot, durable = false): Promise<Scratch> {
+    const id = randomUUID();
+    const temporary = this.#directory(`.new-${id}`);
+    const directory = this.#directory(`.made-${id}`);
+    try {
+      await make({ temporary, final: directory, durable });
+    } catch (error) {
+      await temporary.remove();
+      await directory.remove();
+      throw error;
+    }
+    return { directory, [Symbol.asyncDispose]: () => directory.remove() };
+  }
+
+  /** Has `use` look at, or link, the files of one, which stay what they are meanwhile. @throws as `open` */
+  use<T>(name: string, use: (snapshot: Snapshot) => Promise<T>): Promise<T> {
+    return this.#alone(async () => use(await this.#open(name)));
+  }
+
+  /** @throws PerchError snapshot_not_found, snapshot_damaged */
+  async get(name: string): Promise<SnapshotView> {
+    return view(name, await this.#open(name));
+  }
+
+  /** By name, without those that are damaged. */
+  async list(): Promise<SnapshotView[]> {
+    const { dir, log } = this.#options;
+    const names = (await readdir(dir)).filter((name) => !name.startsWith('.')).sort();
+    const all = names.map((name) =>
+      this.get(name).catch((err: unknown) => {
+        log.error({ err, snapshot: name }, 'a snapshot cannot be read');
+        return undefined;
+      }),
+    );
+    return (await Promise.all(all)).filter((one) => one !== undefined);
+  }
+
+  /** Sandboxes that were made from it live on by hard links of their own. @throws PerchError snapshot_not_found */
+  async remove(name: string): Promise<void> {
+    const away = this.#directory(`.made-${randomUUID()}`);
+    await this.#alone(async () => {
+      try {
+        await rename(this.#directory(name).path, away.path);
+      } catch (cause) {
+        if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
+        throw unknown(name);
+      }
+      await sync(this.#options.dir);
+    });
+    await away.remove();
+  }
+
+  async #place(made: SnapshotDirectory, name: string): Promise<void> {
+    const target = this.#directory(name);
+    const replaced = this.#directory(`${replacedPrefix}${name}`);
+    const replaces = await target.exists();
+    if (replaces) await rename(target.path, replaced.path);
+    await rename(made.path, target.path);
+    await sync(this.#options.dir);
+    if (replaces) await replaced.remove();
+  }
+
+  async #open(name: string): Promise<Snapshot> {
+    const directory = this.#directory(name);
+    try {
+      return await openSnapshot(directory);
+    } catch (cause) {
+      if (!(cause instanceof SnapshotDamaged)) throw cause;
+      if (!(await directory.exists())) throw unknown(name);
+      throw cause.toPerchError(name);
+    }
+  }
+
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#changing.then(work);
+    this.#changing = result.catch(() => {});
+    return result;
+  }
+
+  #directory(name: string): SnapshotDirectory {
+    return new SnapshotDirectory(join(this.#options.dir, name));
+  }
+}
+
+const replacedPrefix = '.replaced-';
+
+async function view(name: string, { directory, manifest, rootfs }: Snapshot): Promise<SnapshotView> {
+  const { ownBytes, sharedBytes } = await directory.occupied();
+  const { vcpus, memory_mb, disk_mb } = manifest.machine;
+  return {
+    ...{ name, type: 'snapshot', template: manifest.template, vcpus, memory_mb, disk_mb },
+    ...{ size_bytes: ownBytes + sharedBytes, own_bytes: ownBytes, shared_bytes: sharedBytes },
+    standalone: rootfs === null,
+    sandbox_id: manifest.sandbox_id,
+    created_at: manifest.created_at,
+  };
+}
+
+function unknown(name: string): PerchError {
+  return new PerchError('snapshot_not_found', `There is no snapshot ${name}.`, { name });
+}
