@@ -82,10 +82,11 @@ export interface Vm {
   /** Device state of a stopped guest, without its memory. @throws when it is not stopped, or not believable */
   saveDevices(): Promise<Buffer>;
   /**
-   * Has the guest write to `layer` from now on: an empty qcow2 file in the VM's directory. What it wrote before
-   * is written out, stays below, and is not changed any more. The guest must be stopped.
+   * Opens `layer`, an empty qcow2 file in the VM's directory.
+   * @returns what has the guest write to it from then on, for a moment when it is stopped: what it wrote before is
+   * written out, stays below, and is not changed any more
    */
-  switchDisk(layer: string): Promise<void>;
+  prepareDisk(layer: string): Promise<() => Promise<void>>;
   /** The guest's memory; the process must be there. */
   memory(): GuestMemory;
   /**

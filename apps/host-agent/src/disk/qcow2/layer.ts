@@ -136,9 +136,10 @@ async function capture({ uid }: Pick<DiskSpec, 'uid'>, path: string, target: str
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const stat = await file.stat();
-    // Root's: a layer that was captured before, for a snapshot that is not there.
-    const ours = stat.uid === uid || (stat.uid === process.getuid?.() && (stat.mode & 0o777) === 0o444);
-    if (!stat.isFile() || !ours || stat.nlink !== 1) {
+    // One that was captured before, for a copy that its sandbox does not go on from.
+    const sealed = stat.uid === process.getuid?.() && (stat.mode & 0o777) === 0o444;
+    const asMade = stat.uid === uid && stat.nlink === 1;
+    if (!stat.isFile() || !(sealed || asMade)) {
       throw new Error('The copy-on-write layer is not the file that was made for the guest');
     }
     await file.sync();

@@ -62,6 +62,7 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   await to.temporary.ensure();
   const runsOn = from.kind === 'snapshot';
   const nextLayer = runsOn ? await to.disks.add({ ...from, sizeBytes: diskBytes(record) }) : undefined;
+  const switchDisk = nextLayer === undefined ? undefined : await vm.prepareDisk(nextLayer);
   const stages = new Stopwatch();
   const lap = (stage: string) => {
     stages.lap(stage);
@@ -75,8 +76,8 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   lap('device_state');
   const memory = await copyChanges(from, to, build);
   lap('memory');
-  if (nextLayer !== undefined) {
-    await vm.switchDisk(nextLayer);
+  if (switchDisk) {
+    await switchDisk();
     await vm.thaw();
     lap('switch');
     stages.laps.frozen = stages.laps.total ?? 0;

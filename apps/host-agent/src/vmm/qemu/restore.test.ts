@@ -113,13 +113,14 @@ describe.runIf(canRunGuests)('the state of a machine', { timeout: 120_000 }, () 
     const spec = await machine.spec('source', talking);
     const source = await monitor.boot(spec);
     await untilSays(source, 'still here');
-    await expect(source.switchDisk(await layer.add({ ...spec, sizeBytes: 2 ** 30 }))).rejects.toThrow(
-      'not stopped',
-    );
+    const prepare = async () => source.prepareDisk(await layer.add({ ...spec, sizeBytes: 2 ** 30 }));
+    const early = await prepare();
+    await expect(early()).rejects.toThrow('not stopped');
     for (const id of ['first', 'second']) {
+      const switchDisk = await prepare();
       await source.freeze();
       const state = await save(machine, source, spec.memoryMb, id);
-      await source.switchDisk(await layer.add({ ...spec, sizeBytes: 2 ** 30 }));
+      await switchDisk();
       await source.thaw();
       const lower: string[] = [];
       for (const { path } of (await layer.layers(spec)).slice(0, -1)) {

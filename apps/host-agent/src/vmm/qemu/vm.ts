@@ -139,8 +139,7 @@ export class QemuVm implements Vm {
     return takeDeviceState(this.#of.dir, this.#of.uid);
   }
 
-  async switchDisk(layer: string): Promise<void> {
-    if (!(await this.isFrozen())) throw new Error('The guest is not stopped');
+  async prepareDisk(layer: string): Promise<() => Promise<void>> {
     const filename = basename(layer);
     const node = basename(layer, '.qcow2');
     const below = await this.#diskNode();
@@ -148,7 +147,10 @@ export class QemuVm implements Vm {
     await this.#command('blockdev-add', file);
     const overlay = { driver: 'qcow2', 'node-name': node, file: `${node}-file`, discard: 'unmap' };
     await this.#command('blockdev-add', { ...overlay, backing: null });
-    await this.#command('blockdev-snapshot', { node: below, overlay: node });
+    return async () => {
+      if (!(await this.isFrozen())) throw new Error('The guest is not stopped');
+      await this.#command('blockdev-snapshot', { node: below, overlay: node });
+    };
   }
 
   /** Name of the node that the guest's disk writes to. */
