@@ -24,7 +24,7 @@ describe('the command line of QEMU', () => {
     const args = qemuArguments(spec);
     expect(args.join(' ')).not.toContain('/data');
     expect(values(args, '-blockdev').map((json) => JSON.parse(json))).toEqual([
-      { driver: 'file', 'node-name': 'base-file', filename: 'base.ext4', 'read-only': true },
+      { driver: 'file', 'node-name': 'base-file', filename: 'base.ext4', 'read-only': true, locking: 'off' },
       { driver: 'raw', 'node-name': 'base', file: 'base-file', 'read-only': true },
       { driver: 'file', 'node-name': 'root-file', filename: 'rootfs.qcow2', discard: 'unmap' },
       { driver: 'qcow2', 'node-name': 'root', file: 'root-file', discard: 'unmap', backing: 'base' },

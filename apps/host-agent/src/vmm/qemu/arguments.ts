@@ -104,7 +104,8 @@ function disk(spec: NonNullable<MachineSpec['disk']>): string[] {
   let below: string | null = null;
   const readOnly = (name: string, path: string, format: object) => {
     const filename = basename(path);
-    nodes.push({ driver: 'file', 'node-name': `${name}-file`, filename, 'read-only': true });
+    // Sealed files, which the monitor that wrote them may still have open: a lock of its would mean nothing.
+    nodes.push({ driver: 'file', 'node-name': `${name}-file`, filename, 'read-only': true, locking: 'off' });
     nodes.push({ ...format, 'node-name': name, file: `${name}-file`, 'read-only': true });
     below = name;
   };
