@@ -7,12 +7,15 @@ import { addCreate } from './commands/create.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addDown } from './commands/down.ts';
 import { addExec } from './commands/exec.ts';
+import { addFork } from './commands/fork.ts';
+import { addHistory } from './commands/history.ts';
 import { addLeaks } from './commands/leaks.ts';
 import { addLogs } from './commands/logs.ts';
 import { addLs } from './commands/ls.ts';
 import { addPause } from './commands/pause.ts';
 import { addResume } from './commands/resume.ts';
 import { addRm } from './commands/rm.ts';
+import { addSnapshot } from './commands/snapshot.ts';
 import { addUp } from './commands/up.ts';
 import type { Output } from './output.ts';
 
@@ -33,6 +36,7 @@ A first tour:
   perch exec ID -- python3 -c 'print(6*7)'   runs a command in it
   perch cp data.csv ID:                      copies a file into it
   perch pause ID; perch resume ID            puts it aside, and takes it up where it was
+  perch fork ID                              makes another that goes on from where it is
   perch rm ID
 
 Which Perch: PERCH_URL and PERCH_API_KEY, else ~/.config/perch/config.json (or PERCH_CONFIG), which \`perch up\` writes.
@@ -50,6 +54,9 @@ own. \`perch exec\` has those of the command: see perch exec --help.`,
     addCp,
     addPause,
     addResume,
+    addFork,
+    addSnapshot,
+    addHistory,
     addRm,
     addLogs,
     addDoctor,

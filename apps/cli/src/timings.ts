@@ -12,11 +12,16 @@ export function printTransition(sandbox: SandboxTransition, output: Output): voi
 
 /** Such as `paused in 48 ms: freeze 1, device state 2, memory 30`. */
 export function timingsLine({ status, timings_ms }: SandboxTransition): string {
+  return stagesLine(status, timings_ms);
+}
+
+/** The same for what became of something. */
+export function stagesLine(what: string, timings_ms: Readonly<Record<string, number>>): string {
   const { total, ...stages } = timings_ms;
   const parts = Object.entries(stages).map(
     ([stage, ms]) => `${printable(stage).replaceAll('_', ' ')} ${rounded(ms)}`,
   );
-  const whole = total === undefined ? status : `${status} in ${rounded(total)} ms`;
+  const whole = total === undefined ? what : `${what} in ${rounded(total)} ms`;
   return parts.length === 0 ? whole : `${whole}: ${parts.join(', ')}`;
 }
 

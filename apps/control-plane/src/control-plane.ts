@@ -94,6 +94,7 @@ export async function startControlPlane(
     database,
     directory,
     guests,
+    host,
     keys,
     log,
     metrics,

@@ -5,11 +5,15 @@ export {
   type ExecRequest,
   type ExecResult,
   type FileEntry,
+  type ForkResults,
+  type Generation,
   isPerchError,
   PerchError,
   type Sandbox,
+  type SandboxHistory,
   type SandboxTransition,
   type SignalName,
+  type Snapshot,
 } from '@perch/protocol';
 export type { Source } from './bytes.ts';
 export { defaultUrl } from './config.ts';
@@ -19,3 +23,4 @@ export type { Download, Files } from './files.ts';
 export type { PerchOptions, RequestOptions } from './http.ts';
 export { Perch } from './perch.ts';
 export type { CreateOptions, ListFilter, Sandboxes } from './sandboxes.ts';
+export type { SnapshotOptions, Snapshots } from './snapshots.ts';

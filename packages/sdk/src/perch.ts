@@ -10,6 +10,7 @@ import type {
 } from '@perch/protocol';
 import { Http, type PerchOptions, type RequestOptions } from './http.ts';
 import { Sandboxes } from './sandboxes.ts';
+import { Snapshots } from './snapshots.ts';
 
 /**
  * Client of Perch. URL and key are those given, else PERCH_URL and PERCH_API_KEY, else those of the user's
@@ -18,11 +19,13 @@ import { Sandboxes } from './sandboxes.ts';
  */
 export class Perch {
   readonly sandboxes: Sandboxes;
+  readonly snapshots: Snapshots;
   readonly #http: Http;
 
   constructor(options: PerchOptions = {}) {
     this.#http = new Http(options);
     this.sandboxes = new Sandboxes(this.#http);
+    this.snapshots = new Snapshots(this.#http);
   }
 
   /** Where requests go. */

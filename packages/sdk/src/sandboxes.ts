@@ -2,7 +2,11 @@ import type {
   CreateSandbox,
   ExecRequest,
   ExecResult,
+  ForkResults,
+  ForkSandbox,
+  ResumeSandbox,
   Sandbox,
+  SandboxHistory,
   SandboxList,
   SandboxLogs,
   SandboxStatus,
@@ -97,11 +101,33 @@ export class Sandboxes {
 
   /**
    * Resolves when it runs again where it was, with its full time-out. It runs also when nobody waits any more.
-   * @throws PerchError `sandbox_not_paused`, and `resume_failed`, `snapshot_damaged` and `capacity_exhausted` (it
+   * @param options with `generation`, it goes on from an earlier state of its history
+   * @throws PerchError `sandbox_not_paused`, `generation_not_found`, and `resume_failed`, `snapshot_damaged` and `capacity_exhausted` (it
    *   is still paused)
    */
-  resume(id: string, options: RequestOptions = {}): Promise<SandboxTransition> {
-    return this.#http.json('POST', `${at(id)}/resume`, { timeoutMs: transitionTimeoutMs, ...options });
+  resume(id: string, options: RequestOptions & ResumeSandbox = {}): Promise<SandboxTransition> {
+    const { generation, ...rest } = options;
+    const json = generation === undefined ? {} : { json: { generation } };
+    return this.#http.json('POST', `${at(id)}/resume`, { timeoutMs: transitionTimeoutMs, ...rest, ...json });
+  }
+
+  /**
+   * Resolves when each child runs or failed; the source is as before. A child has the memory, processes and disk
+   * of the source, and an identity of its own.
+   * @throws PerchError `sandbox_not_running`, `generation_not_found`, `capacity_exhausted`, `fork_failed`: there is
+   *   no child
+   */
+  fork(id: string, request: ForkSandbox = {}, options: RequestOptions = {}): Promise<ForkResults> {
+    return this.#http.json('POST', `${at(id)}/fork`, {
+      timeoutMs: transitionTimeoutMs + createTimeoutMs,
+      ...options,
+      json: request,
+    });
+  }
+
+  /** States of it that are kept, the oldest first. */
+  history(id: string, options: RequestOptions = {}): Promise<SandboxHistory> {
+    return this.#http.json('GET', `${at(id)}/history`, { ...options, repeatable: true });
   }
 
   logs(id: string, options: RequestOptions = {}): Promise<SandboxLogs> {

@@ -1,6 +1,7 @@
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
 import { forEach } from '../for-each.ts';
+import { defined, wholeNumber } from '../options.ts';
 import type { Output } from '../output.ts';
 import { printTransition } from '../timings.ts';
 
@@ -9,6 +10,11 @@ export function addResume(program: Command, output: Output): void {
     .command('resume')
     .description('take paused sandboxes up where they were')
     .argument('<id...>', 'sandboxes')
+    .option(
+      '-g, --generation <n>',
+      'go on from an earlier state: see perch history',
+      wholeNumber('generation'),
+    )
     .addHelpText(
       'after',
       `
@@ -21,8 +27,10 @@ Examples:
   perch resume sbo2k3v9x1q7m4t8w5z0
   perch ls --json --status paused | jq -r .id | xargs -r perch resume`,
     )
-    .action(async (ids: string[]) => {
+    .action(async (ids: string[], { generation }: { generation?: number }) => {
       const { sandboxes } = new Perch();
-      await forEach(ids, output, async (id) => printTransition(await sandboxes.resume(id), output));
+      await forEach(ids, output, async (id) =>
+        printTransition(await sandboxes.resume(id, defined({ generation })), output),
+      );
     });
 }

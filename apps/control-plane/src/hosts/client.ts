@@ -2,12 +2,19 @@ import type { Readable } from 'node:stream';
 import {
   type HostCreate,
   HostEvent,
+  type HostFork,
+  HostForked,
   HostInfo,
   type HostResume,
   HostSandbox,
   HostSandboxList,
+  type HostSnapshotCreate,
   isPerchError,
+  NewSnapshot,
   PerchError,
+  SandboxHistory,
+  Snapshot,
+  SnapshotList,
 } from '@perch/protocol';
 import type { TSchema } from 'typebox';
 import { Compile, type Validator } from 'typebox/compile';
@@ -26,6 +33,11 @@ const validators = {
   sandbox: Compile(HostSandbox),
   list: Compile(HostSandboxList),
   event: Compile(HostEvent),
+  forked: Compile(HostForked),
+  history: Compile(SandboxHistory),
+  snapshot: Compile(Snapshot),
+  newSnapshot: Compile(NewSnapshot),
+  snapshots: Compile(SnapshotList),
 };
 
 /** What a call about a sandbox that exists has to know of it. */
@@ -102,6 +114,48 @@ export class HostClient implements AsyncDisposable {
       status: 'running',
       generation: body.generation,
     });
+  }
+
+  /** Resolves once every child runs or failed. @throws when there is none */
+  fork({ id, memoryMb }: Machine, body: HostFork, requestId?: string): Promise<HostForked> {
+    return this.#json(validators.forked, {
+      method: 'POST',
+      path: `/v1/sandboxes/${id}/fork`,
+      body,
+      deadlineMs: transitionMs(memoryMb) + deadlines.create,
+      requestId,
+    });
+  }
+
+  history(id: string, requestId?: string): Promise<SandboxHistory> {
+    const path = `/v1/sandboxes/${id}/history`;
+    return this.#json(validators.history, { method: 'GET', path, deadlineMs: deadlines.read, requestId });
+  }
+
+  /** Resolves once the snapshot is there for good. */
+  snapshot(memoryMb: number, body: HostSnapshotCreate, requestId?: string): Promise<NewSnapshot> {
+    const deadlineMs = transitionMs(memoryMb);
+    return this.#json(validators.newSnapshot, {
+      ...{ method: 'POST', path: '/v1/snapshots', body, deadlineMs, requestId },
+    });
+  }
+
+  /** Images and snapshots, by name. */
+  async snapshots(requestId?: string): Promise<Snapshot[]> {
+    const call = { method: 'GET', path: '/v1/snapshots', deadlineMs: deadlines.read, requestId } as const;
+    return (await this.#json(validators.snapshots, call)).items;
+  }
+
+  /** @throws PerchError snapshot_not_found */
+  describeSnapshot(name: string, requestId?: string): Promise<Snapshot> {
+    const path = snapshotPath(name);
+    return this.#json(validators.snapshot, { method: 'GET', path, deadlineMs: deadlines.read, requestId });
+  }
+
+  /** @throws PerchError snapshot_not_found, snapshot_in_use */
+  async removeSnapshot(name: string, requestId?: string): Promise<void> {
+    const path = snapshotPath(name);
+    await this.#send({ method: 'DELETE', path, deadlineMs: deadlines.destroy, requestId });
   }
 
   /** Resolves once nothing of the sandbox is left; also when the host knows none. */
@@ -237,6 +291,10 @@ export class HostClient implements AsyncDisposable {
     }
     return this.#unavailable(new Error(`status ${status}: ${text.slice(0, 200)}`));
   }
+}
+
+function snapshotPath(name: string): string {
+  return `/v1/snapshots/${encodeURIComponent(name)}`;
 }
 
 async function collect(body: Readable): Promise<Buffer> {

@@ -1,7 +1,10 @@
-import { PerchError, type Template } from '@perch/protocol';
+import { isPerchError, PerchError, type Snapshot, type Template } from '@perch/protocol';
 import type { HostClient, HostInfo } from './client.ts';
 
 const freshMs = 1_000;
+
+/** An image, or a sandbox as it was. */
+export type Source = { hostId: string; image: Template } | { hostId: string; snapshot: Snapshot };
 
 /**
  * What the host last told of itself. Callers that come at once share one question; an answer is good for a
@@ -29,14 +32,20 @@ export class HostDirectory {
     return this.#asking;
   }
 
-  /** The template of that name, asked for anew before it is called unknown. */
-  async template(name: string): Promise<{ hostId: string; template: Template }> {
+  /** What a sandbox can start from by that name, asked for anew before it is called unknown. */
+  async source(name: string): Promise<Source> {
     for (const info of [this.known, undefined]) {
-      const { host_id, templates } = info ?? (await this.info());
-      const template = templates.find((candidate) => candidate.name === name);
-      if (template) return { hostId: host_id, template };
+      const { host_id: hostId, templates } = info ?? (await this.info());
+      const image = templates.find((candidate) => candidate.name === name);
+      if (image) return { hostId, image };
     }
-    throw new PerchError('template_not_found', `No template "${name}".`, { template: name });
+    const { host_id: hostId } = await this.info();
+    try {
+      return { hostId, snapshot: await this.#client.describeSnapshot(name) };
+    } catch (cause) {
+      if (!isPerchError(cause, 'snapshot_not_found')) throw cause;
+      throw new PerchError('template_not_found', `No template "${name}".`, { template: name });
+    }
   }
 
   async #ask(): Promise<HostInfo> {

@@ -1,3 +1,3 @@
 export { HostClient } from './client.ts';
-export { HostDirectory } from './directory.ts';
+export { HostDirectory, type Source } from './directory.ts';
 export { watchHost } from './watch.ts';

@@ -1,6 +1,6 @@
 import type { TSchema } from 'typebox';
 
-/** A query with its whole numbers as numbers, where the schema wants numbers; anything else stays as it came. */
+/** A query with its whole numbers and truths as such, where the schema wants them; anything else as it came. */
 export function convertQuery(schema: TSchema, query: unknown): unknown {
   const properties = (schema as { properties?: Record<string, { type?: unknown }> }).properties ?? {};
   const converted: Record<string, unknown> = { ...(query as object) };
@@ -8,6 +8,8 @@ export function convertQuery(schema: TSchema, query: unknown): unknown {
     const type = Object.hasOwn(properties, name) ? properties[name]?.type : undefined;
     if (type === 'integer' && typeof value === 'string' && /^-?\d{1,15}$/.test(value)) {
       converted[name] = Number(value);
+    } else if (type === 'boolean' && (value === 'true' || value === 'false')) {
+      converted[name] = value === 'true';
     }
   }
   return converted;

@@ -4,7 +4,7 @@ import type { RateLimit } from '../config/index.ts';
 import type { Database } from '../database/index.ts';
 import type { Spool } from '../files/index.ts';
 import type { GuestPool } from '../guests/index.ts';
-import type { HostDirectory } from '../hosts/index.ts';
+import type { HostClient, HostDirectory } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { SandboxService } from '../sandboxes/index.ts';
 
@@ -13,6 +13,8 @@ export interface Services {
   database: Database;
   directory: HostDirectory;
   guests: GuestPool;
+  /** For what perchd keeps nothing of. */
+  host: HostClient;
   keys: ApiKeys;
   log: Logger;
   metrics: Metrics;

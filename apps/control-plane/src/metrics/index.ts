@@ -41,7 +41,7 @@ export class Metrics {
     });
     this.#transitions = new Histogram({
       name: 'perch_transition_seconds',
-      help: 'Duration of the stages of pauses and resumes, and of the whole',
+      help: 'Duration of the stages of pauses, resumes, snapshots and forks, and of the whole',
       labelNames: ['transition', 'stage'],
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
       registers,
@@ -49,7 +49,7 @@ export class Metrics {
   }
 
   /** @param timings milliseconds by stage, and `total` */
-  transition(transition: 'pause' | 'resume', timings: Record<string, number>): void {
+  transition(transition: 'pause' | 'resume' | 'snapshot' | 'fork', timings: Record<string, number>): void {
     for (const [stage, ms] of Object.entries(timings)) {
       this.#transitions.observe({ transition, stage }, ms / 1000);
     }

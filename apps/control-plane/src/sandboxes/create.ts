@@ -16,7 +16,7 @@ import type { Lives } from './lives.ts';
 import type { Operations } from './operations.ts';
 import { persist } from './persist.ts';
 import type { SandboxRepository } from './repository.ts';
-import { type FullRequest, withDefaults } from './request.ts';
+import { type FullRequest, withDefaults, withMachine } from './request.ts';
 import { toSandbox } from './view.ts';
 
 export interface CreateContext {
@@ -41,7 +41,14 @@ const neverRan = new Set<string>([
   'capacity_exhausted',
   'template_not_found',
   'disk_too_small',
+  'shape_mismatch',
+  'snapshot_damaged',
   'validation_failed',
+  // Of a whole fork.
+  'fork_failed',
+  'generation_not_found',
+  'sandbox_not_found',
+  'sandbox_not_running',
 ]);
 
 const atAnEnd: ReadonlySet<SandboxStatus> = new Set(['failed', 'destroying', 'destroyed']);
@@ -57,7 +64,7 @@ export class Creates {
   /** Creates one, or gives the first answer of its idempotency key. */
   async create(request: CreateSandbox, context: CreateContext): Promise<Sandbox> {
     const full = withDefaults(request);
-    const make = async () => toSandbox(await this.#create(full, context));
+    const make = async () => toSandbox(await this.#create(full, request, context));
     const key = context.idempotencyKey;
     if (!key) return make();
     return this.#parts.idempotency.once(key, full, make, (id) => this.#unanswered(id));
@@ -82,52 +89,48 @@ export class Creates {
     return row && !atAnEnd.has(row.status) ? toSandbox(row, life) : 'gone';
   }
 
-  async #create(request: FullRequest, context: CreateContext): Promise<SandboxRow> {
-    const { hostId, template } = await this.#parts.directory.template(request.template);
-    if (request.disk_mb < template.disk_mb) {
-      throw new PerchError(
-        'disk_too_small',
-        `disk_mb must be at least ${template.disk_mb} for template "${template.name}", got ${request.disk_mb}`,
-        { disk_mb: request.disk_mb, minimum_mb: template.disk_mb },
-      );
-    }
-    const { env, ...columns } = request;
+  /**
+   * Starts one that `begin` makes on the host, which is called when its row is written. It is an operation of its
+   * own, as is every create.
+   */
+  start(row: NewSandboxRow, begin: () => Promise<HostSandbox>, context: CreateContext): Promise<SandboxRow> {
+    return this.#parts.operations.begin(row.id, 'create', () => this.#start(row, begin, context));
+  }
+
+  async #create(full: FullRequest, asked: CreateSandbox, context: CreateContext): Promise<SandboxRow> {
+    const { directory, host } = this.#parts;
+    const source = await directory.source(full.template);
+    const { env, ...columns } = withMachine(full, asked, source);
     const row: NewSandboxRow = {
       ...columns,
       id: newSandboxId(),
       status: 'creating',
-      metadata: JSON.stringify(request.metadata),
-      host_id: hostId,
+      metadata: JSON.stringify(full.metadata),
+      host_id: source.hostId,
       host_ip: null,
       generation: 1,
       access_token: randomBytes(32).toString('hex'),
       created_at: new Date(),
     };
-    return this.#parts.operations.begin(row.id, 'create', () => this.#start(row, env, context));
+    const { id, generation, template, vcpus, memory_mb, disk_mb, access_token } = row;
+    const body = { generation, template, vcpus, memory_mb, disk_mb, access_token, env };
+    return this.start(row, () => host.create(id, body, context.requestId), context);
   }
 
-  async #start(row: NewSandboxRow, env: Record<string, string>, context: CreateContext): Promise<SandboxRow> {
-    const { repository, lives, ends, host } = this.#parts;
-    const { id, generation } = row;
+  async #start(
+    row: NewSandboxRow,
+    begin: () => Promise<HostSandbox>,
+    context: CreateContext,
+  ): Promise<SandboxRow> {
+    const { repository, lives, ends } = this.#parts;
+    const { id } = row;
     const life = lives.add(await repository.insert(row, context.idempotencyKey));
     const abandon = () => ends.abandon(id, 'its client went away during the create');
     context.clientGone?.addEventListener('abort', abandon, { once: true });
     if (context.clientGone?.aborted) abandon();
     let seen: HostSandbox;
     try {
-      seen = await host.create(
-        id,
-        {
-          generation,
-          template: row.template,
-          vcpus: row.vcpus,
-          memory_mb: row.memory_mb,
-          disk_mb: row.disk_mb,
-          access_token: row.access_token,
-          env,
-        },
-        context.requestId,
-      );
+      seen = await begin();
     } catch (error) {
       await this.#undo(life, error);
       throw life.status === 'destroying' ? life.refusal() : error;

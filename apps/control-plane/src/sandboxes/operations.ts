@@ -1,5 +1,11 @@
-import type { HostSandbox } from '@perch/protocol';
+import type { HostSandbox, NewSnapshot } from '@perch/protocol';
 import type { SandboxRow } from '../database/index.ts';
+
+/** What a fork came to: a row, or why there is none, for each child. */
+export interface Forked {
+  children: PromiseSettledResult<SandboxRow>[];
+  timings: Record<string, number>;
+}
 
 /** What a pause or a resume came to. */
 export interface Transitioned {
@@ -12,6 +18,8 @@ interface Results {
   create: SandboxRow;
   pause: Transitioned;
   resume: Transitioned;
+  snapshot: NewSnapshot;
+  fork: Forked;
 }
 type Kind = keyof Results;
 

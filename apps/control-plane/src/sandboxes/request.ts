@@ -1,4 +1,5 @@
-import { type CreateSandbox, limits } from '@perch/protocol';
+import { type CreateSandbox, limits, PerchError, type Snapshot, type Template } from '@perch/protocol';
+import type { Source } from '../hosts/index.ts';
 
 /** A create with every default filled in. */
 export type FullRequest = Required<CreateSandbox>;
@@ -16,4 +17,38 @@ export function withDefaults(request: CreateSandbox): FullRequest {
     metadata: request.metadata ?? {},
     env: request.env ?? {},
   };
+}
+
+/**
+ * The machine of a sandbox that starts from `source`: of an image as it was asked for, of a snapshot its own.
+ * @throws PerchError disk_too_small, shape_mismatch
+ */
+export function withMachine(full: FullRequest, asked: CreateSandbox, source: Source): FullRequest {
+  if ('snapshot' in source) return { ...full, ...machineOf(source.snapshot, asked) };
+  assertDisk(full, source.image);
+  return full;
+}
+
+function assertDisk({ disk_mb }: FullRequest, { name, disk_mb: minimum_mb }: Template): void {
+  if (disk_mb >= minimum_mb) return;
+  throw new PerchError(
+    'disk_too_small',
+    `disk_mb must be at least ${minimum_mb} for template "${name}", got ${disk_mb}`,
+    { disk_mb, minimum_mb },
+  );
+}
+
+function machineOf(snapshot: Snapshot, asked: CreateSandbox) {
+  const { vcpus, memory_mb, disk_mb } = snapshot;
+  if (vcpus === null || memory_mb === null) throw new Error(`The snapshot ${snapshot.name} has no machine.`);
+  const machine = { vcpus, memory_mb, disk_mb };
+  const differs = Object.entries(machine).some(
+    ([field, value]) => (asked[field as keyof typeof machine] ?? value) !== value,
+  );
+  if (!differs) return machine;
+  throw new PerchError(
+    'shape_mismatch',
+    `The snapshot "${snapshot.name}" is of a machine with ${vcpus} vcpus, ${memory_mb} MiB of memory and ${disk_mb} MiB of disk.`,
+    { template: snapshot.name, ...machine },
+  );
 }

@@ -6,7 +6,12 @@ import type { Transitioned } from './operations.ts';
 import type { Pauses, TransitionParts } from './pause.ts';
 
 /** Refusals by which the host says that the sandbox is paused as before. */
-const stillPaused = new Set<string>(['resume_failed', 'capacity_exhausted', 'snapshot_damaged']);
+const stillPaused = new Set<string>([
+  'resume_failed',
+  'capacity_exhausted',
+  'snapshot_damaged',
+  'generation_not_found',
+]);
 
 /**
  * Resumes: paused → resuming → running in the next generation, or back to paused. The row keeps its generation
@@ -21,15 +26,19 @@ export class Resumes {
     this.#parts = parts;
   }
 
-  /** Those who ask meanwhile share the outcome. @param detail who asked, for the events of the sandbox */
-  async resume(id: string, detail: string, requestId?: string): Promise<Transitioned> {
+  /**
+   * Those who ask meanwhile share the outcome.
+   * @param detail who asked, for the events of the sandbox
+   * @param from generation of its history; default: the last
+   */
+  async resume(id: string, detail: string, requestId?: string, from?: number): Promise<Transitioned> {
     const { lives, operations } = this.#parts;
     const joined = operations.join(id, 'resume');
     if (joined) return joined;
     const life = lives.get(id);
     const { status, reason } = life ?? (await lives.row(id));
     if (!life || status !== 'paused') throw resumeRefusalOf(id, status, reason);
-    return operations.begin(id, 'resume', () => this.#resume(life, detail, requestId));
+    return operations.begin(id, 'resume', () => this.#resume(life, detail, requestId, from));
   }
 
   /** Its host runs it in the next generation, by our call. */
@@ -56,7 +65,12 @@ export class Resumes {
     );
   }
 
-  async #resume(life: Life, detail: string, requestId: string | undefined): Promise<Transitioned> {
+  async #resume(
+    life: Life,
+    detail: string,
+    requestId: string | undefined,
+    from: number | undefined,
+  ): Promise<Transitioned> {
     const { host, lives, metrics, log } = this.#parts;
     const { id, generation } = life;
     const token = life.nextAccessToken ?? randomBytes(32).toString('hex');
@@ -69,7 +83,8 @@ export class Resumes {
     if (!begun) throw resumeRefusalOf(id, life.status, life.reason);
     let seen: HostSandbox;
     try {
-      seen = await host.resume(life, { generation: generation + 1, access_token: token }, requestId);
+      const next = { generation: generation + 1, access_token: token };
+      seen = await host.resume(life, { ...next, ...(from === undefined ? {} : { from }) }, requestId);
     } catch (error) {
       throw await this.#refused(life, error);
     }

@@ -3,17 +3,31 @@
  *
  *     create ─▶ creating ─▶ running ◀─▶ pausing ─▶ paused ◀─▶ resuming ─▶ running (next generation)
  *
+ *     running, paused ─▶ copied by a snapshot or a fork, and the same afterwards
+ *
  *     any of them ─▶ failed ─▶ destroying ─▶ destroyed, or without failing
  *
  * perchd is the only writer of its database. A row is written before the host is asked for anything, each write
  * names the status and the generation it expects, and the reconciler finishes what a crash left half done.
  */
-import type { CreateSandbox, HostSandbox, Sandbox, SandboxStatus, SandboxTransition } from '@perch/protocol';
+import {
+  type CreateSandbox,
+  type ForkResults,
+  type ForkSandbox,
+  type HostSandbox,
+  type NewSnapshot,
+  PerchError,
+  type Sandbox,
+  type SandboxHistory,
+  type SandboxStatus,
+  type SandboxTransition,
+} from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { SandboxRow } from '../database/index.ts';
 import type { HostClient, HostDirectory } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { ActivityTracker } from './activity.ts';
+import { Copies } from './copies.ts';
 import { type CreateContext, Creates } from './create.ts';
 import { Ends } from './destroy.ts';
 import type { Idempotency } from './idempotency.ts';
@@ -49,6 +63,7 @@ export class SandboxService implements Disposable {
   readonly #creates: Creates;
   readonly #pauses: Pauses;
   readonly #resumes: Resumes;
+  readonly #copies: Copies;
   readonly #ready: Ready;
   readonly #observer: Observer;
 
@@ -76,6 +91,7 @@ export class SandboxService implements Disposable {
     this.#creates = creates;
     this.#pauses = pauses;
     this.#resumes = resumes;
+    this.#copies = new Copies({ ...parts, ends, creates });
     this.#ready = new Ready({ ...parts, resumes });
     this.#observer = new Observer({ ...parts, ends, creates, pauses, resumes });
   }
@@ -99,7 +115,9 @@ export class SandboxService implements Disposable {
   }
 
   toSandbox(row: SandboxRow): Sandbox {
-    return toSandbox(row, this.#lives.get(row.id));
+    const sandbox = toSandbox(row, this.#lives.get(row.id));
+    const copying = this.#copies.status(row.id);
+    return copying && row.status === 'running' ? { ...sandbox, status: copying } : sandbox;
   }
 
   /** The running life that a command or a transfer needs, resumed if it is paused and may be. */
@@ -113,8 +131,31 @@ export class SandboxService implements Disposable {
   }
 
   /** Resolves when it runs. It does, whether or not somebody waits. */
-  async resume(id: string, requestId: string): Promise<SandboxTransition> {
-    return this.#toTransition(await this.#resumes.resume(id, 'asked for', requestId));
+  async resume(id: string, requestId: string, from?: number): Promise<SandboxTransition> {
+    return this.#toTransition(await this.#resumes.resume(id, 'asked for', requestId, from));
+  }
+
+  /** Resolves when the snapshot is there; the sandbox is as before. */
+  snapshot(id: string, name: string, overwrite: boolean, requestId: string): Promise<NewSnapshot> {
+    return this.#copies.snapshot(id, name, overwrite, requestId);
+  }
+
+  /** Resolves when each child runs or failed; the source is as before. */
+  async fork(id: string, request: ForkSandbox, context: CreateContext): Promise<ForkResults> {
+    const { children, timings } = await this.#copies.fork(id, request, context);
+    const results = children.map((child) =>
+      child.status === 'fulfilled'
+        ? { sandbox: this.toSandbox(child.value) }
+        : { error: toPerchError(child.reason).toBody().error },
+    );
+    return { results, timings_ms: timings };
+  }
+
+  /** What is kept of a sandbox. */
+  async history(id: string, requestId: string): Promise<SandboxHistory> {
+    const { status } = await this.#lives.row(id);
+    if (status === 'destroyed') return { items: [], own_bytes: 0, shared_bytes: 0 };
+    return this.#dependencies.host.history(id, requestId);
   }
 
   /** Resolves when the sandbox is gone; also when it was. */
@@ -192,4 +233,14 @@ export class SandboxService implements Disposable {
   #toTransition({ row, timings }: Transitioned): SandboxTransition {
     return { ...this.toSandbox(row), timings_ms: timings };
   }
+}
+
+function toPerchError(error: unknown): PerchError {
+  if (error instanceof PerchError) return error;
+  return new PerchError(
+    'internal',
+    'A child could not be made; the log has the cause.',
+    {},
+    { cause: error },
+  );
 }

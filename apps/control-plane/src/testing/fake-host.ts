@@ -5,11 +5,14 @@
 import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
 import {
   HostCreate,
+  HostFork,
   type HostInfo,
   HostPause,
   HostResume,
   type HostSandbox,
+  HostSnapshotCreate,
   PerchError,
+  type Snapshot,
   version,
 } from '@perch/protocol';
 import Fastify from 'fastify';
@@ -27,6 +30,12 @@ export class FakeHost implements AsyncDisposable {
   /** Runs in the middle of a pause or a resume, after its beginning was told; may throw. */
   onPause: (id: string, body: HostPause) => Promise<void> | void = () => {};
   onResume: (id: string, body: HostResume) => Promise<void> | void = () => {};
+  readonly forked: { id: string; body: HostFork }[] = [];
+  readonly snapshots = new Map<string, Snapshot>();
+  /** Runs in the middle of a fork or a snapshot, after its beginning was told; may throw. */
+  onCopy: (id: string) => Promise<void> | void = () => {};
+  /** Why a child of a fork does not start. */
+  failsChild: (id: string) => PerchError | undefined = () => undefined;
   /** Pauses and resumes are done, and their connection ends without an answer. */
   losesAnswers = false;
   console = 'booted\n';
@@ -94,6 +103,23 @@ export class FakeHost implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#app.close();
+  }
+
+  /** Of the life that is asked for. */
+  #copyable(id: string, generation: number): HostSandbox {
+    const sandbox = this.sandboxes.get(id);
+    if (!sandbox) throw new PerchError('sandbox_not_found', `No sandbox ${id}.`, { id });
+    const { status } = sandbox;
+    if (sandbox.generation === generation && (status === 'running' || status === 'paused')) return sandbox;
+    throw new PerchError('sandbox_not_running', `${id} is ${status}.`, { id, status });
+  }
+
+  async #copy(id: string, generation: number, status: 'snapshotting' | 'forking'): Promise<HostSandbox> {
+    const before = this.#copyable(id, generation);
+    if (before.status === 'running') this.change(id, { status });
+    await this.#orBack(id, before, () => this.onCopy(id));
+    if (this.sandboxes.get(id)?.status === status) this.change(id, { status: 'running' });
+    return before;
   }
 
   /** What fails in the middle is taken back, unless the sandbox has changed otherwise. */
@@ -204,6 +230,81 @@ export class FakeHost implements AsyncDisposable {
         return find(id);
       },
     );
+    app.post<{ Params: { id: string }; Body: HostFork }>(
+      '/v1/sandboxes/:id/fork',
+      { schema: { body: HostFork } },
+      async (request) => {
+        const { id } = request.params;
+        this.forked.push({ id, body: request.body });
+        const source = await this.#copy(id, request.body.generation, 'forking');
+        const { template, vcpus, memory_mb, disk_mb } = source;
+        const results = request.body.children.map((child) => {
+          const failure = this.failsChild(child.id);
+          if (failure) return { id: child.id, ...failure.toBody() };
+          const sandbox = this.add(child.id, { template, vcpus, memory_mb, disk_mb });
+          this.#tell({ type: 'sandbox', sandbox });
+          return { sandbox };
+        });
+        return { results, timings_ms: { freeze: 1, frozen: 20, copied: 200, total: 900 } };
+      },
+    );
+    app.get<{ Params: { id: string } }>('/v1/sandboxes/:id/history', async (request) => {
+      find(request.params.id);
+      const sizes = { size_bytes: 10, own_bytes: 4, shared_bytes: 6 };
+      const created_at = new Date().toISOString();
+      return {
+        items: [
+          { generation: 0, parent: null, kind: 'start', created_at, ...sizes },
+          { generation: 1, parent: 0, kind: 'pause', created_at, ...sizes },
+        ],
+        own_bytes: 8,
+        shared_bytes: 12,
+      };
+    });
+    app.post<{ Body: HostSnapshotCreate }>(
+      '/v1/snapshots',
+      { schema: { body: HostSnapshotCreate } },
+      async (request, reply) => {
+        const { name, sandbox_id, generation, overwrite } = request.body;
+        if (this.snapshots.has(name) && !overwrite) {
+          throw new PerchError('snapshot_exists', `There is ${name}.`, { name });
+        }
+        const { template, vcpus, memory_mb, disk_mb } = await this.#copy(
+          sandbox_id,
+          generation,
+          'snapshotting',
+        );
+        const snapshot: Snapshot = {
+          ...{ name, type: 'snapshot', template, vcpus, memory_mb, disk_mb, sandbox_id },
+          ...{ size_bytes: 10, own_bytes: 4, shared_bytes: 6, standalone: false },
+          created_at: new Date().toISOString(),
+        };
+        this.snapshots.set(name, snapshot);
+        return reply.code(201).send({ ...snapshot, timings_ms: { freeze: 1, frozen: 20, total: 300 } });
+      },
+    );
+    const named = (name: string): Snapshot => {
+      const snapshot = this.snapshots.get(name);
+      if (!snapshot) throw new PerchError('snapshot_not_found', `No snapshot ${name}.`, { name });
+      return snapshot;
+    };
+    app.get('/v1/snapshots', async () => ({
+      items: [
+        {
+          ...{ name: 'base', type: 'base', template: 'base', vcpus: null, memory_mb: null, disk_mb: 1024 },
+          ...{ size_bytes: 10, own_bytes: 10, shared_bytes: 0, standalone: true, sandbox_id: null },
+          created_at: new Date(0).toISOString(),
+        },
+        ...this.snapshots.values(),
+      ],
+    }));
+    app.get<{ Params: { name: string } }>('/v1/snapshots/:name', async (request) =>
+      named(request.params.name),
+    );
+    app.delete<{ Params: { name: string } }>('/v1/snapshots/:name', async (request, reply) => {
+      this.snapshots.delete(named(request.params.name).name);
+      return reply.code(204).send();
+    });
     app.get<{ Params: { id: string } }>('/v1/sandboxes/:id/console', async (request, reply) => {
       find(request.params.id);
       return reply.type('application/octet-stream').send(Buffer.from(this.console));

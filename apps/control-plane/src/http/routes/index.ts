@@ -7,6 +7,7 @@ import { addExecRoutes } from './exec.ts';
 import { addFileRoutes } from './files.ts';
 import { addPlatformRoutes } from './platform.ts';
 import { addSandboxRoutes } from './sandboxes.ts';
+import { addSnapshotRoutes } from './snapshots.ts';
 import { addTransitionRoutes } from './transitions.ts';
 
 export async function addRoutes(
@@ -17,6 +18,7 @@ export async function addRoutes(
   const app = server.withTypeProvider<TypeBoxTypeProvider>();
   addSandboxRoutes(app, services);
   addTransitionRoutes(app, services);
+  addSnapshotRoutes(app, services);
   addExecRoutes(app, services);
   await addFileRoutes(app, services);
   addApiKeyRoutes(app, services);

@@ -1,15 +1,19 @@
-import { SandboxTransition, TransitionRequest } from '@perch/protocol';
+import {
+  ForkResults,
+  ForkSandbox,
+  ResumeSandbox,
+  SandboxHistory,
+  SandboxTransition,
+  TransitionRequest,
+} from '@perch/protocol';
 import type { FastifyRequest } from 'fastify';
+import { clientGone } from '../client-gone.ts';
 import type { Services } from '../services.ts';
 import { type App, IdParams } from './app.ts';
 
-const shared = {
-  tags: ['sandboxes'],
-  params: IdParams,
-  body: TransitionRequest,
-  optionalBody: true,
-} as const;
+const shared = { tags: ['sandboxes'], params: IdParams, optionalBody: true } as const;
 const badBody = 'The body is neither empty nor {}.';
+const badField = 'A field is wrong; `details` names it.';
 const unknown = 'No such sandbox.';
 const noAnswer =
   'the host or the database does not answer. What became of it then shows in its status: what was under way is finished or taken back, never left half done';
@@ -22,6 +26,7 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
     preValidation: emptyBody,
     schema: {
       ...shared,
+      body: TransitionRequest,
       summary: 'Pause a sandbox: memory and disk go to files, and it holds nothing else',
       description:
         'Answers once it is paused, with the milliseconds of each stage. Processes, open files and servers inside go ' +
@@ -46,21 +51,66 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
     preValidation: emptyBody,
     schema: {
       ...shared,
+      body: ResumeSandbox,
       summary: 'Resume a paused sandbox where it was',
       description:
         'Answers once it runs and its guest has confirmed clock, entropy and identity, with the milliseconds of each ' +
         'stage. It gets its full time-out again. Two calls at the same time, or a request that resumes it by ' +
-        '`auto_resume`, share one resume and its answer. A client that goes away changes nothing.',
+        '`auto_resume`, share one resume and its answer. A client that goes away changes nothing. With `generation` it goes on from ' +
+        'an earlier state of its history instead; the states since then stay in the history as long as others do.',
       response: {
         200: { ...SandboxTransition, description: 'It runs.' },
-        400: badBody,
-        404: unknown,
+        400: badField,
+        404: 'No such sandbox, or no such generation of it.',
         409: 'It is not paused, or failed; the message names its status, such as running, pausing or destroying.',
         500: 'resume_failed, snapshot_damaged: it is still paused.',
         503: `The host has no room for it: it is still paused. Or ${noAnswer}.`,
       } as object,
     },
-    handler: (request) => sandboxes.resume(request.params.id, request.id),
+    handler: (request) => sandboxes.resume(request.params.id, request.id, request.body.generation),
+  });
+
+  app.route({
+    method: 'POST',
+    url: '/v1/sandboxes/:id/fork',
+    preValidation: emptyBody,
+    schema: {
+      ...shared,
+      body: ForkSandbox,
+      summary: 'Fork a running or paused sandbox: others that go on from where it is',
+      description:
+        'Children have the memory, processes and disk of the source, copied on write, its template, metadata and ' +
+        'time-outs, and an identity of their own: id, host name, machine id, random numbers, clock; connections of ' +
+        'the source are dead in them. The source stands still once for a moment (`frozen` in timings_ms), whatever ' +
+        'the count. Answers when each child runs or failed. A client that goes away before leaves no child.',
+      response: {
+        201: { ...ForkResults, description: 'One result for each child.' },
+        400: badField,
+        404: 'No such sandbox, or no such generation of it.',
+        409: 'It neither runs nor is paused; the message names its status.',
+        500: 'fork_failed, snapshot_damaged: the source is as before, and there is no child.',
+        503: `The host has no room on its disk for the copy, which is found out first. Or ${noAnswer}.`,
+      } as object,
+    },
+    async handler(request, reply) {
+      const context = { requestId: request.id, clientGone: clientGone(reply) };
+      return reply.code(201).send(await sandboxes.fork(request.params.id, request.body, context));
+    },
+  });
+
+  app.route({
+    method: 'GET',
+    url: '/v1/sandboxes/:id/history',
+    schema: {
+      tags: ['sandboxes'],
+      params: IdParams,
+      summary: 'List the states of a sandbox that are kept',
+      description:
+        'Each pause and each snapshot is a generation. The oldest go; resume and fork can go on from those that are ' +
+        'there.',
+      response: { 200: SandboxHistory, 404: unknown, 503: 'The host does not answer.' } as object,
+    },
+    handler: (request) => sandboxes.history(request.params.id, request.id),
   });
 }
 

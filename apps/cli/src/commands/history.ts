@@ -1,0 +1,40 @@
+import { type Generation, Perch } from '@perch/sdk';
+import type { Command } from 'commander';
+import { type Output, printable, table } from '../output.ts';
+import { mebibytes } from '../size.ts';
+import { duration } from './ls.ts';
+
+export function addHistory(program: Command, output: Output): void {
+  program
+    .command('history')
+    .description('list the states of a sandbox that are kept, the oldest first')
+    .argument('<id>', 'sandbox')
+    .addHelpText(
+      'after',
+      `
+Each pause and each snapshot is a generation; 0 is what the sandbox was created from. The oldest go. OWN is what goes
+when a generation goes, SHARED what others need too.
+
+Examples:
+  perch history sbo2k3v9x1q7m4t8w5z0
+  perch resume sbo2k3v9x1q7m4t8w5z0 --generation 2
+  perch fork sbo2k3v9x1q7m4t8w5z0 --generation 2`,
+    )
+    .action(async (id: string) => {
+      const history = await new Perch().sandboxes.history(id);
+      output.value(history);
+      if (history.items.length === 0) output.line('Nothing is kept of it.');
+      else output.line(table(['GENERATION', 'FROM', 'KIND', 'AGE', 'OWN', 'SHARED'], history.items.map(row)));
+    });
+}
+
+function row({ generation, parent, kind, created_at, own_bytes, shared_bytes }: Generation): string[] {
+  return [
+    String(generation),
+    parent === null ? '-' : String(parent),
+    printable(kind),
+    duration(Date.now() - Date.parse(created_at)),
+    mebibytes(own_bytes),
+    mebibytes(shared_bytes),
+  ];
+}

@@ -1,0 +1,99 @@
+import { Perch, type Snapshot } from '@perch/sdk';
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { forEach } from '../for-each.ts';
+import { defined } from '../options.ts';
+import { type Output, printable, table } from '../output.ts';
+import { mebibytes } from '../size.ts';
+import { stagesLine } from '../timings.ts';
+import { duration } from './ls.ts';
+
+export function addSnapshot(program: Command, output: Output): void {
+  const snapshot = program
+    .command('snapshot')
+    .description('make, list and delete snapshots: sandboxes as they were, to create others from')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  perch snapshot create sbo2k3v9x1q7m4t8w5z0 --name with-tools
+  perch create --template with-tools
+  perch snapshot ls
+  perch snapshot rm with-tools`,
+    );
+  addCreate(snapshot, output);
+  addLs(snapshot, output);
+  addRm(snapshot, output);
+}
+
+function addCreate(snapshot: Command, output: Output): void {
+  snapshot
+    .command('create')
+    .description('make a snapshot of a running or paused sandbox, and print its name')
+    .argument('<id>', 'sandbox')
+    .option('-n, --name <name>', 'lower-case letters, digits, ".", "_", "-" (default: a new one)')
+    .option('--overwrite', 'take the place of the snapshot of that name')
+    .addHelpText(
+      'after',
+      `
+Memory, processes and disk as they are. A running sandbox stands still for a moment and runs on; a paused one stays
+paused. On a terminal it also says how long each stage took.`,
+    )
+    .action(async (id: string, { name, overwrite }: { name?: string; overwrite?: true }) => {
+      const request = { sandbox_id: id, ...defined({ name }) };
+      const made = await new Perch().snapshots.create(request, defined({ overwrite }));
+      output.value(made);
+      output.line(made.name);
+      if (output.json || !process.stdout.isTTY) return;
+      process.stderr.write(pc.dim(`${stagesLine('made', made.timings_ms)}. `));
+      process.stderr.write(pc.dim(`Try: perch create --template ${made.name}\n`));
+    });
+}
+
+function addLs(snapshot: Command, output: Output): void {
+  snapshot
+    .command('ls')
+    .description('list what sandboxes can be created from, by name')
+    .option('--type <type>', '`base`: only images; `snapshot`: only snapshots')
+    .addHelpText(
+      'after',
+      `
+OWN is what goes when it goes, SHARED what others need too. With --json, one a line:
+  perch snapshot ls --json --type snapshot | jq -r .name`,
+    )
+    .action(async ({ type }: { type?: Snapshot['type'] }) => {
+      const snapshots = await new Perch().snapshots.list(type);
+      for (const one of snapshots) output.value(one);
+      if (snapshots.length === 0) output.line('There are none. `perch snapshot create ID` makes one.');
+      else
+        output.line(table(['NAME', 'TYPE', 'MACHINE', 'DISK', 'AGE', 'OWN', 'SHARED'], snapshots.map(row)));
+    });
+}
+
+function addRm(snapshot: Command, output: Output): void {
+  snapshot
+    .command('rm')
+    .description('delete snapshots; sandboxes that were made from them live on')
+    .argument('<name...>', 'snapshots')
+    .action(async (names: string[]) => {
+      const { snapshots } = new Perch();
+      await forEach(names, output, async (name) => {
+        await snapshots.delete(name);
+        output.value({ name, deleted: true });
+        output.line(name);
+      });
+    });
+}
+
+function row(one: Snapshot): string[] {
+  const { name, type, vcpus, memory_mb, disk_mb, created_at, own_bytes, shared_bytes } = one;
+  return [
+    printable(name),
+    type,
+    vcpus === null ? '-' : `${vcpus} vCPU, ${memory_mb} MiB`,
+    `${disk_mb} MiB`,
+    duration(Date.now() - Date.parse(created_at)),
+    mebibytes(own_bytes),
+    mebibytes(shared_bytes),
+  ];
+}

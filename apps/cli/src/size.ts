@@ -1,0 +1,4 @@
+/** Such as `12.3 MiB`. */
+export function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}

@@ -1,0 +1,107 @@
+import { randomInt } from 'node:crypto';
+import {
+  CreateSnapshot,
+  NewSnapshot,
+  Snapshot,
+  SnapshotList,
+  SnapshotParams,
+  SnapshotType,
+} from '@perch/protocol';
+import { Type } from 'typebox';
+import type { Services } from '../services.ts';
+import type { App } from './app.ts';
+
+const tags = ['snapshots'];
+const unknown = 'No such snapshot.';
+const noAnswer = 'The host does not answer.';
+
+export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void {
+  app.route({
+    method: 'POST',
+    url: '/v1/snapshots',
+    schema: {
+      tags,
+      summary: 'Make a snapshot of a sandbox, to create others from',
+      description:
+        'Memory, processes and disk as they are. A running sandbox stands still for a moment (`frozen` in timings_ms) ' +
+        'and runs on; a paused one stays paused. A client that goes away changes nothing.',
+      body: CreateSnapshot,
+      querystring: Type.Object(
+        {
+          overwrite: Type.Optional(
+            Type.Boolean({ default: false, description: 'Whether it takes the place of one of that name.' }),
+          ),
+        },
+        { additionalProperties: false },
+      ),
+      response: {
+        201: { ...NewSnapshot, description: 'It is there.' },
+        400: 'A field is wrong; `details` names it.',
+        404: 'No such sandbox.',
+        409: 'snapshot_exists; or the sandbox neither runs nor is paused.',
+        500: 'snapshot_failed: the sandbox is as before.',
+        503: 'The host has no room on its disk, which is found out first, or does not answer.',
+      } as object,
+    },
+    async handler(request, reply) {
+      const { sandbox_id: id, name = newName() } = request.body;
+      const { overwrite = false } = request.query;
+      return reply.code(201).send(await sandboxes.snapshot(id, name, overwrite, request.id));
+    },
+  });
+
+  app.route({
+    method: 'GET',
+    url: '/v1/snapshots',
+    schema: {
+      tags,
+      summary: 'List what sandboxes can be created from, by name',
+      querystring: Type.Object({ type: Type.Optional(SnapshotType) }, { additionalProperties: false }),
+      response: { 200: SnapshotList, 400: 'The filter is wrong.', 503: noAnswer } as object,
+    },
+    async handler(request) {
+      const { type } = request.query;
+      const all = await host.snapshots(request.id);
+      return { items: type === undefined ? all : all.filter((one) => one.type === type) };
+    },
+  });
+
+  app.route({
+    method: 'GET',
+    url: '/v1/snapshots/:name',
+    schema: {
+      tags,
+      summary: 'Get a snapshot',
+      params: SnapshotParams,
+      response: { 200: Snapshot, 404: unknown, 503: noAnswer } as object,
+    },
+    handler: (request) => host.describeSnapshot(request.params.name, request.id),
+  });
+
+  app.route({
+    method: 'DELETE',
+    url: '/v1/snapshots/:name',
+    schema: {
+      tags,
+      summary: 'Delete a snapshot',
+      description: 'Sandboxes that were made from it live on.',
+      params: SnapshotParams,
+      response: {
+        204: 'It is gone.',
+        404: unknown,
+        409: 'snapshot_in_use: an image, which Perch needs.',
+        503: noAnswer,
+      } as object,
+    },
+    async handler(request, reply) {
+      await host.removeSnapshot(request.params.name, request.id);
+      return reply.code(204).send();
+    },
+  });
+}
+
+const alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789';
+
+function newName(): string {
+  return `snap-${Array.from({ length: 8 }, () => alphabet[randomInt(alphabet.length)]).join('')}`;
+}

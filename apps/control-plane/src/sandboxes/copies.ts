@@ -1,0 +1,147 @@
+import { randomBytes } from 'node:crypto';
+import {
+  type ForkSandbox,
+  type HostFork,
+  type HostForked,
+  type HostSandbox,
+  type NewSnapshot,
+  newSandboxId,
+  PerchError,
+} from '@perch/protocol';
+import type { NewSandboxRow, SandboxRow } from '../database/index.ts';
+import type { ActivityTracker } from './activity.ts';
+import type { CreateContext, Creates } from './create.ts';
+import { type Life, refusalOf } from './life.ts';
+import type { Forked } from './operations.ts';
+import type { TransitionParts } from './pause.ts';
+
+type CopyStatus = 'snapshotting' | 'forking';
+
+interface Parts extends TransitionParts {
+  creates: Creates;
+  activity: ActivityTracker;
+}
+
+/**
+ * Copies of sandboxes that run or are paused: snapshots with names, and forks. The row of the source stays what
+ * it is, since nothing of it changes: its guest can be used all the time. Until the copy is made, what else is
+ * asked of it waits, but for its end.
+ */
+export class Copies {
+  readonly #parts: Parts;
+  readonly #copying = new Map<string, CopyStatus>();
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** What a running sandbox that is being copied is called meanwhile. */
+  status(id: string): CopyStatus | undefined {
+    return this.#copying.get(id);
+  }
+
+  /** Makes a snapshot with a name. */
+  snapshot(id: string, name: string, overwrite: boolean, requestId: string): Promise<NewSnapshot> {
+    const { host, operations, metrics, log } = this.#parts;
+    return operations.begin(id, 'snapshot', async () => {
+      const life = await this.#source(id);
+      using _ = this.#use(life, 'snapshotting');
+      const { generation, memoryMb } = life;
+      const body = { name, sandbox_id: id, generation, overwrite };
+      const made = await host.snapshot(memoryMb, body, requestId);
+      metrics.transition('snapshot', made.timings_ms);
+      log.info({ sandbox: id, snapshot: name, timings_ms: made.timings_ms }, 'copied');
+      return made;
+    });
+  }
+
+  /**
+   * Makes children that go on from where the source is. Each has a row before the host is asked for any of them.
+   * @throws what the host says when there is none
+   */
+  fork(id: string, { count = 1, generation: from }: ForkSandbox, context: CreateContext): Promise<Forked> {
+    const { host, lives, operations, metrics, log } = this.#parts;
+    return operations.begin(id, 'fork', async () => {
+      const life = await this.#source(id);
+      using _ = this.#use(life, 'forking');
+      const source = await lives.row(id);
+      const rows = Array.from({ length: count }, () => childOf(source));
+      const body: HostFork = {
+        generation: life.generation,
+        ...(from === undefined ? {} : { from }),
+        children: rows.map((row) => ({ id: row.id, access_token: row.access_token })),
+      };
+      const asked = Promise.withResolvers<HostForked>();
+      let unwritten = rows.length;
+      const begin = (child: string) => {
+        unwritten--;
+        if (unwritten === 0) host.fork(life, body, context.requestId).then(asked.resolve, asked.reject);
+        return asked.promise.then((forked) => pick(forked, child));
+      };
+      const children = await Promise.allSettled(
+        rows.map(async (row) => {
+          try {
+            return await this.#parts.creates.start(row, () => begin(row.id), context);
+          } catch (error) {
+            // One whose row cannot be written keeps the host from being asked for any of them.
+            asked.reject(error);
+            throw error;
+          }
+        }),
+      );
+      const { timings_ms: timings } = await asked.promise;
+      metrics.transition('fork', timings);
+      log.info({ sandbox: id, children: rows.map((row) => row.id), timings_ms: timings }, 'forked');
+      return { children, timings };
+    });
+  }
+
+  /** What is copied. @throws PerchError sandbox_not_found, sandbox_not_running, sandbox_failed */
+  async #source(id: string): Promise<Life> {
+    const { lives } = this.#parts;
+    const life = lives.get(id);
+    if (life && (life.status === 'running' || life.status === 'paused')) return life;
+    const { status, reason } = life ?? (await lives.row(id));
+    throw refusalOf(id, status, reason);
+  }
+
+  #use(life: Life, status: CopyStatus): Disposable {
+    const held = life.status === 'running' ? this.#parts.activity.hold(life) : undefined;
+    this.#copying.set(life.id, status);
+    return {
+      [Symbol.dispose]: () => {
+        this.#copying.delete(life.id);
+        held?.[Symbol.dispose]();
+      },
+    };
+  }
+}
+
+function childOf(source: SandboxRow): NewSandboxRow {
+  const { template, vcpus, memory_mb, disk_mb, timeout_sec, timeout_mode, on_timeout, auto_resume } = source;
+  return {
+    ...{ template, vcpus, memory_mb, disk_mb, timeout_sec, timeout_mode, on_timeout, auto_resume },
+    id: newSandboxId(),
+    status: 'creating',
+    metadata: JSON.stringify(source.metadata),
+    host_id: source.host_id,
+    host_ip: null,
+    generation: 1,
+    access_token: randomBytes(32).toString('hex'),
+    created_at: new Date(),
+  };
+}
+
+/** @throws PerchError why there is no such child */
+function pick({ results }: HostForked, child: string): HostSandbox {
+  for (const result of results) {
+    if ('sandbox' in result && result.sandbox.id === child) return result.sandbox;
+    if ('error' in result && result.id === child) throw toError(child, result);
+  }
+  throw toError(child, undefined);
+}
+
+function toError(id: string, body: unknown): PerchError {
+  const reason = 'The host does not say what became of it.';
+  return PerchError.fromBody(body) ?? new PerchError('sandbox_failed', reason, { id, reason });
+}

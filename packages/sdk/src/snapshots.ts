@@ -1,0 +1,52 @@
+import type { CreateSnapshot, NewSnapshot, Snapshot, SnapshotList, SnapshotType } from '@perch/protocol';
+import type { Http, RequestOptions } from './http.ts';
+
+export interface SnapshotOptions extends RequestOptions {
+  /** Whether it takes the place of one of that name. */
+  overwrite?: boolean;
+}
+
+/** A snapshot writes all of a guest's memory, which on a slow disk takes its time. */
+const createTimeoutMs = 300_000;
+
+/** What sandboxes can be created from: images, and snapshots of sandboxes. */
+export class Snapshots {
+  readonly #http: Http;
+
+  constructor(http: Http) {
+    this.#http = http;
+  }
+
+  /**
+   * Resolves when it is there; the sandbox is as before, after a moment's standstill if it runs.
+   * @throws PerchError `snapshot_exists`, `sandbox_not_running`, `capacity_exhausted`, `snapshot_failed`
+   */
+  create(request: CreateSnapshot, options: SnapshotOptions = {}): Promise<NewSnapshot> {
+    const { overwrite, ...rest } = options;
+    const query = { overwrite: overwrite === undefined ? undefined : String(overwrite) };
+    return this.#http.json('POST', '/v1/snapshots', {
+      ...{ timeoutMs: createTimeoutMs, ...rest },
+      ...{ query, json: request },
+    });
+  }
+
+  /** By name. @param type only these; all by default */
+  async list(type?: SnapshotType, options: RequestOptions = {}): Promise<Snapshot[]> {
+    const how = { ...options, query: { type }, repeatable: true };
+    return (await this.#http.json<SnapshotList>('GET', '/v1/snapshots', how)).items;
+  }
+
+  /** @throws PerchError `snapshot_not_found` */
+  get(name: string, options: RequestOptions = {}): Promise<Snapshot> {
+    return this.#http.json('GET', at(name), { ...options, repeatable: true });
+  }
+
+  /** Sandboxes that were made from it live on. @throws PerchError `snapshot_not_found`, `snapshot_in_use` */
+  delete(name: string, options: RequestOptions = {}): Promise<void> {
+    return this.#http.done('DELETE', at(name), options);
+  }
+}
+
+function at(name: string): string {
+  return `/v1/snapshots/${encodeURIComponent(name)}`;
+}
