@@ -52,6 +52,12 @@ export const rules: IConfiguration = {
       to: { path: hostFolder(hostLayers.filter((name) => name !== 'linux')) },
     },
     {
+      name: 'host-agent-failpoints-know-nothing',
+      severity: 'error',
+      from: { path: hostFolder(['failpoints']), pathNot: tests },
+      to: { path: '^(apps|packages)/', pathNot: hostFolder(['failpoints']) },
+    },
+    {
       name: 'host-agent-lifecycle-is-above-its-means',
       severity: 'error',
       from: { path: hostFolder(means) },

@@ -29,6 +29,8 @@ export interface Config {
   /** Unprivileged user of the control plane, and its primary group. */
   user: string;
   vmm: 'qemu-kvm' | 'qemu-tcg' | undefined;
+  /** File that says where this process shall end: for tests. */
+  failpoints: string | undefined;
 }
 
 const vmmChoices = ['qemu-kvm', 'qemu-tcg'] as const;
@@ -59,6 +61,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     history: Math.max(1, whole(env, 'PERCH_HISTORY') ?? 3),
     user: env.PERCH_USER || 'perch',
     vmm,
+    failpoints: env.PERCH_FAILPOINTS || undefined,
   };
 }
 

@@ -5,6 +5,7 @@ import { type Logger, pino } from 'pino';
 import { createServer } from './api/index.ts';
 import { type Config, hostPaths, readConfig } from './config.ts';
 import { createQcow2Layer } from './disk/index.ts';
+import { armFailpointsOf } from './failpoints/index.ts';
 import { giveIdentity, waitForAgent } from './guest/index.ts';
 import {
   Admission,
@@ -34,6 +35,10 @@ let log = pino({ base: { program: 'perch-host' } });
 try {
   const config = await readConfig();
   log = pino({ level: config.logLevel, base: { program: 'perch-host', instance: config.instance } });
+  if (config.failpoints) {
+    log.warn({ file: config.failpoints }, 'this process ends where the file says');
+    armFailpointsOf(config.failpoints);
+  }
   await serve(config, log);
 } catch (error) {
   log.fatal({ err: error }, 'perch-host cannot start');

@@ -5,6 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
+import { failpoint } from '../failpoints/index.ts';
+import { captured, started } from './failpoints.ts';
 import { type CopyRequest, type Intent, IntentQueue, type Queued } from './intent-queue.ts';
 import type { Journal, SandboxRecord, TransitionDetail } from './journal.ts';
 import type { Origin, Resources, Secrets } from './resources.ts';
@@ -171,6 +173,7 @@ export class SandboxDriver {
     const { origin, secrets } = this.#start ?? {};
     if (!origin || !secrets) throw new Error(`Sandbox ${this.id} has no way to start.`);
     this.#start = undefined;
+    started(record, 'journaled');
     try {
       const { signal } = this.#abort;
       const start = performance.now();
@@ -179,6 +182,7 @@ export class SandboxDriver {
       const laps = await this.resources.make(this.#expect(), from, secrets, signal);
       const timings_ms = { template, ...laps, total: milliseconds(start) };
       this.#transition('running', { timings_ms });
+      started(record, 'running');
       this.#watch(record.generation);
     } catch (cause) {
       if (this.#abort.signal.aborted) throw this.#goingAway();
@@ -201,6 +205,7 @@ export class SandboxDriver {
     if (record.status !== 'running' || record.generation !== generation) throw notRunning(id, record.status);
     await this.resources.assertRoom(record);
     this.#transition('pausing', { captures: record.captures + 1 });
+    captured(this.#expect(), 'journaled');
     let timings_ms: Record<string, number>;
     try {
       const how = { kind: 'pause', durable: true } as const;
@@ -228,6 +233,7 @@ export class SandboxDriver {
     await this.resources.assertRoom(record, 1);
     this.#transition(as, { captures: record.captures + 1 });
     const begun = this.#expect();
+    captured(begun, 'journaled');
     const isPoint = as === 'snapshotting';
     let timings_ms: Record<string, number>;
     try {
@@ -268,12 +274,14 @@ export class SandboxDriver {
     const start = performance.now();
     await this.#removeAll();
     await this.resources.settleCapture(record);
+    failpoint('pause.settled');
     const teardown = milliseconds(start);
     const total = (timings_ms.total ?? 0) + teardown;
     this.#transition('paused', {
       snapshot: record.captures,
       timings_ms: { ...timings_ms, teardown, total: Math.round(total * 10) / 10 },
     });
+    failpoint('pause.paused');
   }
 
   /** @returns what to tell the one who asked */
@@ -299,7 +307,9 @@ export class SandboxDriver {
   /** Lets a guest that is stopped in the middle of a capture go, with nothing of the capture left. */
   async #runOn(generation: number): Promise<void> {
     await this.resources.dropCapture(this.#expect());
+    failpoint('unpause.dropped');
     await this.resources.vm?.thaw();
+    failpoint('unpause.thawed');
     this.#transition('running');
     this.#watch(generation);
   }
@@ -320,14 +330,12 @@ export class SandboxDriver {
     const point = from ?? record.snapshot;
     const origin = { kind: 'snapshot', snapshot: await this.resources.saved(record, point) } as const;
     await this.#deps.admitAgain(record, () => this.#transition('resuming', { generation }));
+    const resuming = this.#expect();
+    started(resuming, 'journaled');
     try {
-      const timings_ms = await this.resources.make(
-        this.#expect(),
-        origin,
-        { accessToken },
-        this.#abort.signal,
-      );
+      const timings_ms = await this.resources.make(resuming, origin, { accessToken }, this.#abort.signal);
       this.#transition('running', { timings_ms, ...(point === null ? {} : { snapshot: point }) });
+      started(resuming, 'running');
       this.#watch(generation);
     } catch (cause) {
       if (this.#abort.signal.aborted) throw this.#goingAway();
@@ -347,9 +355,12 @@ export class SandboxDriver {
 
   async #destroy(record: SandboxRecord): Promise<void> {
     if (record.status !== 'destroying') this.#transition('destroying');
+    failpoint('destroy.journaled');
     await this.#removeAll();
     await this.resources.removeSnapshots(record.id);
+    failpoint('destroy.snapshots_removed');
     this.#transition('destroyed');
+    failpoint('destroy.gone');
   }
 
   /** Tries until it is done or the process stops: what is left over belongs to somebody else by then. */
@@ -378,6 +389,7 @@ export class SandboxDriver {
 
   #fail(reason: string): void {
     this.#transition('failed', { reason });
+    failpoint('fail.journaled');
   }
 
   #transition(to: HostState, detail: TransitionDetail = {}): void {

@@ -15,6 +15,7 @@ import {
   type Snapshot,
 } from '@perch/protocol';
 import type { Logger } from 'pino';
+import { failpoint } from '../failpoints/index.ts';
 import type { SnapshotDirectory } from '../snapshot/index.ts';
 import type { BaseTemplate, TemplateStore } from '../template/index.ts';
 import type { Admission, Capacity } from './admission.ts';
@@ -113,6 +114,7 @@ export class Lifecycle {
   async #origin(id: string, source: Source): Promise<Origin> {
     const { journal, saved } = this.#deps;
     await source.begin(id);
+    failpoint('create.begun');
     journal.setSnapshot(id, startPoint);
     return { kind: 'snapshot', snapshot: await saved.open(id, startPoint) };
   }
@@ -139,6 +141,7 @@ export class Lifecycle {
         },
       });
     });
+    failpoint('fork.copied');
     const copied = milliseconds(start);
     const { record } = driver;
     if (!record) throw unknown(id);
@@ -243,7 +246,9 @@ export class Lifecycle {
       const accessToken = randomBytes(32).toString('hex');
       await driver.create(1, async () => ({ kind: 'template', template }), { accessToken, env: {} });
       await driver.pause(1);
+      failpoint('template.paused');
       await keep(this.#deps.saved.directory(id, 1));
+      failpoint('template.kept');
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new Error(`No guest of this shape could be prepared. ${why}`, { cause });

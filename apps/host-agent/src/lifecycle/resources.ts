@@ -9,6 +9,7 @@ import type { GuestReadiness } from '../guest/index.ts';
 import type { NetworkLayer, Slot } from '../network/index.ts';
 import type { BaseTemplate, BootFiles } from '../template/index.ts';
 import type { Vm, VmMonitor, VmSpec } from '../vmm/index.ts';
+import { started, tornDown } from './failpoints.ts';
 import type { Journal, SandboxRecord } from './journal.ts';
 import type { Capture, SavedState, StateStore } from './saved/index.ts';
 import { Stopwatch } from './stopwatch.ts';
@@ -66,15 +67,18 @@ export class Resources {
     const { journal, network } = this.#deps;
     const stages = new Stopwatch();
     const slot = await network.acquire();
+    started(record, 'slot');
     try {
       journal.setSlot(record.id, slot.number);
     } catch (error) {
       await network.release(slot.number);
       throw error;
     }
+    started(record, 'slot_journaled');
     stages.lap('slot');
     signal.throwIfAborted();
     const disk = await this.#makeDisk(record, origin, slot);
+    started(record, 'disk');
     stages.lap('disk');
     signal.throwIfAborted();
     this.vm = await this.#startMonitor(record, origin, slot, disk);
@@ -86,6 +90,7 @@ export class Resources {
   async #makeDisk(record: SandboxRecord, origin: Origin, { uid }: Slot): Promise<Disk> {
     const dir = this.#dir(record.id);
     await mkdir(dir, { mode: 0o700 });
+    started(record, 'directory');
     await chown(dir, uid, uid);
     const below =
       origin.kind === 'template'
@@ -101,8 +106,11 @@ export class Resources {
     const vm =
       origin.kind === 'template' ? await monitor.boot(spec) : await monitor.restore(spec, origin.snapshot.vm);
     this.vm = vm;
+    started(record, 'monitor');
     journal.setProcess(record.id, vm.process);
+    started(record, 'process_journaled');
     if (origin.kind === 'snapshot') await vm.thaw();
+    started(record, 'thawed');
     return vm;
   }
 
@@ -119,6 +127,7 @@ export class Resources {
     const ready = AbortSignal.any([signal, AbortSignal.timeout(this.#deps.bootTimeoutMs)]);
     const ended = this.vm?.exited.then((reason) => Promise.reject(new Error(reason)));
     await Promise.race([ended, guest.waitForAgent(slot.address, ready)]);
+    started(record, 'agent');
     stages.lap('agent');
     const before = origin.kind === 'snapshot' ? origin.snapshot.identity : undefined;
     const number = (before?.number ?? 0) + 1;
@@ -132,6 +141,7 @@ export class Resources {
       defaultUser,
     };
     await Promise.race([ended, guest.giveIdentity(slot.address, identity, ready)]);
+    started(record, 'ready');
     journal.setIdentity(record.id, { accessToken: secrets.accessToken, number });
     stages.lap('identity');
   }
@@ -213,6 +223,7 @@ export class Resources {
       vm?.release();
       this.vm = undefined;
     }
+    tornDown(record, 'killed');
     journal.setProcess(record.id, null);
     journal.setIdentity(record.id, null);
     const failures: unknown[] = [];
@@ -224,11 +235,13 @@ export class Resources {
       }
     };
     await step(() => disks.remove({ dir }));
+    tornDown(record, 'disk_removed');
     await step(() => rm(dir, { recursive: true, force: true }));
     const { slot } = record;
     if (slot !== null) {
       await step(async () => {
         await network.release(slot);
+        tornDown(record, 'slot_released');
         journal.setSlot(record.id, null);
       });
     }

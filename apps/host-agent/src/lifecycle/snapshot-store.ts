@@ -7,6 +7,7 @@ import { mkdir, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
 import type { Logger } from 'pino';
+import { failpoint } from '../failpoints/index.ts';
 import { openSnapshot, type Snapshot, SnapshotDamaged, SnapshotDirectory, sync } from '../snapshot/index.ts';
 import type { FlatCopyTarget } from './saved/index.ts';
 
@@ -126,8 +127,10 @@ export class SnapshotStore {
     const replaced = this.#directory(`${replacedPrefix}${name}`);
     const replaces = await target.exists();
     if (replaces) await rename(target.path, replaced.path);
+    failpoint('snapshot.replaced');
     await rename(made.path, target.path);
     await sync(this.#options.dir);
+    failpoint('snapshot.placed');
     if (replaces) await replaced.remove();
   }
 

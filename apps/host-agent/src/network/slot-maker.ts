@@ -1,6 +1,7 @@
 /** Makes and removes slots: namespace, veth pair, tap and rules. */
 import { existsSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { failpoint } from '../failpoints/index.ts';
 import {
   createTap,
   inNamespace,
@@ -38,8 +39,10 @@ async function makeSlot(plan: SlotPlan, rules: string): Promise<void> {
     `link set ${veth} up`,
     `neigh replace ${address} lladdr ${uplinkMac} dev ${veth} nud permanent`,
   ]);
+  failpoint('slot.links');
   inNamespace(namespace, writeSlotSettings);
   createTap(namespace, guest.tap);
+  failpoint('slot.tap');
   // The rules are there before a guest is, since the tap has no carrier until a monitor opens it.
   await Promise.all([
     nft(rules, namespace),
@@ -56,6 +59,7 @@ async function makeSlot(plan: SlotPlan, rules: string): Promise<void> {
       { namespace },
     ),
   ]);
+  failpoint('slot.made');
 }
 
 /** Written before the links of the slot are there, as `default`; `all` counts for what has been made since. */

@@ -1,6 +1,7 @@
 /** Makes a directory of files a snapshot: durable, all of it or nothing, the manifest last. */
 import { lstat, readdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { failpoint } from '../failpoints/index.ts';
 import { type FileSum, sumFile } from './checksum.ts';
 import { sync, writeDurably } from './files.ts';
 import { isSnapshotFile, type SnapshotDirectory, snapshotFiles } from './layout.ts';
@@ -28,6 +29,7 @@ export interface CommitRequest {
 export async function commitSnapshot(request: CommitRequest): Promise<Manifest> {
   const { temporary, final, facts, sums, durable } = request;
   const manifest = await sealSnapshot(temporary, facts, sums, durable);
+  failpoint('commit.manifest');
   await rename(temporary.path, final.path);
   if (durable !== false) await sync(dirname(final.path));
   return manifest;

@@ -4,6 +4,7 @@
  */
 import { chmod, link, lstat, writeFile } from 'node:fs/promises';
 import type { DiskLayer } from '../../disk/index.ts';
+import { type CaptureStep, failpoint } from '../../failpoints/index.ts';
 import {
   ancestorMemfile,
   ancestorRootfsCow,
@@ -22,6 +23,7 @@ import {
   writeRootfsMeta,
 } from '../../snapshot/index.ts';
 import type { MonitorMachine, Vm } from '../../vmm/index.ts';
+import { captured } from '../failpoints.ts';
 import type { HeldIdentity, SandboxRecord } from '../journal.ts';
 import { Stopwatch } from '../stopwatch.ts';
 import type { CapturedIdentity } from './identity.ts';
@@ -63,13 +65,15 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   const runsOn = from.kind === 'snapshot';
   const nextLayer = runsOn ? await to.disks.add({ ...from, sizeBytes: diskBytes(record) }) : undefined;
   const switchDisk = nextLayer === undefined ? undefined : await vm.prepareDisk(nextLayer);
+  captured(record, 'begun');
   const stages = new Stopwatch();
-  const lap = (stage: string) => {
-    stages.lap(stage);
+  const lap = (stage: CaptureStep, name: string = stage) => {
+    captured(record, stage);
+    stages.lap(name);
     signal.throwIfAborted();
   };
   await vm.freeze();
-  lap('freeze');
+  lap('frozen', 'freeze');
   const snapfile = to.temporary.file(snapshotFiles.snapfile);
   await writeFile(snapfile, await vm.saveDevices(), { flag: 'wx' });
   await chmod(snapfile, readableByVms);
@@ -78,15 +82,18 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   lap('memory');
   if (switchDisk) {
     await switchDisk();
+    failpoint('copy.switched');
     await vm.thaw();
-    lap('switch');
+    failpoint('copy.thawed');
+    stages.lap('switch');
     stages.laps.frozen = stages.laps.total ?? 0;
   }
   const sums: Sums = { [snapshotFiles.memfile]: memory.sum };
   await describeMemory(memory.diff, from, to, build, sums);
   await captureDisk(from, to, nextLayer, sums);
-  await writeIdentity(from.identity, to.temporary);
   lap('disk');
+  await writeIdentity(from.identity, to.temporary);
+  captured(record, 'before_commit');
   const { kind, version, accelerator, cpu } = to.machine;
   await commitSnapshot({
     temporary: to.temporary,
@@ -107,6 +114,7 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
     sums,
     durable: from.durable,
   });
+  captured(record, 'committed');
   stages.lap('commit');
   return stages.laps;
 }

@@ -6,6 +6,7 @@ import { link, mkdir, readdir, rename, rm, stat, statfs } from 'node:fs/promises
 import { join } from 'node:path';
 import { PerchError } from '@perch/protocol';
 import type { DiskLayer } from '../../disk/index.ts';
+import { failpoint } from '../../failpoints/index.ts';
 import {
   ancestorRootfsCow,
   assertCompatible,
@@ -128,6 +129,7 @@ export class SavedStates {
     await temporary.remove();
     await temporary.ensure();
     for (const name of await from.names()) await link(from.file(name), temporary.file(name));
+    failpoint('create.linked');
     await rename(temporary.path, this.directory(id, startPoint).path);
   }
 
@@ -156,6 +158,7 @@ export class SavedStates {
   /** Makes a point one to go on from. The monitor that wrote it must be gone. Safe to repeat. */
   async settle(id: string, point: number): Promise<void> {
     await this.#options.disks.seal(this.directory(id, point).file(snapshotFiles.rootfsCow));
+    failpoint('pause.sealed');
   }
 
   /** Removes all but the newest points, and what was begun. @param current is kept, whatever its age */

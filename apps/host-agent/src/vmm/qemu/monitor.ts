@@ -3,6 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { realpath } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { failpoint } from '../../failpoints/index.ts';
 import {
   type Cgroups,
   cpuFingerprint,
@@ -93,6 +94,7 @@ class Qemu implements VmMonitor {
     let vm: QemuVm | undefined;
     try {
       await this.#cgroups.create(cgroup, this.#limits(spec));
+      failpoint('monitor.cgroup');
       laps.lap('files');
       const { child, process } = await launch({
         dir: spec.dir,
@@ -108,6 +110,7 @@ class Qemu implements VmMonitor {
         maxFileBytes: spec.disk.maxFileBytes,
       });
       vm = this.#running(spec, process, child);
+      failpoint('monitor.spawned');
       await this.#cgroups.add(cgroup, process.pid);
       laps.lap('spawn');
       await vm.whileAlive(start(vm, laps));

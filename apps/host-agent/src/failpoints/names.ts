@@ -1,0 +1,95 @@
+/** The one list of places where this process can be told to end: `{operation}.{step that was just done}`. */
+
+/** Of a guest that is started, in this order. */
+export const startSteps = [
+  'journaled',
+  /** Taken, and not in the journal yet. */
+  'slot',
+  'slot_journaled',
+  'directory',
+  'disk',
+  /** The process is there, and not in the journal yet. */
+  'monitor',
+  'process_journaled',
+  'thawed',
+  'agent',
+  /** The guest confirmed who it is, and the journal does not know yet. */
+  'ready',
+  'running',
+] as const;
+
+/** Of a guest whose state is written, in this order. */
+export const captureSteps = [
+  'journaled',
+  'begun',
+  'frozen',
+  'device_state',
+  'memory',
+  'disk',
+  'before_commit',
+  'committed',
+] as const;
+
+/** Of what a sandbox held being removed, in this order. */
+export const teardownSteps = ['killed', 'disk_removed', 'slot_released'] as const;
+
+const captures = ['pause', 'snapshot', 'fork'] as const;
+const starts = ['create', 'resume', 'template'] as const;
+/** `undo`: of a resume; `fail`: of a sandbox that failed. */
+const teardowns = ['pause', 'destroy', 'fail', 'undo'] as const;
+
+type Every<Operation extends string, Step extends string> = `${Operation}.${Step}`;
+
+function every<O extends string, S extends string>(
+  operations: readonly O[],
+  steps: readonly S[],
+): Every<O, S>[] {
+  return operations.flatMap((operation) => steps.map((step): Every<O, S> => `${operation}.${step}`));
+}
+
+export const failpoints = [
+  ...every(starts, startSteps),
+  /** What the first life goes on from: linked one file after the other, renamed, and journaled after that. */
+  'create.linked',
+  'create.begun',
+  /** Between what the monitor's own steps are: a cgroup without a process, a process without a cgroup. */
+  'monitor.cgroup',
+  'monitor.spawned',
+  ...every(captures, captureSteps),
+  /** The guest of a copy writes to another layer, and stands still; and runs again. */
+  'copy.switched',
+  'copy.thawed',
+  /** The manifest is written, and the directory has its temporary name still. */
+  'commit.manifest',
+  /** The old one of a name is away, and the new one not in its place; and both are done. */
+  'snapshot.replaced',
+  'snapshot.placed',
+  /** What children of a fork start from is there, and none of them. */
+  'fork.copied',
+  'pause.sealed',
+  'pause.settled',
+  'pause.paused',
+  ...every(teardowns, teardownSteps),
+  'destroy.journaled',
+  'destroy.snapshots_removed',
+  'destroy.gone',
+  'fail.journaled',
+  'template.paused',
+  'template.kept',
+  /** A pause is undone, by the one who began it or by the next process. */
+  'unpause.dropped',
+  'unpause.thawed',
+  /** A namespace and its links without settings, with a tap, with everything. */
+  'slot.links',
+  'slot.tap',
+  'slot.made',
+] as const;
+
+export type Failpoint = (typeof failpoints)[number];
+export type StartStep = (typeof startSteps)[number];
+export type CaptureStep = (typeof captureSteps)[number];
+export type TeardownStep = (typeof teardownSteps)[number];
+
+export function isFailpoint(name: string): name is Failpoint {
+  return (failpoints as readonly string[]).includes(name);
+}
