@@ -12,7 +12,6 @@ export const startSteps = [
   'monitor',
   'process_journaled',
   'thawed',
-  'agent',
   /** The guest confirmed who it is, and the journal does not know yet. */
   'ready',
   'running',
@@ -74,6 +73,7 @@ export const failpoints = [
   'destroy.snapshots_removed',
   'destroy.gone',
   'fail.journaled',
+  'template.agent',
   'template.paused',
   'template.kept',
   /** A pause is undone, by the one who began it or by the next process. */

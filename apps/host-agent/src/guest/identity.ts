@@ -10,8 +10,12 @@ import { Client } from 'undici';
 export const guestPort = 49_983;
 
 const maxAnswerBytes = 4096;
-const connectTimeoutMs = 150;
+/** Of a guest that boots: what is sent to it too early is lost, and would be sent again only after a second. */
+const bootConnectMs = 150;
+/** Of a guest that goes on: it gets what was sent as soon as it runs, which on a busy machine takes its time. */
+const connectMs = 3000;
 const pollMs = 10;
+const answerMs = 30_000;
 
 export interface GuestIdentity {
   sandboxId: string;
@@ -38,7 +42,7 @@ const required = [
   'connections',
 ];
 
-function client(address: string): Client {
+function client(address: string, connectTimeoutMs: number): Client {
   return new Client(`http://${address}:${guestPort}`, {
     connect: { timeout: connectTimeoutMs },
     maxResponseSize: maxAnswerBytes,
@@ -48,13 +52,13 @@ function client(address: string): Client {
 }
 
 /**
- * Waits until the guest agent answers.
+ * Waits until the guest agent of a guest that boots answers.
  * @throws Error when `signal` ends the wait.
  */
 export async function waitForAgent(address: string, signal: AbortSignal): Promise<void> {
   for (;;) {
     signal.throwIfAborted();
-    const http = client(address);
+    const http = client(address, bootConnectMs);
     try {
       const answer = await http.request({ method: 'GET', path: '/health', headersTimeout: 2000, signal });
       await answer.body.dump();
@@ -69,7 +73,7 @@ export async function waitForAgent(address: string, signal: AbortSignal): Promis
 }
 
 /**
- * Tells the guest who it is now.
+ * Tells the guest who it is now, as soon as its agent takes connections.
  * @throws Error when the guest does not confirm every point: a sandbox with a stale clock or shared
  * entropy must not run.
  */
@@ -78,7 +82,24 @@ export async function giveIdentity(
   identity: GuestIdentity,
   signal: AbortSignal,
 ): Promise<void> {
-  const http = client(address);
+  for (;;) {
+    try {
+      return await tellIdentity(address, identity, signal);
+    } catch (error) {
+      if (!isUnconnected(error)) throw error;
+    }
+    await sleep(pollMs, undefined, { signal });
+  }
+}
+
+/** Nothing was sent. */
+function isUnconnected(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ECONNREFUSED' || code === 'EHOSTUNREACH';
+}
+
+async function tellIdentity(address: string, identity: GuestIdentity, signal: AbortSignal): Promise<void> {
+  const http = client(address, connectMs);
   try {
     const answer = await http.request({
       method: 'POST',
@@ -99,8 +120,8 @@ export async function giveIdentity(
         envVars: identity.env,
         defaultUser: identity.defaultUser,
       }),
-      headersTimeout: 10_000,
-      bodyTimeout: 10_000,
+      headersTimeout: answerMs,
+      bodyTimeout: answerMs,
       signal,
     });
     const text = await answer.body.text();

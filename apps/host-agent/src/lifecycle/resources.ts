@@ -5,6 +5,7 @@
 import { chown, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Disk, DiskLayer } from '../disk/index.ts';
+import { failpoint } from '../failpoints/index.ts';
 import type { GuestReadiness } from '../guest/index.ts';
 import type { NetworkLayer, Slot } from '../network/index.ts';
 import type { BaseTemplate, BootFiles } from '../template/index.ts';
@@ -126,9 +127,11 @@ export class Resources {
     const { guest, journal } = this.#deps;
     const ready = AbortSignal.any([signal, AbortSignal.timeout(this.#deps.bootTimeoutMs)]);
     const ended = this.vm?.exited.then((reason) => Promise.reject(new Error(reason)));
-    await Promise.race([ended, guest.waitForAgent(slot.address, ready)]);
-    started(record, 'agent');
-    stages.lap('agent');
+    if (origin.kind === 'template') {
+      await Promise.race([ended, guest.waitForAgent(slot.address, ready)]);
+      failpoint('template.agent');
+      stages.lap('agent');
+    }
     const before = origin.kind === 'snapshot' ? origin.snapshot.identity : undefined;
     const number = (before?.number ?? 0) + 1;
     const identity = {

@@ -224,7 +224,8 @@ export async function host(machine = new FakeMachine()) {
       monitor: machine.monitor,
       guest: {
         waitForAgent: (_address, signal) => Promise.race([machine.readyGate, aborted(signal)]),
-        giveIdentity: async (_address, identity) => {
+        giveIdentity: async (_address, identity, signal) => {
+          await Promise.race([machine.readyGate, aborted(signal)]);
           machine.told.push(identity);
         },
       },
