@@ -51,6 +51,8 @@ export class PerchInstance {
       PERCH_API_KEY: key,
       PERCH_CONFIG: join(dataDir, 'config.json'),
       PERCH_SLOT_REST_SEC: '2',
+      // What is on the machine is then what sandboxes hold.
+      PERCH_READY: '0',
       ...env,
     };
     return new PerchInstance(dataDir, all, new Perch({ url: `http://${listen}`, apiKey: key }), key);

@@ -24,6 +24,8 @@ export interface Config {
   keepDiskMb: number;
   /** Machine shapes of which a booted guest is kept. */
   warmShapes: number;
+  /** Guests of the default shape that stand ready for a create. */
+  readyGuests: number;
   /** States of a sandbox that are kept: what pauses and snapshots of it wrote, the newest. */
   history: number;
   /** Unprivileged user of the control plane, and its primary group. */
@@ -58,6 +60,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     memoryMb: whole(env, 'PERCH_MEMORY_MB'),
     keepDiskMb: whole(env, 'PERCH_KEEP_DISK_MB') ?? 1024,
     warmShapes: Math.max(1, whole(env, 'PERCH_WARM_SHAPES') ?? 8),
+    readyGuests: whole(env, 'PERCH_READY') ?? 2,
     history: Math.max(1, whole(env, 'PERCH_HISTORY') ?? 3),
     user: env.PERCH_USER || 'perch',
     vmm,

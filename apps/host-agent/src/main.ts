@@ -6,7 +6,7 @@ import { createServer } from './api/index.ts';
 import { type Config, hostPaths, readConfig } from './config.ts';
 import { createQcow2Layer } from './disk/index.ts';
 import { armFailpointsOf } from './failpoints/index.ts';
-import { giveIdentity, waitForAgent } from './guest/index.ts';
+import { giveIdentity, waitForAgent, warmUp } from './guest/index.ts';
 import {
   Admission,
   defaultMemoryMb,
@@ -90,12 +90,13 @@ async function serve(config: Config, log: Logger): Promise<void> {
   });
   const lifecycle = new Lifecycle({
     ...{ journal, network, disks, monitor, saved, warm, snapshots },
-    guest: { waitForAgent, giveIdentity },
+    guest: { waitForAgent, giveIdentity, warmUp },
     templates,
     admission,
     vmsDir: paths.vms,
     boot,
     bootTimeoutMs,
+    readyGuests: config.readyGuests,
     log,
   });
   await lifecycle.start();

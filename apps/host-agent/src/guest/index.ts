@@ -1,1 +1,1 @@
-export { type GuestIdentity, type GuestReadiness, giveIdentity, waitForAgent } from './identity.ts';
+export { type GuestIdentity, type GuestReadiness, giveIdentity, waitForAgent, warmUp } from './identity.ts';

@@ -64,6 +64,11 @@ export class Admission {
     refuseUnless('disk', diskOf(shape), (await this.disk(held, occupiedBytes)).free);
   }
 
+  /** Whether the memory of one more is there. */
+  fitsMemory(shape: Shape, held: readonly Held[]): boolean {
+    return this.#memoryOf(shape) <= this.memory(held).free;
+  }
+
   /** For a sandbox whose disk is reserved already. @throws PerchError capacity_exhausted */
   admitMemory(shape: Shape, held: readonly Held[]): void {
     refuseUnless('memory', this.#memoryOf(shape), this.memory(held).free);

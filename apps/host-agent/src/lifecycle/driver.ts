@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
+import type { Vm } from '../vmm/index.ts';
 import { captured, started } from './failpoints.ts';
 import { type CopyRequest, type Intent, IntentQueue, type Queued } from './intent-queue.ts';
 import type { Journal, SandboxRecord, TransitionDetail } from './journal.ts';
@@ -122,6 +123,18 @@ export class SandboxDriver {
     else if (record.status === 'failed') await this.#removeAll();
     else if (record.status === 'pausing') await this.#settlePause(record, {});
     else if (record.status === 'resuming') await this.#backToPaused(record);
+  }
+
+  /**
+   * Gives away what it holds, for another driver to go on with.
+   * @returns undefined when there is nothing to give: it is being worked on, or does not run
+   */
+  handOver(): Vm | undefined {
+    const { vm } = this.resources;
+    if (this.#working || this.#stopped || this.record?.status !== 'running') return undefined;
+    this.#stopped = true;
+    this.resources.vm = undefined;
+    return vm;
   }
 
   /** Lets go without touching the VM, after the transition under way. */

@@ -8,8 +8,11 @@ import { assertCanGo, type HostState } from './state-machine.ts';
 
 export interface SandboxSpec {
   id: string;
-  /** `template`: a guest that is booted to become a warm template, and that only this host knows. */
-  kind: 'sandbox' | 'template';
+  /**
+   * What only this host knows: `template`, a guest that is booted to become a warm template; `ready`, one that
+   * stands still until a create takes it over.
+   */
+  kind: 'sandbox' | 'template' | 'ready';
   generation: number;
   template: string;
   vcpus: number;
@@ -25,6 +28,8 @@ export interface SandboxSpec {
 export interface SandboxRecord extends SandboxSpec {
   status: HostState;
   reason: string | null;
+  /** Names its directory and cgroup: its id, or that of the ready guest that it took over. */
+  vm: string;
   /** Set before anything is made in the slot, cleared once the slot was given back. */
   slot: number | null;
   /** Set as soon as the monitor runs; null before and after. */
@@ -86,7 +91,9 @@ const versions = [
    alter table sandboxes add column identity_number integer;
    alter table sandboxes add column snapshot integer;`,
   `alter table sandboxes add column captures integer not null default 0;
-   update sandboxes set captures = max(generation, coalesce(snapshot, 0));`,
+   update sandboxes set captures = max(generation, coalesce(snapshot, 0));
+   alter table sandboxes add column vm text not null default '';
+   update sandboxes set vm = id;`,
 ];
 
 export class Journal {
@@ -112,14 +119,35 @@ export class Journal {
       this.#db
         .prepare(
           `insert into sandboxes
-             (id, kind, generation, template, vcpus, memory_mb, disk_mb, base, kernel, initramfs, status, changed_at)
-           values (:id, :kind, :generation, :template, :vcpus, :memory_mb, :disk_mb, :base, :kernel, :initramfs,
-             'creating', :now)`,
+             (id, vm, kind, generation, template, vcpus, memory_mb, disk_mb, base, kernel, initramfs, status,
+             changed_at)
+           values (:id, :id, :kind, :generation, :template, :vcpus, :memory_mb, :disk_mb, :base, :kernel,
+             :initramfs, 'creating', :now)`,
         )
         .run({ ...spec, now: now() });
       this.#note(spec.id, spec.generation, null, 'creating', null);
     });
     return this.#expect(spec.id);
+  }
+
+  /** Makes a ready guest, with all that it holds, the sandbox `id` that is being created. */
+  takeOver(
+    ready: string,
+    id: string,
+    { generation, template }: Pick<SandboxSpec, 'generation' | 'template'>,
+  ) {
+    this.#atomically(() => {
+      this.#db
+        .prepare(
+          `update sandboxes set id = ?, kind = 'sandbox', generation = ?, template = ?, status = 'creating',
+             changed_at = ?
+           where id = ? and kind = 'ready' and status = 'running'`,
+        )
+        .run(id, generation, template, now(), ready);
+      this.#db.prepare('delete from transitions where id = ?').run(ready);
+      this.#note(id, generation, null, 'creating', null);
+    });
+    return this.#expect(id);
   }
 
   /** Moves a sandbox on. The journal refuses a way that the state machine does not have. */

@@ -8,6 +8,7 @@ import {
   type HostResume,
   type HostSandbox,
   type HostSnapshotCreate,
+  limits,
   type NewSnapshot,
   newSandboxId,
   PerchError,
@@ -21,6 +22,7 @@ import type { BaseTemplate, TemplateStore } from '../template/index.ts';
 import type { Admission, Capacity } from './admission.ts';
 import { SandboxDriver } from './driver.ts';
 import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
+import { ReadyPool } from './ready-pool.ts';
 import { type Origin, type ResourceDeps, Resources } from './resources.ts';
 import { startPoint } from './saved/index.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
@@ -35,19 +37,35 @@ export interface LifecycleDeps extends ResourceDeps {
   admission: Admission;
   warm: Pick<WarmTemplates, 'start' | 'get'>;
   snapshots: SnapshotStore;
+  /** Guests of the default shape that stand ready. */
+  readyGuests: number;
   log: Logger;
 }
 
 type Listener = (sandbox: HostSandbox) => void;
 
+/** What a guest must have in common with what is asked for. */
+const shapeFields = ['base', 'kernel', 'initramfs', 'vcpus', 'memory_mb', 'disk_mb'] as const;
+
 /** What makes a create the same as one before; secrets are in no record. */
 const shape = ['generation', 'template', 'vcpus', 'memory_mb', 'disk_mb'] as const;
+
+/** What a create asks for that says nothing else. */
+const defaultRequest = {
+  template: 'base',
+  vcpus: limits.vcpus.default,
+  memory_mb: limits.memoryMb.default,
+  disk_mb: limits.diskMb.default,
+};
+
+const poolTimes = { quietMs: 300, againMs: 10_000 };
 
 const teardownRetryMs = [200, 1000, 5000, 30_000];
 
 export class Lifecycle {
   readonly #deps: LifecycleDeps;
   readonly #sources: Sources;
+  readonly #pool: ReadyPool;
   readonly #drivers = new Map<string, SandboxDriver>();
   readonly #listeners = new Set<Listener>();
   /** Admissions look at what is held and then add to it: one at a time. */
@@ -56,6 +74,12 @@ export class Lifecycle {
   constructor(deps: LifecycleDeps) {
     this.#deps = deps;
     this.#sources = new Sources(deps, (template, shape, keep) => this.#bootTemplate(template, shape, keep));
+    this.#pool = new ReadyPool({
+      size: deps.readyGuests,
+      make: () => this.#makeReady(),
+      ...poolTimes,
+      log: deps.log,
+    });
   }
 
   /**
@@ -67,10 +91,11 @@ export class Lifecycle {
     await mkdir(vmsDir, { recursive: true, mode: 0o700 });
     const records = journal.list();
     for (const { id } of records) this.#drivers.set(id, this.#driver(id));
+    const machines = new Set(records.map(({ vm }) => vm));
     const owned = new Set(this.#drivers.keys());
-    const swept = [...(await sweepUnowned(vmsDir, owned)), ...(await saved.start(owned))];
+    const swept = [...(await sweepUnowned(vmsDir, machines)), ...(await saved.start(owned))];
     await snapshots.start();
-    await monitor.sweep(owned);
+    await monitor.sweep(machines);
     if (swept.length > 0) log.warn({ sandboxes: swept }, 'removed what no journal entry owns');
     for (const driver of this.#drivers.values()) await driver.recover();
     await network.start(journal.list().flatMap(({ slot }) => (slot === null ? [] : [slot])));
@@ -78,7 +103,8 @@ export class Lifecycle {
     const { kernelId: kernel, initramfsId: initramfs } = this.#deps.boot;
     await warm.start((base) => (templates.rootfsOf(base) ? { kernel, initramfs } : undefined));
     // Whoever wanted it has gone.
-    for (const { id, kind } of journal.list()) if (kind === 'template') await this.#expect(id).destroy();
+    for (const { id, kind } of journal.list()) if (kind !== 'sandbox') await this.#expect(id).destroy();
+    if (this.#deps.readyGuests > 0) this.#pool.start();
   }
 
   /**
@@ -90,29 +116,91 @@ export class Lifecycle {
     const known = this.#drivers.get(id);
     if (known) return this.#repeated(known, request);
     const source = await this.#sources.find(request);
-    const driver = await this.#admit(id, source.shape, request);
+    const driver = await this.#admit(id, source, request);
     if (!driver) return this.#repeated(this.#expect(id), request);
     const secrets = { accessToken: request.access_token, env: request.env };
-    await driver.create(request.generation, () => this.#origin(id, source), secrets);
+    await driver.create(request.generation, () => this.#origin(driver, source), secrets);
     return this.get(id);
   }
 
   /** Finds room for a sandbox and enters it. Undefined when there is one of this id. @throws capacity_exhausted */
   #admit(
     id: string,
-    shape: WarmShape,
+    source: Source,
     { generation, template }: Pick<SandboxSpec, 'generation' | 'template'>,
   ): Promise<SandboxDriver | undefined> {
+    const { admission } = this.#deps;
     return this.#alone(async () => {
       if (this.#drivers.has(id)) return undefined;
-      await this.#deps.admission.admit(shape, this.#held(), await this.#occupied());
-      return this.#insert({ ...shape, id, kind: 'sandbox', generation, template });
+      const held = this.#held();
+      await admission.admit(source.shape, held, await this.#occupied());
+      if (source.pooled) {
+        const taken = this.#takeReady(id, source.shape, { generation, template });
+        if (taken) return taken;
+      }
+      await this.#makeRoom(source.shape);
+      return this.#insert({ ...source.shape, id, kind: 'sandbox', generation, template });
     });
   }
 
+  /** Makes a guest of this shape that stands ready the sandbox `id`. Undefined when there is none. */
+  #takeReady(
+    id: string,
+    shape: WarmShape,
+    spec: Pick<SandboxSpec, 'generation' | 'template'>,
+  ): SandboxDriver | undefined {
+    this.#pool.quiet();
+    const ready = this.#pool.take(({ record }) =>
+      shapeFields.every((field) => record?.[field] === shape[field]),
+    );
+    const vm = ready?.handOver();
+    if (!ready || !vm) return undefined;
+    this.#drivers.delete(ready.id);
+    const record = this.#deps.journal.takeOver(ready.id, id, spec);
+    const driver = this.#driver(id);
+    driver.resources.vm = vm;
+    this.#drivers.set(id, driver);
+    this.#changed(record);
+    return driver;
+  }
+
+  /** Guests that stand ready are not counted as held, and go when their memory is needed. */
+  async #makeRoom(shape: Pick<WarmShape, 'memory_mb' | 'disk_mb'>): Promise<void> {
+    const { admission, journal } = this.#deps;
+    const all = journal.list().filter(({ kind }) => kind !== 'template');
+    if (admission.fitsMemory(shape, all)) return;
+    await this.#pool.giveWay();
+  }
+
+  /** Makes a guest that stands ready, where there is room for it. */
+  async #makeReady(): Promise<SandboxDriver | undefined> {
+    const { admission, journal } = this.#deps;
+    const source = await this.#sources.find(defaultRequest);
+    const all = journal.list().filter(({ kind }) => kind !== 'template');
+    if (!admission.fitsMemory(source.shape, all)) return undefined;
+    const id = newSandboxId();
+    const { template } = defaultRequest;
+    const driver = this.#insert({ ...source.shape, id, kind: 'ready', generation: 1, template });
+    try {
+      const accessToken = randomBytes(32).toString('hex');
+      await driver.create(1, () => this.#origin(driver, source), { accessToken, env: {} });
+      const { record } = driver;
+      if (record?.status !== 'running') throw new Error(record?.reason ?? 'It is gone.');
+      await driver.resources.standReady(record, accessToken);
+      return driver;
+    } catch (error) {
+      await driver.destroy();
+      throw error;
+    }
+  }
+
   /** A sandbox keeps links of its own of all files that it starts from. */
-  async #origin(id: string, source: Source): Promise<Origin> {
+  async #origin({ id, record, resources }: SandboxDriver, source: Source): Promise<Origin> {
     const { journal, saved } = this.#deps;
+    if (record && record.vm !== id && record.identity && resources.vm) {
+      await saved.moveAll(record.vm, id);
+      return { kind: 'ready', vm: resources.vm, identity: record.identity };
+    }
     await source.begin(id);
     failpoint('create.begun');
     journal.setSnapshot(id, startPoint);
@@ -157,9 +245,9 @@ export class Lifecycle {
     source: Source,
   ): Promise<HostForked['results'][number]> {
     try {
-      const driver = await this.#admit(id, source.shape, { generation: 1, template });
+      const driver = await this.#admit(id, source, { generation: 1, template });
       if (!driver) throw exists(id);
-      await driver.create(1, () => this.#origin(id, source), { accessToken: access_token });
+      await driver.create(1, () => this.#origin(driver, source), { accessToken: access_token });
       return { sandbox: this.get(id) };
     } catch (cause) {
       const error = cause instanceof PerchError ? cause : failedToStart(id, cause);
@@ -217,7 +305,7 @@ export class Lifecycle {
 
   /** @throws PerchError sandbox_not_found */
   async history(id: string): Promise<SandboxHistory> {
-    const { resources } = this.#expect(id);
+    const { record, resources } = this.#expect(id);
     const points = await this.#deps.saved.history(id);
     const sum = (of: 'ownBytes' | 'sharedBytes') =>
       points.reduce((total, { occupied }) => total + occupied[of], 0);
@@ -226,7 +314,7 @@ export class Lifecycle {
         ...{ generation: number, parent, kind, created_at: createdAt },
         ...{ size_bytes: ownBytes + sharedBytes, own_bytes: ownBytes, shared_bytes: sharedBytes },
       })),
-      own_bytes: await resources.occupied(id),
+      own_bytes: record ? await resources.occupied(record) : 0,
       shared_bytes: sum('sharedBytes'),
     };
   }
@@ -295,6 +383,7 @@ export class Lifecycle {
   }
 
   async destroyAll(): Promise<void> {
+    await this.#pool.stop();
     await Promise.all([...this.#drivers.values()].map((driver) => driver.destroy()));
   }
 
@@ -326,8 +415,15 @@ export class Lifecycle {
     return { memory: admission.memory(held), disk: await admission.disk(held, await this.#occupied()) };
   }
 
-  /** Lets go of all sandboxes, which run on. */
+  /** Lets go of all sandboxes, which run on. Guests that stand ready go. */
   async stop(): Promise<void> {
+    await this.#pool.stop();
+    await this.letGo();
+  }
+
+  /** Lets go of all there is, as it is. */
+  async letGo(): Promise<void> {
+    this.#pool.halt();
     await Promise.allSettled([...this.#drivers.values()].map((driver) => driver.stop()));
   }
 
@@ -342,6 +438,7 @@ export class Lifecycle {
       admitAgain: (record, work) =>
         this.#alone(async () => {
           this.#deps.admission.admitMemory(record, this.#held());
+          await this.#makeRoom(record);
           work();
         }),
     });
@@ -349,7 +446,10 @@ export class Lifecycle {
 
   #changed(record: SandboxRecord): void {
     if (record.status === 'destroyed') this.#drivers.delete(record.id);
-    if (record.kind === 'template') return;
+    if (record.kind === 'ready' && record.status === 'failed') {
+      this.#pool.lost(record.id);
+    }
+    if (record.kind !== 'sandbox') return;
     const view = this.#view(record);
     for (const listener of this.#listeners) listener(view);
   }
@@ -365,7 +465,7 @@ export class Lifecycle {
 
   async #occupied(): Promise<number> {
     const each = await Promise.all(
-      [...this.#drivers.values()].map(({ id, resources }) => resources.occupied(id)),
+      [...this.#drivers.values()].map(({ record, resources }) => (record ? resources.occupied(record) : 0)),
     );
     return each.reduce((sum, bytes) => sum + bytes, 0);
   }

@@ -11,7 +11,7 @@ import type { NetworkLayer, Slot } from '../network/index.ts';
 import type { BaseTemplate, BootFiles } from '../template/index.ts';
 import type { Vm, VmMonitor, VmSpec } from '../vmm/index.ts';
 import { started, tornDown } from './failpoints.ts';
-import type { Journal, SandboxRecord } from './journal.ts';
+import type { HeldIdentity, Journal, SandboxRecord } from './journal.ts';
 import type { Capture, SavedState, StateStore } from './saved/index.ts';
 import { Stopwatch } from './stopwatch.ts';
 
@@ -39,7 +39,11 @@ export interface Secrets {
 /** What a life starts from. */
 export type Origin =
   | { kind: 'template'; template: BaseTemplate }
+  /** A guest that stands still, and that the journal says is this sandbox's. */
+  | { kind: 'ready'; vm: Vm; identity: HeldIdentity }
   | { kind: 'snapshot'; snapshot: SavedState };
+
+type NewOrigin = Exclude<Origin, { kind: 'ready' }>;
 
 /** User that commands run as unless a request names another. Every base image has it. */
 const defaultUser = 'user';
@@ -67,6 +71,10 @@ export class Resources {
   ): Promise<Record<string, number>> {
     const { journal, network } = this.#deps;
     const stages = new Stopwatch();
+    if (origin.kind === 'ready') {
+      await this.#takeOver(record, origin, secrets, signal, stages);
+      return stages.laps;
+    }
     const slot = await network.acquire();
     started(record, 'slot');
     try {
@@ -84,12 +92,50 @@ export class Resources {
     signal.throwIfAborted();
     this.vm = await this.#startMonitor(record, origin, slot, disk);
     stages.lap('monitor');
-    await this.#makeReady(record, origin, secrets, slot, signal, stages);
+    if (origin.kind === 'template') {
+      await this.#whileReady(signal, (ready) => this.#deps.guest.waitForAgent(slot.address, ready));
+      failpoint('template.agent');
+      stages.lap('agent');
+    }
+    const before = origin.kind === 'snapshot' ? origin.snapshot.identity : undefined;
+    await this.#identify(record, before, secrets, slot, signal, stages);
     return stages.laps;
   }
 
-  async #makeDisk(record: SandboxRecord, origin: Origin, { uid }: Slot): Promise<Disk> {
-    const dir = this.#dir(record.id);
+  async #takeOver(
+    record: SandboxRecord,
+    { vm, identity }: Extract<Origin, { kind: 'ready' }>,
+    secrets: Secrets,
+    signal: AbortSignal,
+    stages: Stopwatch,
+  ): Promise<void> {
+    if (record.slot === null) throw new Error(`The ready guest ${record.vm} has no slot.`);
+    this.vm = vm;
+    await vm.thaw();
+    started(record, 'thawed');
+    stages.lap('thaw');
+    const slot = this.#deps.network.describe(record.slot);
+    await this.#identify(record, identity, secrets, slot, signal, stages);
+  }
+
+  /** Makes a guest that runs, and that nobody else uses, stand ready for a create. */
+  async standReady(record: SandboxRecord, accessToken: string): Promise<void> {
+    if (record.slot === null) throw new Error(`The guest ${record.vm} has no slot.`);
+    const { address } = this.#deps.network.describe(record.slot);
+    const { signal } = new AbortController();
+    await this.#whileReady(signal, (ready) => this.#deps.guest.warmUp(address, accessToken, ready));
+    await this.#vm(record).freeze();
+  }
+
+  /** Gives up when the monitor ends, when a guest has had its time, and when `signal` says so. */
+  async #whileReady<T>(signal: AbortSignal, work: (ready: AbortSignal) => Promise<T>): Promise<T> {
+    const ready = AbortSignal.any([signal, AbortSignal.timeout(this.#deps.bootTimeoutMs)]);
+    const ended = this.vm?.exited.then((reason) => Promise.reject(new Error(reason)));
+    return Promise.race([ended as Promise<never>, work(ready)]);
+  }
+
+  async #makeDisk(record: SandboxRecord, origin: NewOrigin, { uid }: Slot): Promise<Disk> {
+    const dir = this.#dir(record);
     await mkdir(dir, { mode: 0o700 });
     started(record, 'directory');
     await chown(dir, uid, uid);
@@ -101,7 +147,7 @@ export class Resources {
   }
 
   /** A guest that goes on from a snapshot runs once the journal has its process. */
-  async #startMonitor(record: SandboxRecord, origin: Origin, slot: Slot, disk: Disk): Promise<Vm> {
+  async #startMonitor(record: SandboxRecord, origin: NewOrigin, slot: Slot, disk: Disk): Promise<Vm> {
     const { journal, monitor } = this.#deps;
     const spec = { ...this.#spec(record, slot.number), disk };
     const vm =
@@ -115,24 +161,19 @@ export class Resources {
     return vm;
   }
 
-  /** The guest takes over who it is now; until it confirmed all of it, nobody else may use it. */
-  async #makeReady(
+  /**
+   * The guest takes over who it is now; until it confirmed all of it, nobody else may use it.
+   * @param before what it believes; undefined of one that was booted
+   */
+  async #identify(
     record: SandboxRecord,
-    origin: Origin,
+    before: HeldIdentity | undefined,
     secrets: Secrets,
     slot: Slot,
     signal: AbortSignal,
     stages: Stopwatch,
   ): Promise<void> {
     const { guest, journal } = this.#deps;
-    const ready = AbortSignal.any([signal, AbortSignal.timeout(this.#deps.bootTimeoutMs)]);
-    const ended = this.vm?.exited.then((reason) => Promise.reject(new Error(reason)));
-    if (origin.kind === 'template') {
-      await Promise.race([ended, guest.waitForAgent(slot.address, ready)]);
-      failpoint('template.agent');
-      stages.lap('agent');
-    }
-    const before = origin.kind === 'snapshot' ? origin.snapshot.identity : undefined;
     const number = (before?.number ?? 0) + 1;
     const identity = {
       sandboxId: record.id,
@@ -143,7 +184,7 @@ export class Resources {
       env: secrets.env,
       defaultUser,
     };
-    await Promise.race([ended, guest.giveIdentity(slot.address, identity, ready)]);
+    await this.#whileReady(signal, (ready) => guest.giveIdentity(slot.address, identity, ready));
     started(record, 'ready');
     journal.setIdentity(record.id, { accessToken: secrets.accessToken, number });
     stages.lap('identity');
@@ -168,7 +209,7 @@ export class Resources {
     if (record.slot === null || !record.identity) throw new Error(`Sandbox ${record.id} holds no guest.`);
     const { uid } = this.#deps.network.describe(record.slot);
     const { identity } = record;
-    const dir = this.#dir(record.id);
+    const dir = this.#dir(record);
     const vm = this.#vm(record);
     return this.#deps.saved.capture({ ...{ record, identity, vm, dir, uid }, kind, durable, signal });
   }
@@ -218,7 +259,7 @@ export class Resources {
    */
   async remove(record: SandboxRecord): Promise<void> {
     const { journal, network, disks } = this.#deps;
-    const dir = this.#dir(record.id);
+    const dir = this.#dir(record);
     if (record.slot !== null) {
       const vm = this.vm ?? (await this.#find(record, record.slot));
       this.#lastConsole = (await vm?.console()) ?? this.#lastConsole;
@@ -258,9 +299,9 @@ export class Resources {
   }
 
   /** Bytes that the sandbox occupies on this host's disk. */
-  async occupied(id: string): Promise<number> {
+  async occupied(record: SandboxRecord): Promise<number> {
     const { disks, saved } = this.#deps;
-    return (await disks.occupied({ dir: this.#dir(id) })) + (await saved.occupied(id));
+    return (await disks.occupied({ dir: this.#dir(record) })) + (await saved.occupied(record.id));
   }
 
   #vm({ id }: SandboxRecord): Vm {
@@ -276,9 +317,9 @@ export class Resources {
   #spec(record: SandboxRecord, slotNumber: number): Omit<VmSpec, 'disk'> {
     const slot = this.#deps.network.describe(slotNumber);
     return {
-      id: record.id,
+      id: record.vm,
       generation: record.generation,
-      dir: this.#dir(record.id),
+      dir: this.#dir(record),
       uid: slot.uid,
       vcpus: record.vcpus,
       memoryMb: record.memory_mb,
@@ -288,7 +329,7 @@ export class Resources {
     };
   }
 
-  #dir(id: string): string {
-    return join(this.#deps.vmsDir, id);
+  #dir({ vm }: Pick<SandboxRecord, 'vm'>): string {
+    return join(this.#deps.vmsDir, vm);
   }
 }

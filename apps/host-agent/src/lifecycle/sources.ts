@@ -9,6 +9,8 @@ import type { BootShape, WarmShape, WarmTemplates } from './warm-templates.ts';
 
 export interface Source {
   shape: WarmShape;
+  /** Whether guests of its shape may stand ready. */
+  pooled: boolean;
   /** Makes it the point that the first life of a sandbox goes on from. */
   begin: (id: string) => Promise<void>;
 }
@@ -83,6 +85,7 @@ export class Sources {
     const shape = { base: template.contentId, kernel, initramfs, vcpus, memory_mb, disk_mb };
     return {
       shape,
+      pooled: true,
       begin: async (id) =>
         saved.begin(id, await warm.get(shape, (_, keep) => this.#boot(template, shape, keep))),
     };
@@ -92,6 +95,7 @@ export class Sources {
     const { snapshots, saved } = this.#deps;
     return {
       shape: shapeOf(snapshot),
+      pooled: false,
       begin: (id) => snapshots.use(name, ({ directory }) => saved.begin(id, directory)),
     };
   }
@@ -101,7 +105,7 @@ export class Sources {
 export function sourceOf(of: WarmShape, directory: SnapshotDirectory, saved: StateStore): Source {
   const { base, kernel, initramfs, vcpus, memory_mb, disk_mb } = of;
   const shape = { base, kernel, initramfs, vcpus, memory_mb, disk_mb };
-  return { shape, begin: (id) => saved.begin(id, directory) };
+  return { shape, pooled: false, begin: (id) => saved.begin(id, directory) };
 }
 
 function shapeOf({ manifest, rootfs }: Snapshot): WarmShape {

@@ -177,6 +177,11 @@ export class FakeMachine {
         identity: captured.identity,
       };
     },
+    moveAll: async (from, to) => {
+      const captured = this.captured.get(from);
+      this.captured.delete(from);
+      if (captured) this.captured.set(to, captured);
+    },
     removeAll: async (id) => {
       this.captured.delete(id);
     },
@@ -212,7 +217,7 @@ export class FakeMachine {
   }
 }
 
-export async function host(machine = new FakeMachine()) {
+export async function host(machine = new FakeMachine(), { readyGuests = 0, memoryMb = 1000 } = {}) {
   const dir = await mkdtempDisposable(join(tmpdir(), 'perch-lifecycle-'));
   const vmsDir = join(dir.path, 'vms');
   const begin = async () => {
@@ -224,6 +229,9 @@ export async function host(machine = new FakeMachine()) {
       monitor: machine.monitor,
       guest: {
         waitForAgent: (_address, signal) => Promise.race([machine.readyGate, aborted(signal)]),
+        warmUp: async () => {
+          machine.order.push('warm up');
+        },
         giveIdentity: async (_address, identity, signal) => {
           await Promise.race([machine.readyGate, aborted(signal)]);
           machine.told.push(identity);
@@ -235,13 +243,14 @@ export async function host(machine = new FakeMachine()) {
             ? { name, contentId: 'a'.repeat(64), sizeBytes: 32 * 2 ** 20, rootfs: '/base' }
             : undefined,
       } as unknown as TemplateStore,
-      admission: new Admission({ memoryMb: 1000, overheadMb: 64, dataDir: dir.path, keepDiskMb: 0 }),
+      admission: new Admission({ memoryMb, overheadMb: 64, dataDir: dir.path, keepDiskMb: 0 }),
       vmsDir,
       saved: machine.saved,
       warm: machine.warm,
       snapshots: new SnapshotStore({ dir: join(dir.path, 'snapshots'), log: pino({ level: 'silent' }) }),
       boot: { kernel: '/k', initramfs: '/i', kernelId: 'b'.repeat(64), initramfsId: 'c'.repeat(64) },
       bootTimeoutMs: 1000,
+      readyGuests,
       log: pino({ level: 'silent' }),
     });
     await lifecycle.start();
@@ -256,7 +265,7 @@ export async function host(machine = new FakeMachine()) {
     },
     /** What a new process finds after the old one was killed between any two steps. */
     async restart() {
-      void lifecycle.stop();
+      void lifecycle.letGo();
       journal.close();
       ({ lifecycle, journal } = await begin());
     },

@@ -240,6 +240,14 @@ export class SavedStates {
     }
   }
 
+  /** Makes all points of one those of another, which has none; no error when it is done already. */
+  async moveAll(from: string, to: string): Promise<void> {
+    const { dir } = this.#options;
+    await rename(join(dir, from), join(dir, to)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
+  }
+
   /** All that there is of a sandbox; no error when there is nothing. */
   async removeAll(id: string): Promise<void> {
     await rm(join(this.#options.dir, id), { recursive: true, force: true });

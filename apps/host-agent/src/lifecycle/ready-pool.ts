@@ -1,0 +1,98 @@
+/**
+ * Guests of one shape that stand still until a create takes one over: restored, warmed up, and stopped. They use no
+ * CPU, and their memory is there for whoever needs it: see `giveWay`.
+ */
+import type { Logger } from 'pino';
+import type { SandboxDriver } from './driver.ts';
+
+export interface ReadyPoolOptions {
+  /** How many stand ready. */
+  size: number;
+  /** Makes one. Undefined when there is no room. */
+  make: () => Promise<SandboxDriver | undefined>;
+  /** Milliseconds without a create before the next is made, so that none of them has to share the CPU with it. */
+  quietMs: number;
+  /** Milliseconds until it is tried again when there was no room, or it could not be made. */
+  againMs: number;
+  log: Logger;
+}
+
+export class ReadyPool {
+  readonly #options: ReadyPoolOptions;
+  #ready: SandboxDriver[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #making: Promise<void> | undefined;
+  #stopped = false;
+
+  constructor(options: ReadyPoolOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#later(0);
+  }
+
+  /** The first that suits, which is the caller's from then on; another takes its place. */
+  take(suits: (driver: SandboxDriver) => boolean): SandboxDriver | undefined {
+    const at = this.#ready.findIndex(suits);
+    return at < 0 ? undefined : this.#ready.splice(at, 1)[0];
+  }
+
+  /** Puts the next off: somebody else needs the CPU. */
+  quiet(): void {
+    if (this.#options.size > 0) this.#later(this.#options.quietMs);
+  }
+
+  /** One ended by itself. */
+  lost(id: string): void {
+    const driver = this.take((one) => one.id === id);
+    if (!driver) return;
+    void this.#destroy([driver]);
+    this.#later(this.#options.againMs);
+  }
+
+  /** Gives all memory back, and keeps off for a while. */
+  async giveWay(): Promise<void> {
+    this.#later(this.#options.againMs);
+    await this.#making;
+    await this.#destroy(this.#ready.splice(0));
+  }
+
+  async stop(): Promise<void> {
+    this.halt();
+    await this.giveWay();
+  }
+
+  /** Makes no more. */
+  halt(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  #later(ms: number): void {
+    clearTimeout(this.#timer);
+    if (this.#stopped) return;
+    this.#timer = setTimeout(() => {
+      this.#making ??= this.#make().finally(() => {
+        this.#making = undefined;
+      });
+    }, ms).unref();
+  }
+
+  async #make(): Promise<void> {
+    const { size, make, quietMs, againMs, log } = this.#options;
+    if (this.#stopped || this.#ready.length >= size) return;
+    try {
+      const driver = await make();
+      if (driver) this.#ready.push(driver);
+      this.#later(driver ? quietMs : againMs);
+    } catch (err) {
+      log.warn({ err }, 'no guest could be made ready');
+      this.#later(againMs);
+    }
+  }
+
+  async #destroy(drivers: readonly SandboxDriver[]): Promise<void> {
+    await Promise.allSettled(drivers.map((driver) => driver.destroy()));
+  }
+}

@@ -1,0 +1,98 @@
+/** Guests that stand ready for a create: nobody's, without CPU, and gone when their memory is needed. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { limits } from '../packages/protocol/src/index.ts';
+import type { Perch } from '../packages/sdk/src/index.ts';
+import { eventually } from './setup/eventually.ts';
+import { daemonPid, monitorOf, vmDirectories } from './setup/machine.ts';
+import { PerchInstance } from './setup/perch-instance.ts';
+import { newSandbox, sh } from './setup/sandbox.ts';
+
+let instance: PerchInstance;
+let perch: Perch;
+/** The shape that they have. */
+const usual = { memory_mb: limits.memoryMb.default, disk_mb: limits.diskMb.default };
+
+beforeAll(async () => {
+  // Room for two of them and a little more.
+  instance = await PerchInstance.start({ network: 88, env: { PERCH_READY: '2', PERCH_MEMORY_MB: '2600' } });
+  ({ perch } = instance);
+  await untilStanding(2);
+}, 120_000);
+
+afterAll(async () => {
+  await instance?.[Symbol.asyncDispose]();
+});
+
+/** Names of the machines that stand ready, once there are so many. */
+function untilStanding(count: number, beside: string[] = []): Promise<string[]> {
+  return eventually(async () => {
+    const names = vmDirectories(instance.dataDir).filter((name) => !beside.includes(name));
+    if (names.length !== count) return undefined;
+    const before = names.map((name) => cpuTicks(name));
+    await sleep(300);
+    return names.every((name, i) => cpuTicks(name) === before[i]) && names;
+  }, 60_000);
+}
+
+function cpuTicks(name: string): number {
+  try {
+    const stat = readFileSync(`/proc/${monitorOf(instance.dataDir, name)}/stat`, 'utf8');
+    const fields = stat.split(') ')[1]?.split(' ') ?? [];
+    return Number(fields[11]) + Number(fields[12]);
+  } catch {
+    // It is being made, or removed.
+    return Number.NaN;
+  }
+}
+
+test('a create takes one over, with an identity, an environment and random numbers of its own', async () => {
+  const before = await untilStanding(2);
+  expect((await perch.sandboxes.list()).items).toEqual([]);
+  await using one = await newSandbox(perch, { ...usual, env: { A: 'one' } });
+  await using two = await newSandbox(perch, { ...usual, env: { A: 'two' } });
+  expect(vmDirectories(instance.dataDir)).toEqual(expect.arrayContaining(before));
+  const who =
+    'hostname; echo $A; cat /etc/machine-id; cat /proc/sys/kernel/random/uuid; date +%s; ls -A /tmp /home/user';
+  const told = await Promise.all([one, two].map(async ({ id }) => (await sh(perch, id, who)).split('\n')));
+  expect(told.map(([host, a]) => [host, a])).toEqual([
+    [one.id, 'one'],
+    [two.id, 'two'],
+  ]);
+  expect(told[0]?.[2]).not.toBe(told[1]?.[2]);
+  expect(told[0]?.[3]).not.toBe(told[1]?.[3]);
+  expect(Math.abs(Number(told[0]?.[4]) - Date.now() / 1000)).toBeLessThan(5);
+
+  await perch.sandboxes.pause(one.id);
+  await perch.sandboxes.resume(one.id);
+  expect(await sh(perch, one.id, 'hostname; echo $A')).toBe(`${one.id}\none\n`);
+});
+
+test('they give way to a sandbox that needs their memory, and come back after it', async () => {
+  await untilStanding(2);
+  await using large = await newSandbox(perch, { memory_mb: 2048, disk_mb: 1024 });
+  expect(await sh(perch, large.id, 'echo fits')).toBe('fits\n');
+  expect(vmDirectories(instance.dataDir)).toEqual([large.id]);
+});
+
+test('after kill -9 of perch-host sandboxes are as before, and others stand ready', async () => {
+  await using sandbox = await newSandbox(perch, usual);
+  await sh(perch, sandbox.id, 'echo kept > /home/user/x');
+  process.kill(daemonPid(instance.dataDir, 'perch-host') ?? 0, 'SIGKILL');
+  await eventually(async () => (await perch.health().catch(() => undefined))?.status === 'ok', 60_000);
+  expect(await sh(perch, sandbox.id, 'cat /home/user/x')).toBe('kept\n');
+  const names = await eventually(() => {
+    const all = vmDirectories(instance.dataDir);
+    return all.length === 3 && all;
+  }, 60_000);
+  expect(readdirSync(join(instance.dataDir, 'sandboxes')).length).toBe(names.length);
+});
+
+test('`perch up` that is stopped leaves none of them', async () => {
+  await instance.stop();
+  expect(vmDirectories(instance.dataDir)).toEqual([]);
+  await instance.up();
+  await untilStanding(2);
+});
