@@ -465,7 +465,9 @@ export class Lifecycle {
 
   async #occupied(): Promise<number> {
     const each = await Promise.all(
-      [...this.#drivers.values()].map(({ record, resources }) => (record ? resources.occupied(record) : 0)),
+      [...this.#drivers.values()].map(async ({ record, resources }) =>
+        record ? resources.occupied(record) : 0,
+      ),
     );
     return each.reduce((sum, bytes) => sum + bytes, 0);
   }
