@@ -51,8 +51,9 @@ const routes = [
   'GET /metrics',
   'GET /openapi.json',
   'GET /docs',
+  'GET /test',
 ];
-const withoutKey = new Set(['GET /health', 'GET /openapi.json', 'GET /docs']);
+const withoutKey = new Set(['GET /health', 'GET /openapi.json', 'GET /docs', 'GET /test']);
 
 function operations({ paths }: Document): [string, Operation][] {
   return Object.entries(paths).flatMap(([path, item]) =>

@@ -42,6 +42,7 @@ function report(output: Output, event: UpEvent): void {
     case 'ready':
       output.line(`
 Perch listens on ${pc.bold(event.url)} (documentation: ${event.url}/docs)
+To try it in a browser: ${event.url}/test
 
 In another terminal:
   npm run --silent perch -- create

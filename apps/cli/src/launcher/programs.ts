@@ -18,6 +18,8 @@ export interface Programs {
 }
 
 const root = join(import.meta.dirname, '../../../..');
+/** What perchd reads beside its bundle. */
+const page = 'apps/control-plane/src/pages/test-page.html';
 const sources = ['apps/control-plane', 'apps/host-agent', 'packages', 'package-lock.json'];
 const entries = {
   'perch-host': 'apps/host-agent/src/main.ts',
@@ -72,6 +74,7 @@ async function make(folder: string): Promise<void> {
     await stop();
     await cp(process.execPath, join(temporary, 'node'));
     await chmod(join(temporary, 'node'), 0o755);
+    await cp(join(root, page), join(temporary, basename(page)));
     await copyKoffi(join(temporary, 'node_modules'));
     await copyPostgres(join(temporary, 'postgres'));
     await openToRead(temporary);

@@ -1,13 +1,8 @@
 /** The OpenAPI document as one HTML page: no script, no font and no style from anywhere else. */
 import { hash } from 'node:crypto';
+import type { Page } from '../pages/index.ts';
 
 type Json = Record<string, unknown>;
-
-export interface Page {
-  html: string;
-  /** Allows this page's own style and nothing else. */
-  contentSecurityPolicy: string;
-}
 
 const style = `
 :root{--bg:#fdfdfb;--fg:#22272b;--dim:#667078;--line:#e2e4df;--box:#f4f5f1;--accent:#1d6f5c}

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -55,7 +56,7 @@ test.each(['/v1/sandboxes', '/v1/templates', '/v1/hosts', '/v1/api-keys', '/metr
   },
 );
 
-test.each(['/health', '/openapi.json', '/docs'])('%s needs no key', async (path) => {
+test.each(['/health', '/openapi.json', '/docs', '/test'])('%s needs no key', async (path) => {
   expect((await fetch(`${plane.url}${path}`)).status).toBe(200);
 });
 
@@ -146,6 +147,29 @@ test('the page of the API runs no script and loads nothing from elsewhere', asyn
   const html = await answer.text();
   expect(html).toContain('/v1/sandboxes/{id}/exec/stream');
   expect(html).not.toMatch(/<script|<link|<img|@import|url\(/);
+});
+
+test('the test page runs its own script and style alone, and makes no markup of strings', async () => {
+  const answer = await fetch(`${plane.url}/test`);
+  expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
+  expect(answer.headers.get('x-content-type-options')).toBe('nosniff');
+  const html = await answer.text();
+  const digest = (element: string) => {
+    const [, content = ''] = new RegExp(`<${element}>(.*?)</${element}>`, 's').exec(html) ?? [];
+    return `'sha256-${hash('sha256', content, 'base64')}'`;
+  };
+  expect(answer.headers.get('content-security-policy')?.split('; ')).toEqual([
+    "default-src 'none'",
+    `script-src ${digest('script')}`,
+    `style-src ${digest('style')}`,
+    "connect-src 'self'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ]);
+  expect(html).not.toMatch(/<link|<img|<iframe|@import|url\(|\son\w+=|\sstyle=|https?:/);
 });
 
 test('a request id that could harm a log is replaced', async () => {

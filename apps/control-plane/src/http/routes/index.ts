@@ -5,6 +5,7 @@ import type { Services } from '../services.ts';
 import { addApiKeyRoutes } from './api-keys.ts';
 import { addExecRoutes } from './exec.ts';
 import { addFileRoutes } from './files.ts';
+import { addPageRoutes } from './pages.ts';
 import { addPlatformRoutes } from './platform.ts';
 import { addSandboxRoutes } from './sandboxes.ts';
 import { addSnapshotRoutes } from './snapshots.ts';
@@ -23,4 +24,5 @@ export async function addRoutes(
   await addFileRoutes(app, services);
   addApiKeyRoutes(app, services);
   addPlatformRoutes(app, services, openApi);
+  await addPageRoutes(app, openApi);
 }

@@ -8,7 +8,7 @@ import {
   version,
 } from '@perch/protocol';
 import { sql } from 'kysely';
-import { type OpenApi, renderPage } from '../../docs/index.ts';
+import type { OpenApi } from '../../docs/index.ts';
 import type { Services } from '../services.ts';
 import type { App } from './app.ts';
 
@@ -83,27 +83,6 @@ export function addPlatformRoutes(app: App, services: Services, openApi: OpenApi
       response: { 200: { type: 'object', description: 'OpenAPI 3.1.' } } as object,
     },
     handler: async () => openApi.document(),
-  });
-
-  let page: ReturnType<typeof renderPage> | undefined;
-  app.route({
-    method: 'GET',
-    url: '/docs',
-    config: { access: 'none' },
-    schema: {
-      summary: 'This description, for people',
-      tags,
-      response: { 200: { type: 'string', contentType: 'text/html', description: 'A page.' } } as object,
-    },
-    async handler(_request, reply) {
-      page ??= renderPage(openApi.document());
-      return reply
-        .type('text/html; charset=utf-8')
-        .header('content-security-policy', page.contentSecurityPolicy)
-        .header('x-content-type-options', 'nosniff')
-        .header('referrer-policy', 'no-referrer')
-        .send(page.html);
-    },
   });
   openApi.component(ErrorBody);
 }

@@ -1,0 +1,2 @@
+export type { Page } from './page.ts';
+export { loadTestPage } from './test-page.ts';
