@@ -36,6 +36,8 @@ const PACKAGES = {
   gcc: 'cc',
   'libc6-dev': '/usr/lib/x86_64-linux-gnu/libc.a',
 };
+/** What only tests need; a demo and a start do without. */
+const TEST_PACKAGES = { chromium: '/usr/bin/chromium' };
 
 const HELP = `Usage: npm run setup [-- --refresh]
        node scripts/bootstrap.mjs SCRIPT [ARG...]
@@ -43,7 +45,8 @@ const HELP = `Usage: npm run setup [-- --refresh]
 Installs what Perch needs on this machine and builds its guest images. Run it again at any time:
 it does only what is missing.
 
-  1. Debian packages, by apt: ${Object.keys(PACKAGES).join(', ')}.
+  1. Debian packages, by apt: ${Object.keys(PACKAGES).join(', ')};
+     for tests ${Object.keys(TEST_PACKAGES).join(', ')}.
      QEMU ${QEMU} or newer; on Debian 12 it comes from bookworm-backports (${BACKPORTS_FILE}).
   2. npm packages, as package-lock.json names them.
   3. The system user \`perch\`.
@@ -69,7 +72,7 @@ async function main([first = '', ...args]) {
   try {
     checkMachine();
     adoptSudoUser();
-    step('packages', installPackages);
+    step('packages', () => installPackages(packagesFor(first)));
     step('toolchain', checkRust);
     step('node_modules', installNodeModules);
     step('user perch', createUser);
@@ -138,8 +141,14 @@ function sudoUser() {
   return entry && { uid: Number(uid), gid: Number(entry[3]), home: entry[5] };
 }
 
-function installPackages() {
-  let missing = missingPackages();
+/** A set-up without a script after it gets everything. */
+function packagesFor(script) {
+  const tests = ['', '--refresh', 'scripts/test.ts'].includes(script);
+  return tests ? { ...PACKAGES, ...TEST_PACKAGES } : PACKAGES;
+}
+
+function installPackages(packages) {
+  let missing = missingPackages(packages);
   if (missing.length === 0) return;
   const qemu = missing.filter((name) => name.startsWith('qemu'));
   const rest = missing.filter((name) => !name.startsWith('qemu'));
@@ -152,7 +161,7 @@ function installPackages() {
   if (rest.length > 0) log.push(aptInstall(rest));
   if (qemu.length > 0)
     log.push(aptInstall(qemu, codename() === 'bookworm' ? ['-t', 'bookworm-backports'] : []));
-  missing = missingPackages();
+  missing = missingPackages(packages);
   if (missing.length === 0) return;
   const target =
     codename() === 'bookworm' && missing.some((name) => name.startsWith('qemu'))
@@ -164,8 +173,8 @@ function installPackages() {
   );
 }
 
-function missingPackages() {
-  const missing = Object.keys(PACKAGES).filter((name) => !find(PACKAGES[name]));
+function missingPackages(packages) {
+  const missing = Object.keys(packages).filter((name) => !find(packages[name]));
   if (!missing.includes('qemu-system-x86') && compareVersions(versionOf('qemu-system-x86_64'), QEMU) < 0) {
     missing.push('qemu-system-x86', 'qemu-utils');
   }
