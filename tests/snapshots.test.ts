@@ -106,6 +106,34 @@ describe('a snapshot with a name', () => {
     await perch.snapshots.delete('machine');
   });
 
+  test('that is flattened stands alone, and is as before', async () => {
+    await using sandbox = await newSandbox(perch, small);
+    const { id } = sandbox;
+    const data = 'head -c 20000000 /dev/urandom > /home/user/data; sha256sum /home/user/data; sync';
+    const sum = (await sh(perch, id, data)).split(' ')[0];
+    await perch.sandboxes.pause(id);
+    await perch.sandboxes.resume(id);
+    await sh(perch, id, 'echo later > /home/user/x');
+    await perch.snapshots.create({ sandbox_id: id, name: 'flat' });
+    const flat = await perch.snapshots.flatten('flat');
+    expect(flat).toMatchObject({ standalone: true, disk_mb: 1024 });
+    // Sparse: the image, what was written, and the memory.
+    expect(flat.size_bytes).toBeLessThan(900 * 2 ** 20);
+    expect(await perch.snapshots.flatten('flat')).toEqual(flat);
+    await using made = await newSandbox(perch, { template: 'flat', memory_mb: 256, disk_mb: 1024 });
+    const whole = 'cat /home/user/x; sha256sum /home/user/data; rm /home/user/x; sync; ls /home/user';
+    expect(await sh(perch, made.id, whole)).toBe(`later\n${sum}  /home/user/data\ndata\n`);
+    await perch.snapshots.delete('flat');
+    await perch.sandboxes.pause(made.id);
+    await perch.sandboxes.resume(made.id);
+    expect(await sh(perch, made.id, 'sha256sum /home/user/data')).toBe(`${sum}  /home/user/data\n`);
+    const { results } = await perch.sandboxes.fork(made.id);
+    const child = results[0] && 'sandbox' in results[0] ? results[0].sandbox.id : '';
+    expect(await sh(perch, child, 'sha256sum /home/user/data')).toBe(`${sum}  /home/user/data\n`);
+    await perch.sandboxes.delete(child);
+    await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf(id, made.id));
+  });
+
   test('by the command line', async () => {
     await using sandbox = await newSandbox(perch, small);
     expect(await instance.run('snapshot', 'create', sandbox.id, '--name', 'by-hand')).toBe('by-hand\n');

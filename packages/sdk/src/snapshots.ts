@@ -8,6 +8,8 @@ export interface SnapshotOptions extends RequestOptions {
 
 /** A snapshot writes all of a guest's memory, which on a slow disk takes its time. */
 const createTimeoutMs = 300_000;
+/** A flatten all of its disk. */
+const flattenTimeoutMs = 3600_000;
 
 /** What sandboxes can be created from: images, and snapshots of sandboxes. */
 export class Snapshots {
@@ -39,6 +41,14 @@ export class Snapshots {
   /** @throws PerchError `snapshot_not_found` */
   get(name: string, options: RequestOptions = {}): Promise<Snapshot> {
     return this.#http.json('GET', at(name), { ...options, repeatable: true });
+  }
+
+  /**
+   * Resolves when its disk is one file that needs no image below it.
+   * @throws PerchError `snapshot_not_found`, `snapshot_in_use`
+   */
+  flatten(name: string, options: RequestOptions = {}): Promise<Snapshot> {
+    return this.#http.json('POST', `${at(name)}/flatten`, { timeoutMs: flattenTimeoutMs, ...options });
   }
 
   /** Sandboxes that were made from it live on. @throws PerchError `snapshot_not_found`, `snapshot_in_use` */

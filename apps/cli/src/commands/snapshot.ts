@@ -23,6 +23,7 @@ Examples:
     );
   addCreate(snapshot, output);
   addLs(snapshot, output);
+  addFlatten(snapshot, output);
   addRm(snapshot, output);
 }
 
@@ -67,6 +68,20 @@ OWN is what goes when it goes, SHARED what others need too. With --json, one a l
       if (snapshots.length === 0) output.line('There are none. `perch snapshot create ID` makes one.');
       else
         output.line(table(['NAME', 'TYPE', 'MACHINE', 'DISK', 'AGE', 'OWN', 'SHARED'], snapshots.map(row)));
+    });
+}
+
+function addFlatten(snapshot: Command, output: Output): void {
+  snapshot
+    .command('flatten')
+    .description('make the disks of snapshots files that need no image below them')
+    .argument('<name...>', 'snapshots')
+    .action(async (names: string[]) => {
+      const { snapshots } = new Perch();
+      await forEach(names, output, async (name) => {
+        output.value(await snapshots.flatten(name));
+        output.line(name);
+      });
     });
 }
 

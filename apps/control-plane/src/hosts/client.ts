@@ -23,7 +23,7 @@ import { Client, type Dispatcher, Pool } from 'undici';
 export type { HostCreate, HostEvent, HostInfo, HostSandbox };
 
 /** Deadlines, ms. A start boots a guest, which without KVM takes its time. */
-const deadlines = { read: 5_000, create: 180_000, destroy: 60_000 };
+const deadlines = { read: 5_000, create: 180_000, destroy: 60_000, flatten: 3600_000 };
 /** Deadline of a call that moves guest memory: as a disk does that writes 10 MB/s. */
 const transitionMs = (memoryMb: number) => 120_000 + 100 * memoryMb;
 const maxConsoleBytes = 4 * 1024 * 1024;
@@ -150,6 +150,17 @@ export class HostClient implements AsyncDisposable {
   describeSnapshot(name: string, requestId?: string): Promise<Snapshot> {
     const path = snapshotPath(name);
     return this.#json(validators.snapshot, { method: 'GET', path, deadlineMs: deadlines.read, requestId });
+  }
+
+  /** Resolves once its disk stands alone. @throws PerchError snapshot_not_found, snapshot_in_use */
+  flattenSnapshot(name: string, requestId?: string): Promise<Snapshot> {
+    const path = `${snapshotPath(name)}/flatten`;
+    return this.#json(validators.snapshot, {
+      method: 'POST',
+      path,
+      deadlineMs: deadlines.flatten,
+      requestId,
+    });
   }
 
   /** @throws PerchError snapshot_not_found, snapshot_in_use */

@@ -301,6 +301,11 @@ export class FakeHost implements AsyncDisposable {
     app.get<{ Params: { name: string } }>('/v1/snapshots/:name', async (request) =>
       named(request.params.name),
     );
+    app.post<{ Params: { name: string } }>('/v1/snapshots/:name/flatten', async (request) => {
+      const flat = { ...named(request.params.name), standalone: true };
+      this.snapshots.set(flat.name, flat);
+      return flat;
+    });
     app.delete<{ Params: { name: string } }>('/v1/snapshots/:name', async (request, reply) => {
       this.snapshots.delete(named(request.params.name).name);
       return reply.code(204).send();

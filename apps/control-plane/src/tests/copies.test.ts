@@ -51,6 +51,8 @@ describe('a snapshot', () => {
     expect(await list('?type=base')).toEqual(['base']);
     expect(await list('?type=snapshot')).toEqual([made.name, 'one']);
     expect(await list('')).toHaveLength(3);
+    const flat = await told<Snapshot>(plane.fetch('/v1/snapshots/one/flatten', { method: 'POST' }), 200);
+    expect(flat.standalone).toBe(true);
     expect((await plane.fetch('/v1/snapshots/one', { method: 'DELETE' })).status).toBe(204);
     expect((await refused(plane.fetch('/v1/snapshots/one'), 404)).code).toBe('snapshot_not_found');
   });

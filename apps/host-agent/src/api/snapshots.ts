@@ -36,6 +36,15 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
       (request) => lifecycle.describeSnapshot(request.params.name),
     );
 
+    app.post(
+      '/v1/snapshots/:name/flatten',
+      { schema: { params, response: { 200: Snapshot, ...errors } } },
+      (request) => {
+        request.log.info({ snapshot: request.params.name }, 'flatten snapshot');
+        return lifecycle.flattenSnapshot(request.params.name);
+      },
+    );
+
     app.delete(
       '/v1/snapshots/:name',
       { schema: { params, response: { 204: Type.Null(), ...errors } } },

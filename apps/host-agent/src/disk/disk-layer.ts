@@ -36,6 +36,19 @@ export interface LayerFile {
   inode: number;
 }
 
+export interface FlattenSpec {
+  /** An empty directory of `uid`, on the file system of all files. What is made in it is the caller's to remove. */
+  dir: string;
+  /** A user that owns nothing else. */
+  uid: number;
+  /** Image below all layers, and the layers from the lowest up: root-owned, 0444. */
+  base: string;
+  layers: readonly string[];
+  /** Size that the guest sees. */
+  sizeBytes: number;
+  timeoutMs: number;
+}
+
 export interface DiskLayer {
   readonly kind: 'qcow2';
   /**
@@ -60,6 +73,8 @@ export interface DiskLayer {
   capture(spec: Pick<DiskSpec, 'uid'>, layer: string, target: string): Promise<void>;
   /** Makes a captured layer what a base of others must be: root's, and never written again. Safe to repeat. */
   seal(target: string): Promise<void>;
+  /** Merges a base and layers into a raw image of its own. @returns its path, in `dir`; root-owned, 0444, synced */
+  flatten(spec: FlattenSpec): Promise<string>;
   /** The link of the base image in a VM's directory. */
   base(dir: string): string;
   /** Removes the layers; no error when there is none. The monitor must be gone. */

@@ -21,6 +21,7 @@ import type { SnapshotDirectory } from '../snapshot/index.ts';
 import type { BaseTemplate, TemplateStore } from '../template/index.ts';
 import type { Admission, Capacity } from './admission.ts';
 import { SandboxDriver } from './driver.ts';
+import { flattenSnapshot } from './flatten.ts';
 import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
 import { ReadyPool } from './ready-pool.ts';
 import { type Origin, type ResourceDeps, Resources } from './resources.ts';
@@ -301,6 +302,15 @@ export class Lifecycle {
       });
     }
     await snapshots.remove(name);
+  }
+
+  /** Makes the disk of a snapshot one file that needs no image below it. @throws PerchError snapshot_not_found */
+  async flattenSnapshot(name: string): Promise<Snapshot> {
+    const { snapshots, templates } = this.#deps;
+    if (!templates.find(name) && !(await snapshots.get(name)).standalone) {
+      await snapshots.change(name, (from, to) => flattenSnapshot(from, to, this.#deps));
+    }
+    return this.#sources.describe(name);
   }
 
   /** @throws PerchError sandbox_not_found */

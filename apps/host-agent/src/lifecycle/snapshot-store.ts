@@ -3,7 +3,7 @@
  * Names that begin with a dot are what is being made or replaced.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, rename } from 'node:fs/promises';
+import { link, mkdir, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
 import type { Logger } from 'pino';
@@ -65,6 +65,31 @@ export class SnapshotStore {
     await using made = await this.scratch(make, true);
     await this.#alone(async () => {
       if (!replace) await this.assertFree(name);
+      await this.#place(made.directory, name);
+    });
+  }
+
+  /**
+   * Puts what `make` makes of a snapshot in its place.
+   * @throws PerchError snapshot_not_found; snapshot_in_use when it was replaced or removed meanwhile
+   */
+  async change(name: string, make: (from: Snapshot, to: FlatCopyTarget) => Promise<void>): Promise<void> {
+    // Links of its own, so that whatever becomes of the name changes nothing below it.
+    await using held = await this.scratch(async ({ temporary, final }) => {
+      await this.use(name, async ({ directory }) => {
+        await temporary.ensure();
+        for (const file of await directory.names()) await link(directory.file(file), temporary.file(file));
+      });
+      await rename(temporary.path, final.path);
+    });
+    const from = await openSnapshot(held.directory);
+    await using made = await this.scratch((to) => make(from, to), true);
+    await this.#alone(async () => {
+      const now = await this.#open(name);
+      if (now.manifest.build_id !== from.manifest.build_id) {
+        const message = `The snapshot ${name} was replaced meanwhile.`;
+        throw new PerchError('snapshot_in_use', message, { name, by: 'another snapshot of that name' });
+      }
       await this.#place(made.directory, name);
     });
   }

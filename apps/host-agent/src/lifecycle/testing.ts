@@ -122,6 +122,7 @@ export class FakeMachine {
     layers: async () => [],
     capture: async () => {},
     seal: async () => {},
+    flatten: async () => '/flat',
     remove: async ({ dir }) => {
       this.order.push('disk');
       this.disks.delete(dir);

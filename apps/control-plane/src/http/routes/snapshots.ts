@@ -79,6 +79,25 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
   });
 
   app.route({
+    method: 'POST',
+    url: '/v1/snapshots/:name/flatten',
+    schema: {
+      tags,
+      summary: 'Make the disk of a snapshot one file that needs no image below it',
+      description:
+        'Its cost follows what the disk holds. Of one that stands alone already it changes nothing.',
+      params: SnapshotParams,
+      response: {
+        200: { ...Snapshot, description: 'It stands alone.' },
+        404: unknown,
+        409: 'snapshot_in_use: it was replaced meanwhile.',
+        503: noAnswer,
+      } as object,
+    },
+    handler: (request) => host.flattenSnapshot(request.params.name, request.id),
+  });
+
+  app.route({
     method: 'DELETE',
     url: '/v1/snapshots/:name',
     schema: {

@@ -10,6 +10,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, link, lstat, open, readdir, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Disk, DiskLayer, DiskSpec, LayerFile } from '../disk-layer.ts';
+import { flatten } from './flatten.ts';
 import { type EmptyOverlay, emptyOverlay, maxOverlayBytes } from './header.ts';
 
 const baseName = 'base.ext4';
@@ -27,6 +28,7 @@ export function createQcow2Layer(): DiskLayer {
     layers,
     capture,
     seal,
+    flatten,
     remove,
     occupied,
   };

@@ -1,4 +1,11 @@
 /** The states of sandboxes as files: written by a pause, gone on from by a resume. */
 export type { Capture } from './capture.ts';
 export type { FlatCopyTarget } from './flat-copy.ts';
-export { type Point, type SavedState, SavedStates, type StateStore, startPoint } from './saved-states.ts';
+export {
+  diskOf,
+  type Point,
+  type SavedState,
+  SavedStates,
+  type StateStore,
+  startPoint,
+} from './saved-states.ts';

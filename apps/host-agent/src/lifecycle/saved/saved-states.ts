@@ -286,7 +286,8 @@ export class SavedStates {
   }
 }
 
-function diskOf({ directory, rootfs }: Snapshot): SavedState['disk'] {
+/** Paths of a snapshot's disk. */
+export function diskOf({ directory, rootfs }: Snapshot): SavedState['disk'] {
   if (!rootfs) return { base: directory.file(snapshotFiles.rootfsExt4), layers: [] };
   const layers = rootfs.layers.map((layer) => directory.file(ancestorRootfsCow(layer)));
   return {
