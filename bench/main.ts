@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- create|pause|exec|files …] [--json FILE]`: measures a Perch of its own, each figure beside its
+ * `npm run bench [-- create|ready|pause|fork|exec|files …] [--json FILE]`: measures a Perch of its own, each figure beside its
  * floor, in a network namespace of its own that nothing leaves. `--json` writes the rows of `Figure`.
  */
 import { spawnSync } from 'node:child_process';
@@ -12,11 +12,13 @@ import { create } from './create.ts';
 import { exec } from './exec.ts';
 import { type Figure, figure } from './figures.ts';
 import { files } from './files.ts';
+import { fork } from './fork.ts';
 import { describeMachine } from './machine.ts';
 import { pause } from './pause.ts';
+import { ready } from './ready.ts';
 import { table } from './table.ts';
 
-const measures: Record<string, Measure> = { create, pause, exec, files };
+const measures: Record<string, Measure> = { create, ready, pause, fork, exec, files };
 const isolated = 'PERCH_BENCH_ISOLATED';
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });

@@ -1,10 +1,14 @@
 /** What processes use, as the kernel counts it. */
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** Bytes of memory in use. `rss` counts shared pages in full, `pss` in proportion to their users. */
-export function memoryOf(pid: number): { rss: number; pss: number } {
+/**
+ * Bytes of memory in use. `rss` counts shared pages in full, `pss` in proportion to their users, `ownPss` is that
+ * without pages of files.
+ */
+export function memoryOf(pid: number): { rss: number; pss: number; ownPss: number } {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
-  return { rss: field(rollup, 'Rss'), pss: field(rollup, 'Pss') };
+  const pss = field(rollup, 'Pss');
+  return { rss: field(rollup, 'Rss'), pss, ownPss: pss - field(rollup, 'Pss_File') };
 }
 
 /** Milliseconds of CPU time, of all threads that live. */

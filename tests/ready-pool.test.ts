@@ -1,12 +1,12 @@
 /** Guests that stand ready for a create: nobody's, without CPU, and gone when their memory is needed. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { limits } from '../packages/protocol/src/index.ts';
 import type { Perch } from '../packages/sdk/src/index.ts';
 import { eventually } from './setup/eventually.ts';
-import { daemonPid, monitorOf, vmDirectories } from './setup/machine.ts';
+import { cpuTicksOf, daemonPid, monitors, vmDirectories } from './setup/machine.ts';
 import { PerchInstance } from './setup/perch-instance.ts';
 import { newSandbox, sh } from './setup/sandbox.ts';
 
@@ -27,25 +27,14 @@ afterAll(async () => {
 });
 
 /** Names of the machines that stand ready, once there are so many. */
-function untilStanding(count: number, beside: string[] = []): Promise<string[]> {
+function untilStanding(count: number): Promise<string[]> {
   return eventually(async () => {
-    const names = vmDirectories(instance.dataDir).filter((name) => !beside.includes(name));
-    if (names.length !== count) return undefined;
-    const before = names.map((name) => cpuTicks(name));
+    const before = new Map([...monitors(instance.dataDir)].map(([name, pid]) => [name, cpuTicksOf(pid)]));
     await sleep(300);
-    return names.every((name, i) => cpuTicks(name) === before[i]) && names;
+    const now = [...monitors(instance.dataDir)];
+    const stand = now.every(([name, pid]) => cpuTicksOf(pid) === before.get(name));
+    return stand && now.length === count && now.map(([name]) => name);
   }, 60_000);
-}
-
-function cpuTicks(name: string): number {
-  try {
-    const stat = readFileSync(`/proc/${monitorOf(instance.dataDir, name)}/stat`, 'utf8');
-    const fields = stat.split(') ')[1]?.split(' ') ?? [];
-    return Number(fields[11]) + Number(fields[12]);
-  } catch {
-    // It is being made, or removed.
-    return Number.NaN;
-  }
 }
 
 test('a create takes one over, with an identity, an environment and random numbers of its own', async () => {

@@ -29,6 +29,12 @@ export function monitorOf(dataDir: string, id: string): number {
   return pid;
 }
 
+/** CPU time of a process, ticks; NaN when there is none. */
+export function cpuTicksOf(pid: number): number {
+  const fields = read(`/proc/${pid}/stat`).split(') ')[1]?.split(' ') ?? [];
+  return Number(fields[11]) + Number(fields[12]);
+}
+
 /** Pid of a daemon of this data directory as it is now; undefined when it does not run. */
 export function daemonPid(dataDir: string, name: 'perch-host' | 'perchd'): number | undefined {
   return pids().find(
