@@ -140,6 +140,22 @@ export class TestPage implements AsyncDisposable {
     return card.locator('.result');
   }
 
+  /** Shows the forms that copy a sandbox. */
+  async openCopies(id: string): Promise<void> {
+    const card = this.card(id);
+    if (!(await this.field('Forks', card).isVisible())) await card.getByText('Fork, take a snapshot').click();
+  }
+
+  /** Fills the form and clicks; an answer is there when this returns. */
+  async takeSnapshot(id: string, name: string): Promise<void> {
+    await this.openCopies(id);
+    const card = this.card(id);
+    const take = this.button(`Take snapshot of ${id}`, card);
+    await this.field('Snapshot name (optional)', card).fill(name);
+    await take.click();
+    await eventually(async () => (await take.getAttribute('aria-busy')) === null, ms);
+  }
+
   /** Nothing has run that is not the page's, nothing was asked of others, and all that others wrote is text. */
   async expectUnharmed(): Promise<void> {
     expect(this.faults).toEqual([]);
