@@ -22,18 +22,18 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
       async (request, reply) => {
         const { sandbox_id: sandbox, name } = request.body;
         request.log.info({ sandbox, snapshot: name }, 'snapshot');
-        return reply.code(201).send(await lifecycle.snapshot(request.body));
+        return reply.code(201).send(await lifecycle.copies.snapshot(request.body));
       },
     );
 
     app.get('/v1/snapshots', { schema: { response: { 200: SnapshotList, ...errors } } }, async () => ({
-      items: await lifecycle.snapshots(),
+      items: await lifecycle.copies.list(),
     }));
 
     app.get(
       '/v1/snapshots/:name',
       { schema: { params, response: { 200: Snapshot, ...errors } } },
-      (request) => lifecycle.describeSnapshot(request.params.name),
+      (request) => lifecycle.copies.describe(request.params.name),
     );
 
     app.post(
@@ -41,7 +41,7 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
       { schema: { params, response: { 200: Snapshot, ...errors } } },
       (request) => {
         request.log.info({ snapshot: request.params.name }, 'flatten snapshot');
-        return lifecycle.flattenSnapshot(request.params.name);
+        return lifecycle.copies.flatten(request.params.name);
       },
     );
 
@@ -50,7 +50,7 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
       { schema: { params, response: { 204: Type.Null(), ...errors } } },
       async (request, reply) => {
         request.log.info({ snapshot: request.params.name }, 'remove snapshot');
-        await lifecycle.removeSnapshot(request.params.name);
+        await lifecycle.copies.remove(request.params.name);
         return reply.code(204).send(null);
       },
     );

@@ -20,7 +20,7 @@ async function leftOfCopies(h: Awaited<ReturnType<typeof host>>): Promise<string
 
 test('a fork freezes its source once, whatever the count, and lets it run on before children start', async () => {
   await using h = await running();
-  const { results, timings_ms } = await h.lifecycle.fork(id, { generation: 1, children });
+  const { results, timings_ms } = await h.lifecycle.copies.fork(id, { generation: 1, children });
   expect(results.map((one) => 'sandbox' in one && one.sandbox)).toMatchObject(
     children.map((one) => ({ id: one.id, status: 'running', generation: 1, template: 'base' })),
   );
@@ -33,7 +33,7 @@ test('a fork freezes its source once, whatever the count, and lets it run on bef
 
 test('each child is told a token of its own, and proves itself with that of the guest it was copied from', async () => {
   await using h = await running();
-  await h.lifecycle.fork(id, { generation: 1, children });
+  await h.lifecycle.copies.fork(id, { generation: 1, children });
   const told = h.machine.told.slice(-2).toSorted((a, b) => (a.sandboxId < b.sandboxId ? -1 : 1));
   expect(told).toMatchObject(
     children.map((one) => ({ sandboxId: one.id, accessToken: one.access_token, env: undefined })),
@@ -44,7 +44,7 @@ test('a fork of a paused sandbox touches no guest, and leaves it paused', async 
   await using h = await running();
   await h.lifecycle.pause(id, 1);
   h.machine.order.length = 0;
-  await h.lifecycle.fork(id, { generation: 1, children: [child('b')] });
+  await h.lifecycle.copies.fork(id, { generation: 1, children: [child('b')] });
   expect(h.machine.order).toEqual(['open', 'copy', 'begin', 'open', 'thaw']);
   expect(h.lifecycle.get(id).status).toBe('paused');
 });
@@ -52,7 +52,7 @@ test('a fork of a paused sandbox touches no guest, and leaves it paused', async 
 test('children for which there is no room are errors of their own', async () => {
   await using h = await running();
   const many = ['b', 'c', 'd', 'e', 'f', 'g'].map(child);
-  const { results } = await h.lifecycle.fork(id, { generation: 1, children: many });
+  const { results } = await h.lifecycle.copies.fork(id, { generation: 1, children: many });
   expect(results.filter((one) => 'sandbox' in one)).toHaveLength(4);
   expect(results.filter((one) => 'error' in one)).toMatchObject([
     { id: expect.any(String), error: { code: 'capacity_exhausted' } },
@@ -63,7 +63,7 @@ test('children for which there is no room are errors of their own', async () => 
 test('a child that is there already stops the fork before anything is made', async () => {
   await using h = await running();
   await expect(
-    h.lifecycle.fork(id, { generation: 1, children: [{ ...child('b'), id }] }),
+    h.lifecycle.copies.fork(id, { generation: 1, children: [{ ...child('b'), id }] }),
   ).rejects.toMatchObject({ code: 'sandbox_exists' });
   expect(h.machine.order).toEqual([]);
 });
@@ -73,8 +73,8 @@ test.each(['freeze', 'write', 'copy'])(
   async (step) => {
     await using h = await running();
     for (const attempt of [
-      () => h.lifecycle.fork(id, { generation: 1, children }),
-      () => h.lifecycle.snapshot({ name: 'kept', sandbox_id: id, generation: 1, overwrite: false }),
+      () => h.lifecycle.copies.fork(id, { generation: 1, children }),
+      () => h.lifecycle.copies.snapshot({ name: 'kept', sandbox_id: id, generation: 1, overwrite: false }),
     ]) {
       h.machine.failing = step;
       await expect(attempt()).rejects.toMatchObject({
@@ -90,14 +90,14 @@ test.each(['freeze', 'write', 'copy'])(
 
 test('what neither runs nor is paused, or is in another life, cannot be copied', async () => {
   await using h = await running();
-  await expect(h.lifecycle.fork(id, { generation: 2, children })).rejects.toMatchObject({
+  await expect(h.lifecycle.copies.fork(id, { generation: 2, children })).rejects.toMatchObject({
     code: 'sandbox_not_running',
     details: { status: 'running' },
   });
   const failed = seen(h.lifecycle, id, 'failed');
   h.machine.vms.get(join(h.vmsDir, id))?.end('gone');
   await failed;
-  await expect(h.lifecycle.fork(id, { generation: 1, children })).rejects.toMatchObject({
+  await expect(h.lifecycle.copies.fork(id, { generation: 1, children })).rejects.toMatchObject({
     code: 'sandbox_not_running',
     details: { status: 'failed' },
   });
@@ -106,7 +106,7 @@ test('what neither runs nor is paused, or is in another life, cannot be copied',
 test('a disk without room refuses the copy before the guest is stopped', async () => {
   await using h = await running();
   h.machine.failing = 'find room';
-  await expect(h.lifecycle.fork(id, { generation: 1, children })).rejects.toThrow('cannot find room');
+  await expect(h.lifecycle.copies.fork(id, { generation: 1, children })).rejects.toThrow('cannot find room');
   expect(h.machine.order).toEqual(['find room']);
 });
 
@@ -114,7 +114,7 @@ test('a destroy cuts a fork short, and no child stays', async () => {
   await using h = await running();
   const gate = Promise.withResolvers<void>();
   h.machine.captureGate = gate.promise;
-  const forked = h.lifecycle.fork(id, { generation: 1, children });
+  const forked = h.lifecycle.copies.fork(id, { generation: 1, children });
   const outcome = expect(forked).rejects.toMatchObject({ code: 'sandbox_not_running' });
   await seen(h.lifecycle, id, 'forking');
   const destroyed = h.lifecycle.destroy(id);
@@ -132,8 +132,8 @@ test.each(['snapshotting', 'forking'] as const)(
     const name = 'kept';
     const copy =
       state === 'forking'
-        ? h.lifecycle.fork(id, { generation: 1, children })
-        : h.lifecycle.snapshot({ name, sandbox_id: id, generation: 1, overwrite: false });
+        ? h.lifecycle.copies.fork(id, { generation: 1, children })
+        : h.lifecycle.copies.snapshot({ name, sandbox_id: id, generation: 1, overwrite: false });
     void copy.catch(() => {});
     await seen(h.lifecycle, id, state);
     await h.restart();
@@ -147,7 +147,9 @@ test('an older generation that is not kept is refused', async () => {
   await using h = await running();
   await h.lifecycle.pause(id, 1);
   h.machine.failing = 'open';
-  await expect(h.lifecycle.fork(id, { generation: 1, from: 7, children })).rejects.toThrow('cannot open');
+  await expect(h.lifecycle.copies.fork(id, { generation: 1, from: 7, children })).rejects.toThrow(
+    'cannot open',
+  );
   expect(h.machine.order.at(-1)).toBe('open');
   expect(h.lifecycle.list()).toHaveLength(1);
 });

@@ -1,0 +1,169 @@
+/** Copies of sandboxes: snapshots with names, forks, and the points of a history. */
+import {
+  type HostFork,
+  type HostForked,
+  type HostSnapshotCreate,
+  type NewSnapshot,
+  PerchError,
+  type SandboxHistory,
+  type Snapshot,
+} from '@perch/protocol';
+import { failpoint } from '../failpoints/index.ts';
+import type { TemplateStore } from '../template/index.ts';
+import { type FlattenDeps, flattenSnapshot } from './flatten.ts';
+import type { SandboxRecord } from './journal.ts';
+import { exists, type Registry } from './registry.ts';
+import type { StateStore } from './saved/index.ts';
+import type { SnapshotStore } from './snapshot-store.ts';
+import { type Source, sourceOf } from './sources.ts';
+import type { Starts } from './starts.ts';
+import { milliseconds } from './stopwatch.ts';
+
+export interface CopyDeps extends FlattenDeps {
+  templates: TemplateStore;
+  snapshots: SnapshotStore;
+  saved: StateStore;
+}
+
+export class Copies {
+  readonly #deps: CopyDeps;
+  readonly #registry: Registry;
+  readonly #starts: Starts;
+
+  constructor(deps: CopyDeps, registry: Registry, starts: Starts) {
+    this.#deps = deps;
+    this.#registry = registry;
+    this.#starts = starts;
+  }
+
+  /**
+   * Makes children that go on from where the source is, or was at a point of its history; resolves once each of
+   * them runs or failed.
+   * @throws PerchError as SandboxDriver.copy; sandbox_not_found, sandbox_exists. There is no child then.
+   */
+  async fork(id: string, { generation, from, children }: HostFork): Promise<HostForked> {
+    const driver = this.#registry.expect(id);
+    for (const child of children) {
+      if (this.#registry.find(child.id)) throw exists(child.id);
+    }
+    const { saved, snapshots } = this.#deps;
+    const start = performance.now();
+    let timings: Readonly<Record<string, number>> = {};
+    await using scratch = await snapshots.scratch(async (to) => {
+      await driver.copy(generation, {
+        ...{ as: 'forking', from },
+        take: async (point, stages) => {
+          timings = stages;
+          await saved.copy(id, point, to);
+        },
+      });
+    });
+    failpoint('fork.copied');
+    const copied = milliseconds(start);
+    const { record } = driver;
+    if (!record) throw new PerchError('sandbox_not_found', `There is no sandbox ${id} any more.`, { id });
+    const source = sourceOf(record, scratch.directory, saved);
+    const results = await Promise.all(children.map((child) => this.#child(child, record, source)));
+    const { total: _, ...stages } = timings;
+    return { results, timings_ms: { ...stages, copied, total: milliseconds(start) } };
+  }
+
+  async #child(
+    { id, access_token }: HostFork['children'][number],
+    { template }: SandboxRecord,
+    source: Source,
+  ): Promise<HostForked['results'][number]> {
+    try {
+      const driver = await this.#starts.admit(id, source, { generation: 1, template });
+      if (!driver) throw exists(id);
+      await this.#starts.start(driver, source, 1, { accessToken: access_token });
+      return { sandbox: this.#registry.get(id) };
+    } catch (cause) {
+      const error = cause instanceof PerchError ? cause : failedToStart(id, cause);
+      return { id, error: error.toBody().error };
+    }
+  }
+
+  /**
+   * Makes a snapshot with a name of a sandbox, which is as before.
+   * @throws PerchError as SandboxDriver.copy; sandbox_not_found, snapshot_exists
+   */
+  async snapshot({ name, sandbox_id: id, generation, overwrite }: HostSnapshotCreate): Promise<NewSnapshot> {
+    const { saved, snapshots, templates } = this.#deps;
+    const driver = this.#registry.expect(id);
+    if (templates.find(name)) {
+      throw new PerchError('snapshot_exists', `${name} is an image.`, { name });
+    }
+    if (!overwrite) await snapshots.assertFree(name);
+    const start = performance.now();
+    let timings: Readonly<Record<string, number>> = {};
+    await snapshots.create(name, overwrite, (to) =>
+      driver.copy(generation, {
+        as: 'snapshotting',
+        take: async (point, stages) => {
+          timings = stages;
+          await saved.copy(id, point, to);
+        },
+      }),
+    );
+    const { total: _, ...stages } = timings;
+    return { ...(await snapshots.get(name)), timings_ms: { ...stages, total: milliseconds(start) } };
+  }
+
+  /** What sandboxes can be created from, by name. */
+  list(): Promise<Snapshot[]> {
+    return this.#starts.sources.list();
+  }
+
+  /** @throws PerchError snapshot_not_found, snapshot_damaged */
+  describe(name: string): Promise<Snapshot> {
+    return this.#starts.sources.describe(name);
+  }
+
+  /** @throws PerchError snapshot_not_found; snapshot_in_use for an image, which Perch itself needs */
+  async remove(name: string): Promise<void> {
+    const { snapshots, templates } = this.#deps;
+    if (templates.find(name)) {
+      throw new PerchError('snapshot_in_use', `${name} is an image, and Perch needs it.`, {
+        name,
+        by: 'perch',
+      });
+    }
+    await snapshots.remove(name);
+  }
+
+  /** Makes the disk of a snapshot one file that needs no image below it. @throws PerchError snapshot_not_found */
+  async flatten(name: string): Promise<Snapshot> {
+    const { snapshots, templates } = this.#deps;
+    if (!templates.find(name) && !(await snapshots.get(name)).standalone) {
+      await snapshots.change(name, (from, to) => flattenSnapshot(from, to, this.#deps));
+    }
+    return this.#starts.sources.describe(name);
+  }
+
+  /** @throws PerchError sandbox_not_found */
+  async history(id: string): Promise<SandboxHistory> {
+    const { record, resources } = this.#registry.expect(id);
+    const points = await this.#deps.saved.history(id);
+    const sum = (of: 'ownBytes' | 'sharedBytes') =>
+      points.reduce((total, { occupied }) => total + occupied[of], 0);
+    return {
+      items: points.map(({ number, parent, kind, createdAt, occupied: { ownBytes, sharedBytes } }) => ({
+        ...{ generation: number, parent, kind, created_at: createdAt },
+        ...{ size_bytes: ownBytes + sharedBytes, own_bytes: ownBytes, shared_bytes: sharedBytes },
+      })),
+      own_bytes: record ? await resources.occupied(record) : 0,
+      shared_bytes: sum('sharedBytes'),
+    };
+  }
+}
+
+function failedToStart(id: string, cause: unknown): PerchError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new PerchError(
+    'sandbox_failed',
+    `Sandbox ${id} did not start. ${reason}`,
+    { id, reason },
+    { cause },
+  );
+}

@@ -1,0 +1,231 @@
+/** How guests begin: with room found for them, from what they start from, or as one that stands ready. */
+import { randomBytes } from 'node:crypto';
+import { isPerchError, limits, newSandboxId } from '@perch/protocol';
+import type { Logger } from 'pino';
+import { failpoint } from '../failpoints/index.ts';
+import type { SnapshotDirectory } from '../snapshot/index.ts';
+import type { BaseTemplate, BootFiles, TemplateStore } from '../template/index.ts';
+import type { Admission, Capacity } from './admission.ts';
+import type { SandboxDriver } from './driver.ts';
+import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
+import { ReadyPool } from './ready-pool.ts';
+import type { Registry } from './registry.ts';
+import type { Origin, Secrets } from './resources.ts';
+import { type SavedState, type StateStore, startPoint } from './saved/index.ts';
+import type { SnapshotStore } from './snapshot-store.ts';
+import { type Source, Sources } from './sources.ts';
+import type { WarmShape, WarmTemplates } from './warm-templates.ts';
+
+export interface StartDeps {
+  journal: Journal;
+  templates: TemplateStore;
+  admission: Admission;
+  warm: Pick<WarmTemplates, 'start' | 'get'>;
+  snapshots: SnapshotStore;
+  saved: StateStore;
+  boot: BootFiles;
+  /** Guests of the default shape that stand ready. */
+  readyGuests: number;
+  log: Logger;
+}
+
+/** What a guest must have in common with what is asked for. */
+const shapeFields = ['base', 'kernel', 'initramfs', 'vcpus', 'memory_mb', 'disk_mb'] as const;
+
+/** What a create asks for that says nothing else. */
+const defaultRequest = {
+  template: 'base',
+  vcpus: limits.vcpus.default,
+  memory_mb: limits.memoryMb.default,
+  disk_mb: limits.diskMb.default,
+};
+
+const poolTimes = { quietMs: 300, againMs: 10_000 };
+
+export class Starts {
+  readonly sources: Sources;
+  readonly pool: ReadyPool;
+  readonly #deps: StartDeps;
+  readonly #registry: Registry;
+  /** Admissions look at what is held and then add to it: one at a time. */
+  #admitting: Promise<unknown> = Promise.resolve();
+
+  constructor(deps: StartDeps, registry: Registry) {
+    this.#deps = deps;
+    this.#registry = registry;
+    this.sources = new Sources(deps, (template, shape, keep) => this.#bootTemplate(template, shape, keep));
+    this.pool = new ReadyPool({
+      size: deps.readyGuests,
+      make: () => this.#makeReady(),
+      ...poolTimes,
+      log: deps.log,
+    });
+  }
+
+  /** When the journal has been brought together with the machine. */
+  async begin(): Promise<void> {
+    const { boot, journal, warm, templates, readyGuests } = this.#deps;
+    const { kernelId: kernel, initramfsId: initramfs } = boot;
+    await warm.start((base) => (templates.rootfsOf(base) ? { kernel, initramfs } : undefined));
+    // Whoever wanted it has gone.
+    for (const { id, kind } of journal.list())
+      if (kind !== 'sandbox') await this.#registry.expect(id).destroy();
+    if (readyGuests > 0) this.pool.start();
+  }
+
+  /** Finds room for a sandbox and enters it. Undefined when there is one of this id. @throws capacity_exhausted */
+  admit(
+    id: string,
+    source: Source,
+    { generation, template }: Pick<SandboxSpec, 'generation' | 'template'>,
+  ): Promise<SandboxDriver | undefined> {
+    const { admission } = this.#deps;
+    return this.#alone(async () => {
+      if (this.#registry.find(id)) return undefined;
+      const held = this.#held();
+      await admission.admit(source.shape, held, await this.#occupied());
+      if (source.pooled) {
+        const taken = this.#takeReady(id, source.shape, { generation, template });
+        if (taken) return taken;
+      }
+      await this.#makeRoom(source.shape);
+      return this.#registry.insert({ ...source.shape, id, kind: 'sandbox', generation, template });
+    });
+  }
+
+  /** Starts one that was admitted; resolves once it runs. @throws PerchError as SandboxDriver.create */
+  async start(driver: SandboxDriver, source: Source, generation: number, secrets: Secrets): Promise<void> {
+    await driver.create(generation, () => this.#origin(driver, source), secrets);
+  }
+
+  /** Finds room for a paused sandbox and does `work` before anybody else asks for it. */
+  admitAgain(record: SandboxRecord, work: () => void): Promise<void> {
+    return this.#alone(async () => {
+      this.#deps.admission.admitMemory(record, this.#held());
+      await this.#makeRoom(record);
+      work();
+    });
+  }
+
+  async capacity(): Promise<{ memory: Capacity; disk: Capacity }> {
+    const held = this.#held();
+    const { admission } = this.#deps;
+    return { memory: admission.memory(held), disk: await admission.disk(held, await this.#occupied()) };
+  }
+
+  /** Makes a guest of this shape that stands ready the sandbox `id`. Undefined when there is none. */
+  #takeReady(
+    id: string,
+    shape: WarmShape,
+    spec: Pick<SandboxSpec, 'generation' | 'template'>,
+  ): SandboxDriver | undefined {
+    this.pool.quiet();
+    const ready = this.pool.take(({ record }) =>
+      shapeFields.every((field) => record?.[field] === shape[field]),
+    );
+    return ready && this.#registry.takeOver(ready, id, spec);
+  }
+
+  /** Guests that stand ready are not counted as held, and go when their memory is needed. */
+  async #makeRoom(shape: Pick<WarmShape, 'memory_mb' | 'disk_mb'>): Promise<void> {
+    const { admission, journal } = this.#deps;
+    const all = journal.list().filter(({ kind }) => kind !== 'template');
+    if (admission.fitsMemory(shape, all)) return;
+    await this.pool.giveWay();
+  }
+
+  /** Makes a guest that stands ready, where there is room for it. */
+  async #makeReady(): Promise<SandboxDriver | undefined> {
+    const { admission, journal } = this.#deps;
+    const source = await this.sources.find(defaultRequest);
+    const all = journal.list().filter(({ kind }) => kind !== 'template');
+    if (!admission.fitsMemory(source.shape, all)) return undefined;
+    const id = newSandboxId();
+    const { template } = defaultRequest;
+    const driver = this.#registry.insert({ ...source.shape, id, kind: 'ready', generation: 1, template });
+    try {
+      const accessToken = randomBytes(32).toString('hex');
+      await driver.create(1, () => this.#origin(driver, source), { accessToken, env: {} });
+      const { record } = driver;
+      if (record?.status !== 'running') throw new Error(record?.reason ?? 'It is gone.');
+      await driver.resources.standReady(record, accessToken);
+      return driver;
+    } catch (error) {
+      await driver.destroy();
+      throw error;
+    }
+  }
+
+  /** A sandbox keeps links of its own of all files that it starts from. */
+  async #origin({ id, record, resources }: SandboxDriver, source: Source): Promise<Origin> {
+    const { journal, saved } = this.#deps;
+    if (record && record.vm !== id && record.identity && resources.vm) {
+      await saved.moveAll(record.vm, id);
+      return { kind: 'ready', vm: resources.vm, identity: record.identity };
+    }
+    await source.begin(id);
+    failpoint('create.begun');
+    journal.setSnapshot(id, startPoint);
+    return { kind: 'snapshot', snapshot: await this.#open(id) };
+  }
+
+  async #open(id: string): Promise<SavedState> {
+    try {
+      return await this.#deps.saved.open(id, startPoint);
+    } catch (cause) {
+      // Of a sandbox that never ran nothing is left to be resumed.
+      if (!isPerchError(cause, 'resume_failed')) throw cause;
+      throw new Error(cause.details.reason, { cause });
+    }
+  }
+
+  /**
+   * Boots a guest from power-on, as a sandbox that nobody else sees, and has `keep` take its snapshot. Room for
+   * it is what the sandbox that waits for it has reserved.
+   */
+  async #bootTemplate(
+    template: BaseTemplate,
+    shape: WarmShape,
+    keep: (snapshot: SnapshotDirectory) => Promise<void>,
+  ): Promise<void> {
+    const id = newSandboxId();
+    const driver = this.#registry.insert({
+      ...shape,
+      id,
+      kind: 'template',
+      generation: 1,
+      template: template.name,
+    });
+    try {
+      const accessToken = randomBytes(32).toString('hex');
+      await driver.create(1, async () => ({ kind: 'template', template }), { accessToken, env: {} });
+      await driver.pause(1);
+      failpoint('template.paused');
+      await keep(this.#deps.saved.directory(id, 1));
+      failpoint('template.kept');
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`No guest of this shape could be prepared. ${why}`, { cause });
+    } finally {
+      await driver.destroy();
+    }
+  }
+
+  /** A failed sandbox whose teardown is done holds nothing. */
+  #held(): SandboxRecord[] {
+    return this.#registry.sandboxes().filter((record) => record.status !== 'failed' || record.slot !== null);
+  }
+
+  async #occupied(): Promise<number> {
+    const each = await Promise.all(
+      this.#registry.all().map(async ({ record, resources }) => (record ? resources.occupied(record) : 0)),
+    );
+    return each.reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#admitting.then(work);
+    this.#admitting = result.catch(() => {});
+    return result;
+  }
+}
