@@ -1,11 +1,11 @@
 /**
- * `npm test [-- SUITE…]`: all suites, or those named, in a network namespace of their own: nothing that a test or a guest
+ * `npm test [-- SUITE…]`: all suites but `soak`, or those named, in a network namespace of their own: nothing that a test or a guest
  * sends can leave the machine. Ends with "N passed, N failed".
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { styleText } from 'node:util';
 import { resolveArtifacts } from '../images/index.ts';
 import { cargoEnv } from './cargo.ts';
@@ -16,6 +16,20 @@ interface Count {
   skipped: number;
 }
 
+/** What is read of vitest's JSON report, whose shape is Jest's. */
+interface Report {
+  numPassedTests?: number;
+  numFailedTests?: number;
+  numPendingTests?: number;
+  numTodoTests?: number;
+  testResults?: {
+    name: string;
+    status: string;
+    message: string;
+    assertionResults: { fullName: string; status: string; failureMessages: string[] }[];
+  }[];
+}
+
 const isolated = 'PERCH_TEST_ISOLATED';
 const reports = mkdtempSync(join(tmpdir(), 'perch-test-'));
 
@@ -23,7 +37,10 @@ const suites: Record<string, () => Promise<Count>> = {
   agent: cargoTest,
   unit: () => vitest('unit'),
   e2e: () => vitest('e2e'),
+  /** Hours if it is told to: `PERCH_CHAOS_KILLS` and `PERCH_CHAOS_SEED`. */
+  soak: () => vitest('e2e', ['tests/chaos.test.ts'], soakEnv()),
 };
+const onlyByName = new Set(['soak']);
 
 if (process.env[isolated] === undefined) {
   // The network is needed for crates, and only for those.
@@ -46,8 +63,9 @@ for (const name of wanted) {
 
 const sum: Count = { passed: 0, failed: 0, skipped: 0 };
 const lines: string[] = [];
+const failures: string[] = [];
 for (const [name, suite] of Object.entries(suites)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  if (wanted.length > 0 ? !wanted.includes(name) : onlyByName.has(name)) continue;
   console.log(styleText('bold', `▶ ${name}`));
   const start = performance.now();
   const count = await suite();
@@ -60,6 +78,8 @@ for (const [name, suite] of Object.entries(suites)) {
   );
 }
 rmSync(reports, { recursive: true });
+// Again at the end, where one looks first and where a log that was cut still has it.
+for (const failure of failures) console.log(`\n${failure}`);
 console.log(`\n${lines.join('\n')}`);
 console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);
 process.exitCode = sum.failed > 0 || sum.passed === 0 ? 1 : 0;
@@ -82,16 +102,46 @@ async function cargoTest(): Promise<Count> {
   return brokenUnless(code === 0, count);
 }
 
-async function vitest(project: string): Promise<Count> {
+function soakEnv(): Record<string, string> {
+  const { PERCH_CHAOS_KILLS: kills = '500', PERCH_CHAOS_SEED: seed = `${Date.now() % 2 ** 31}` } =
+    process.env;
+  return { PERCH_CHAOS_KILLS: kills, PERCH_CHAOS_SEED: seed };
+}
+
+async function vitest(
+  project: string,
+  tests: readonly string[] = [],
+  env: Record<string, string> = {},
+): Promise<Count> {
   const file = join(reports, `${project}.json`);
-  const args = ['run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile=${file}`];
-  const { code } = await run('vitest', args, false);
-  const report = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Record<string, number>) : {};
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile=${file}`];
+  const { code } = await run('vitest', ['run', '--project', project, ...reporters, ...tests], false, env);
+  const report = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Report) : {};
+  failures.push(...failuresOf(report));
   return brokenUnless(code === 0, {
     passed: report.numPassedTests ?? 0,
     failed: report.numFailedTests ?? 0,
     skipped: (report.numPendingTests ?? 0) + (report.numTodoTests ?? 0),
   });
+}
+
+/** Each failure of a report: the file, the test, and the first lines of what it said. */
+function failuresOf({ testResults = [] }: Report): string[] {
+  return testResults
+    .filter(({ status }) => status === 'failed')
+    .flatMap(({ name, message, assertionResults }) => {
+      const file = relative(process.cwd(), name);
+      const failed = assertionResults.filter(({ status }) => status === 'failed');
+      if (failed.length === 0) return [`FAILED ${file}\n${beginning(message)}`];
+      return failed.map(
+        ({ fullName, failureMessages }) =>
+          `FAILED ${file} > ${fullName}\n${beginning(failureMessages.join('\n'))}`,
+      );
+    });
+}
+
+function beginning(text: string): string {
+  return text.split('\n').slice(0, 30).join('\n');
 }
 
 /** A suite that did not end well has failed even when each test that it reports has passed. */

@@ -8,6 +8,7 @@ import { addDoctor } from './commands/doctor.ts';
 import { addDown } from './commands/down.ts';
 import { addExec } from './commands/exec.ts';
 import { addFork } from './commands/fork.ts';
+import { addFsck } from './commands/fsck.ts';
 import { addHistory } from './commands/history.ts';
 import { addLeaks } from './commands/leaks.ts';
 import { addLogs } from './commands/logs.ts';
@@ -61,6 +62,7 @@ own. \`perch exec\` has those of the command: see perch exec --help.`,
     addLogs,
     addDoctor,
     addLeaks,
+    addFsck,
   ]) {
     add(program, output);
   }

@@ -10,6 +10,7 @@ import { giveIdentity, waitForAgent, warmUp } from './guest/index.ts';
 import {
   Admission,
   defaultMemoryMb,
+  fsck,
   Journal,
   Lifecycle,
   SavedStates,
@@ -117,7 +118,17 @@ async function serve(config: Config, log: Logger): Promise<void> {
     setImmediate(() => void app.close());
   };
   const metrics = createMetrics(lifecycle, info);
-  const app = createServer({ lifecycle, info, metrics, shutdown, log });
+  const app = createServer({
+    ...{ lifecycle, info, metrics, shutdown, log },
+    fsck: (repair) =>
+      fsck(
+        {
+          ...{ journal, vmsDir: paths.vms, sandboxesDir: paths.sandboxes },
+          ...{ snapshotsDir: paths.snapshots, warmDir: paths.warm },
+        },
+        repair,
+      ),
+  });
   await listen(app, paths, user.gid);
   log.info({ socket: paths.hostSocket }, 'perch-host is ready');
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {

@@ -19,6 +19,7 @@
  * | `DELETE /v1/snapshots/{name}` | 204 once it is gone; 404 when unknown |
  * | `GET /v1/sandboxes/{id}/console` | `application/octet-stream`, the last of the console |
  * | `GET /v1/events` | `application/x-ndjson`, HostEvent a line: every sandbox, `synced`, then each change |
+ * | `POST /v1/fsck` HostFsck | FsckFindings, once every byte of every snapshot was read |
  * | `POST /v1/shutdown` HostShutdown | 204, then the process ends |
  * | `GET /metrics` | Prometheus text |
  *
@@ -163,3 +164,20 @@ export const HostShutdown = Type.Object(
   { additionalProperties: false },
 );
 export type HostShutdown = Static<typeof HostShutdown>;
+
+export const HostFsck = Type.Object(
+  { repair: Type.Boolean({ description: 'Remove what nobody owns or needs.' }) },
+  { additionalProperties: false },
+);
+export type HostFsck = Static<typeof HostFsck>;
+
+export const FsckFinding = Type.Object({
+  what: Type.String({ description: 'Path.' }),
+  problem: Type.String(),
+  remedy: Type.String(),
+  repaired: Type.Boolean(),
+});
+export type FsckFinding = Static<typeof FsckFinding>;
+
+export const FsckFindings = Type.Object({ findings: Type.Array(FsckFinding) });
+export type FsckFindings = Static<typeof FsckFindings>;

@@ -8,13 +8,13 @@ export interface DaemonOptions {
   command: readonly [file: string, ...args: string[]];
   env: Record<string, string>;
   logFile: string;
+  /** A run that lasted this long counts as a good one: the delays start over. Milliseconds. */
+  goodRunMs: number;
   /** Told when it ended without being asked to. */
   onCrash: (how: string) => void;
 }
 
 const restartDelaysMs = [0, 500, 2000, 5000, 15_000];
-/** A run that lasted this long counts as a good one: the delays start over. */
-const goodRunMs = 30_000;
 const maxLogBytes = 32 * 2 ** 20;
 const tailLength = 16_384;
 /** EX_CONFIG of sysexits.h. */
@@ -94,7 +94,7 @@ export class Daemon {
       this.#crashes++;
       this.#options.onCrash(how);
       if (this.#hopeless && !this.#wasReady) return;
-      failures = performance.now() - startedAt > goodRunMs ? 0 : failures + 1;
+      failures = performance.now() - startedAt > this.#options.goodRunMs ? 0 : failures + 1;
       await sleep(restartDelaysMs[Math.min(failures, restartDelaysMs.length) - 1] ?? 0);
     }
   }

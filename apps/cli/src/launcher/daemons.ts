@@ -50,6 +50,11 @@ export async function prepare(settings: Settings): Promise<Prepared> {
   return { instance, programs, perch, settings, env };
 }
 
+/** Tests that end daemons all the time set it to 0. */
+function goodRunMs({ PERCH_GOOD_RUN_SEC: seconds }: Record<string, string>): number {
+  return seconds && /^\d{1,6}$/.test(seconds) ? Number(seconds) * 1000 : 30_000;
+}
+
 type Crash = (name: string, how: string) => void;
 
 /** perch-host, as root. Both daemons end when their starter does, and sandboxes live on. */
@@ -60,6 +65,7 @@ export function hostAgent({ programs, settings, env }: Prepared, onCrash: Crash)
     command: ['setpriv', '--pdeathsig', 'TERM', programs.node, ...nodeFlags, programs.hostAgent],
     env: Object.fromEntries(Object.entries(env).filter(([key]) => !secrets.has(key))),
     logFile: join(dataPaths(settings.dataDir).log, 'perch-host.log'),
+    goodRunMs: goodRunMs(env),
     onCrash: (how) => onCrash(name, how),
   });
 }
@@ -84,6 +90,7 @@ export function controlPlane({ programs, perch, settings, env }: Prepared, onCra
     ],
     env,
     logFile: join(dataPaths(settings.dataDir).log, 'perchd.log'),
+    goodRunMs: goodRunMs(env),
     onCrash: (how) => onCrash(name, how),
   });
 }

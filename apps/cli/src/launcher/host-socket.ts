@@ -3,6 +3,8 @@ import { request } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 import {
   dataPaths,
+  type FsckFinding,
+  type FsckFindings,
   type HostInfo,
   type HostSandbox,
   type HostSandboxList,
@@ -26,6 +28,10 @@ export class HostSocket {
 
   async destroy(id: string): Promise<void> {
     await this.#call('DELETE', `/v1/sandboxes/${id}`);
+  }
+
+  async fsck(repair: boolean): Promise<FsckFinding[]> {
+    return ((await this.#call('POST', '/v1/fsck', { repair })) as FsckFindings).findings;
   }
 
   /** Ends the host agent. */

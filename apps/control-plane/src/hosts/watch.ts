@@ -10,7 +10,8 @@ export interface HostWatcher {
   synced(): Promise<void>;
 }
 
-const backoffMs = { first: 100, most: 5_000 };
+/** The host agent is a process of this machine: asking it often costs nothing. */
+const backoffMs = { first: 100, most: 500 };
 
 /** Follows the events of a host until the signal ends it, connecting again when the stream breaks. */
 export async function watchHost(

@@ -1,10 +1,13 @@
 /** The host API: see packages/protocol/src/host-api.ts for its calls. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import {
+  type FsckFinding,
+  FsckFindings,
   HostCreate,
   type HostEvent,
   HostFork,
   HostForked,
+  HostFsck,
   HostInfo,
   HostPause,
   HostResume,
@@ -26,6 +29,8 @@ export interface ApiDeps {
   lifecycle: Lifecycle;
   info: () => Promise<HostInfo>;
   metrics: Registry;
+  /** Looks for damage, and repairs what it may. */
+  fsck: (repair: boolean) => Promise<FsckFinding[]>;
   /** Ends the process after the answer; `remove` takes the sandboxes and slots down too. */
   shutdown: (remove: boolean) => Promise<void>;
   log: Logger;
@@ -148,6 +153,12 @@ export function createServer(deps: ApiDeps) {
       stop();
     });
   });
+
+  app.post(
+    '/v1/fsck',
+    { schema: { body: HostFsck, response: { 200: FsckFindings, ...errors } } },
+    async (request) => ({ findings: await deps.fsck(request.body.repair) }),
+  );
 
   app.post('/v1/shutdown', { schema: { body: HostShutdown } }, async (request, reply) => {
     await deps.shutdown(request.body.remove);

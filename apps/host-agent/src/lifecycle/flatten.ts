@@ -35,7 +35,7 @@ export async function flattenSnapshot(
   }
   // A slot is a user that nobody else is; its network is not used.
   const slot = await network.acquire();
-  const dir = join(vmsDir, newSandboxId());
+  const dir = join(vmsDir, `.flatten-${newSandboxId()}`);
   try {
     await mkdir(dir, { mode: 0o700 });
     await chown(dir, slot.uid, slot.uid);

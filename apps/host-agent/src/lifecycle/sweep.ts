@@ -12,12 +12,16 @@ export async function sweepUnowned(vmsDir: string, owned: ReadonlySet<string>): 
   const swept: string[] = [];
   for (const id of await readdir(vmsDir)) {
     if (owned.has(id)) continue;
-    const dir = join(vmsDir, id);
-    const { uid } = await stat(dir);
-    // A crash between making the directory and giving it away leaves it root's, with no monitor.
-    if (uid !== 0) for (const process of processesOfUid(uid)) await endProcess(process);
-    await rm(dir, { recursive: true, force: true });
+    await endUnowned(join(vmsDir, id));
     swept.push(id);
   }
   return swept;
+}
+
+/** Ends the processes of the user that a directory belongs to, and removes it. */
+export async function endUnowned(dir: string): Promise<void> {
+  const { uid } = await stat(dir);
+  // A crash between making the directory and giving it away leaves it root's, with no monitor.
+  if (uid !== 0) for (const process of processesOfUid(uid)) await endProcess(process);
+  await rm(dir, { recursive: true, force: true });
 }

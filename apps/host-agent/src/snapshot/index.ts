@@ -23,5 +23,11 @@ export {
 } from './memory-copy.ts';
 export { createMapping, type Diff, type DirtyRun, mergeMapping } from './merge.ts';
 export { type RootfsMeta, writeRootfsMeta } from './rootfs-meta.ts';
-export { openSnapshot, readManifest, readSnapshotJson, type Snapshot } from './snapshot.ts';
+export {
+  openSnapshot,
+  readManifest,
+  readSnapshotJson,
+  type Snapshot,
+  verifySnapshot,
+} from './snapshot.ts';
 export { copyWholeMemory } from './whole-memory.ts';

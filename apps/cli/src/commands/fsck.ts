@@ -1,0 +1,37 @@
+import { readSettings } from '@perch/protocol';
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { CliError } from '../errors.ts';
+import { exitCodes, type Output, printable } from '../output.ts';
+
+export function addFsck(program: Command, output: Output): void {
+  program
+    .command('fsck')
+    .description('read all that this host keeps, and say what is damaged or nobody owns')
+    .option('--repair', 'remove what nobody owns, and damaged states that nothing goes on from')
+    .addHelpText(
+      'after',
+      `
+For root, while Perch runs: it disturbs nothing, but for the disk. Reads every byte of every state, snapshot and warm
+template once. The exit code is 1 while something is wrong. With --json, one finding a line.`,
+    )
+    .action(async ({ repair }: { repair?: true }) => {
+      const { HostSocket } = await import('../launcher/index.ts');
+      const host = new HostSocket(readSettings().dataDir);
+      if (!(await host.answers())) {
+        throw new CliError(
+          'The host agent of this data directory does not answer.',
+          'Start it: sudo perch up',
+        );
+      }
+      const findings = await host.fsck(repair === true);
+      for (const finding of findings) {
+        output.value(finding);
+        const sign = finding.repaired ? pc.green('✓ removed') : pc.red('✗');
+        output.line(`${sign} ${printable(finding.what)}: ${printable(finding.problem)}`);
+        if (!finding.repaired) output.line(`    ${printable(finding.remedy)}`);
+      }
+      if (findings.length === 0) output.line('All is as it was written.');
+      if (findings.some(({ repaired }) => !repaired)) process.exitCode = exitCodes.failed;
+    });
+}

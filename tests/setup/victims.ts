@@ -1,0 +1,72 @@
+/** Ends processes of a Perch as `kill -9` does, each found as it is now. */
+import { readFileSync, readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { daemonPid, monitors, postmasterPid } from './machine.ts';
+
+export type Victim = 'perch-host' | 'perchd' | 'postgres' | 'monitor' | 'helper';
+
+interface Killed {
+  victim: Victim;
+  /** What kind of helper; the sandbox of a monitor. */
+  which?: string;
+}
+
+/** How long a helper is waited for: most live for some milliseconds. */
+const helperMs = 500;
+
+/**
+ * @param choice in [0, 1): which of several
+ * @returns undefined when there was none
+ */
+export async function kill(victim: Victim, dataDir: string, choice: number): Promise<Killed | undefined> {
+  if (victim === 'helper') {
+    const found = await findHelper(dataDir);
+    return found && end(found.pid) ? { victim, which: found.name } : undefined;
+  }
+  if (victim === 'monitor') {
+    const all = [...monitors(dataDir)].sort(([a], [b]) => (a < b ? -1 : 1));
+    const [which, pid] = all[Math.floor(choice * all.length)] ?? [];
+    return which !== undefined && end(pid) ? { victim, which } : undefined;
+  }
+  return end(victim === 'postgres' ? postmasterPid(dataDir) : daemonPid(dataDir, victim))
+    ? { victim }
+    : undefined;
+}
+
+function end(pid: number | undefined): boolean {
+  try {
+    return pid !== undefined && process.kill(pid, 'SIGKILL');
+  } catch {
+    return false;
+  }
+}
+
+/** A tool that the host agent has started and waits for, or one that is about to become a monitor. */
+async function findHelper(dataDir: string): Promise<{ pid: number; name: string } | undefined> {
+  const host = daemonPid(dataDir, 'perch-host');
+  for (const until = performance.now() + helperMs; performance.now() < until; await sleep(1)) {
+    for (const pid of children(host)) {
+      const name = program(pid);
+      if (name !== undefined && !name.startsWith('qemu-system')) return { pid, name };
+    }
+  }
+  return undefined;
+}
+
+function children(pid: number | undefined): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/** Undefined when it has ended. */
+function program(pid: number): string | undefined {
+  try {
+    return basename(readlinkSync(`/proc/${pid}/exe`));
+  } catch {
+    return undefined;
+  }
+}
