@@ -5,10 +5,10 @@
 import { open, readFile, stat } from 'node:fs/promises';
 import { cpus, release } from 'node:os';
 import type { Logger } from 'pino';
-import { RunError, run } from '../../linux/index.ts';
+import { run } from '../../linux/index.ts';
 import { type Accelerator, kvmRunsGuest } from '../qemu/index.ts';
 import { readAnswer, writeAnswer } from './cache.ts';
-import { isAtLeast, parseVersion } from './version.ts';
+import { findVersion } from './version.ts';
 
 export type MonitorChoice = 'qemu-kvm' | 'qemu-tcg';
 
@@ -34,30 +34,14 @@ export interface MonitorProbe {
   problems: string[];
 }
 
-const oldest = '10.0.0';
-const install =
-  'apt-get install -t bookworm-backports qemu-system-x86 qemu-utils (Debian 12), or a newer Debian';
-
-/** Never rejects for what a machine lacks: that is its answer. */
+/**
+ * Never rejects for what a machine lacks: that is its answer.
+ * @throws RunError when QEMU was asked and could not end, which says nothing about the machine
+ */
 export async function probeMonitor(options: ProbeOptions): Promise<MonitorProbe> {
-  const found = await findVersion();
+  const found = await findVersion(() => run('qemu-system-x86_64', ['--version']));
   const { accelerator, why } = await chooseAccelerator(options, found.version);
   return { kind: 'qemu', version: found.version, accelerator, why, problems: found.problems };
-}
-
-async function findVersion(): Promise<{ version: string; problems: string[] }> {
-  try {
-    const { stdout } = await run('qemu-system-x86_64', ['--version']);
-    const version = parseVersion(stdout);
-    if (version === undefined)
-      return { version: '', problems: [`QEMU does not tell its version. ${install}`] };
-    if (isAtLeast(version, oldest)) return { version, problems: [] };
-    return { version, problems: [`QEMU is ${version}; Perch needs ${oldest} or later: ${install}`] };
-  } catch (error) {
-    const why =
-      error instanceof RunError && error.outcome === 'not_started' ? 'is not installed' : 'does not run';
-    return { version: '', problems: [`qemu-system-x86_64 ${why}: ${install}`] };
-  }
 }
 
 interface Answer {
