@@ -32,6 +32,7 @@ export interface NetworkLayerOptions {
 
 /** Most of a removal is waiting for the kernel. */
 const parallelSweeps = 8;
+const poolRetryMs = 5000;
 const forwardingSetting = '/proc/sys/net/ipv4/ip_forward';
 
 /** @throws Error for settings that cannot work; the message is for the operator */
@@ -72,6 +73,7 @@ class LinuxNetworkLayer implements NetworkLayer {
       maker: this.#maker,
       first: randomInt(this.#space.total) + 1,
       now: () => performance.now(),
+      retryMs: poolRetryMs,
       log,
     });
   }

@@ -1,6 +1,6 @@
 import { fc, test as property } from '@fast-check/vitest';
 import { isPerchError } from '@perch/protocol';
-import { describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { SlotPool, type SlotPoolOptions } from './pool.ts';
 import { quietLog } from './testing/log.ts';
 
@@ -37,6 +37,7 @@ function setUp(options: Partial<SlotPoolOptions> = {}) {
     maker,
     first: 1,
     now: () => clock.now,
+    retryMs: 1000,
     log: quietLog,
     ...options,
   });
@@ -57,6 +58,13 @@ async function failureOf(promise: Promise<unknown>): Promise<unknown> {
 }
 
 describe('the slot pool', () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
   test('makes slots ahead, and replaces those that are taken', async () => {
     const { pool, maker } = setUp({ size: 3 });
     pool.start([], []);
@@ -171,17 +179,25 @@ describe('the slot pool', () => {
     expect(await pool.acquire()).toBe(1);
   });
 
-  test('never uses a number again whose remains cannot be removed', async () => {
+  test('does not use a number whose remains are there, and goes on removing them', async () => {
     const { pool, maker, clock } = setUp({ total: 2 });
     pool.start([], []);
     maker.failMake = true;
     maker.failRemove = true;
     await failureOf(pool.acquire());
     maker.failMake = false;
-    maker.failRemove = false;
     clock.now = 10_000;
     expect(await pool.acquire()).toBe(2);
     expect(isPerchError(await failureOf(pool.acquire()), 'capacity_exhausted')).toBe(true);
+    await vi.advanceTimersByTimeAsync(1000);
+    await settle();
+    expect(maker.existing).toEqual(new Set([1, 2]));
+    maker.failRemove = false;
+    await vi.advanceTimersByTimeAsync(1000);
+    await settle();
+    expect(maker.existing).toEqual(new Set([2]));
+    clock.now = 11_000;
+    expect(await pool.acquire()).toBe(1);
   });
 
   test('keeps a slot used whose removal failed, so that it can be given back again', async () => {
@@ -207,6 +223,31 @@ describe('the slot pool', () => {
     expect(await pool.acquire()).toBe(2);
     await settle();
     expect(pool.counts().ready).toBe(2);
+  });
+
+  test('makes ahead again after a while when it failed, though nobody asks', async () => {
+    const { pool, maker } = setUp({ size: 2 });
+    maker.failMake = true;
+    pool.start([], []);
+    await settle();
+    await vi.advanceTimersByTimeAsync(1000);
+    await settle();
+    expect(maker.made).toEqual([1, 2]);
+    maker.failMake = false;
+    await vi.advanceTimersByTimeAsync(1000);
+    await settle();
+    expect(pool.counts().ready).toBe(2);
+  });
+
+  test('is full again when numbers have rested, though nobody asks', async () => {
+    const { pool, clock } = setUp({ total: 1, size: 1 });
+    pool.start([], [1]);
+    await settle();
+    expect(pool.counts().ready).toBe(0);
+    clock.now = 1000;
+    await vi.advanceTimersByTimeAsync(1000);
+    await settle();
+    expect(pool.counts().ready).toBe(1);
   });
 
   test('gives the last number to a caller who comes while it is being made ahead', async () => {
@@ -271,6 +312,11 @@ property.prop(
       if (held.has(number) || number < 1 || number > total) violations.push(`${number} was made while held`);
       await make(number);
     };
+    const remove = maker.remove.bind(maker);
+    maker.remove = async (number) => {
+      await remove(number);
+      restedSince.set(number, clock.now);
+    };
     maker.step = async () => {
       await s.schedule(Promise.resolve());
       if (dice.next().value === 0) throw new Error('made to fail');
@@ -284,10 +330,7 @@ property.prop(
     };
     const release = async (number: number) => {
       await pool.release(number).then(
-        () => {
-          held.delete(number);
-          restedSince.set(number, clock.now);
-        },
+        () => void held.delete(number),
         () => {},
       );
     };

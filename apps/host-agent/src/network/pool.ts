@@ -2,8 +2,8 @@
  * Which slot is whose. Slots are made ahead, one at a time in the background; a number that was given back
  * rests before it is used again, and the one that rested longest comes first.
  *
- * A number is in one place at a time: never used (`#next`), resting, being made, ready, used, being removed,
- * or lost (it could be neither made nor removed; the next start of the program sweeps it).
+ * A number is in one place at a time: never used, resting, being made, ready, used, being removed, or remains
+ * (it could be neither made nor removed yet).
  */
 import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
@@ -26,6 +26,8 @@ export interface SlotPoolOptions {
   first: number;
   /** Milliseconds that never go back. */
   now: () => number;
+  /** Pause before work in the background that failed is tried again, milliseconds. */
+  retryMs: number;
   log: Pick<Logger, 'warn' | 'error'>;
 }
 
@@ -41,7 +43,10 @@ export class SlotPool {
   readonly #removing = new Map<number, Promise<void>>();
   /** Slots that are being made for a caller who waits. */
   readonly #making = new Set<Promise<void>>();
+  readonly #remains = new Set<number>();
+  /** Work in the background, one piece at a time. */
   #refilling: Promise<void> | undefined;
+  #retry: NodeJS.Timeout | undefined;
   #state: 'new' | 'started' | 'stopped' = 'new';
 
   constructor(options: SlotPoolOptions) {
@@ -102,6 +107,7 @@ export class SlotPool {
   /** Resolves when nothing is being made or removed any more. */
   async stop(): Promise<void> {
     this.#state = 'stopped';
+    clearTimeout(this.#retry);
     await this.#refilling;
     await Promise.allSettled([...this.#making, ...this.#removing.values()]);
   }
@@ -149,39 +155,59 @@ export class SlotPool {
     }
   }
 
-  /** After a slot could not be made: the number rests, unless its remains cannot be removed either. */
+  /** After a slot could not be made: the number rests once its remains are removed. */
   async #undo(number: number): Promise<void> {
     try {
       await this.#options.maker.remove(number);
+      this.#remains.delete(number);
       this.#rest(number);
     } catch (error) {
       this.#options.log.error({ err: error, slot: number }, 'the remains of a slot cannot be removed');
+      this.#remains.add(number);
+      this.#tryLater();
     } finally {
       this.#used.delete(number);
     }
   }
 
-  /** One slot after the other until the pool is full. After a failure the next acquire or release tries again. */
+  /** One slot after the other until the pool is full. */
   #refill(): void {
-    if (this.#refilling !== undefined || this.#state !== 'started' || !this.#lacking()) return;
-    this.#refilling = this.#makeAhead().finally(() => {
+    if (this.#lacking()) this.#inBackground(() => this.#makeAhead());
+  }
+
+  #inBackground(work: () => Promise<void>): void {
+    if (this.#refilling !== undefined || this.#state !== 'started') return;
+    this.#refilling = work().finally(() => {
       this.#refilling = undefined;
     });
   }
 
   async #makeAhead(): Promise<void> {
     const number = this.#take();
-    if (number === undefined) return;
+    if (number === undefined) return this.#tryLater();
     try {
       await this.#options.maker.make(number);
     } catch (error) {
       this.#options.log.warn({ err: error, slot: number }, 'a slot cannot be made ahead');
       await this.#undo(number);
-      return;
+      return this.#tryLater();
     }
     this.#ready.push(number);
     // A waiting acquire goes on first, then the next is made.
     setImmediate(() => this.#refill());
+  }
+
+  /** What failed once, as when a tool was killed, may work the next time without anybody asking. */
+  #tryLater(): void {
+    if (this.#state !== 'started') return;
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined;
+      if (this.#refilling) return this.#tryLater();
+      this.#inBackground(async () => {
+        for (const number of this.#remains) await this.#undo(number);
+        if (this.#lacking()) await this.#makeAhead();
+      });
+    }, this.#options.retryMs).unref();
   }
 
   #lacking(): boolean {
