@@ -1,11 +1,12 @@
 /** Real guests whose state goes through files: see monitor.test.ts. */
-import { link, open, writeFile } from 'node:fs/promises';
+import { link, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createQcow2Layer } from '../../disk/index.ts';
 import type { GuestMemory, Vm, VmSpec } from '../monitor.ts';
 import type { Step } from './test-guest.ts';
 import { canRunGuests, TestMachine } from './test-machine.ts';
+import { fileNames } from './vm-directory.ts';
 
 const patience = { timeout: 60_000, interval: 50 };
 const talking: Step[] = [{ say: 'guest is up\n' }, { repeat: 'still here\n' }];
@@ -63,6 +64,7 @@ describe.runIf(canRunGuests)('the state of a machine', { timeout: 120_000 }, () 
       await copy.thaw();
       await untilSays(copy, 'still here');
       expect(String(await copy.console())).not.toContain('guest is up');
+      expect(await readFile(join(machine.root, 'vms', id, fileNames.log), 'utf8')).toBe('');
       await copy.kill();
     }
     await source.thaw();
