@@ -17,8 +17,9 @@ import type { PerchInstance } from '../tests/setup/perch-instance.ts';
 
 const run = promisify(execFile);
 const tap = 'perch-bench';
-/** As in every slot. */
-const guest = { address: '169.254.0.21', gateway: '169.254.0.22/30', mac: '02:fc:00:00:00:05' };
+/** As in every slot. A guest that goes on knows its gateway's MAC, and hears of no other for half a minute. */
+const guest = { address: '169.254.0.21', mac: '02:fc:00:00:00:05' };
+const gateway = { address: '169.254.0.22/30', mac: '02:fc:00:00:00:06' };
 const startTimeoutMs = 120_000;
 /** Files of a sandbox's VM that it shares with others. */
 const shared = ['kernel', 'initramfs', 'memfile', 'snapfile'];
@@ -43,7 +44,8 @@ export class BareGuests implements AsyncDisposable {
     const { access_token: proof } = JSON.parse(await readFile(join(snapshot, 'identity.json'), 'utf8'));
     const { pid, args } = await findMonitor(sandbox.id);
     await run('ip', ['tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr']);
-    await run('ip', ['address', 'add', guest.gateway, 'dev', tap]);
+    await run('ip', ['link', 'set', tap, 'address', gateway.mac]);
+    await run('ip', ['address', 'add', gateway.address, 'dev', tap]);
     await run('ip', ['link', 'set', tap, 'up']);
     const neighbour = [guest.address, 'lladdr', guest.mac, 'dev', tap, 'nud', 'permanent'];
     await run('ip', ['neighbour', 'add', ...neighbour]);
