@@ -1,6 +1,6 @@
 /**
- * `npm run bench [-- create|ready|pause|fork|exec|files …] [--json FILE]`: measures a Perch of its own, each figure beside its
- * floor, in a network namespace of its own that nothing leaves. `--json` writes the rows of `Figure`.
+ * `npm run bench [-- NAME …] [--json FILE]`, a NAME of `measures`: measures a Perch of its own, each figure beside
+ * its floor, in a network namespace of its own that nothing leaves. `--json` writes the rows of `Figure`.
  */
 import { spawnSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
@@ -8,17 +8,19 @@ import { parseArgs, styleText } from 'node:util';
 import { PerchInstance } from '../tests/setup/perch-instance.ts';
 import { BareGuests } from './bare-guest.ts';
 import { type Measure, machine } from './bench.ts';
+import { burst } from './burst.ts';
 import { create } from './create.ts';
 import { exec } from './exec.ts';
 import { type Figure, figure } from './figures.ts';
 import { files } from './files.ts';
 import { fork } from './fork.ts';
 import { describeMachine } from './machine.ts';
+import { memory } from './memory.ts';
 import { pause } from './pause.ts';
 import { ready } from './ready.ts';
 import { table } from './table.ts';
 
-const measures: Record<string, Measure> = { create, ready, pause, fork, exec, files };
+const measures: Record<string, Measure> = { create, burst, ready, pause, memory, fork, exec, files };
 const isolated = 'PERCH_BENCH_ISOLATED';
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });

@@ -7,6 +7,10 @@ const dirty = 'head -c 33554432 /dev/urandom > /dev/shm/written';
 /** Stages in which the guest stands still and nothing is decided yet. */
 const frozenStages = ['freeze', 'device_state', 'memory', 'disk'];
 
+export function frozenMs(timings: Readonly<Record<string, number>>): number {
+  return frozenStages.reduce((sum, stage) => sum + (timings[stage] ?? 0), 0);
+}
+
 export const pause: Measure = async ({ instance, bare, signal, progress }) => {
   progress('pause with 32 MiB written, and resume → first command against a bare restore');
   const { sandboxes } = instance.perch;
@@ -16,7 +20,7 @@ export const pause: Measure = async ({ instance, bare, signal, progress }) => {
     await run(instance.perch, id, dirty);
     const paused = await timed(async () => {
       const { timings_ms } = await sandboxes.pause(id);
-      stages.frozen.push(frozenStages.reduce((sum, stage) => sum + (timings_ms[stage] ?? 0), 0));
+      stages.frozen.push(frozenMs(timings_ms));
     });
     stages.pause.push(paused);
     const began = performance.now();
