@@ -7,11 +7,12 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { link, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { createQcow2Layer } from '../apps/host-agent/src/disk/index.ts';
-import { giveIdentity, waitForAgent } from '../apps/host-agent/src/guest/index.ts';
+import { giveIdentity, guestPort } from '../apps/host-agent/src/guest/index.ts';
 import type { Sandbox } from '../packages/protocol/src/index.ts';
 import type { PerchInstance } from '../tests/setup/perch-instance.ts';
 
@@ -93,7 +94,7 @@ export class BareGuest implements AsyncDisposable {
     });
     this.#qemu = qemu;
     const ended = once(qemu, 'exit').then(() => Promise.reject(new Error('QEMU ended.')));
-    await Promise.race([ended, waitForAgent(guest.address, AbortSignal.timeout(startTimeoutMs))]);
+    await Promise.race([ended, firstAnswer(AbortSignal.timeout(startTimeoutMs))]);
     ended.catch(() => {});
   }
 
@@ -115,6 +116,20 @@ export class BareGuest implements AsyncDisposable {
     }
     await rm(this.#dir, { recursive: true });
   }
+}
+
+/**
+ * What is sent once QEMU has the tap waits there until the guest runs. Earlier it would be lost, and sent again only
+ * after a second.
+ */
+async function firstAnswer(signal: AbortSignal): Promise<void> {
+  // Those that are up and connected.
+  while (!networkInterfaces()[tap]) await sleep(1, undefined, { signal });
+  const { status } = await fetch(`http://${guest.address}:${guestPort}/health`, {
+    headers: { connection: 'close' },
+    signal,
+  });
+  if (status !== 204) throw new Error(`The bare guest answered with ${status}.`);
 }
 
 /** The QEMU of a sandbox, which carries the sandbox's name. */

@@ -1,1 +1,8 @@
-export { type GuestIdentity, type GuestReadiness, giveIdentity, waitForAgent, warmUp } from './identity.ts';
+export {
+  type GuestIdentity,
+  type GuestReadiness,
+  giveIdentity,
+  guestPort,
+  waitForAgent,
+  warmUp,
+} from './identity.ts';
