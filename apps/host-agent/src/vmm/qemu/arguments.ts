@@ -60,9 +60,10 @@ const incoming = ['-incoming', 'defer', '-global', 'migration.send-configuration
 /**
  * Everything that TCG can do, but for fast string instructions: told of them the guest's kernel copies and
  * clears memory by `rep movsb`, which TCG runs byte by byte. Without them it uses `rep movsq`, and moves files
- * twice as fast.
+ * twice as fast. And but for SMAP, for which the kernel says before and after each copy to a program that it means
+ * to: TCG ends its block of code there.
  */
-export const emulatedCpu = 'max,erms=off,fsrm=off';
+export const emulatedCpu = 'max,erms=off,fsrm=off,smap=off';
 
 /**
  * Without pic=off,pit=off,rtc=on many boots of this machine type hang under TCG. What `xen-save-devices-state`

@@ -21,16 +21,23 @@ export function kernelArguments(boot: KernelBoot): string {
     'random.trust_cpu=on',
     // Slots have no IPv6, so that no rule of theirs needs a second form.
     'ipv6.disable=1',
-    ...(boot.accelerator === 'tcg' ? timeArguments(boot.tscKhz) : []),
+    ...(boot.accelerator === 'tcg' ? [...timeArguments(boot.tscKhz), withoutSpeculation] : []),
   ].join(' ');
 }
 
 /**
  * What a distribution's kernel does at start and a guest with one tenant has no use for. Together a fifth of
  * the boot under TCG: self-tests of ciphers, zeroing of every page that is already zero, labels of security
- * modules that nothing in the guest configures, a search for serial ports.
+ * modules that nothing in the guest configures, a search for serial ports. At each switch of tasks: a record of who
+ * waited for what.
  */
-const startup = ['init_on_alloc=0', 'cryptomgr.notests', 'lsm=landlock', '8250.nr_uarts=1'];
+const startup = ['init_on_alloc=0', 'cryptomgr.notests', 'lsm=landlock', '8250.nr_uarts=1', 'psi=0'];
+
+/**
+ * An emulated processor speculates on nothing that a guest's kernel could keep from its programs, and each guard
+ * against it is code to be translated: a third of all jumps.
+ */
+const withoutSpeculation = 'mitigations=off';
 
 /**
  * Under TCG the guest reads the host's counter, but every clock that it could calibrate that with is itself
