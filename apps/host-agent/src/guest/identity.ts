@@ -136,10 +136,15 @@ async function tellIdentity(address: string, identity: GuestIdentity, signal: Ab
 }
 
 /**
- * Has a guest that nobody uses yet start a command that does nothing: the first of a guest takes ten times as long
- * as the next. Nothing of the answer is looked at.
+ * Has a guest that nobody uses yet run a line of shell, so that what comes later finds its way known. Nothing of the
+ * answer is looked at.
  */
-export async function warmUp(address: string, accessToken: string, signal: AbortSignal): Promise<void> {
+export async function warmUp(
+  address: string,
+  accessToken: string,
+  line: string,
+  signal: AbortSignal,
+): Promise<void> {
   const http = client(address, connectMs);
   try {
     const answer = await http.request({
@@ -150,7 +155,7 @@ export async function warmUp(address: string, accessToken: string, signal: Abort
         'connect-protocol-version': '1',
         'x-access-token': accessToken,
       },
-      body: envelope({ process: { cmd: 'bash', args: ['-c', 'true'] } }),
+      body: envelope({ process: { cmd: 'bash', args: ['-c', line] } }),
       ...{ headersTimeout: answerMs, bodyTimeout: answerMs, signal },
     });
     await answer.body.dump();

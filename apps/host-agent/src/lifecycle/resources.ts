@@ -118,12 +118,16 @@ export class Resources {
     await this.#identify(record, identity, secrets, slot, signal, stages);
   }
 
-  /** Makes a guest that runs, and that nobody else uses, stand ready for a create. */
-  async standReady(record: SandboxRecord, accessToken: string): Promise<void> {
+  /** Has a guest that runs, and that nobody else uses, run a line of shell. */
+  async warmUp(record: SandboxRecord, accessToken: string, line: string): Promise<void> {
     if (record.slot === null) throw new Error(`The guest ${record.vm} has no slot.`);
     const { address } = this.#deps.network.describe(record.slot);
     const { signal } = new AbortController();
-    await this.#whileReady(signal, (ready) => this.#deps.guest.warmUp(address, accessToken, ready));
+    await this.#whileReady(signal, (ready) => this.#deps.guest.warmUp(address, accessToken, line, ready));
+  }
+
+  /** Stops a guest that nobody else uses until a create takes it over. */
+  async standReady(record: SandboxRecord): Promise<void> {
     await this.#vm(record).freeze();
   }
 

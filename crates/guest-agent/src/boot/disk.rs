@@ -19,7 +19,8 @@ pub fn mount_root(target: &Path) -> io::Result<()> {
     let growth = grow::needed(Path::new(DEVICE));
     // No access times: each would be a page of its own in the copy-on-write layer.
     let flags = MountFlags::NOATIME;
-    mount(DEVICE, target, "ext4", flags, c"errors=remount-ro")?;
+    // A disk that has just grown would have its tables of inodes written full of zeros meanwhile.
+    mount(DEVICE, target, "ext4", flags, c"errors=remount-ro,noinit_itable")?;
     match growth {
         Ok(None) => {}
         Ok(Some(blocks)) => step("grow the root disk", grow::to(target, blocks)),

@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use super::step;
@@ -18,7 +17,7 @@ pub fn prepare() {
     mount_at("/dev/pts", "devpts", terminals, c"gid=5,mode=620,ptmxmode=666");
     mount_at("/dev/shm", "tmpfs", secure, c"mode=1777");
     mount_at("/run", "tmpfs", secure, c"mode=0755");
-    step("/sys/fs/cgroup", mount_cgroups(quiet));
+    mount_at("/sys/fs/cgroup", "cgroup2", quiet, c"");
     for (link, target) in [
         ("/dev/fd", "/proc/self/fd"),
         ("/dev/stdin", "/proc/self/fd/0"),
@@ -31,18 +30,6 @@ pub fn prepare() {
     }
     for path in ["/tmp", "/run/lock"] {
         step(path, open_directory(Path::new(path)));
-    }
-}
-
-/// `favordynmods`: a process moves into a group without waiting for a grace period of RCU, which
-/// costs every command some 15 ms. Kernels before 6.0 do not know it.
-fn mount_cgroups(flags: MountFlags) -> io::Result<()> {
-    let target = "/sys/fs/cgroup";
-    fs::create_dir_all(target)?;
-    let mount_with = |options| mount("cgroup2", target, "cgroup2", flags, options);
-    match mount_with(c"favordynmods") {
-        Err(Errno::INVAL) => Ok(mount_with(c"")?),
-        mounted => Ok(mounted?),
     }
 }
 

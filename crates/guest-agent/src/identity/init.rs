@@ -76,10 +76,10 @@ impl Identity {
         }
         let (change, state) = self.check(&request)?;
         let mut confirmed = Vec::new();
+        // On this thread, here and below: a guest that has just been restored has nothing else to
+        // do, and another thread costs it more than the work.
         if self.machine == Machine::Own {
-            confirmed = tokio::task::spawn_blocking(move || change.apply())
-                .await
-                .map_err(ApiError::internal)??;
+            confirmed = change.apply()?;
         }
         *self.state() = state;
         confirmed.extend(["token", "environment", "user"]);
@@ -92,7 +92,7 @@ impl Identity {
         }
         // After the generation: whoever loses the agent by this has not left by choice.
         if self.machine.owns_network() {
-            if *connections == Connections::Stale && reset(caller).await {
+            if *connections == Connections::Stale && reset(caller) {
                 *connections = Connections::Current;
             }
             if *connections == Connections::Current {
@@ -154,9 +154,8 @@ impl Identity {
 }
 
 /// Whether it was done. Why not is for the console: the answer has no room for it.
-async fn reset(caller: Option<Ends>) -> bool {
-    let done = tokio::task::spawn_blocking(move || connections::reset(caller)).await;
-    match done.unwrap_or_else(|error| Err(io::Error::other(error))) {
+fn reset(caller: Option<Ends>) -> bool {
+    match connections::reset(caller) {
         Ok(()) => true,
         Err(error) => {
             eprintln!("perch-guest: connections: {error}");

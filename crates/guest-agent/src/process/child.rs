@@ -33,7 +33,7 @@ pub struct Plan {
     pub stdio: [OwnedFd; 3],
     /// Whether standard input is a terminal, to become the controlling one.
     pub terminal: bool,
-    /// `cgroup.procs` of the group to join.
+    /// Directory of the control group that the child begins in.
     pub cgroup: Option<OwnedFd>,
     /// Whether to undo the out-of-memory protection and file limit of process 1.
     pub unprotect: bool,
@@ -77,9 +77,14 @@ pub fn fork(plan: &Plan, report: BorrowedFd<'_>) -> io::Result<Pid> {
         libc::sigfillset(&raw mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
     }
-    // SAFETY: no wrapper exists for fork. Other threads may hold locks at this moment, so the
+    // SAFETY: no wrapper exists for either. Other threads may hold locks at this moment, so the
     // child only makes system calls on memory that is prepared above, and never returns.
-    let pid = unsafe { libc::fork() };
+    let pid = unsafe {
+        match &plan.cgroup {
+            Some(group) => fork_into(group.as_raw_fd()),
+            None => libc::fork(),
+        }
+    };
     if pid == 0 {
         // SAFETY: this is the child of the fork just above.
         unsafe { run(plan, &arguments, &environment, report.as_raw_fd()) }
@@ -88,6 +93,24 @@ pub fn fork(plan: &Plan, report: BorrowedFd<'_>) -> io::Result<Pid> {
     // SAFETY: `before` was filled in above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
     Pid::from_raw(pid.max(0)).ok_or(error)
+}
+
+/// `CLONE_INTO_CGROUP` of linux/sched.h.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// As fork(2), but the child is in the group from its first instruction on. To move a process that
+/// runs already, the kernel would have to stop everything that forks or ends.
+///
+/// # Safety
+/// As for fork(2): the child may only make system calls. The C library does not know of it.
+unsafe fn fork_into(cgroup: RawFd) -> libc::pid_t {
+    // SAFETY: `clone_args` is plain data, of which all zero means no wish.
+    let mut wishes: libc::clone_args = unsafe { std::mem::zeroed() };
+    wishes.flags = CLONE_INTO_CGROUP;
+    wishes.exit_signal = libc::SIGCHLD as u64;
+    wishes.cgroup = cgroup as u64;
+    // SAFETY: no memory is shared with the child, and the size is that of the argument.
+    unsafe { libc::syscall(libc::SYS_clone3, &raw mut wishes, size_of_val(&wishes)) as libc::pid_t }
 }
 
 /// The arguments' addresses with a closing null. They point into `strings`.
@@ -140,10 +163,6 @@ unsafe fn prepare(plan: &Plan) -> Step {
         }
         if plan.terminal {
             check(Stage::Setup, libc::ioctl(0, libc::TIOCSCTTY, 0).into())?;
-        }
-        if let Some(group) = &plan.cgroup {
-            let written = libc::write(group.as_raw_fd(), c"0".as_ptr().cast(), 1);
-            check(Stage::Setup, written as i64)?;
         }
         if plan.unprotect {
             unprotect();

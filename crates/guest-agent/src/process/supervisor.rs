@@ -38,7 +38,7 @@ pub async fn start(call: Call, request: StartRequest) -> Result<Subscription, Co
     let group = processes.new_group();
     let name = request.process.cmd.clone();
     let cwd = command.cwd.to_string_lossy().into_owned();
-    let entrance = group.as_ref().map(|group| group.entrance()).transpose();
+    let directory = group.as_ref().map(|group| group.directory()).transpose();
     let plan = Plan {
         candidates: command.candidates,
         arguments: command.arguments,
@@ -48,7 +48,7 @@ pub async fn start(call: Call, request: StartRequest) -> Result<Subscription, Co
         credentials,
         stdio: stdio.child,
         terminal,
-        cgroup: entrance.map_err(|error| ConnectError::from_io("control group", &error))?,
+        cgroup: directory.map_err(|error| ConnectError::from_io("control group", &error))?,
         unprotect: processes.own_machine(),
     };
     let report = Report::new().map_err(|error| ConnectError::from_io("pipe", &error))?;
