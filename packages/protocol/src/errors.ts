@@ -31,6 +31,8 @@ export interface ErrorContexts {
   snapshot_not_found: { name: string };
   snapshot_exists: { name: string };
   snapshot_in_use: { name: string; by: string };
+  import_refused: { directory: string; reason: string };
+  root_only: { uid: number };
   shape_mismatch: { template: string; vcpus: number; memory_mb: number; disk_mb: number };
   fork_failed: { id: string; reason: string };
   generation_not_found: { id: string; generation: number };
@@ -94,6 +96,8 @@ export const errorStatus: Record<ErrorCode, number> = {
   snapshot_not_found: 404,
   snapshot_exists: 409,
   snapshot_in_use: 409,
+  import_refused: 400,
+  root_only: 403,
   shape_mismatch: 400,
   fork_failed: 500,
   generation_not_found: 404,
@@ -150,6 +154,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
   snapshot_not_found: 'List the snapshots there are with GET /v1/snapshots.',
   snapshot_exists: 'Choose another name, or say overwrite=true.',
   snapshot_in_use: 'Try again once what details name has ended.',
+  import_refused: 'Mend what it says and import again; nothing was kept. See `perch snapshot import --help`.',
+  root_only: 'Ask as root of the machine that Perch runs on.',
   shape_mismatch:
     'Leave vcpus, memory_mb and disk_mb out: a sandbox made from a snapshot has the machine that details name.',
   fork_failed: 'The source is as before; try again.',

@@ -1,5 +1,5 @@
 /**
- * The API of the host agent, HTTP and JSON on a unix socket. Its one client is the control plane.
+ * The API of the host agent, HTTP and JSON on a unix socket. Its clients are the control plane, and root.
  *
  * | call | answer |
  * |---|---|
@@ -13,6 +13,7 @@
  * | `POST /v1/sandboxes/{id}/fork` HostFork | 200 HostForked once every child runs or failed; the source is as before |
  * | `GET /v1/sandboxes/{id}/history` | SandboxHistory |
  * | `POST /v1/snapshots` HostSnapshotCreate | 201 NewSnapshot once it is there for good; the sandbox is as before |
+ * | `POST /v1/snapshots/import` HostSnapshotImport | 201 HostImported once it is there for good; only for root |
  * | `GET /v1/snapshots` | SnapshotList, images too, by name |
  * | `GET /v1/snapshots/{name}` | Snapshot |
  * | `POST /v1/snapshots/{name}/flatten` | 200 Snapshot, whose disk stands alone; of one that does already the same |
@@ -30,7 +31,7 @@ import { ErrorBody } from './errors.ts';
 import { sandboxIdPattern, templateNamePattern } from './ids.ts';
 import { Template } from './platform.ts';
 import { Env, limits, SandboxStatus } from './sandbox.ts';
-import { maxForks, SnapshotName } from './snapshot.ts';
+import { maxForks, Snapshot, SnapshotName } from './snapshot.ts';
 
 export const HostCreate = Type.Object(
   {
@@ -99,6 +100,54 @@ export const HostSnapshotCreate = Type.Object(
   { additionalProperties: false },
 );
 export type HostSnapshotCreate = Static<typeof HostSnapshotCreate>;
+
+const ContentId = Type.String({ pattern: '^[0-9a-f]{64}$', description: 'SHA-256.' });
+
+/** What a directory without a manifest does not say; what is left out is as this host has it. */
+export const ImportFacts = Type.Object(
+  {
+    vcpus: Type.Optional(HostCreate.properties.vcpus),
+    monitor: Type.Optional(
+      Type.Object(
+        {
+          kind: Type.Union([Type.Literal('qemu'), Type.Literal('firecracker')]),
+          version: Type.String({ minLength: 1, maxLength: 255 }),
+          accelerator: Type.Union([Type.Literal('kvm'), Type.Literal('tcg')]),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+    cpu: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 16_384, description: 'Fingerprint of the processor.' }),
+    ),
+    kernel_content_id: Type.Optional(ContentId),
+    initramfs_content_id: Type.Optional(ContentId),
+  },
+  { additionalProperties: false },
+);
+export type ImportFacts = Static<typeof ImportFacts>;
+
+export const HostSnapshotImport = Type.Object(
+  {
+    name: SnapshotName,
+    overwrite: HostSnapshotCreate.properties.overwrite,
+    directory: Type.String({ pattern: '^/', maxLength: 4096, description: 'Absolute path on this host.' }),
+    facts: ImportFacts,
+    access_token: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 1024, description: 'Of its guest agent.' }),
+    ),
+  },
+  { additionalProperties: false },
+);
+export type HostSnapshotImport = Static<typeof HostSnapshotImport>;
+
+export const HostImported = Type.Object({
+  snapshot: Snapshot,
+  assumed: Type.Array(Type.Object({ fact: Type.String(), value: Type.String() }), {
+    description: 'What neither the directory nor the request said.',
+  }),
+});
+export type HostImported = Static<typeof HostImported>;
 
 export const HostSandboxParams = Type.Object({ id: Type.String({ pattern: sandboxIdPattern }) });
 

@@ -7,6 +7,7 @@ import { type Output, printable, table } from '../output.ts';
 import { mebibytes } from '../size.ts';
 import { stagesLine } from '../timings.ts';
 import { duration } from './ls.ts';
+import { addImport } from './snapshot-import.ts';
 
 export function addSnapshot(program: Command, output: Output): void {
   const snapshot = program
@@ -24,6 +25,7 @@ Examples:
   addCreate(snapshot, output);
   addLs(snapshot, output);
   addFlatten(snapshot, output);
+  addImport(snapshot, output);
   addRm(snapshot, output);
 }
 
@@ -38,7 +40,10 @@ function addCreate(snapshot: Command, output: Output): void {
       'after',
       `
 Memory, processes and disk as they are. A running sandbox stands still for a moment and runs on; a paused one stays
-paused. On a terminal it also says how long each stage took.`,
+paused. On a terminal it also says how long each stage took; with --json that is in timings_ms.
+
+Example:
+  perch snapshot create sbo2k3v9x1q7m4t8w5z0 --name with-tools --overwrite`,
     )
     .action(async (id: string, { name, overwrite }: { name?: string; overwrite?: true }) => {
       const request = { sandbox_id: id, ...defined({ name }) };
@@ -76,6 +81,15 @@ function addFlatten(snapshot: Command, output: Output): void {
     .command('flatten')
     .description('make the disks of snapshots files that need no image below them')
     .argument('<name...>', 'snapshots')
+    .addHelpText(
+      'after',
+      `
+Image and layers become one file, as sparse as they are; memory and processes stay as they were. It takes a while, and
+sandboxes can be created from it meanwhile.
+
+Example:
+  perch snapshot flatten with-tools`,
+    )
     .action(async (names: string[]) => {
       const { snapshots } = new Perch();
       await forEach(names, output, async (name) => {
@@ -90,6 +104,12 @@ function addRm(snapshot: Command, output: Output): void {
     .command('rm')
     .description('delete snapshots; sandboxes that were made from them live on')
     .argument('<name...>', 'snapshots')
+    .addHelpText(
+      'after',
+      `
+Example, all of them:
+  perch snapshot rm $(perch snapshot ls --json --type snapshot | jq -r .name)`,
+    )
     .action(async (names: string[]) => {
       const { snapshots } = new Perch();
       await forEach(names, output, async (name) => {

@@ -1,13 +1,15 @@
-/** The few calls of the host API that starting and stopping need, made by root on its socket. */
+/** The few calls of the host API that root makes by itself, on its socket. */
 import { request } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 import {
   dataPaths,
   type FsckFinding,
   type FsckFindings,
+  type HostImported,
   type HostInfo,
   type HostSandbox,
   type HostSandboxList,
+  type HostSnapshotImport,
   PerchError,
 } from '@perch/protocol';
 
@@ -32,6 +34,11 @@ export class HostSocket {
 
   async fsck(repair: boolean): Promise<FsckFinding[]> {
     return ((await this.#call('POST', '/v1/fsck', { repair })) as FsckFindings).findings;
+  }
+
+  /** Makes a snapshot of a directory of this machine. */
+  import(request: HostSnapshotImport): Promise<HostImported> {
+    return this.#call('POST', '/v1/snapshots/import', request) as Promise<HostImported>;
   }
 
   /** Ends the host agent. */

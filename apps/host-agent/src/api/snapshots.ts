@@ -2,7 +2,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import {
   ErrorBody,
+  HostImported,
   HostSnapshotCreate,
+  HostSnapshotImport,
   NewSnapshot,
   Snapshot,
   SnapshotList,
@@ -10,6 +12,7 @@ import {
 } from '@perch/protocol';
 import { Type } from 'typebox';
 import type { Lifecycle } from '../lifecycle/index.ts';
+import { onlyRoot } from './only-root.ts';
 
 export const errors = { '4xx': ErrorBody, '5xx': ErrorBody };
 
@@ -23,6 +26,19 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
         const { sandbox_id: sandbox, name } = request.body;
         request.log.info({ sandbox, snapshot: name }, 'snapshot');
         return reply.code(201).send(await lifecycle.copies.snapshot(request.body));
+      },
+    );
+
+    app.post(
+      '/v1/snapshots/import',
+      {
+        onRequest: onlyRoot,
+        schema: { body: HostSnapshotImport, response: { 201: HostImported, ...errors } },
+      },
+      async (request, reply) => {
+        const { name, directory } = request.body;
+        request.log.info({ snapshot: name, directory }, 'import snapshot');
+        return reply.code(201).send(await lifecycle.copies.import(request.body));
       },
     );
 

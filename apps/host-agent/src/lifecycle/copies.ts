@@ -2,15 +2,19 @@
 import {
   type HostFork,
   type HostForked,
+  type HostImported,
   type HostSnapshotCreate,
+  type HostSnapshotImport,
   type NewSnapshot,
   PerchError,
   type SandboxHistory,
   type Snapshot,
 } from '@perch/protocol';
 import { failpoint } from '../failpoints/index.ts';
-import type { TemplateStore } from '../template/index.ts';
+import type { BootFiles, TemplateStore } from '../template/index.ts';
+import type { VmMonitor } from '../vmm/index.ts';
 import { type FlattenDeps, flattenSnapshot } from './flatten.ts';
+import { importSnapshot } from './import/index.ts';
 import type { SandboxRecord } from './journal.ts';
 import { exists, type Registry } from './registry.ts';
 import type { StateStore } from './saved/index.ts';
@@ -23,6 +27,8 @@ export interface CopyDeps extends FlattenDeps {
   templates: TemplateStore;
   snapshots: SnapshotStore;
   saved: StateStore;
+  monitor: Pick<VmMonitor, 'machine'>;
+  boot: BootFiles;
 }
 
 export class Copies {
@@ -89,12 +95,9 @@ export class Copies {
    * @throws PerchError as SandboxDriver.copy; sandbox_not_found, snapshot_exists
    */
   async snapshot({ name, sandbox_id: id, generation, overwrite }: HostSnapshotCreate): Promise<NewSnapshot> {
-    const { saved, snapshots, templates } = this.#deps;
+    const { saved, snapshots } = this.#deps;
     const driver = this.#registry.expect(id);
-    if (templates.find(name)) {
-      throw new PerchError('snapshot_exists', `${name} is an image.`, { name });
-    }
-    if (!overwrite) await snapshots.assertFree(name);
+    await this.#assertFree(name, overwrite);
     const start = performance.now();
     let timings: Readonly<Record<string, number>> = {};
     await snapshots.create(name, overwrite, (to) =>
@@ -108,6 +111,28 @@ export class Copies {
     );
     const { total: _, ...stages } = timings;
     return { ...(await snapshots.get(name)), timings_ms: { ...stages, total: milliseconds(start) } };
+  }
+
+  /**
+   * Makes a snapshot with a name of a directory of this host, which is read only. For root alone.
+   * @throws PerchError import_refused, snapshot_exists, capacity_exhausted. There is nothing new then.
+   */
+  async import({ name, overwrite, ...request }: HostSnapshotImport): Promise<HostImported> {
+    const { snapshots, monitor } = this.#deps;
+    await this.#assertFree(name, overwrite);
+    let assumed: HostImported['assumed'] = [];
+    await snapshots.create(name, overwrite, async (to) => {
+      assumed = await importSnapshot(request, to, { ...this.#deps, machine: monitor.machine });
+    });
+    return { snapshot: await snapshots.get(name), assumed };
+  }
+
+  async #assertFree(name: string, overwrite: boolean): Promise<void> {
+    const { snapshots, templates } = this.#deps;
+    if (templates.find(name)) {
+      throw new PerchError('snapshot_exists', `${name} is an image.`, { name });
+    }
+    if (!overwrite) await snapshots.assertFree(name);
   }
 
   /** What sandboxes can be created from, by name. */

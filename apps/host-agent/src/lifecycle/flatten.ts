@@ -1,12 +1,11 @@
 /** Makes a snapshot whose disk needs no image below it, of one that does. */
-import { createHash } from 'node:crypto';
-import { chown, link, mkdir, open, rm } from 'node:fs/promises';
+import { chown, link, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { newSandboxId } from '@perch/protocol';
 import type { DiskLayer } from '../disk/index.ts';
-import { dataRuns } from '../linux/index.ts';
 import type { NetworkLayer } from '../network/index.ts';
 import { commitSnapshot, type FileSum, type Snapshot, snapshotFiles } from '../snapshot/index.ts';
+import { contentIdOf } from './disk-content.ts';
 import { diskOf, type FlatCopyTarget } from './saved/index.ts';
 
 export interface FlattenDeps {
@@ -52,22 +51,4 @@ export async function flattenSnapshot(
   const { format_version: _, files: _files, ...facts } = manifest;
   const rootfs_content_id = await contentIdOf(temporary.file(snapshotFiles.rootfsExt4));
   await commitSnapshot({ ...{ temporary, final, durable, sums }, facts: { ...facts, rootfs_content_id } });
-}
-
-/** SHA-256 of the data of a sparse file and where it lies: holes are not read. */
-async function contentIdOf(path: string): Promise<string> {
-  await using file = await open(path);
-  const { size } = await file.stat();
-  const hash = createHash('sha256').update(`${size}`);
-  const buffer = Buffer.allocUnsafe(4 * 2 ** 20);
-  for (const { offset, length } of dataRuns(file.fd, 0, size)) {
-    hash.update(`\n${offset} ${length}\n`);
-    for (let done = 0; done < length; ) {
-      const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, length - done), offset + done);
-      if (bytesRead === 0) throw new Error(`${path} ends at ${offset + done}`);
-      hash.update(buffer.subarray(0, bytesRead));
-      done += bytesRead;
-    }
-  }
-  return hash.digest('hex');
 }

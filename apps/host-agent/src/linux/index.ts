@@ -1,5 +1,6 @@
 /** The only place of the host agent that makes system calls or runs system tools. */
 export * from './cgroup.ts';
+export * from './clone.ts';
 export * from './cpu.ts';
 export * from './ffi.ts';
 export * from './netns.ts';

@@ -1,4 +1,5 @@
 /** Signals that cannot hit another process, and the identity of the process behind a socket. */
+import type { Socket } from 'node:net';
 import koffi from 'koffi';
 import { SystemCallError } from './ffi.ts';
 import { readProcess } from './process.ts';
@@ -42,13 +43,21 @@ export function signalProcess(process: { pid: number; startTime: number }, signa
 }
 
 /**
- * Who listens on the other end of a connected unix socket: the process and user at the time of its
- * listen(2), from the kernel (SO_PEERCRED, unix(7)). A path in another user's directory says nothing.
+ * Who is at the other end of a connected unix socket: the process and user at the time of its listen(2), or of
+ * its connect(2), from the kernel (SO_PEERCRED, unix(7)). A path in another user's directory says nothing.
  */
-export function peerOf(fd: number): { pid: number; uid: number; gid: number } {
+export function peerOf(socket: Socket): { pid: number; uid: number; gid: number } {
+  const fd = fileDescriptor(socket);
   const value = Buffer.alloc(12);
   if (getsockopt(fd, solSocket, soPeerCred, value, [value.length]) !== 0) throw failure('getsockopt');
   return { pid: value.readInt32LE(0), uid: value.readUInt32LE(4), gid: value.readUInt32LE(8) };
+}
+
+/** Node has no public way to it; `_handle.fd` has been there since 0.x and is checked here. */
+function fileDescriptor(socket: Socket): number {
+  const fd = (socket as Socket & { _handle?: { fd?: unknown } })._handle?.fd;
+  if (typeof fd !== 'number' || fd < 0) throw new Error('The socket has no descriptor');
+  return fd;
 }
 
 function isNoSuchProcess(): boolean {

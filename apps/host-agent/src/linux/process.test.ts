@@ -74,15 +74,19 @@ describe('a process', () => {
   });
 });
 
-test('the peer of a unix socket is the process that listens', async () => {
+test('the peer of a unix socket is the process that listens, and the one that connected', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'perch-peer-'));
   const server = createServer().listen(join(dir, 's'));
   await once(server, 'listening');
+  const accepting = once(server, 'connection');
   const socket = connect(join(dir, 's'));
   await once(socket, 'connect');
-  const { fd } = (socket as Socket & { _handle: { fd: number } })._handle;
-  expect(peerOf(fd)).toEqual({ pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() });
+  const [accepted] = (await accepting) as [Socket];
+  const self = { pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() };
+  expect(peerOf(socket)).toEqual(self);
+  expect(peerOf(accepted)).toEqual(self);
   socket.destroy();
+  expect(() => peerOf(socket)).toThrow('no descriptor');
   server.close();
   rmSync(dir, { recursive: true });
 });

@@ -5,15 +5,24 @@ export { type CommitRequest, commitSnapshot } from './commit.ts';
 export { assertCompatible, type HostMachine } from './compatibility.ts';
 export { SnapshotDamaged, SnapshotIncompatible } from './damaged.ts';
 export { sync } from './files.ts';
-export { writeHeader } from './header.ts';
+export { ForeignDirectory } from './foreign-directory.ts';
+export { decodeHeader, type MemoryHeader, maxHeaderBytes, writeHeader } from './header.ts';
+export { jsonReader } from './json.ts';
 export {
   ancestorMemfile,
   ancestorRootfsCow,
+  memfileName,
   type Occupied,
   SnapshotDirectory,
   snapshotFiles,
 } from './layout.ts';
-export type { Manifest, ManifestFacts, MonitorIdentity } from './manifest.ts';
+export {
+  decodeManifest,
+  type Manifest,
+  type ManifestFacts,
+  type MonitorIdentity,
+  maxManifestBytes,
+} from './manifest.ts';
 export type { Mapping, Run } from './mapping.ts';
 export {
   copyMemory,
@@ -22,12 +31,18 @@ export {
   type MemorySource,
 } from './memory-copy.ts';
 export { createMapping, type Diff, type DirtyRun, mergeMapping } from './merge.ts';
-export { type RootfsMeta, writeRootfsMeta } from './rootfs-meta.ts';
 export {
+  decodeRootfsMeta,
+  maxRootfsMetaBytes,
+  type RootfsMeta,
+  writeRootfsMeta,
+} from './rootfs-meta.ts';
+export {
+  assertStored,
   openSnapshot,
   readManifest,
   readSnapshotJson,
   type Snapshot,
   verifySnapshot,
 } from './snapshot.ts';
-export { copyWholeMemory } from './whole-memory.ts';
+export { copyMapped, copyWholeMemory } from './whole-memory.ts';

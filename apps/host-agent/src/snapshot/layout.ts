@@ -33,6 +33,11 @@ export function ancestorMemfile(build: BuildId): string {
   return `${snapshotFiles.memfile}.${build}`;
 }
 
+/** Of the file with the memory of `build`, in a snapshot whose own build is `own`. */
+export function memfileName(build: BuildId, own: BuildId): string {
+  return build === own ? snapshotFiles.memfile : ancestorMemfile(build);
+}
+
 /** Hard link to a lower copy-on-write layer. */
 export function ancestorRootfsCow(build: BuildId): string {
   assertBuildId(build);
@@ -80,7 +85,7 @@ export class SnapshotDirectory {
 
   /** Where the memory of `build` is, in a snapshot whose own build is `own`. */
   memfileOf(build: BuildId, own: BuildId): string {
-    return this.file(build === own ? snapshotFiles.memfile : ancestorMemfile(build));
+    return this.file(memfileName(build, own));
   }
 
   async exists(): Promise<boolean> {

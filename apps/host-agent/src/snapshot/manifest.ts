@@ -36,8 +36,8 @@ export type MonitorIdentity = Static<typeof MonitorIdentity>;
 const facts = {
   /** `copy`: of a snapshot, with the memory in one file. */
   kind: Type.Union([Type.Literal('pause'), Type.Literal('snapshot'), Type.Literal('copy')]),
-  /** Whose state it is. */
-  sandbox_id: name,
+  /** Whose state it is; null when that is not known. */
+  sandbox_id: Type.Union([name, Type.Null()]),
   /** Name of the image that the first of the chain was booted from: for people. */
   template: name,
   /** UTC, as `Date.toISOString` has it. */

@@ -6,7 +6,7 @@ import { SnapshotDamaged } from './damaged.ts';
 import { readBounded } from './files.ts';
 import { decodeHeader, type MemoryHeader, maxHeaderBytes } from './header.ts';
 import { jsonReader } from './json.ts';
-import { ancestorMemfile, ancestorRootfsCow, type SnapshotDirectory, snapshotFiles } from './layout.ts';
+import { ancestorRootfsCow, memfileName, type SnapshotDirectory, snapshotFiles } from './layout.ts';
 import { decodeManifest, type Manifest, maxManifestBytes } from './manifest.ts';
 import { decodeRootfsMeta, maxRootfsMetaBytes, type RootfsMeta } from './rootfs-meta.ts';
 
@@ -108,7 +108,7 @@ async function readRootfs(directory: SnapshotDirectory, manifest: Manifest): Pro
   return meta;
 }
 
-/** Header and manifest are of one snapshot, and every page is in a file long enough. */
+/** Header and manifest are of one snapshot, whose memory is there. */
 function assertMemory(manifest: Manifest, { build, mapping }: MemoryHeader): void {
   if (build !== manifest.build_id) {
     throw new SnapshotDamaged(snapshotFiles.memfileHeader, `is of build ${build}, not ${manifest.build_id}`);
@@ -119,9 +119,23 @@ function assertMemory(manifest: Manifest, { build, mapping }: MemoryHeader): voi
       `maps ${mapping.memoryBytes} bytes of a machine with ${manifest.machine.memory_mb} MiB`,
     );
   }
+  assertStored({ build, mapping }, (file) =>
+    Object.hasOwn(manifest.files, file) ? manifest.files[file]?.length : undefined,
+  );
+}
+
+/**
+ * Holds that every page is in a file long enough.
+ * @param lengthOf bytes of the file of that name, undefined when there is none
+ * @throws SnapshotDamaged
+ */
+export function assertStored(
+  { build, mapping }: Pick<MemoryHeader, 'build' | 'mapping'>,
+  lengthOf: (file: string) => number | undefined,
+): void {
   for (const [owner, end] of mapping.storageEnds()) {
-    const file = owner === build ? snapshotFiles.memfile : ancestorMemfile(owner);
-    const length = Object.hasOwn(manifest.files, file) ? manifest.files[file]?.length : undefined;
+    const file = memfileName(owner, build);
+    const length = lengthOf(file);
     if (length === undefined) throw new SnapshotDamaged(file, 'is missing, and memfile.header needs it');
     if (length < end) throw new SnapshotDamaged(file, `has ${length} bytes, and memfile.header needs ${end}`);
   }

@@ -8,6 +8,9 @@ import type { Mapping, Run } from './mapping.ts';
 import { copyMemory, type MemoryCopy } from './memory-copy.ts';
 import type { Snapshot } from './snapshot.ts';
 
+/** Reads from the memfile of a build, as read(2) does. @returns the bytes read; 0 at the end of the file */
+export type ReadMemfile = (build: BuildId, into: Buffer, position: number) => number | Promise<number>;
+
 /**
  * @param path where the memfile of `build` goes; there must be none
  * @throws SnapshotDamaged when a memfile ends too early
@@ -24,16 +27,29 @@ export async function copyWholeMemory(
     const file = files.use(await open(directory.memfileOf(owner, header.build)));
     memfiles.set(owner, file.fd);
   }
-  const read = async (runs: Run[], into: Buffer) => {
+  // Not through Node's threads: the pages are scattered, were just written, and a change of threads is ten reads.
+  const read: ReadMemfile = (owner, into, position) =>
+    readSync(memfiles.get(owner) as number, into, 0, into.length, position);
+  return await copyMapped(mapping, read, build, path);
+}
+
+/** The same of memfiles wherever they are. @throws SnapshotDamaged; what `read` throws */
+export function copyMapped(
+  mapping: Mapping,
+  read: ReadMemfile,
+  build: BuildId,
+  path: string,
+): Promise<MemoryCopy> {
+  const readRuns = async (runs: Run[], into: Buffer) => {
     let at = 0;
     for (const run of runs) {
-      readRun(mapping, memfiles, run, into.subarray(at, at + run.length));
+      await readRun(mapping, read, run, into.subarray(at, at + run.length));
       at += run.length;
     }
   };
   const dirty = stored(mapping);
-  return await copyMemory({
-    source: { read },
+  return copyMemory({
+    source: { read: readRuns },
     ...{ dirty, memoryBytes: mapping.memoryBytes, build, path, layout: 'flat' },
   });
 }
@@ -50,17 +66,15 @@ function stored(mapping: Mapping): Run[] {
   return runs;
 }
 
-/** Not through Node's threads: the pages are scattered, were just written, and a change of threads is ten reads. */
-function readRun(mapping: Mapping, memfiles: ReadonlyMap<BuildId, number>, run: Run, into: Buffer): void {
+async function readRun(mapping: Mapping, read: ReadMemfile, run: Run, into: Buffer): Promise<void> {
   for (let done = 0; done < run.length; ) {
-    const entry = mapping.find(run.offset + done);
-    const length = Math.min(entry.length, run.length - done);
-    const fd = entry.build === null ? undefined : memfiles.get(entry.build);
-    if (fd === undefined) throw new Error(`No memfile holds the memory at ${entry.offset}`);
-    const bytes = readSync(fd, into, done, length, entry.storageOffset);
-    if (bytes === 0) {
-      throw new SnapshotDamaged(snapshotFiles.memfile, `ends at ${entry.storageOffset}, too early`);
-    }
+    const { offset, length, build, storageOffset } = mapping.find(run.offset + done);
+    if (build === null) throw new Error(`No memfile holds the memory at ${offset}`);
+    const part = into.subarray(done, done + Math.min(length, run.length - done));
+    const reading = read(build, part, storageOffset);
+    // Waiting for what is there already would cost more than reading a page.
+    const bytes = typeof reading === 'number' ? reading : await reading;
+    if (bytes === 0) throw new SnapshotDamaged(snapshotFiles.memfile, `ends at ${storageOffset}, too early`);
     done += bytes;
   }
 }

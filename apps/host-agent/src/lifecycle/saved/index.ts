@@ -1,6 +1,7 @@
 /** The states of sandboxes as files: written by a pause, gone on from by a resume. */
 export type { Capture } from './capture.ts';
 export type { FlatCopyTarget } from './flat-copy.ts';
+export { CapturedIdentity } from './identity.ts';
 export {
   diskOf,
   type Point,

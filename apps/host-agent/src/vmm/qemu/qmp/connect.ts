@@ -30,7 +30,7 @@ export async function connectQmp(
   const dir = await open(at.dir, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     const socket = await untilListening(`/proc/self/fd/${dir.fd}/${at.socketName}`, signal);
-    const peer = peerOf(fileDescriptor(socket));
+    const peer = peerOf(socket);
     if (peer.pid !== at.pid || peer.uid !== at.uid) {
       socket.destroy();
       throw new Error(`Process ${peer.pid} of user ${peer.uid} listens in ${at.dir}, not the VM monitor`);
@@ -63,11 +63,4 @@ function connectOnce(path: string): Promise<Socket> {
       resolve(socket);
     });
   });
-}
-
-/** Node has no public way to it; `_handle.fd` has been there since 0.x and is checked here. */
-function fileDescriptor(socket: Socket): number {
-  const fd = (socket as Socket & { _handle?: { fd?: unknown } })._handle?.fd;
-  if (typeof fd !== 'number' || fd < 0) throw new Error('The socket has no descriptor');
-  return fd;
 }

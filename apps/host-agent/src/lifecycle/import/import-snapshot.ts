@@ -1,0 +1,60 @@
+/**
+ * Makes a snapshot of a directory that others made. Everything is copied first and checked on the copies, so that
+ * whoever still writes to the directory changes nothing that was checked.
+ */
+import { statfs } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { PerchError } from '@perch/protocol';
+import { ForeignDirectory, SnapshotDamaged, snapshotFiles } from '../../snapshot/index.ts';
+import type { FlatCopyTarget } from '../saved/index.ts';
+import { takeOlderLayout } from './older-layout.ts';
+import { ImportRefused } from './refused.ts';
+import type { Assumed, ImportHost, ImportRequest } from './request.ts';
+import { takeSnapshot } from './with-manifest.ts';
+
+/**
+ * @returns what was taken from this host, since nobody said it
+ * @throws PerchError import_refused, capacity_exhausted; what is at `to` is the caller's to remove
+ */
+export async function importSnapshot(
+  request: ImportRequest,
+  to: FlatCopyTarget,
+  host: ImportHost,
+): Promise<Assumed> {
+  const { directory } = request;
+  try {
+    if (resolve(directory) !== directory) {
+      throw new ImportRefused('the path is not plain; name it without "..", as realpath does');
+    }
+    await using from = await ForeignDirectory.open(directory);
+    await assertRoom(from, directory, dirname(to.temporary.path));
+    if (!from.has(snapshotFiles.manifest)) return await takeOlderLayout(from, to, request, host);
+    assertNothingSaid(request);
+    await takeSnapshot(from, to);
+    return [];
+  } catch (cause) {
+    if (!(cause instanceof SnapshotDamaged || cause instanceof ImportRefused)) throw cause;
+    const reason = cause.message;
+    const message = `${directory} cannot be imported: ${reason}.`;
+    throw new PerchError('import_refused', message, { directory, reason }, { cause });
+  }
+}
+
+function assertNothingSaid({ facts, access_token }: ImportRequest): void {
+  const said = [...Object.keys(facts), ...(access_token === undefined ? [] : ['access_token'])];
+  if (said.length === 0) return;
+  throw new ImportRefused(`its manifest says all that there is to say; leave out ${said.join(', ')}`);
+}
+
+async function assertRoom(from: ForeignDirectory, directory: string, to: string): Promise<void> {
+  const fs = await statfs(to);
+  const [requested, available] = [from.occupiedBytes, fs.bavail * fs.bsize].map((bytes) =>
+    Math.ceil(bytes / 2 ** 20),
+  ) as [number, number];
+  if (requested <= available) return;
+  throw new PerchError(
+    'capacity_exhausted',
+    `${directory} occupies ${requested} MiB, and the host has ${available} MiB of disk left.`,
+    { resource: 'disk', requested, available },
+  );
+}

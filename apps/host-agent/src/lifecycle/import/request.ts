@@ -1,0 +1,18 @@
+/** What an import is told. */
+import type { HostImported, HostSnapshotImport } from '@perch/protocol';
+import type { DiskLayer } from '../../disk/index.ts';
+import type { BootFiles, TemplateStore } from '../../template/index.ts';
+import type { MonitorMachine } from '../../vmm/index.ts';
+
+/** What this host has, which a directory may refer to or say nothing about. */
+export interface ImportHost {
+  machine: MonitorMachine;
+  boot: Pick<BootFiles, 'kernelId' | 'initramfsId'>;
+  templates: Pick<TemplateStore, 'rootfsOf'>;
+  disks: Pick<DiskLayer, 'kind'>;
+}
+
+export type ImportRequest = Pick<HostSnapshotImport, 'directory' | 'facts' | 'access_token'>;
+
+/** Taken from this host, since neither the directory nor the request said it. */
+export type Assumed = HostImported['assumed'];
