@@ -71,6 +71,14 @@ test('a command line that is wrong is exit code 2, and shows where help is', asy
     ['rm'],
     ['pause'],
     ['resume'],
+    ['fork'],
+    ['history'],
+    ['snapshot', 'create'],
+    ['snapshot', 'flatten'],
+    ['snapshot', 'rm'],
+    ['snapshot', 'import'],
+    ['snapshot', 'import', '/tmp', '--monitor', 'qemu'],
+    ['snapshot', 'import', '/tmp', '--vcpus', 'two'],
   ]) {
     const { code, stderr } = await perch(nowhere, ...args);
     expect({ args, code }).toEqual({ args, code: 2 });
@@ -171,6 +179,14 @@ test('leaks of a Perch that never ran are none', async () => {
   expect(await perch(nowhere, 'leaks')).toMatchObject({ code: 0, stdout: 'Nothing is left.\n' });
 });
 
+test.runIf(process.getuid?.() === 0)('import needs a host agent on this machine', async () => {
+  expect(await perch(nowhere, 'snapshot', 'import', '/tmp')).toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: expect.stringContaining('sudo perch up'),
+  });
+});
+
 test('every command explains itself', () => {
   const { commands } = createProgram(createOutput(false));
   const expected = [
@@ -182,15 +198,23 @@ test('every command explains itself', () => {
     'cp',
     'pause',
     'resume',
+    'fork',
+    'snapshot',
+    'history',
     'rm',
     'logs',
     'doctor',
     'leaks',
+    'fsck',
     'completion',
   ];
   expect(commands.map((command) => command.name())).toEqual(expect.arrayContaining(expected));
-  for (const command of commands) {
-    expect(command.helpInformation()).toContain(`Usage: perch ${command.name()}`);
+  const ofSnapshots = commands.find((command) => command.name() === 'snapshot')?.commands ?? [];
+  expect(ofSnapshots.map((command) => command.name())).toEqual(['create', 'ls', 'flatten', 'import', 'rm']);
+  for (const command of [...commands, ...ofSnapshots]) {
+    const parent = ofSnapshots.includes(command) ? 'perch snapshot' : 'perch';
+    expect(command.helpInformation()).toContain(`Usage: ${parent} ${command.name()}`);
+    expect(command.description()).not.toBe('');
     for (const { description } of command.options) expect(description).not.toBe('');
   }
 });

@@ -13,7 +13,12 @@ export function addFsck(program: Command, output: Output): void {
       'after',
       `
 For root, while Perch runs: it disturbs nothing, but for the disk. Reads every byte of every state, snapshot and warm
-template once. The exit code is 1 while something is wrong. With --json, one finding a line.`,
+template once. The exit code is 1 while something is wrong. With --json, one finding a line.
+
+Examples:
+  sudo perch fsck
+  sudo perch fsck --json | jq -r .what
+  sudo perch fsck --repair`,
     )
     .action(async ({ repair }: { repair?: true }) => {
       const { HostSocket } = await import('../launcher/index.ts');

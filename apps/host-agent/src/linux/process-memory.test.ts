@@ -6,8 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { test as property } from '@fast-check/vitest';
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { changedPages, fileMappings, readMemory, writeMemory } from './process-memory.ts';
+import { changedPages, fileMappings, parseMappings, readMemory, writeMemory } from './process-memory.ts';
 
 const pages = 512;
 /** Maps a file of ones privately, writes 2 at the start of every other page, and tells what is at a page. */
@@ -46,6 +48,22 @@ async function mapped() {
 }
 
 const odd = Array.from({ length: pages / 2 }, (_, i) => ({ offset: i * 8192, length: 4096 }));
+
+/** The kernel writes a line end in a path as `\\012`. */
+const path = fc.string({ unit: 'binary' }).map((text) => text.replaceAll('\n', '\\012'));
+
+property.prop([fc.array(path), fc.string()])(
+  'mappings of a file are found among those of others, whatever these are called',
+  (paths, rest) => {
+    const ours = '7f0000001000-7f0000003000 rw-p 00001000 fe:01 4242                       /vms/a/memfile';
+    const others = paths.map((name, i) => `7f00${i}000-7f00${i}fff r--p 00000000 fe:01 77   ${name}`);
+    const found = [{ address: 0x7f0000001000, length: 8192, fileOffset: 4096 }];
+    const file = { dev: 0xfe01n, ino: 4242n };
+    const text = (lines: string[]) => parseMappings(lines.join('\n'), file);
+    expect(text([...others, ours, ...others])).toEqual(found);
+    expect(text([...others, rest.replaceAll('4242', '')])).toEqual([]);
+  },
+);
 
 test('exactly the pages that a process has written to are no longer those of the file', async () => {
   await using it = await mapped();

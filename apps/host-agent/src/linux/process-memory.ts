@@ -17,6 +17,12 @@ export interface FileMapping {
   fileOffset: number;
 }
 
+/** As stat(2) tells it. */
+interface MappedFile {
+  dev: bigint;
+  ino: bigint;
+}
+
 /** A run of bytes of the mapped file. */
 export interface MemoryRun {
   offset: number;
@@ -30,9 +36,14 @@ export const maxRunsPerCall = 1024;
 const mapsLine = /^([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)/;
 
 /** Where `pid` has mapped the file, in the order of the file. Parts of one file that lie side by side are one. */
-export function fileMappings(pid: number, file: { dev: bigint; ino: bigint }): FileMapping[] {
+export function fileMappings(pid: number, file: MappedFile): FileMapping[] {
+  return parseMappings(readFileSync(`/proc/${pid}/maps`, 'latin1'), file);
+}
+
+/** The same of the text of `maps`. */
+export function parseMappings(maps: string, file: MappedFile): FileMapping[] {
   const found: FileMapping[] = [];
-  for (const line of readFileSync(`/proc/${pid}/maps`, 'latin1').split('\n')) {
+  for (const line of maps.split('\n')) {
     const match = mapsLine.exec(line);
     if (!match) continue;
     const [start, end, fileOffset] = match.slice(1, 4).map((digits) => Number.parseInt(digits, 16));

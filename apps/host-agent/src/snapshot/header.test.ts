@@ -204,3 +204,29 @@ test('100,000 entries are read and written at once', () => {
   }
   expect(best).toBeLessThan(100);
 });
+
+test('builds that begin alike are told apart as fast as others', () => {
+  const [builds, entries] = [4000, 100_000];
+  const decoded = (idOf: (number: number) => string) => {
+    const bytes = Buffer.alloc(64 + entries * 40);
+    const head = [1n, 4096n, BigInt(entries * pageBytes), 0n];
+    for (const [i, value] of head.entries()) bytes.writeBigUInt64LE(value, i * 8);
+    bytes.write(build(1), 32, 'hex');
+    bytes.write(build(1), 48, 'hex');
+    for (let i = 0; i < entries; i++) {
+      const at = 64 + i * 40;
+      bytes.writeBigUInt64LE(BigInt(i * pageBytes), at);
+      bytes.writeBigUInt64LE(BigInt(pageBytes), at + 8);
+      bytes.write(idOf(1 + (i % builds)), at + 16, 'hex');
+    }
+    expect(decodeHeader(bytes).mapping.builds).toHaveLength(builds);
+    const times = Array.from({ length: 5 }, () => {
+      const begin = performance.now();
+      decodeHeader(bytes);
+      return performance.now() - begin;
+    });
+    return Math.min(...times);
+  };
+  const spread = (number: number) => build(number).split('').reverse().join('');
+  expect(decoded(build) / decoded(spread)).toBeLessThan(16);
+});

@@ -5,6 +5,7 @@
  * 16 bytes, base build id 16 bytes. Then entries of 40 bytes to the end: offset u64, length u64, build id 16
  * bytes (all zero: zero-filled), storage offset u64; sorted, covering all memory without gaps.
  */
+import { randomInt } from 'node:crypto';
 import { assertBuildId, type BuildId, buildIdBytes } from './build-id.ts';
 import { SnapshotDamaged } from './damaged.ts';
 import { writeDurably } from './files.ts';
@@ -126,24 +127,36 @@ type IdWords = readonly [number, number, number, number];
 
 /** Gives the owner index of the build id at a position, and takes each build into the builder once. */
 function ownerReader(bytes: Buffer, view: DataView, builder: MappingBuilder): (at: number) => number {
-  const known: { words: IdWords; owner: number }[] = [{ words: [0, 0, 0, 0], owner: zeroOwner }];
-  const byFirstWord = new Map([[0, [...known]]]);
-  let last = known[0] as { words: IdWords; owner: number };
+  const zeros = { words: [0, 0, 0, 0] as IdWords, owner: zeroOwner };
+  const byHash = new Map([[0, [zeros]]]);
+  let count = 0;
+  let last = zeros;
   return (at) => {
     if (isAt(view, at, last.words)) return last.owner;
-    const first = view.getUint32(at, true);
-    const candidates = byFirstWord.get(first) ?? [];
+    const hash = hashAt(view, at);
+    const candidates = byHash.get(hash) ?? [];
     let found = candidates.find(({ words }) => isAt(view, at, words));
     if (!found) {
-      if (known.length > maxBuilds) throw damaged(`names more than ${maxBuilds} builds`);
+      if (++count > maxBuilds) throw damaged(`names more than ${maxBuilds} builds`);
       const owner = builder.addBuild(bytes.toString('hex', at, at + buildIdBytes));
       found = { words: idWords(bytes, at), owner };
-      known.push(found);
-      byFirstWord.set(first, [...candidates, found]);
+      byHash.set(hash, [...candidates, found]);
     }
     last = found;
     return found.owner;
   };
+}
+
+/** Random, so that nobody can choose build ids that all have one hash. */
+const factors = Array.from({ length: 4 }, () => randomInt(2 ** 31) * 2 + 1) as unknown as IdWords;
+
+function hashAt(view: DataView, at: number): number {
+  return (
+    Math.imul(view.getUint32(at, true), factors[0]) ^
+    Math.imul(view.getUint32(at + 4, true), factors[1]) ^
+    Math.imul(view.getUint32(at + 8, true), factors[2]) ^
+    Math.imul(view.getUint32(at + 12, true), factors[3])
+  );
 }
 
 function isAt(view: DataView, at: number, words: IdWords): boolean {

@@ -2,7 +2,7 @@ import { link, mkdir, stat, symlink, truncate, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { isSnapshotFile, SnapshotDirectory } from './layout.ts';
-import { build, temporaryDirectory } from './testing.ts';
+import { build, fc, property, temporaryDirectory } from './testing.ts';
 
 const memory = ['snapfile', 'memfile', 'memfile.header'];
 
@@ -78,6 +78,25 @@ test('names of files are those of the layout, and nothing leads out of the direc
   expect(isSnapshotFile(`memfile.${id.toUpperCase()}`)).toBe(false);
   expect(new SnapshotDirectory('/d').memfileOf(id, id)).toBe('/d/memfile');
   expect(new SnapshotDirectory('/d').memfileOf(id, build(1))).toBe(`/d/memfile.${id}`);
+});
+
+property.prop([
+  fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc
+      .tuple(fc.constantFrom('memfile.', 'rootfs.cow.', 'rootfs.meta', '../', './', ''), fc.string())
+      .map(([a, b]) => a + b),
+    fc
+      .tuple(
+        fc.constantFrom('memfile.', 'rootfs.cow.'),
+        fc.string({ unit: fc.constantFrom(...'0f./\n'), minLength: 30, maxLength: 34 }),
+      )
+      .map(([a, b]) => a + b),
+  ),
+])('a name is one of a file in the directory, or is refused', (name) => {
+  const directory = new SnapshotDirectory('/d');
+  if (isSnapshotFile(name)) expect(directory.file(name)).toMatch(/^\/d\/[a-z0-9.]+$/);
+  else expect(() => directory.file(name)).toThrow(RangeError);
 });
 
 test('a directory is for root only, and goes with all it holds', async () => {

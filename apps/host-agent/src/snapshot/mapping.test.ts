@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { decodeHeader, encodeHeader } from './header.ts';
 import { type Mapping, type MappingEntry, pageBytes } from './mapping.ts';
 import { createMapping, type Diff, type DirtyRun, mergeMapping } from './merge.ts';
 import { build, fc, property } from './testing.ts';
@@ -10,16 +11,24 @@ const memoryBytes = memoryPages * pageBytes;
 type Page = number;
 /** What one generation does to each page: leave it (null), or fill it, perhaps with zeros. */
 const generation = fc.array(fc.option(fc.nat(3)), { minLength: memoryPages, maxLength: memoryPages });
-const generations = fc.array(generation, { minLength: 1, maxLength: 8 });
+/** Long chains, and what each does to few pages or to many. */
+const generations = fc.array(generation, { minLength: 1, maxLength: 40, size: 'max' });
 
-/** One run a page: what is adjacent is joined by the mapping. */
+/** Every other build has one run a page, which the mapping joins; the others have theirs joined. */
 function toDiff(changes: (Page | null)[], number: number): { diff: Diff; memfile: Page[] } {
   const memfile: Page[] = [];
-  const runs: DirtyRun[] = changes.flatMap((page, index) => {
-    if (page === null) return [];
+  const runs: DirtyRun[] = [];
+  for (const [index, page] of changes.entries()) {
+    if (page === null) continue;
+    const offset = index * pageBytes;
     const storageOffset = page === 0 ? null : (memfile.push(page) - 1) * pageBytes;
-    return [{ offset: index * pageBytes, length: pageBytes, storageOffset }];
-  });
+    const last = runs.at(-1);
+    // What is stored is stored in order: of two neighbours that are stored the second follows the first.
+    const sameKind = (last?.storageOffset === null) === (storageOffset === null);
+    const continues = last && last.offset + last.length === offset && sameKind;
+    if (continues && number % 2 === 0) last.length += pageBytes;
+    else runs.push({ offset, length: pageBytes, storageOffset });
+  }
   return { diff: { build: build(number), runs }, memfile };
 }
 
@@ -70,6 +79,18 @@ describe('a mapping over many generations', () => {
       last = entry;
     }
     expect(end).toBe(memoryBytes);
+  });
+
+  property.prop([generations])('is the same when each generation was read from its file', (history) => {
+    const kept = chain(history).mapping;
+    let mapping = createMapping(memoryBytes);
+    for (const [index, changes] of history.entries()) {
+      const { diff } = toDiff(changes, index + 1);
+      const merged = mergeMapping(mapping, diff);
+      const header = { generation: index, build: diff.build, baseBuild: build(1), mapping: merged };
+      mapping = decodeHeader(encodeHeader(header)).mapping;
+    }
+    expect([...mapping]).toEqual([...kept]);
   });
 
   property.prop([generations])('names the builds that it needs, and no others', (history) => {

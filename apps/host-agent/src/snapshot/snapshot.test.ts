@@ -227,6 +227,24 @@ property.prop([fc.nat(), fc.nat(255)], { numRuns: 60 })(
   },
 );
 
+property.prop([fc.nat(), fc.nat(), fc.constantFrom('change', 'cut', 'grow')], { numRuns: 100 })(
+  'no damage to any file goes unnoticed when all is verified',
+  async (which, at, how) => {
+    await using it = await committed();
+    const names = await readdir(it.final.path);
+    const path = it.final.file(names[which % names.length] as string);
+    const bytes = await readFile(path);
+    if (how === 'change') bytes[at % bytes.length] = (bytes[at % bytes.length] as number) ^ 1;
+    const damaged = {
+      change: bytes,
+      cut: bytes.subarray(0, at % bytes.length),
+      grow: Buffer.concat([bytes, bytes]),
+    };
+    await writeFile(path, damaged[how]);
+    await expect(verifySnapshot(it.final)).rejects.toThrow(SnapshotDamaged);
+  },
+);
+
 test('a header is put in place whole', async () => {
   await using dir = await temporaryDirectory();
   const directory = await fillDirectory(join(dir.path, 'snapshot'));

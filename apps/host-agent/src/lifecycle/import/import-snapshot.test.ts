@@ -12,7 +12,15 @@ import {
   verifySnapshot,
   writeHeader,
 } from '../../snapshot/index.ts';
-import { build, contentId, facts, temporaryDirectory } from '../../snapshot/testing.ts';
+import {
+  build,
+  contentId,
+  facts,
+  fc,
+  property,
+  randomBytes,
+  temporaryDirectory,
+} from '../../snapshot/testing.ts';
 import { importSnapshot } from './index.ts';
 import type { ImportHost, ImportRequest } from './request.ts';
 
@@ -265,6 +273,25 @@ describe('it is refused', () => {
     }
   });
 });
+
+const small = ['memfile.header', 'rootfs.meta', 'identity.json', 'snapfile', 'manifest.json'];
+const files = fc.constantFrom(...small);
+property.prop([files, fc.nat(), fc.nat(255), fc.option(randomBytes)], { numRuns: 150 })(
+  'whatever is in a small file, the import gives a snapshot that is whole, or refuses it',
+  async (name, at, mask, other) => {
+    await using it = await setUp();
+    const bytes = await readFile(it.from.file(name)).catch(() => Buffer.from('{"crc32":"'));
+    bytes.writeUInt8(bytes.readUInt8(at % bytes.length) ^ (mask || 1), at % bytes.length);
+    await writeFile(it.from.file(name), other ?? bytes);
+    try {
+      await it.import();
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'import_refused' });
+      return;
+    }
+    await verifySnapshot(it.final);
+  },
+);
 
 describe('a directory with a manifest', () => {
   async function withManifest() {

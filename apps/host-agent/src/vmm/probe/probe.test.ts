@@ -1,6 +1,8 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { test as property } from '@fast-check/vitest';
+import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { measureTscKhz, run } from '../../linux/index.ts';
 import { testGuest } from '../qemu/test-guest.ts';
@@ -57,6 +59,18 @@ describe('the kept answer', () => {
     await writeAnswer(file, { qemu: '1' }, answer);
     expect(await readAnswer(file, { qemu: '1' })).toEqual(answer);
     expect(await readAnswer(file, { qemu: '2' })).toBeUndefined();
+  });
+
+  const answers = fc.record({ key: fc.constant({ qemu: '1' }), answer: fc.jsonValue() });
+  property.prop([
+    fc.oneof(
+      fc.string(),
+      fc.json(),
+      answers.map((value) => JSON.stringify(value)),
+    ),
+  ])('is none when the file says anything else', async (text) => {
+    writeFileSync(file, text);
+    expect(await readAnswer(file, { qemu: '1' })).toBeUndefined();
   });
 
   for (const text of [
