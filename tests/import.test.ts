@@ -56,10 +56,10 @@ const whole = () => join(outside, 'whole');
 const copy = (from: string, to: string) => run('cp', ['-r', '--sparse=always', '--', from, to]);
 
 /** A copy of a directory without its manifest, which ends with the test. */
-async function olderLayout(of = whole()) {
+async function olderLayout(source = whole()) {
   const path = await mkdtemp(join(outside, 'older-'));
   await rm(path, { recursive: true });
-  await copy(of, path);
+  await copy(source, path);
   await rm(join(path, 'manifest.json'));
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
 }
@@ -88,8 +88,8 @@ const names = async () => (await perch.snapshots.list('snapshot')).map(({ name }
 const kept = () => readdir(join(instance.dataDir, 'snapshots'));
 
 test('memory and disk of an older layout live on in what is created from it', async () => {
-  for (const of of [whole(), join(outside, 'paused')]) {
-    await using older = await olderLayout(of);
+  for (const directory of [whole(), join(outside, 'paused')]) {
+    await using older = await olderLayout(directory);
     await rm(join(older.path, 'rootfs.base'));
     const made = await imported(older.path, '--name', 'old');
     expect(made).toMatchObject({

@@ -1,6 +1,6 @@
 /**
  * A directory that others made, and may still be changing. Nothing is followed out of it: files are looked up in
- * the directory that was opened, and only regular ones are read. What counts is checked on the copies.
+ * the directory that was opened, and only regular ones are read.
  */
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, opendir } from 'node:fs/promises';

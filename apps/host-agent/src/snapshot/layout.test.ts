@@ -89,7 +89,7 @@ property.prop([
     fc
       .tuple(
         fc.constantFrom('memfile.', 'rootfs.cow.'),
-        fc.string({ unit: fc.constantFrom(...'0f./\n'), minLength: 30, maxLength: 34 }),
+        fc.string({ unit: fc.constantFrom('0', 'f', '.', '/', '\n'), minLength: 30, maxLength: 34 }),
       )
       .map(([a, b]) => a + b),
   ),

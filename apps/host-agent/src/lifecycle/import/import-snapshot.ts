@@ -1,6 +1,6 @@
 /**
- * Makes a snapshot of a directory that others made. Everything is copied first and checked on the copies, so that
- * whoever still writes to the directory changes nothing that was checked.
+ * Makes a snapshot of a directory that others made. The snapshot is of what was read and copied, and that is checked
+ * before it gets its name: whoever still writes to the directory changes nothing of it.
  */
 import { statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';

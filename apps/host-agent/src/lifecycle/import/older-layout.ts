@@ -18,6 +18,7 @@ import {
   memfileName,
   newBuildId,
   openSnapshot,
+  readFully,
   SnapshotDamaged,
   type SnapshotDirectory,
   snapshotFiles,
@@ -130,8 +131,8 @@ async function takeMemory(
     memfiles.set(owner, files.use(await from.open(memfileName(owner, own))));
   }
   const read = async (owner: string, into: Buffer, position: number) => {
-    const file = memfiles.get(owner);
-    return file ? (await file.read(into, 0, into.length, position)).bytesRead : 0;
+    await readFully(memfiles.get(owner) as FileHandle, into, position, memfileName(owner, own));
+    return into.length;
   };
   const { diff, sum } = await copyMapped(mapping, read, build, memfile);
   await chmod(memfile, modeOf(snapshotFiles.memfile));
