@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, relative } from 'node:path';
+import { run } from './commands.ts';
 
 const KEY_LENGTH = 12;
 const PARTIAL = /^\.partial-(\d+)-/;
@@ -63,6 +64,8 @@ export async function cached(
   try {
     await build(partial);
     await chmod(partial, 0o755);
+    // The name may outlive a power cut, and has to mean that all of it is there.
+    await run('sync', ['--file-system', partial]);
     if (replace) await rm(entry, { recursive: true, force: true });
     await rename(partial, entry).catch((error) => {
       // Another set-up finished the same entry first; the content is the same by its key.

@@ -1,7 +1,8 @@
 /** The first API key: the control plane makes it, the user's config keeps it. */
-import { chmod, chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chown, mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { dataPaths, type Settings } from '@perch/protocol';
+import { writeDurably } from './durable.ts';
 import { invokingUser } from './user.ts';
 
 /**
@@ -17,18 +18,10 @@ export async function takeFirstKey(settings: Settings): Promise<{ key: string; f
   for (const folder of [dirname(dirname(file)), dirname(file)]) {
     if (await mkdir(folder, { recursive: true, mode: 0o700 })) await chown(folder, user.uid, user.gid);
   }
-  const temporary = `${file}.tmp-${process.pid}`;
-  await writeFile(
-    temporary,
-    `${JSON.stringify({ url: `http://${settings.listen}`, api_key: key.trim() }, null, 2)}\n`,
-    {
-      mode: 0o600,
-      flag: 'wx',
-    },
+  const config = { url: `http://${settings.listen}`, api_key: key.trim() };
+  await writeDurably(file, `${JSON.stringify(config, null, 2)}\n`, 0o600, (written) =>
+    written.chown(user.uid, user.gid),
   );
-  await chmod(temporary, 0o600);
-  await chown(temporary, user.uid, user.gid);
-  await rename(temporary, file);
   await rm(made);
   return { key: key.trim(), file };
 }

@@ -1,8 +1,9 @@
 /** The data directory: who owns what in it. */
 import { randomInt } from 'node:crypto';
-import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { dataPaths } from '@perch/protocol';
+import { writeDurably } from './durable.ts';
 import type { User } from './user.ts';
 
 const alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789';
@@ -42,14 +43,18 @@ async function ensureInstance(dataDir: string): Promise<string> {
   if (known) return known;
   let instance = '';
   for (let i = 0; i < 6; i++) instance += alphabet[randomInt(alphabet.length)];
-  await writeFile(join(dataDir, 'instance'), `${instance}\n`, { flag: 'wx', mode: 0o644 });
+  await writeDurably(instanceFile(dataDir), `${instance}\n`, 0o644);
   return instance;
+}
+
+function instanceFile(dataDir: string): string {
+  return join(dataDir, 'instance');
 }
 
 /** Undefined when no Perch has started here. */
 export async function readInstance(dataDir: string): Promise<string | undefined> {
   try {
-    return (await readFile(join(dataDir, 'instance'), 'utf8')).trim();
+    return (await readFile(instanceFile(dataDir), 'utf8')).trim();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;

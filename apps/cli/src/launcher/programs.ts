@@ -5,9 +5,10 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { chmod, cp, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { build, type Plugin, stop } from 'esbuild';
+import { placeFolderDurably } from './durable.ts';
 
 export interface Programs {
   node: string;
@@ -48,6 +49,8 @@ export async function removeOtherPrograms(binDir: string, { node }: Programs): P
 
 async function make(folder: string): Promise<void> {
   const temporary = `${folder}.tmp-${process.pid}`;
+  // One of that number may have been cut off by the end of the machine.
+  await rm(temporary, { recursive: true, force: true });
   await mkdir(temporary, { recursive: true });
   try {
     await build({
@@ -78,7 +81,7 @@ async function make(folder: string): Promise<void> {
     await copyKoffi(join(temporary, 'node_modules'));
     await copyPostgres(join(temporary, 'postgres'));
     await openToRead(temporary);
-    await rename(temporary, folder);
+    await placeFolderDurably(temporary, folder);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
     throw error;

@@ -64,11 +64,18 @@ test('one that an earlier perchd left behind is stopped first', async () => {
   await left.stop();
 }, 60_000);
 
-test('a lock file whose number was taken over by another process is no obstacle', async () => {
+test('a lock file that is empty, or whose number was taken over by another process, is no obstacle', async () => {
   const first = await start();
   process.kill(first.pid ?? 0, 'SIGKILL');
   await first.stop();
   const path = join(dir, 'control', 'postgres', 'postmaster.pid');
+  const ofSocket = join(first.address.host, '.s.PGSQL.5432.lock');
+  for (const lock of [path, ofSocket]) await writeFile(lock, '');
+  {
+    await using server = await start();
+    expect(await query(server, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+    process.kill(server.pid ?? 0, 'SIGKILL');
+  }
   const other: ChildProcess = spawn('sleep', ['60']);
   await once(other, 'spawn');
   try {

@@ -95,6 +95,7 @@ export class EmbeddedPostgres implements AsyncDisposable {
 
   async #launch(): Promise<void> {
     await stopOrphans(this.#dataDir, this.#options.log);
+    await this.#dropLocks();
     if (this.#stopping) throw new Error('PostgreSQL is being stopped');
     const args = ['-D', this.#dataDir, '-c', `unix_socket_directories=${this.address.host}`];
     for (const [name, value] of Object.entries(settings)) args.push('-c', `${name}=${value}`);
@@ -102,6 +103,15 @@ export class EmbeddedPostgres implements AsyncDisposable {
     this.#child = child;
     child.once('exit', (code, signal) => this.#exited(child, code, signal));
     await this.#ready(child);
+  }
+
+  /**
+   * No server works here. What its lock files name has ended, and the number may be another's by now; one that is
+   * empty, as a power cut leaves it, would be taken for that of a server about to start.
+   */
+  async #dropLocks(): Promise<void> {
+    const socketLock = join(this.address.host, '.s.PGSQL.5432.lock');
+    for (const lock of [join(this.#dataDir, 'postmaster.pid'), socketLock]) await rm(lock, { force: true });
   }
 
   #exited(child: ChildProcess, code: number | null, signal: NodeJS.Signals | null): void {
@@ -188,10 +198,7 @@ async function stopOrphans(dataDir: string, log: Logger): Promise<void> {
     let told = false;
     for (;;) {
       const left = await serversOf(dataDir);
-      if (left.length === 0) {
-        await dropForeignLock(dataDir);
-        return;
-      }
+      if (left.length === 0) return;
       if (!told) {
         const postmaster = await lockHolder(dataDir);
         log.warn({ pids: left, signal }, 'stopping a PostgreSQL that an earlier perchd left');
@@ -212,16 +219,10 @@ async function lockHolder(dataDir: string): Promise<number | undefined> {
   return Number.isInteger(pid) && pid > 1 ? pid : undefined;
 }
 
-/** No server works here, so that a lock file whose pid lives names a process that took the number over. */
-async function dropForeignLock(dataDir: string): Promise<void> {
-  const pid = await lockHolder(dataDir);
-  if (pid !== undefined && kill(pid, 0)) await rm(join(dataDir, 'postmaster.pid'), { force: true });
-}
-
-function kill(pid: number, signal: NodeJS.Signals | 0): boolean {
+function kill(pid: number, signal: NodeJS.Signals): void {
   try {
-    return process.kill(pid, signal);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    process.kill(pid, signal);
+  } catch {
+    // It has ended.
   }
 }

@@ -1,6 +1,6 @@
 /** What the embedded server needs on disk: its programs, its data directory, its socket directory. */
 import { createHash } from 'node:crypto';
-import { access, chmod, chown, lstat, mkdir, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { access, chmod, chown, lstat, mkdir, open, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -99,4 +99,6 @@ export async function ensureCluster(
   await rm(unfinished, { recursive: true, force: true });
   await initdb(unfinished);
   await rename(unfinished, dataDir);
+  await using parent = await open(dirname(dataDir));
+  await parent.sync();
 }

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
-import { openSnapshot, type Snapshot, SnapshotDamaged, SnapshotDirectory, sync } from '../snapshot/index.ts';
+import { sync } from '../linux/index.ts';
+import { openSnapshot, type Snapshot, SnapshotDamaged, SnapshotDirectory } from '../snapshot/index.ts';
 import type { FlatCopyTarget } from './saved/index.ts';
 
 /** Writes a snapshot that nobody sees yet. */

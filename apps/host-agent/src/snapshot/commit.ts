@@ -2,8 +2,9 @@
 import { lstat, readdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { failpoint } from '../failpoints/index.ts';
+import { sync } from '../linux/index.ts';
 import { type FileSum, sumFile } from './checksum.ts';
-import { sync, writeDurably } from './files.ts';
+import { writeDurably } from './files.ts';
 import { isSnapshotFile, type SnapshotDirectory, snapshotFiles } from './layout.ts';
 import { decodeManifest, encodeManifest, type Manifest, type ManifestFacts } from './manifest.ts';
 

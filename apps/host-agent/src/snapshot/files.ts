@@ -2,6 +2,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { sync } from '../linux/index.ts';
 import { SnapshotDamaged } from './damaged.ts';
 
 /**
@@ -85,10 +86,4 @@ export async function writeDurably(path: string, bytes: Buffer | string): Promis
   }
   await rename(temporary, path);
   await sync(dirname(path));
-}
-
-/** fsync of a file or a directory. A descriptor for reading is enough, on files that are linked in as well. */
-export async function sync(path: string): Promise<void> {
-  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  await file.sync();
 }

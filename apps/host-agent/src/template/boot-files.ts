@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sync } from '../linux/index.ts';
 import { adoptFile } from './store.ts';
 
 export interface BootFiles {
@@ -37,5 +38,6 @@ async function adopt(dir: string, source: string, name: string): Promise<{ path:
   await rm(temporary, { force: true });
   await adoptFile(source, temporary);
   await rename(temporary, target);
+  await sync(dir);
   return { path: target, digest };
 }

@@ -6,7 +6,7 @@
 import { chmod, chown, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Template } from '@perch/protocol';
-import { run } from '../linux/index.ts';
+import { run, sync } from '../linux/index.ts';
 
 export interface BaseTemplate {
   name: string;
@@ -48,10 +48,16 @@ export class TemplateStore {
     await mkdir(temporary, { mode: 0o700 });
     const rootfs = join(temporary, 'rootfs.ext4');
     await adoptFile(source, rootfs);
-    await writeFile(join(temporary, 'content-id'), `${contentId}\n`);
+    await writeFile(join(temporary, 'content-id'), `${contentId}\n`, { flush: true });
+    await sync(temporary);
     const target = join(this.#dir, name);
-    await rm(target, { recursive: true, force: true });
+    // Away in one step: what is removed bit by bit could be left in parts, which the next start could not read.
+    const replaced = join(this.#dir, `.replaced-${name}`);
+    await rm(replaced, { recursive: true, force: true });
+    if (this.#templates.has(name)) await rename(target, replaced);
     await rename(temporary, target);
+    await sync(this.#dir);
+    await rm(replaced, { recursive: true, force: true });
     const sizeBytes = (await stat(join(target, 'rootfs.ext4'))).size;
     this.#templates.set(name, { name, contentId, sizeBytes, rootfs: join(target, 'rootfs.ext4') });
   }
@@ -83,14 +89,15 @@ export class TemplateStore {
 
 /**
  * Puts a read-only, root-owned copy of `source` at `target`: a hard link where both lie on one file system
- * and the source is already what it must be, else a copy (by reflink where the file system has it).
+ * and the source is already what it must be, else a copy (by reflink where the file system has it). It is on the
+ * disk then: the source may have been built a moment ago.
  */
 export async function adoptFile(source: string, target: string): Promise<void> {
   const { uid, mode } = await stat(source);
   if (uid === 0 && (mode & 0o777) === 0o444) {
     try {
       await link(source, target);
-      return;
+      return await sync(target);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
     }
@@ -98,4 +105,5 @@ export async function adoptFile(source: string, target: string): Promise<void> {
   await run('cp', ['--reflink=auto', '--sparse=always', '--', source, target], { timeoutMs: 600_000 });
   await chown(target, 0, 0);
   await chmod(target, 0o444);
+  await sync(target);
 }

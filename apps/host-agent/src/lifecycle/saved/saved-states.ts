@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { PerchError } from '@perch/protocol';
 import type { DiskLayer } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
+import { sync } from '../../linux/index.ts';
 import {
   ancestorRootfsCow,
   assertCompatible,
@@ -113,6 +114,7 @@ export class SavedStates {
     const { record } = from;
     const { disks, machine, baseImage } = this.#options;
     const parent = record.snapshot === null ? undefined : await this.#open(record.id, record.snapshot);
+    if (parent && record.snapshot === startPoint && from.durable) await this.#keepStart(parent.directory);
     const below = parent?.rootfs === null ? snapshotFiles.rootfsExt4 : snapshotFiles.rootfsBase;
     const path = parent?.directory.file(below) ?? baseImage(record.base) ?? disks.base(from.dir);
     const sum = parent?.manifest.files[below] ?? (await this.#baseSum(path));
@@ -121,6 +123,14 @@ export class SavedStates {
       final: this.directory(record.id, record.captures),
       ...{ parent, base: { path, sum }, disks, machine },
     });
+  }
+
+  /** What a sandbox started from, a fork's copy perhaps that nobody synced, lasts as long as what follows it. */
+  async #keepStart(start: SnapshotDirectory): Promise<void> {
+    await Promise.all((await start.names()).map((name) => sync(start.file(name))));
+    await sync(start.path);
+    // Its own name is new, too; of `{sandbox}` the commit takes care.
+    await sync(this.#options.dir);
   }
 
   /** Makes a snapshot what the first life of a sandbox goes on from; files are shared. */

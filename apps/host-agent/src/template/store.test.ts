@@ -1,0 +1,47 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { TemplateStore } from './store.ts';
+
+const isRoot = process.getuid?.() === 0;
+
+async function folder(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'perch-images-'));
+  onTestFinished(() => rm(dir, { recursive: true }));
+  return dir;
+}
+
+async function opened(dir: string): Promise<TemplateStore> {
+  const store = new TemplateStore(join(dir, 'images'));
+  await store.open();
+  return store;
+}
+
+test.runIf(isRoot)('an image takes the place of another, and nothing is left of that', async () => {
+  const dir = await folder();
+  const store = await opened(dir);
+  for (const content of ['one', 'two']) {
+    await writeFile(join(dir, content), content);
+    await store.import('base', join(dir, content), content);
+  }
+  const again = await opened(dir);
+  expect(again.find('base')?.contentId).toBe('two');
+  expect(await readFile(again.rootfsOf('two') ?? '', 'utf8')).toBe('two');
+  expect(await readdir(join(dir, 'images'))).toEqual(['base']);
+});
+
+test.runIf(isRoot)(
+  'a start finds no image where one was being replaced, and takes it over again',
+  async () => {
+    const dir = await folder();
+    const images = join(dir, 'images');
+    for (const hidden of ['.base-one', '.replaced-base'])
+      await mkdir(join(images, hidden), { recursive: true });
+    const store = await opened(dir);
+    expect(store.all()).toEqual([]);
+    await writeFile(join(dir, 'one'), 'one');
+    await store.import('base', join(dir, 'one'), 'one');
+    expect(await readdir(images)).toEqual(['base']);
+  },
+);
