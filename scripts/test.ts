@@ -37,8 +37,8 @@ const suites: Record<string, () => Promise<Count>> = {
   agent: cargoTest,
   unit: () => vitest('unit'),
   e2e: () => vitest('e2e'),
-  /** Hours if it is told to: `PERCH_CHAOS_KILLS` and `PERCH_CHAOS_SEED`. */
-  soak: () => vitest('e2e', ['tests/chaos.test.ts'], soakEnv()),
+  /** Hours if it is told to: `PERCH_CHAOS_KILLS` and `PERCH_CHAOS_SEED`, `PERCH_POWER_CUTS` and `PERCH_POWER_SEED`. */
+  soak: () => vitest('e2e', ['tests/chaos.test.ts', 'tests/power-cut.test.ts'], soakEnv()),
 };
 const onlyByName = new Set(['soak']);
 
@@ -103,9 +103,10 @@ async function cargoTest(): Promise<Count> {
 }
 
 function soakEnv(): Record<string, string> {
-  const { PERCH_CHAOS_KILLS: kills = '500', PERCH_CHAOS_SEED: seed = `${Date.now() % 2 ** 31}` } =
-    process.env;
-  return { PERCH_CHAOS_KILLS: kills, PERCH_CHAOS_SEED: seed };
+  const seed = `${Date.now() % 2 ** 31}`;
+  const { PERCH_CHAOS_KILLS = '500', PERCH_CHAOS_SEED = seed } = process.env;
+  const { PERCH_POWER_CUTS = '100', PERCH_POWER_SEED = seed } = process.env;
+  return { PERCH_CHAOS_KILLS, PERCH_CHAOS_SEED, PERCH_POWER_CUTS, PERCH_POWER_SEED };
 }
 
 async function vitest(

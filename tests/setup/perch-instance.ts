@@ -17,6 +17,8 @@ export interface InstanceOptions {
   /** Second byte of the /16 that slots take their addresses from; two instances need two. */
   network: number;
   env?: Record<string, string>;
+  /** Its data directory, which goes with it; one in the temporary directory when nothing is said. */
+  dataDir?: string;
 }
 
 type Ready = Extract<UpEvent, { event: 'ready' }>;
@@ -37,8 +39,8 @@ export class PerchInstance {
   }
 
   /** Prepares one without starting it. */
-  static async prepare({ network, env = {} }: InstanceOptions): Promise<PerchInstance> {
-    const dataDir = await mkdtemp(join(tmpdir(), 'perch-e2e-'));
+  static async prepare({ network, env = {}, ...options }: InstanceOptions): Promise<PerchInstance> {
+    const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'perch-e2e-')));
     const listen = `127.0.0.1:${await freePort()}`;
     const key = `perch_${randomBytes(20).toString('hex')}`;
     const all = {

@@ -66,16 +66,21 @@ export class Witness {
 
   /** All is as it was when `change` resolved the last time. */
   async expectWhole(): Promise<void> {
-    await this.expectWholeIn(this.id);
+    const told = await this.#run(tell, { N: `${this.#written}` });
+    expect(told, `data of sandbox ${this.id}`).toBe(this.#told);
   }
 
-  /** The same of a copy of the sandbox. */
-  async expectWholeIn(id: string): Promise<void> {
-    const told = await this.#run(tell, { N: `${this.#written}` }, id);
-    expect(told, `data of sandbox ${id}`).toBe(this.#told);
+  /** The same data in a copy of the sandbox, whatever becomes of them here. */
+  in(copy: string): Witness {
+    const witness = new Witness(this.#perch, copy);
+    witness.#tries = this.#tries;
+    witness.#written = this.#written;
+    witness.#told = this.#told;
+    return witness;
   }
 
-  async #run(script: string, env: Record<string, string> = {}, id = this.id): Promise<string> {
+  async #run(script: string, env: Record<string, string> = {}): Promise<string> {
+    const { id } = this;
     const { stdout, stderr, exit_code } = await this.#perch.sandboxes.exec(id, {
       cmd: 'bash',
       args: ['-c', script],
