@@ -80,7 +80,7 @@ async function refusal(...args: string[]) {
 
 async function expectWholeFrom(template: string): Promise<void> {
   await using made = await newSandbox(perch, { template });
-  await witness.expectWholeIn(made.id);
+  await witness.in(made.id).expectWhole();
 }
 
 const names = async () => (await perch.snapshots.list('snapshot')).map(({ name }) => name);
