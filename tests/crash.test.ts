@@ -136,6 +136,19 @@ describe('after kill -9 of', () => {
   });
 });
 
+test('the next `perch up` waits for daemons that still end requests, when the one before was killed', async () => {
+  const busy = perch.sandboxes.exec(sandbox.id, { cmd: 'sleep', args: ['60'], timeout_sec: 70 });
+  busy.catch(() => {});
+  await eventually(async () => (await sh(perch, sandbox.id, 'pgrep -xf "sleep 60" || true')) !== '');
+  const control = daemonPid(instance.dataDir, 'perchd');
+  await instance.killLauncher();
+  expect(daemonPid(instance.dataDir, 'perchd')).toBe(control);
+  await instance.up();
+  await expect(busy).rejects.toThrow();
+  await expectSameSandbox();
+  await expectNothingElse(sandbox.id);
+});
+
 test('after Ctrl-C the next `perch up` adopts what runs', async () => {
   const monitor = monitorOf(instance.dataDir, sandbox.id);
   await instance.stop();

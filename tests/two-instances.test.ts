@@ -34,11 +34,13 @@ async function refusal(env: Record<string, string>): Promise<{ message: string; 
 
 describe('a start is refused, with the line that helps,', () => {
   test('on a data directory that is in use', async () => {
-    const elsewhere = one.env.PERCH_LISTEN?.replace('127.0.0.1', '127.0.0.2') ?? '';
-    const { message, remedy } = await refusal({ ...one.env, PERCH_LISTEN: elsewhere });
-    expect(message).toBe(`Perch runs on ${one.dataDir} already.`);
-    expect(remedy).toContain('perch down --keep');
-    expect(remedy).toContain('PERCH_DATA_DIR');
+    const listen = one.env.PERCH_LISTEN ?? '';
+    for (const address of [listen, listen.replace('127.0.0.1', '127.0.0.2')]) {
+      const { message, remedy } = await refusal({ ...one.env, PERCH_LISTEN: address });
+      expect(message).toBe(`Perch runs on ${one.dataDir} already.`);
+      expect(remedy).toContain('perch down --keep');
+      expect(remedy).toContain('PERCH_DATA_DIR');
+    }
   });
 
   test('on an address that something listens on', async () => {

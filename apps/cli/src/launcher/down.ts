@@ -4,6 +4,7 @@ import type { HostSandbox, Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
 import { isUp, send } from './control-socket.ts';
 import { hostAgent, prepare } from './daemons.ts';
+import { earlierDaemonsEnded } from './earlier-daemons.ts';
 import { HostSocket } from './host-socket.ts';
 import { readInstance } from './layout.ts';
 import { requireRoot } from './up.ts';
@@ -60,6 +61,7 @@ async function stopDaemons(dataDir: string, remove: boolean): Promise<void> {
 
 /** No daemon runs: a host agent of its own does the work, as only it knows what there is. */
 async function removeWithout(settings: Settings, options: DownOptions): Promise<void> {
+  await earlierDaemonsEnded(settings.dataDir);
   const prepared = await prepare(settings);
   const daemon = hostAgent(prepared, (_name, how) => options.report(`perch-host ended: ${how}`));
   const host = new HostSocket(settings.dataDir);

@@ -3,9 +3,10 @@ import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { dataPaths, type Health, type Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
-import { type Answer, type Command, claim } from './control-socket.ts';
+import { type Answer, type Command, claim, isUp } from './control-socket.ts';
 import type { Daemon } from './daemon.ts';
 import { controlPlane, hostAgent, type Prepared, prepare } from './daemons.ts';
+import { earlierDaemonsEnded } from './earlier-daemons.ts';
 import { takeFirstKey } from './first-key.ts';
 import { HostSocket } from './host-socket.ts';
 import { removeOtherPrograms } from './programs.ts';
@@ -44,6 +45,9 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
     last = now;
   };
 
+  // The directory before the address: who types it twice is told which Perch has both.
+  if (await isUp(settings.dataDir)) throw runsAlready(settings.dataDir);
+  if ((await earlierDaemonsEnded(settings.dataDir)).length > 0) step('end of the daemons before');
   await requireFreeAddress(settings.listen);
   const prepared = await prepare(settings);
   step('programs');
@@ -51,12 +55,7 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
     stop.resolve(command);
     return stopped.promise;
   });
-  if (!server) {
-    throw new CliError(
-      `Perch runs on ${settings.dataDir} already.`,
-      'Stop it with `perch down --keep`, or set PERCH_DATA_DIR, PERCH_LISTEN and PERCH_NETWORK to run another.',
-    );
-  }
+  if (!server) throw runsAlready(settings.dataDir);
   await removeOtherPrograms(dataPaths(settings.dataDir).bin, prepared.programs);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => stop.resolve({ command: 'stop', remove: false }));
@@ -101,6 +100,13 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
 export function requireRoot(): void {
   if (process.getuid?.() === 0) return;
   throw new CliError('Perch needs root for virtual machines and networks.', 'Type it again with sudo.');
+}
+
+function runsAlready(dataDir: string): CliError {
+  return new CliError(
+    `Perch runs on ${dataDir} already.`,
+    'Stop it with `perch down --keep`, or set PERCH_DATA_DIR, PERCH_LISTEN and PERCH_NETWORK to run another.',
+  );
 }
 
 async function ready(daemon: Daemon, { settings }: Prepared, check: () => Promise<boolean>): Promise<void> {
