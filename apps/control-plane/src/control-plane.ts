@@ -8,7 +8,15 @@ import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { ApiKeys, ensureFirstKey, Tickets } from './auth/index.ts';
 import type { Config } from './config/index.ts';
-import { connect, type DatabaseAddress, EmbeddedPostgres, migrate, privateDir } from './database/index.ts';
+import {
+  claimDatabase,
+  connect,
+  type DatabaseAddress,
+  EmbeddedPostgres,
+  migrate,
+  privateDir,
+  refuseOthersSandboxes,
+} from './database/index.ts';
 import { databaseOwner } from './database-owner.ts';
 import { Spool } from './files/index.ts';
 import { type Connect, GuestPool } from './guests/index.ts';
@@ -55,10 +63,14 @@ export async function startControlPlane(
     address = postgres.address;
   } else {
     address = { connectionString: config.databaseUrl };
+    stack.use(await claimDatabase({ ...address, log, onLost: stopBecause(log) }));
   }
   const database = connect(address, log);
   stack.defer(() => database.destroy());
   await migrate(database);
+  if (config.databaseUrl !== undefined && config.instance !== undefined) {
+    await refuseOthersSandboxes(database, config.instance);
+  }
 
   const keys = await ApiKeys.load(database, log);
   stack.defer(() => keys.flush());
@@ -129,6 +141,15 @@ export async function startControlPlane(
     url: `http://${name}:${port}`,
     postgresPid: () => postgres?.pid,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+/** What goes on would write over what another writes. */
+function stopBecause(log: Logger): (error: Error) => void {
+  return (error) => {
+    log.fatal({ err: error }, 'perchd stops');
+    process.exitCode = 1;
+    process.kill(process.pid, 'SIGTERM');
   };
 }
 

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { ConfigError, readConfig } from './config/index.ts';
+import { ConfigError, readConfig, StartError } from './config/index.ts';
 import { startControlPlane } from './control-plane.ts';
 
 process.title = 'perchd';
@@ -27,7 +27,7 @@ try {
   await main();
   process.exit();
 } catch (error) {
-  const message = error instanceof ConfigError ? `perchd: ${error.message}` : error;
-  console.error(message);
+  const told = error instanceof ConfigError || error instanceof StartError;
+  console.error(told ? `perchd: ${error.message}` : error);
   process.exit(error instanceof ConfigError ? 78 : 1);
 }

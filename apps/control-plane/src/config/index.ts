@@ -1,4 +1,5 @@
 /** Settings of perchd: environment variables, read once at start. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { apiKeyPattern, dataPaths, readSettings } from '@perch/protocol';
 
@@ -15,6 +16,8 @@ export interface Config {
   controlDir: string;
   /** Unix socket of the host agent. */
   hostSocket: string;
+  /** Id of this Perch, which its host has too; unknown when no launcher made the data directory. */
+  instance: string | undefined;
   /** A server of one's own; the embedded one when absent. */
   databaseUrl: string | undefined;
   /** `native/` of the embedded PostgreSQL; found in the installed package when absent. */
@@ -30,6 +33,11 @@ export interface Config {
 /** A setting that the operator has to correct. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
+}
+
+/** What keeps perchd from starting lies outside of it, and may pass. */
+export class StartError extends Error {
+  override readonly name = 'StartError';
 }
 
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'];
@@ -49,7 +57,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     listen: parseListen(settings.listen),
     controlDir: paths.control,
     hostSocket: paths.hostSocket,
-    databaseUrl: env.DATABASE_URL || undefined,
+    instance: readInstance(settings.dataDir),
+    databaseUrl: parseDatabaseUrl(env.DATABASE_URL),
     postgresDir: env.PERCH_POSTGRES_DIR || undefined,
     firstApiKey: parseApiKey(env.PERCH_API_KEY),
     logLevel: settings.logLevel,
@@ -66,6 +75,23 @@ function parseListen(text: string): Config['listen'] {
     throw new ConfigError(`PERCH_LISTEN must be host:port, such as 127.0.0.1:7070, got "${text}"`);
   }
   return { host, port };
+}
+
+function readInstance(dataDir: string): string | undefined {
+  try {
+    return readFileSync(join(dataDir, 'instance'), 'utf8').trim();
+  } catch {
+    return undefined;
+  }
+}
+
+/** The value may hold a password, so that the message does not repeat it. */
+function parseDatabaseUrl(url: string | undefined): string | undefined {
+  if (!url) return undefined;
+  if (!/^postgres(?:ql)?:\/\//.test(url) || !URL.canParse(url)) {
+    throw new ConfigError('DATABASE_URL must be postgres://user:password@host/database');
+  }
+  return url;
 }
 
 /** The value is a secret, so that the message does not repeat it. */

@@ -1,3 +1,4 @@
+export { claimDatabase, refuseOthersSandboxes } from './claim.ts';
 export { connect, type Database, type DatabaseAddress } from './connect.ts';
 export { EmbeddedPostgres } from './embedded-postgres.ts';
 export { migrate } from './migrations.ts';

@@ -50,7 +50,8 @@ export class TestPlane implements AsyncDisposable {
 
   /** With `connect`, guests are what it connects to, instead of directories. */
   static async start(env: NodeJS.ProcessEnv = {}, connect?: Connect): Promise<TestPlane> {
-    const stack = new AsyncDisposableStack();
+    await using starting = new AsyncDisposableStack();
+    const stack = starting.use(new AsyncDisposableStack());
     const dir = await mkdtemp(join(tmpdir(), 'perch-test-'));
     stack.defer(() => rm(dir, { recursive: true, force: true, maxRetries: 5 }));
     await chmod(dir, 0o755);
@@ -60,6 +61,7 @@ export class TestPlane implements AsyncDisposable {
     if (connect) plane.#connect = connect;
     stack.use(await plane.host.start());
     await plane.up();
+    starting.move();
     return plane;
   }
 

@@ -216,4 +216,7 @@ test('DATABASE_URL names another server, and perchd then starts none', async () 
   const { id } = await other.create();
   expect((await other.get(id)).status).toBe('running');
   expect((await plane.fetch(`/v1/sandboxes/${id}`)).status).toBe(404);
+  const second = TestPlane.start({ DATABASE_URL: other.config.databaseUrl });
+  await expect(second).rejects.toThrow('another perchd works on the database');
+  expect((await other.get(id)).status).toBe('running');
 }, 60_000);
