@@ -1,6 +1,6 @@
 /** perch-host: the root daemon that owns the VMs, disks and networks of one machine. */
 import { chmod, chown, mkdir, rm } from 'node:fs/promises';
-import { type HostInfo, version } from '@perch/protocol';
+import { type HostInfo, limits, version } from '@perch/protocol';
 import { type Logger, pino } from 'pino';
 import { createServer } from './api/index.ts';
 import { type Config, hostPaths, readConfig } from './config.ts';
@@ -187,6 +187,11 @@ async function describe(
   network: NetworkLayer,
   templates: TemplateStore,
 ): Promise<HostInfo> {
+  const images = await templates.list();
+  const smallest = {
+    memory_mb: limits.memoryMb.min,
+    disk_mb: Math.max(limits.diskMb.min, Math.min(...images.map(({ disk_mb }) => disk_mb))),
+  };
   const { memory, disk } = await lifecycle.capacity();
   const { problems, ...vmm } = probe;
   return {
@@ -198,7 +203,8 @@ async function describe(
     vmm,
     memory_mb: memory,
     disk_mb: disk,
+    lacks: await lifecycle.lacks(smallest),
     slots: network.counts(),
-    templates: await templates.list(),
+    templates: images,
   };
 }

@@ -193,7 +193,7 @@ export const HostInfo = Type.Object({
   host_id: Type.String(),
   instance: Type.String({ description: 'Short id of the data directory, part of every resource name.' }),
   version: Type.String(),
-  ready: Type.Boolean({ description: 'A sandbox can be created.' }),
+  ready: Type.Boolean({ description: 'A sandbox can be created, where there is room for it.' }),
   problems: Type.Array(Type.String()),
   vmm: Type.Object({
     kind: Type.Literal('qemu'),
@@ -203,6 +203,9 @@ export const HostInfo = Type.Object({
   }),
   memory_mb: Type.Object({ total: Type.Integer(), free: Type.Integer() }),
   disk_mb: Type.Object({ total: Type.Integer(), free: Type.Integer() }),
+  lacks: Type.Array(Type.Union([Type.Literal('memory'), Type.Literal('disk')]), {
+    description: 'What there is too little of for the smallest sandbox.',
+  }),
   slots: Type.Object({ total: Type.Integer(), used: Type.Integer(), ready: Type.Integer() }),
   templates: Type.Array(Template),
 });

@@ -56,7 +56,9 @@ export type NewApiKey = Static<typeof NewApiKey>;
 
 export const Health = Type.Object(
   {
-    status: Type.Union([Type.Literal('ok'), Type.Literal('unavailable')]),
+    status: Type.Union([Type.Literal('ok'), Type.Literal('full'), Type.Literal('unavailable')], {
+      description: 'Full: all works, and there is no room for even the smallest sandbox.',
+    }),
     problems: Type.Array(Type.String(), { description: 'What keeps a sandbox from being created.' }),
     version: Type.String(),
   },

@@ -14,6 +14,14 @@ export async function daemons(settings: Settings): Promise<{ findings: Finding[]
   if (health === undefined)
     findings.push(warning('perchd', `does not answer at ${url}`, 'Start Perch: `perch up`, as root.'));
   else if (health.status === 'ok') findings.push(ok('perchd', `${health.version}, a sandbox can be created`));
+  else if (health.status === 'full')
+    findings.push(
+      warning(
+        'perchd',
+        `${health.version}; ${health.problems.join('; ')}`,
+        'Destroy some: `perch ls`, `perch rm`.',
+      ),
+    );
   else
     findings.push(problem('perchd', health.problems.join('; '), `Read the logs in ${settings.dataDir}/log.`));
   findings.push(...(host instanceof Error ? [absent(host, settings)] : present(host, settings)));

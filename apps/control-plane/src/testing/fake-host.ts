@@ -23,6 +23,7 @@ export class FakeHost implements AsyncDisposable {
   readonly deleted: string[] = [];
   ready = true;
   problems: string[] = [];
+  lacks: HostInfo['lacks'] = [];
   /** Runs before a create is answered; may throw. */
   onCreate: (id: string, body: HostCreate) => Promise<void> | void = () => {};
   readonly paused: { id: string; body: HostPause; requestId: unknown }[] = [];
@@ -96,6 +97,7 @@ export class FakeHost implements AsyncDisposable {
       vmm: { kind: 'qemu', version: '10.0', accelerator: 'tcg', why: 'a test' },
       memory_mb: { total: 8192, free: 4096 },
       disk_mb: { total: 100_000, free: 50_000 },
+      lacks: this.lacks,
       slots: { total: 100, used: this.sandboxes.size, ready: 4 },
       templates: [{ name: 'base', content_id: 'a'.repeat(64), size_bytes: 1_000_000, disk_mb: 1024 }],
     };

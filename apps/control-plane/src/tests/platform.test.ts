@@ -42,6 +42,17 @@ test('/health is 200 only when a sandbox could be created', async () => {
   });
   plane.host.ready = true;
   await eventually(async () => (await fetch(`${plane.url}/health`)).status === 200);
+  plane.host.lacks = ['memory'];
+  const full = await eventually(async () => {
+    const answer = await fetch(`${plane.url}/health`);
+    return answer.status === 503 && answer;
+  });
+  expect(await full.json()).toMatchObject({
+    status: 'full',
+    problems: ['the host has too little memory for another sandbox'],
+  });
+  plane.host.lacks = [];
+  await eventually(async () => (await fetch(`${plane.url}/health`)).status === 200);
 });
 
 test.each(['/v1/sandboxes', '/v1/templates', '/v1/hosts', '/v1/api-keys', '/metrics'])(

@@ -30,7 +30,8 @@ export function defaultMemoryMb(): number {
   return Math.max(0, total - Math.max(512, Math.ceil(total / 10)));
 }
 
-type Shape = Pick<SandboxRecord, 'memory_mb' | 'disk_mb'>;
+export type Shape = Pick<SandboxRecord, 'memory_mb' | 'disk_mb'>;
+export type Resource = 'memory' | 'disk';
 type Held = Shape & Pick<SandboxRecord, 'status'>;
 
 function diskOf(shape: Shape): number {
@@ -69,6 +70,15 @@ export class Admission {
     return this.#memoryOf(shape) <= this.memory(held).free;
   }
 
+  /** What there is too little of for one of this shape. */
+  async lacks(shape: Shape, held: readonly Held[], occupiedBytes: number): Promise<Resource[]> {
+    const room = {
+      memory: this.fitsMemory(shape, held),
+      disk: diskOf(shape) <= (await this.disk(held, occupiedBytes)).free,
+    };
+    return (['memory', 'disk'] as const).filter((resource) => !room[resource]);
+  }
+
   /** For a sandbox whose disk is reserved already. @throws PerchError capacity_exhausted */
   admitMemory(shape: Shape, held: readonly Held[]): void {
     refuseUnless('memory', this.#memoryOf(shape), this.memory(held).free);
@@ -79,7 +89,7 @@ export class Admission {
   }
 }
 
-function refuseUnless(resource: 'memory' | 'disk', requested: number, free: number): void {
+function refuseUnless(resource: Resource, requested: number, free: number): void {
   if (requested <= free) return;
   const available = Math.max(0, free);
   throw new PerchError(

@@ -1,6 +1,7 @@
 /** All sandboxes of this host. */
 import { mkdir } from 'node:fs/promises';
 import { type HostCreate, type HostResume, type HostSandbox, PerchError } from '@perch/protocol';
+import type { Resource, Shape } from './admission.ts';
 import { Copies } from './copies.ts';
 import { SandboxDriver } from './driver.ts';
 import { exists, Registry } from './registry.ts';
@@ -128,6 +129,11 @@ export class Lifecycle {
 
   capacity(): ReturnType<Starts['capacity']> {
     return this.#starts.capacity();
+  }
+
+  /** What there is too little of for one more of this shape. */
+  lacks(shape: Shape): Promise<Resource[]> {
+    return this.#starts.lacks(shape);
   }
 
   /** Lets go of all sandboxes, which run on. Guests that stand ready go. */

@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
 import type { SnapshotDirectory } from '../snapshot/index.ts';
 import type { BaseTemplate, BootFiles, TemplateStore } from '../template/index.ts';
-import type { Admission, Capacity } from './admission.ts';
+import type { Admission, Capacity, Resource, Shape } from './admission.ts';
 import type { SandboxDriver } from './driver.ts';
 import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
 import { ReadyPool } from './ready-pool.ts';
@@ -118,6 +118,11 @@ export class Starts {
     return { memory: admission.memory(held), disk: await admission.disk(held, await this.#occupied()) };
   }
 
+  /** What there is too little of for one more of this shape. */
+  async lacks(shape: Shape): Promise<Resource[]> {
+    return this.#deps.admission.lacks(shape, this.#held(), await this.#occupied());
+  }
+
   /** Makes a guest of this shape that stands ready the sandbox `id`. Undefined when there is none. */
   #takeReady(
     id: string,
@@ -132,7 +137,7 @@ export class Starts {
   }
 
   /** Guests that stand ready are not counted as held, and go when their memory is needed. */
-  async #makeRoom(shape: Pick<WarmShape, 'memory_mb' | 'disk_mb'>): Promise<void> {
+  async #makeRoom(shape: Shape): Promise<void> {
     const { admission, journal } = this.#deps;
     const all = journal.list().filter(({ kind }) => kind !== 'template');
     if (admission.fitsMemory(shape, all)) return;

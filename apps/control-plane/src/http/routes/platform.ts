@@ -30,8 +30,11 @@ export function addPlatformRoutes(app: App, services: Services, openApi: OpenApi
     },
     async handler(_request, reply) {
       const problems = await findProblems(services);
-      const status = problems.length === 0 ? 'ok' : 'unavailable';
-      return reply.code(status === 'ok' ? 200 : 503).send({ status, problems, version });
+      if (problems.length > 0) return reply.code(503).send({ status: 'unavailable', problems, version });
+      const { lacks } = await directory.info();
+      if (lacks.length === 0) return reply.send({ status: 'ok', problems, version });
+      const full = [`the host has too little ${lacks.join(' and ')} for another sandbox`];
+      return reply.code(503).send({ status: 'full', problems: full, version });
     },
   });
 
@@ -87,7 +90,7 @@ export function addPlatformRoutes(app: App, services: Services, openApi: OpenApi
   openApi.component(ErrorBody);
 }
 
-/** What keeps a sandbox from being created. */
+/** What keeps a sandbox from being created, though there were room for it. */
 async function findProblems({ database, directory }: Services): Promise<string[]> {
   const [db, host] = await Promise.all([
     within(sql`SELECT 1`.execute(database)).then(
