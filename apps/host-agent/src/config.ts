@@ -1,7 +1,7 @@
 /** Settings of the host agent: environment variables, read once, each wrong one named. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { dataPaths, readSettings } from '@perch/protocol';
+import { dataPaths, logLevels, readSettings } from '@perch/protocol';
 
 export interface Config {
   dataDir: string;
@@ -43,6 +43,8 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
   const vmm = vmmChoices.find((choice) => choice === env.PERCH_VMM);
   if (env.PERCH_VMM && !vmm)
     throw new Error(`PERCH_VMM is ${env.PERCH_VMM}; it may be ${vmmChoices.join(' or ')}.`);
+  if (!logLevels.includes(logLevel))
+    throw new Error(`PERCH_LOG_LEVEL is ${logLevel}; it may be ${logLevels.join(', ')}.`);
   return {
     dataDir,
     instance: await readInstance(dataDir),

@@ -1,11 +1,12 @@
 /** Settings that more than one program reads: environment variables, each with a default that works. */
+import { realpathSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 
 export interface Settings {
   /** `host:port` of the public API. */
   listen: string;
-  /** Root of all state, absolute. */
+  /** Root of all state: absolute, and without symbolic links once it is there, as the kernel tells paths. */
   dataDir: string;
   /** Downloads and builds, by content. */
   cacheDir: string;
@@ -14,14 +15,26 @@ export interface Settings {
   logLevel: string;
 }
 
+export const logLevels: readonly string[] = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'];
+
 export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   return {
     listen: env.PERCH_LISTEN || '127.0.0.1:7070',
-    dataDir: env.PERCH_DATA_DIR || '/var/lib/perch',
+    dataDir: asTheKernelTellsIt(env.PERCH_DATA_DIR || '/var/lib/perch'),
     cacheDir: env.PERCH_CACHE || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'perch'),
     network: env.PERCH_NETWORK || '10.11.0.0/16',
     logLevel: env.PERCH_LOG_LEVEL || 'info',
   };
+}
+
+/** A relative path stays one, for its readers to refuse. */
+function asTheKernelTellsIt(path: string): string {
+  if (!isAbsolute(path)) return path;
+  try {
+    return realpathSync(path);
+  } catch {
+    return path.replace(/(?<=.)\/+$/, '');
+  }
 }
 
 /** Paths below the data directory that more than one program uses. */

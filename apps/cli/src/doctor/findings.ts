@@ -4,6 +4,7 @@ import { daemons } from './daemons.ts';
 import type { Finding } from './finding.ts';
 import { cgroups, kvm, memory, nodeVersion, privileges, tunnel } from './machine.ts';
 import { dns, listenAddress } from './network.ts';
+import { settingNames } from './settings.ts';
 import { perchUser, programs } from './software.ts';
 import { storage } from './storage.ts';
 
@@ -17,6 +18,7 @@ export async function findings(settings: Settings): Promise<Finding[]> {
     ['node', nodeVersion],
     ['programs', programs],
     ['user', perchUser],
+    ['settings', () => settingNames()],
     ['KVM', kvm],
     ['/dev/net/tun', tunnel],
     ['cgroups', cgroups],

@@ -10,7 +10,7 @@ export interface DaemonOptions {
   logFile: string;
   /** A run that lasted this long counts as a good one: the delays start over. Milliseconds. */
   goodRunMs: number;
-  /** Told when it ended without being asked to. */
+  /** Told when it ended without being asked to, and is started again. */
   onCrash: (how: string) => void;
 }
 
@@ -90,10 +90,9 @@ export class Daemon {
     for (let failures = 0; !this.#stopping; ) {
       const startedAt = performance.now();
       const how = await this.#runOnce();
-      if (this.#stopping) return;
+      if (this.#stopping || (this.#hopeless && !this.#wasReady)) return;
       this.#crashes++;
       this.#options.onCrash(how);
-      if (this.#hopeless && !this.#wasReady) return;
       failures = performance.now() - startedAt > this.#options.goodRunMs ? 0 : failures + 1;
       await sleep(restartDelaysMs[Math.min(failures, restartDelaysMs.length) - 1] ?? 0);
     }

@@ -1,8 +1,11 @@
 /** The data directory: who owns what in it. */
+import { execFile } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { chmod, chown, mkdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, isAbsolute, join } from 'node:path';
+import { promisify } from 'node:util';
 import { dataPaths } from '@perch/protocol';
+import { CliError } from '../errors.ts';
 import { writeDurably } from './durable.ts';
 import type { User } from './user.ts';
 
@@ -14,22 +17,50 @@ const socketRoom = 107 - '/host/vms/sb000000000000000000/qmp.sock'.length;
 /**
  * Makes what is missing and sets owners and modes.
  * @returns the instance: a short id that every resource name of this data directory carries
- * @throws CliError when sockets in it would have too long a path
+ * @throws CliError when it cannot be one: sockets in it would have too long a path, or `perch` cannot enter it
  */
 export async function ensureLayout(dataDir: string, perch: User): Promise<string> {
+  if (!isAbsolute(dataDir)) {
+    throw new CliError(
+      `PERCH_DATA_DIR is ${dataDir}.`,
+      'Write it from the root on: PERCH_DATA_DIR=/var/lib/perch.',
+    );
+  }
   if (Buffer.byteLength(dataDir) > socketRoom) {
-    throw new Error(
+    throw new CliError(
       `PERCH_DATA_DIR is ${dataDir}; unix sockets in it need a path of at most ${socketRoom} bytes.`,
+      'Choose a shorter one, for example PERCH_DATA_DIR=/var/lib/perch.',
     );
   }
   const { run, bin, host, control, log } = dataPaths(dataDir);
   await folder(dataDir, 0o755, 0, 0);
+  await requireEntry(dataDir, perch);
   await folder(run, 0o750, 0, perch.gid);
   await folder(bin, 0o755, 0, 0);
   await folder(host, 0o711, 0, 0);
   await folder(control, 0o700, perch.uid, perch.gid);
   await folder(log, 0o700, 0, 0);
   return ensureInstance(dataDir);
+}
+
+/** perchd runs as a user that needs its way to what is for it. */
+async function requireEntry(dataDir: string, perch: User): Promise<void> {
+  if (await mayEnter(dataDir, perch)) return;
+  let closed = dataDir;
+  for (let above = dirname(closed); !(await mayEnter(above, perch)); above = dirname(above)) closed = above;
+  throw new CliError(
+    `The user ${perch.name} cannot enter ${closed}, where PERCH_DATA_DIR is.`,
+    `Let it: chmod o+x ${closed}. Or choose another place, for example PERCH_DATA_DIR=/var/lib/perch.`,
+  );
+}
+
+/** Asked as that user, since more than the mode may decide. */
+function mayEnter(path: string, { uid, gid }: User): Promise<boolean> {
+  const user = [`--reuid=${uid}`, `--regid=${gid}`, '--init-groups'];
+  return promisify(execFile)('setpriv', [...user, 'test', '-x', path]).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function folder(path: string, mode: number, uid: number, gid: number): Promise<void> {

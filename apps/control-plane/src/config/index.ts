@@ -1,7 +1,7 @@
 /** Settings of perchd: environment variables, read once at start. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { apiKeyPattern, dataPaths, readSettings } from '@perch/protocol';
+import { apiKeyPattern, dataPaths, logLevels, readSettings } from '@perch/protocol';
 
 export interface RateLimit {
   /** Requests that may come at once. */
@@ -39,8 +39,6 @@ export class ConfigError extends Error {
 export class StartError extends Error {
   override readonly name = 'StartError';
 }
-
-const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'];
 
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const settings = readSettings(env);

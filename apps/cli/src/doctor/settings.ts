@@ -1,0 +1,27 @@
+/** Variables that look like settings and are none: a slip of the pen works in silence otherwise. */
+import { type Finding, ok, warning } from './finding.ts';
+
+/** All that some program of Perch reads. */
+const known = new Set(
+  [
+    'API_KEY BASE_IMAGE BASE_IMAGE_ID CACHE CONFIG DATA_DIR DNS FAILPOINTS GOOD_RUN_SEC HISTORY INITRAMFS',
+    'KEEP_DISK_MB KERNEL LISTEN LOG_LEVEL MEMORY_MB NETWORK POSTGRES_DIR RATE_LIMIT READY SLOT_POOL SLOT_REST_SEC',
+    'URL USER VMM WARM_SHAPES',
+    // Of the tests.
+    'CHAOS_KILLS CHAOS_SEED GUEST_BIN TEST_ISOLATED',
+  ]
+    .join(' ')
+    .split(' '),
+);
+
+export function settingNames(env: NodeJS.ProcessEnv = process.env): Finding {
+  const names = Object.keys(env).filter((name) => name.startsWith('PERCH_'));
+  const unknown = names.filter((name) => !known.has(name.slice('PERCH_'.length)));
+  if (unknown.length === 0)
+    return ok('settings', names.length === 0 ? 'all have their defaults' : names.join(', '));
+  return warning(
+    'settings',
+    `${unknown.join(', ')}: nothing of Perch reads it`,
+    'docs/OPERATIONS.md lists all there are.',
+  );
+}

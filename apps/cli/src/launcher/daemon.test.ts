@@ -1,0 +1,50 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { Daemon } from './daemon.ts';
+
+/** What runs `script`, and how it ended each time that it was started again. */
+async function daemon(script: string): Promise<{ daemon: Daemon; crashes: string[] } & AsyncDisposable> {
+  const dir = await mkdtemp(join(tmpdir(), 'perch-test-'));
+  const crashes: string[] = [];
+  const daemon = new Daemon({
+    name: 'test',
+    command: ['sh', '-c', script],
+    env: { PATH: process.env.PATH ?? '' },
+    logFile: join(dir, 'test.log'),
+    goodRunMs: 30_000,
+    onCrash: (how) => crashes.push(how),
+  });
+  return {
+    daemon,
+    crashes,
+    async [Symbol.asyncDispose]() {
+      await daemon.stop();
+      await rm(dir, { recursive: true });
+    },
+  };
+}
+
+test('one that ends is started again, and each end is told', async () => {
+  await using d = await daemon('exit 3');
+  d.daemon.start();
+  await expect.poll(() => d.crashes.length).toBeGreaterThan(1);
+  expect(d.crashes[0]).toBe('exit code 3');
+});
+
+test('one that says that it cannot start is not started again, and not told to be', async () => {
+  await using d = await daemon(`echo '{"level":60,"err":{"message":"PERCH_X is wrong."}}'; exit 78`);
+  d.daemon.start();
+  await expect.poll(() => d.daemon.hopeless).toBe(true);
+  await d.daemon.stop();
+  expect(d.crashes).toEqual([]);
+  expect(d.daemon.lastWords).toBe('PERCH_X is wrong.');
+});
+
+test('one that has worked is tried again, whatever it says', async () => {
+  await using d = await daemon('exit 78');
+  d.daemon.markReady();
+  d.daemon.start();
+  await expect.poll(() => d.crashes.length).toBeGreaterThan(1);
+});

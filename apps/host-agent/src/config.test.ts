@@ -1,0 +1,35 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { readConfig } from './config.ts';
+
+const dataDir = mkdtempSync(join(tmpdir(), 'perch-test-'));
+writeFileSync(join(dataDir, 'instance'), 'abc123\n');
+afterAll(() => rmSync(dataDir, { recursive: true }));
+
+const given = {
+  PERCH_DATA_DIR: dataDir,
+  PERCH_KERNEL: '/k',
+  PERCH_INITRAMFS: '/i',
+  PERCH_BASE_IMAGE: '/b',
+  PERCH_BASE_IMAGE_ID: 'a'.repeat(64),
+};
+
+test('every setting of a user has a default', async () => {
+  expect(await readConfig(given)).toMatchObject({
+    ...{ instance: 'abc123', network: '10.11.0.0/16', logLevel: 'info', user: 'perch' },
+    ...{ slotPool: 4, slotRestMs: 30_000, keepDiskMb: 1024, readyGuests: 2, history: 3, warmShapes: 8 },
+  });
+});
+
+test.each([
+  ['PERCH_LOG_LEVEL', 'loud', /may be fatal, error/],
+  ['PERCH_VMM', 'xen', /may be qemu-kvm or qemu-tcg/],
+  ['PERCH_SLOT_POOL', '-1', /whole number/],
+  ['PERCH_MEMORY_MB', '2g', /whole number/],
+])('a wrong %s is named, with what it may be', async (name, value, message) => {
+  const refusal = readConfig({ ...given, [name]: value });
+  await expect(refusal).rejects.toThrow(`${name} is ${value}; it `);
+  await expect(refusal).rejects.toThrow(message);
+});
