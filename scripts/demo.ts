@@ -36,22 +36,23 @@ const env = {
 };
 
 let launcher: ChildProcess | undefined;
+// The work under way fails when Perch stops, and all of it is taken down as ever. A terminal tells both.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => launcher?.kill('SIGTERM'));
 try {
   await main();
 } catch (error) {
   console.error(`${styleText('red', '✗')} ${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = 1;
 } finally {
-  if (launcher && launcher.exitCode === null) launcher.kill('SIGTERM');
+  if (launcher?.exitCode === null) launcher.kill('SIGTERM');
 }
 
 async function main(): Promise<void> {
   heading('Start Perch');
-  launcher = await timed('perch up', startPerch);
-  const perch = new Perch({ url: `http://${listen}`, apiKey: key });
   let failed: unknown;
   try {
-    await useSandbox(perch);
+    await timed('perch up', startPerch);
+    await useSandbox(new Perch({ url: `http://${listen}`, apiKey: key }));
   } catch (error) {
     failed = error;
   }
@@ -113,8 +114,9 @@ async function useSandbox(perch: Perch): Promise<void> {
   await timed('destroy', () => perch.sandboxes.delete(id));
 }
 
-async function startPerch(): Promise<ChildProcess> {
+async function startPerch(): Promise<void> {
   const child = spawn(process.execPath, [cli, 'up', '--json'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  launcher = child;
   const ready = Promise.withResolvers<void>();
   createInterface(child.stdout).on('line', (line) => {
     const event = JSON.parse(line) as { event: string; name?: string; ms?: number };
@@ -123,7 +125,6 @@ async function startPerch(): Promise<ChildProcess> {
   });
   child.once('exit', () => ready.reject(new Error('Perch did not start.')));
   await ready.promise;
-  return child;
 }
 
 async function runCli(...args: string[]): Promise<void> {

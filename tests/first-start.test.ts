@@ -7,7 +7,9 @@ import { expect, test } from 'vitest';
 import type { UpEvent } from '../apps/cli/src/launcher/index.ts';
 import { dataPaths } from '../packages/protocol/src/index.ts';
 import { Perch } from '../packages/sdk/src/index.ts';
+import { eventually } from './setup/eventually.ts';
 import { cli, PerchInstance } from './setup/perch-instance.ts';
+import { sh } from './setup/sandbox.ts';
 
 /** Starts `perch up`, does the work once it is ready, and ends it as Ctrl-C does. @returns what it reported */
 async function whileUp(env: Record<string, string>, work: () => Promise<void>): Promise<UpEvent[]> {
@@ -30,6 +32,25 @@ async function whileUp(env: Record<string, string>, work: () => Promise<void>): 
   }
   return events;
 }
+
+test('`perch down` takes everything, also of a Perch that just stops by itself', async () => {
+  await using instance = await PerchInstance.start({ network: 92 });
+  const { perch } = instance;
+  for (const early of [true, false]) {
+    const { id } = await perch.sandboxes.create({ memory_mb: 128, disk_mb: 1024 });
+    // What is under way keeps perchd for a while; without it the host agent goes first.
+    const busy = early
+      ? perch.sandboxes.exec(id, { cmd: 'sleep', args: ['60'], timeout_sec: 70 })
+      : undefined;
+    busy?.catch(() => {});
+    if (busy) await eventually(async () => (await sh(perch, id, 'pgrep -x sleep || true')) !== '');
+    const stopping = instance.stop();
+    await instance.down();
+    await stopping;
+    expect(await instance.leaks()).toEqual([]);
+    if (early) await instance.up();
+  }
+});
 
 test('the first start makes a key, shows it once and keeps it for the user alone', async () => {
   await using instance = await PerchInstance.prepare({ network: 82 });

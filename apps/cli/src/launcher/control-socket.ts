@@ -13,7 +13,8 @@ export interface Command {
   /** Destroy all sandboxes and take down the slots, too. */
   remove: boolean;
 }
-export type Answer = { ok: true } | { ok: false; message: string };
+/** `removed`: sandboxes and slots are gone; a stop that was under way already leaves them. */
+export type Answer = { ok: true; removed: boolean } | { ok: false; message: string };
 
 const maxLine = 4096;
 

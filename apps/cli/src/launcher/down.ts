@@ -33,11 +33,15 @@ export async function down(settings: Settings, options: DownOptions): Promise<vo
     options.report('Stopped. Sandboxes run on.');
     return;
   }
-  if (!running) return removeWithout(settings, options);
   const host = new HostSocket(dataDir);
-  if (!(await destroyAll(host, options))) return;
-  await stopDaemons(dataDir, true);
-  options.report('Stopped. Nothing is left running.');
+  // One that only starts, or stops by itself already, has no host agent that answers.
+  const answers = running && (await host.answers());
+  if (answers && !(await destroyAll(host, options))) return;
+  if (running && (await stopDaemons(dataDir, answers))) {
+    options.report('Stopped. Nothing is left running.');
+    return;
+  }
+  await removeWithout(settings, options);
 }
 
 /** While the control plane runs, so that it learns of each end. */
@@ -53,10 +57,12 @@ async function destroyAll(host: HostSocket, options: DownOptions): Promise<boole
   return true;
 }
 
-async function stopDaemons(dataDir: string, remove: boolean): Promise<void> {
+/** @returns whether what they had is removed */
+async function stopDaemons(dataDir: string, remove: boolean): Promise<boolean> {
   const answer = await send(dataDir, { command: 'stop', remove });
   if (answer && !answer.ok)
     throw new CliError(`Not everything could be stopped: ${answer.message}`, 'Try `perch down` again.');
+  return answer?.removed ?? false;
 }
 
 /** No daemon runs: a host agent of its own does the work, as only it knows what there is. */

@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { dataPaths, type Health, type Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
-import { type Answer, type Command, claim, isUp } from './control-socket.ts';
+import { type Answer, claim, isUp } from './control-socket.ts';
 import type { Daemon } from './daemon.ts';
 import { controlPlane, hostAgent, type Prepared, prepare } from './daemons.ts';
 import { earlierDaemonsEnded } from './earlier-daemons.ts';
@@ -35,7 +35,8 @@ const crashesAtStart = 3;
  */
 export async function up(settings: Settings, report: (event: UpEvent) => void): Promise<void> {
   requireRoot();
-  const stop = Promise.withResolvers<Command>();
+  const stop = Promise.withResolvers<void>();
+  let remove = false;
   const stopped = Promise.withResolvers<Answer>();
   const started = performance.now();
   let last = started;
@@ -52,18 +53,19 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
   const prepared = await prepare(settings);
   step('programs');
   const server = await claim(settings.dataDir, (command) => {
-    stop.resolve(command);
+    remove ||= command.remove;
+    stop.resolve();
     return stopped.promise;
   });
   if (!server) throw runsAlready(settings.dataDir);
   await removeOtherPrograms(dataPaths(settings.dataDir).bin, prepared.programs);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(signal, () => stop.resolve({ command: 'stop', remove: false }));
+    process.on(signal, () => stop.resolve());
   }
   const onCrash = (daemon: string, how: string) => report({ event: 'crash', daemon, how });
   const host = hostAgent(prepared, onCrash);
   const control = controlPlane(prepared, onCrash);
-  let answer: Answer = { ok: true };
+  let answer: Answer = { ok: true, removed: false };
   try {
     const begin = async () => {
       host.start();
@@ -82,9 +84,12 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
         pids: { 'perch-host': host.pid, perchd: control.pid },
       });
     };
-    const asked = await Promise.race([begin().then(() => stop.promise), stop.promise]);
+    await Promise.race([begin().then(() => stop.promise), stop.promise]);
     await control.stop();
-    if (asked.remove) await host.expectEnd(() => new HostSocket(settings.dataDir).shutdown(true));
+    if (remove) {
+      await host.expectEnd(() => new HostSocket(settings.dataDir).shutdown(true));
+      answer = { ok: true, removed: true };
+    }
   } catch (error) {
     answer = { ok: false, message: error instanceof Error ? error.message : String(error) };
     throw error;
