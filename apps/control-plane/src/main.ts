@@ -1,6 +1,9 @@
 import { pino } from 'pino';
-import { ConfigError, readConfig, StartError } from './config/index.ts';
+import { ConfigError, readConfig } from './config/index.ts';
 import { startControlPlane } from './control-plane.ts';
+
+/** EX_CONFIG of sysexits.h: starting again would fail again. */
+const exitCannotStart = 78;
 
 process.title = 'perchd';
 // What this process makes is for its user alone.
@@ -27,7 +30,7 @@ try {
   await main();
   process.exit();
 } catch (error) {
-  const told = error instanceof ConfigError || error instanceof StartError;
-  console.error(told ? `perchd: ${error.message}` : error);
-  process.exit(error instanceof ConfigError ? 78 : 1);
+  // A line like all others of the log; the launcher shows its message.
+  pino({ base: { program: 'perchd' } }).fatal({ err: error }, 'perchd cannot start');
+  process.exit(error instanceof ConfigError ? exitCannotStart : 1);
 }

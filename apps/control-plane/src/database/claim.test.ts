@@ -1,6 +1,7 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { sql } from 'kysely';
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
@@ -98,8 +99,11 @@ test('a server that is not there is told without the password, and may come back
     (error: unknown) => error,
   );
   expect(refusal).toBeInstanceOf(StartError);
-  expect(String(refusal)).toMatch(/DATABASE_URL does not take perchd: .*\/nonexistent/);
-  expect(String(refusal)).not.toContain('hunter2');
+  const { message, cause } = refusal as StartError;
+  expect(`${message}: ${(cause as Error).message}`).toMatch(
+    /DATABASE_URL does not take perchd: .*\/nonexistent/,
+  );
+  expect(inspect(refusal)).not.toContain('hunter2');
 });
 
 test('sandboxes of another Perch are refused until they are destroyed', async () => {

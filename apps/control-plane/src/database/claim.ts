@@ -35,8 +35,9 @@ export async function claimDatabase(options: ClaimOptions): Promise<AsyncDisposa
     await claim.take();
   } catch (error) {
     if (error instanceof ConfigError) throw error;
-    throw new StartError(`the database of DATABASE_URL does not take perchd: ${reasonOf(error)}`, {
-      cause: error,
+    // The log puts the reason behind it.
+    throw new StartError('the database of DATABASE_URL does not take perchd', {
+      cause: new Error(reasonOf(error)),
     });
   }
   return claim;
