@@ -52,6 +52,24 @@ test('`perch down` takes everything, also of a Perch that just stops by itself',
   }
 });
 
+test('Ctrl-C in the middle of a start ends it', { timeout: 60_000 }, async () => {
+  await using instance = await PerchInstance.prepare({ network: 93 });
+  const child = spawn(process.execPath, [cli, 'up', '--json'], {
+    env: instance.env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = once(child, 'exit');
+  const events: UpEvent[] = [];
+  createInterface(child.stdout).on('line', (line) => {
+    const event = JSON.parse(line) as UpEvent;
+    events.push(event);
+    if (event.event === 'step' && event.name === 'perch-host') child.kill('SIGINT');
+  });
+  expect(await ended).toEqual([0, null]);
+  expect(events.map(({ event }) => event)).not.toContain('ready');
+  expect(events.at(-1)).toEqual({ event: 'stopped' });
+});
+
 test('the first start makes a key, shows it once and keeps it for the user alone', async () => {
   await using instance = await PerchInstance.prepare({ network: 82 });
   const { PERCH_API_KEY: _, ...env } = instance.env;

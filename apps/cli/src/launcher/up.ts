@@ -36,6 +36,7 @@ const crashesAtStart = 3;
 export async function up(settings: Settings, report: (event: UpEvent) => void): Promise<void> {
   requireRoot();
   const stop = Promise.withResolvers<void>();
+  const over = new AbortController();
   let remove = false;
   const stopped = Promise.withResolvers<Answer>();
   const started = performance.now();
@@ -69,10 +70,10 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
   try {
     const begin = async () => {
       host.start();
-      await ready(host, prepared, () => new HostSocket(settings.dataDir).answers());
+      await ready(host, prepared, over.signal, () => new HostSocket(settings.dataDir).answers());
       step('perch-host');
       control.start();
-      await ready(control, prepared, () => healthy(settings.listen));
+      await ready(control, prepared, over.signal, () => healthy(settings.listen));
       step('perchd');
       const key = await takeFirstKey(settings);
       if (key) report({ event: 'api_key', ...key });
@@ -85,6 +86,7 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
       });
     };
     await Promise.race([begin().then(() => stop.promise), stop.promise]);
+    over.abort();
     await control.stop();
     if (remove) {
       await host.expectEnd(() => new HostSocket(settings.dataDir).shutdown(true));
@@ -114,12 +116,20 @@ function runsAlready(dataDir: string): CliError {
   );
 }
 
-async function ready(daemon: Daemon, { settings }: Prepared, check: () => Promise<boolean>): Promise<void> {
+/** @throws the reason of `over` when nobody waits for it any more */
+async function ready(
+  daemon: Daemon,
+  { settings }: Prepared,
+  over: AbortSignal,
+  check: () => Promise<boolean>,
+): Promise<void> {
   for (const until = performance.now() + startTimeoutMs; !(await check()); await sleep(pollMs)) {
+    over.throwIfAborted();
     if (!daemon.hopeless && daemon.crashes < crashesAtStart && performance.now() < until) continue;
     const { log } = dataPaths(settings.dataDir);
     throw new CliError(`${daemon.name} does not start. ${daemon.lastWords}`, `Its log is in ${log}.`);
   }
+  over.throwIfAborted();
   daemon.markReady();
 }
 
