@@ -35,11 +35,12 @@ async function finish(running: GuestProcess) {
 }
 
 describe.skipIf(!existsSync(binary))('the real agent', () => {
-  const directory = mkdtempSync(join(tmpdir(), 'perch-guest-client-'));
+  let directory: string;
   let client: GuestClient;
   let stop = () => {};
 
   beforeAll(async () => {
+    directory = mkdtempSync(join(tmpdir(), 'perch-guest-client-'));
     const agent = spawn(binary, ['serve', '--listen', '127.0.0.1:0', '--default-user', user], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
