@@ -1,0 +1,138 @@
+/** A guest is stopped and its state written: a pause, a copy that runs on, and what takes either of them back. */
+import { PerchError } from '@perch/protocol';
+import { failpoint } from '../failpoints/index.ts';
+import { captured } from './failpoints.ts';
+import type { CopyRequest } from './intent-queue.ts';
+import type { SandboxRecord } from './journal.ts';
+import { type Life, sentence } from './life.ts';
+import { milliseconds } from './stopwatch.ts';
+
+export class Captures {
+  readonly #life: Life;
+  readonly #signal: AbortSignal;
+  readonly #watch: (generation: number) => void;
+
+  /**
+   * @param signal aborted by a destroy
+   * @param watch is told of each guest that goes on in this process
+   */
+  constructor(life: Life, signal: AbortSignal, watch: (generation: number) => void) {
+    this.#life = life;
+    this.#signal = signal;
+    this.#watch = watch;
+  }
+
+  async pause(record: SandboxRecord, generation: number): Promise<void> {
+    if (record.status === 'paused' && record.generation === generation) return;
+    if (record.status !== 'running' || record.generation !== generation)
+      throw this.#life.notRunning(record.status);
+    await this.#life.resources.assertRoom(record);
+    this.#life.transition('pausing', { captures: record.captures + 1 });
+    captured(this.#life.expect(), 'journaled');
+    let timings_ms: Record<string, number>;
+    try {
+      const how = { kind: 'pause', durable: true } as const;
+      timings_ms = await this.#life.resources.capture(this.#life.expect(), how, this.#signal);
+    } catch (cause) {
+      if (this.#signal.aborted) throw this.#life.goingAway();
+      throw await this.#undoCapture(record, cause, 'pause_failed', 'was not paused');
+    }
+    await this.settlePause(this.#life.expect(), timings_ms);
+  }
+
+  async copy(record: SandboxRecord, generation: number, request: CopyRequest): Promise<void> {
+    const { as, from, take } = request;
+    if (record.generation !== generation || (record.status !== 'running' && record.status !== 'paused')) {
+      throw this.#life.notRunning(record.status);
+    }
+    if (record.status === 'paused' || from !== undefined) {
+      const point = from ?? record.snapshot;
+      // Whatever cannot be gone on from is said before anything is made of it.
+      await this.#life.resources.saved(record, point);
+      if (point !== null) await take(point, {});
+      return;
+    }
+    await this.#life.resources.assertRoom(record, 1);
+    this.#life.transition(as, { captures: record.captures + 1 });
+    const begun = this.#life.expect();
+    captured(begun, 'journaled');
+    const isPoint = as === 'snapshotting';
+    let timings_ms: Record<string, number>;
+    try {
+      timings_ms = await this.#life.resources.capture(
+        begun,
+        { kind: 'snapshot', durable: isPoint },
+        this.#signal,
+      );
+      await take(begun.captures, timings_ms);
+    } catch (cause) {
+      if (this.#signal.aborted) throw this.#life.goingAway();
+      const code = isPoint ? 'snapshot_failed' : 'fork_failed';
+      throw await this.#undoCapture(record, cause, code, 'was not copied');
+    }
+    await this.#settleCopy(begun, timings_ms);
+  }
+
+  /** The guest runs on. Of a snapshot the point stays in its history. */
+  async #settleCopy(record: SandboxRecord, timings_ms?: Record<string, number>): Promise<void> {
+    const isPoint = record.status === 'snapshotting';
+    if (!isPoint) await this.#life.resources.dropCapture(record);
+    this.#life.transition('running', {
+      ...(isPoint ? { snapshot: record.captures } : {}),
+      ...(timings_ms ? { timings_ms } : {}),
+    });
+    if (isPoint) await this.#life.resources.prune(this.#life.expect());
+  }
+
+  async recoverCopy(record: SandboxRecord): Promise<void> {
+    if (!(await this.#life.resources.isCaptured(record))) return this.runOn(record.generation);
+    await this.#life.resources.vm?.thaw();
+    await this.#settleCopy(record);
+    this.#watch(record.generation);
+  }
+
+  /** The snapshot is there, so the guest may never run on: what it holds is given back. */
+  async settlePause(record: SandboxRecord, timings_ms: Record<string, number>): Promise<void> {
+    const start = performance.now();
+    await this.#life.removeAll();
+    await this.#life.resources.settleCapture(record);
+    failpoint('pause.settled');
+    const teardown = milliseconds(start);
+    const total = (timings_ms.total ?? 0) + teardown;
+    this.#life.transition('paused', {
+      snapshot: record.captures,
+      timings_ms: { ...timings_ms, teardown, total: Math.round(total * 10) / 10 },
+    });
+    failpoint('pause.paused');
+  }
+
+  /** @returns what to tell the one who asked */
+  async #undoCapture(
+    record: SandboxRecord,
+    cause: unknown,
+    code: 'pause_failed' | 'snapshot_failed' | 'fork_failed',
+    what: string,
+  ): Promise<PerchError> {
+    const { id } = this.#life;
+    const reason = sentence(cause);
+    try {
+      await this.runOn(record.generation);
+    } catch {
+      this.#life.fail(`It ${what}, and does not run on. ${reason}`);
+      await this.#life.removeAll();
+      const why = this.#life.record?.reason ?? reason;
+      return new PerchError('sandbox_failed', `Sandbox ${id} failed. ${why}`, { id, reason: why }, { cause });
+    }
+    return new PerchError(code, `Sandbox ${id} ${what} and runs on. ${reason}`, { id, reason }, { cause });
+  }
+
+  /** Lets a guest that is stopped in the middle of a capture go, with nothing of the capture left. */
+  async runOn(generation: number): Promise<void> {
+    await this.#life.resources.dropCapture(this.#life.expect());
+    failpoint('unpause.dropped');
+    await this.#life.resources.vm?.thaw();
+    failpoint('unpause.thawed');
+    this.#life.transition('running');
+    this.#watch(generation);
+  }
+}

@@ -1,0 +1,91 @@
+/** A sandbox in the journal, and the changes of it that every transition shares. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PerchError } from '@perch/protocol';
+import type { Logger } from 'pino';
+import { failpoint } from '../failpoints/index.ts';
+import type { Journal, SandboxRecord, TransitionDetail } from './journal.ts';
+import type { Resources } from './resources.ts';
+import type { HostState } from './state-machine.ts';
+
+export interface LifeDeps {
+  journal: Journal;
+  log: Logger;
+  /** Told after every transition; `destroyed` is the last. */
+  changed: (record: SandboxRecord) => void;
+  /** Pauses between the tries of a teardown that failed, milliseconds; the last repeats. */
+  retryMs: readonly number[];
+}
+
+export class Life {
+  readonly id: string;
+  readonly resources: Resources;
+  /** Set when this process lets go of the sandbox: what is left over belongs to somebody else from then on. */
+  stopped = false;
+  readonly #deps: LifeDeps;
+
+  constructor(id: string, resources: Resources, deps: LifeDeps) {
+    this.id = id;
+    this.resources = resources;
+    this.#deps = deps;
+  }
+
+  get record(): SandboxRecord | undefined {
+    return this.#deps.journal.get(this.id);
+  }
+
+  /** @throws PerchError sandbox_not_found */
+  expect(): SandboxRecord {
+    const record = this.record;
+    if (!record)
+      throw new PerchError('sandbox_not_found', `There is no sandbox ${this.id}.`, { id: this.id });
+    return record;
+  }
+
+  transition(to: HostState, detail: TransitionDetail = {}): void {
+    const before = this.expect();
+    this.#deps.journal.transition(this.id, to, detail);
+    const after = this.record ?? { ...before, status: to };
+    this.#deps.log.info(
+      { sandbox: this.id, generation: after.generation, from: before.status, to, ...detail },
+      'transition',
+    );
+    this.#deps.changed(after);
+  }
+
+  fail(reason: string): void {
+    this.transition('failed', { reason });
+    failpoint('fail.journaled');
+  }
+
+  /** Gives back all that it holds, trying until it is done or the process stops. */
+  async removeAll(): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.resources.remove(this.expect());
+      } catch (error) {
+        this.#deps.log.error(
+          { sandbox: this.id, err: error, attempt },
+          'teardown failed, will be tried again',
+        );
+        const { retryMs } = this.#deps;
+        await sleep(retryMs[Math.min(attempt, retryMs.length - 1)]);
+        if (this.stopped) throw error;
+      }
+    }
+  }
+
+  /** What a caller is told whom a destroy overtook. */
+  goingAway(): PerchError {
+    const details = { id: this.id, status: 'destroying' };
+    return new PerchError('sandbox_not_running', `Sandbox ${this.id} is being destroyed.`, details);
+  }
+
+  notRunning(status: HostState): PerchError {
+    const { id } = this;
+    return new PerchError('sandbox_not_running', `Sandbox ${id} is ${status}, not running.`, { id, status });
+  }
+}
+
+export function sentence(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
