@@ -145,7 +145,11 @@ describe('a snapshot with a name', () => {
     const id = (await instance.run('create', '--template', 'by-hand')).trim();
     const forked = (await instance.run('fork', id, '--count', '2')).trim().split('\n');
     expect(forked).toHaveLength(2);
-    expect(await instance.run('history', id)).toMatch(/^0 +- +start/m);
+    const history = await instance.run('history', id);
+    expect(history).toMatch(/^0 +- +start/m);
+    expect(history).toMatch(
+      /^The sandbox occupies [\d.]+ MiB of its own, and shares [\d.]+ MiB with others\.$/m,
+    );
     for (const one of [id, ...forked]) await instance.run('rm', one);
     expect(await instance.run('snapshot', 'rm', 'by-hand')).toBe('by-hand\n');
   });

@@ -13,7 +13,8 @@ export function addHistory(program: Command, output: Output): void {
       'after',
       `
 Each pause and each snapshot is a generation; 0 is what the sandbox was created from. The oldest go. OWN is what goes
-when a generation goes, SHARED what others need too.
+when a generation goes, SHARED what others need too, be they generations of the same sandbox. The last line has what
+goes when the sandbox goes.
 
 Examples:
   perch history sbo2k3v9x1q7m4t8w5z0
@@ -24,7 +25,11 @@ Examples:
       const history = await new Perch().sandboxes.history(id);
       output.value(history);
       if (history.items.length === 0) output.line('Nothing is kept of it.');
-      else output.line(table(['GENERATION', 'FROM', 'KIND', 'AGE', 'OWN', 'SHARED'], history.items.map(row)));
+      else {
+        output.line(table(['GENERATION', 'FROM', 'KIND', 'AGE', 'OWN', 'SHARED'], history.items.map(row)));
+        const [own, shared] = [history.own_bytes, history.shared_bytes].map(mebibytes);
+        output.line(`The sandbox occupies ${own} of its own, and shares ${shared} with others.`);
+      }
     });
 }
 

@@ -170,15 +170,14 @@ export class Copies {
   async history(id: string): Promise<SandboxHistory> {
     const { record, resources } = this.#registry.expect(id);
     const points = await this.#deps.saved.history(id);
-    const sum = (of: 'ownBytes' | 'sharedBytes') =>
-      points.reduce((total, { occupied }) => total + occupied[of], 0);
+    const all = record ? await resources.occupied(record) : { ownBytes: 0, sharedBytes: 0 };
     return {
       items: points.map(({ number, parent, kind, createdAt, occupied: { ownBytes, sharedBytes } }) => ({
         ...{ generation: number, parent, kind, created_at: createdAt },
         ...{ size_bytes: ownBytes + sharedBytes, own_bytes: ownBytes, shared_bytes: sharedBytes },
       })),
-      own_bytes: record ? await resources.occupied(record) : 0,
-      shared_bytes: sum('sharedBytes'),
+      own_bytes: all.ownBytes,
+      shared_bytes: all.sharedBytes,
     };
   }
 }

@@ -8,6 +8,7 @@ import type { Disk, DiskLayer } from '../disk/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import type { GuestReadiness } from '../guest/index.ts';
 import type { NetworkLayer, Slot } from '../network/index.ts';
+import { type Occupied, occupiedBy } from '../snapshot/index.ts';
 import type { BaseTemplate, BootFiles } from '../template/index.ts';
 import type { Vm, VmMonitor, VmSpec } from '../vmm/index.ts';
 import { started, tornDown } from './failpoints.ts';
@@ -302,10 +303,9 @@ export class Resources {
     return (await this.vm?.console()) ?? this.#lastConsole;
   }
 
-  /** Bytes that the sandbox occupies on this host's disk. */
-  async occupied(record: SandboxRecord): Promise<number> {
-    const { disks, saved } = this.#deps;
-    return (await disks.occupied({ dir: this.#dir(record) })) + (await saved.occupied(record.id));
+  /** What the sandbox occupies on this host's disk: its machine's directory and its points together. */
+  async occupied(record: SandboxRecord): Promise<Occupied> {
+    return occupiedBy([this.#dir(record), ...(await this.#deps.saved.paths(record.id))]);
   }
 
   #vm({ id }: SandboxRecord): Vm {

@@ -228,7 +228,9 @@ export class Starts {
 
   async #occupied(): Promise<number> {
     const each = await Promise.all(
-      this.#registry.all().map(async ({ record, resources }) => (record ? resources.occupied(record) : 0)),
+      this.#registry
+        .all()
+        .map(async ({ record, resources }) => (record ? (await resources.occupied(record)).ownBytes : 0)),
     );
     return each.reduce((sum, bytes) => sum + bytes, 0);
   }

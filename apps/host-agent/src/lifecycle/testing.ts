@@ -186,7 +186,7 @@ export class FakeMachine {
     removeAll: async (id) => {
       this.captured.delete(id);
     },
-    occupied: async () => 0,
+    paths: async () => [],
   };
 
   network(): NetworkLayer {

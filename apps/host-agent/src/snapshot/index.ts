@@ -12,7 +12,6 @@ export {
   ancestorMemfile,
   ancestorRootfsCow,
   memfileName,
-  type Occupied,
   SnapshotDirectory,
   snapshotFiles,
 } from './layout.ts';
@@ -31,6 +30,7 @@ export {
   type MemorySource,
 } from './memory-copy.ts';
 export { createMapping, type Diff, type DirtyRun, mergeMapping } from './merge.ts';
+export { type Occupied, occupiedBy } from './occupied.ts';
 export {
   decodeRootfsMeta,
   maxRootfsMetaBytes,

@@ -1,7 +1,8 @@
 /** Where the parts of a snapshot lie, and what the presence of which of them says. */
-import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assertBuildId, type BuildId, isBuildId } from './build-id.ts';
+import { type Occupied, occupiedBy, regularFiles } from './occupied.ts';
 
 /** Files of a snapshot that have one name each. */
 export const snapshotFiles = {
@@ -61,13 +62,6 @@ export function isComplete(names: ReadonlySet<string>): boolean {
   return disk && always.every((name) => names.has(name));
 }
 
-export interface Occupied {
-  /** Bytes that go when this directory goes. */
-  ownBytes: number;
-  /** Bytes of files that have another name elsewhere, and stay. */
-  sharedBytes: number;
-}
-
 /** A snapshot directory, there or not. The predicates look at names only: `openSnapshot` looks inside. */
 export class SnapshotDirectory {
   /** Absolute. */
@@ -117,13 +111,9 @@ export class SnapshotDirectory {
     await rm(this.path, { recursive: true, force: true });
   }
 
-  /** What it occupies on the disk, so that sparse files count as what they are. 0 when there is none. */
-  async occupied(): Promise<Occupied> {
-    const total = { ownBytes: 0, sharedBytes: 0 };
-    for (const { blocks, nlink } of (await this.#stats()).values()) {
-      total[nlink > 1 ? 'sharedBytes' : 'ownBytes'] += blocks * 512;
-    }
-    return total;
+  /** What it occupies on the disk; nothing when there is none. */
+  occupied(): Promise<Occupied> {
+    return occupiedBy([this.path]);
   }
 
   /** Own and shared bytes together. */
@@ -134,25 +124,6 @@ export class SnapshotDirectory {
 
   /** The regular files that it has of those that a snapshot may have. */
   async names(): Promise<string[]> {
-    return [...(await this.#stats()).keys()].filter(isSnapshotFile);
+    return [...(await regularFiles(this.path)).keys()].filter(isSnapshotFile);
   }
-
-  async #stats() {
-    const names = await readdir(this.path).catch(noneIfMissing([]));
-    const stats = await Promise.all(
-      names.map(async (name) => ({
-        name,
-        stat: await lstat(join(this.path, name)).catch(noneIfMissing(null)),
-      })),
-    );
-    return new Map(stats.flatMap(({ name, stat }) => (stat?.isFile() ? [[name, stat]] : [])));
-  }
-}
-
-/** What a directory that another is removing may answer. */
-function noneIfMissing<T>(none: T): (error: NodeJS.ErrnoException) => T {
-  return (error) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return none;
-    throw error;
-  };
 }

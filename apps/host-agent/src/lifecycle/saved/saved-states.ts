@@ -263,12 +263,9 @@ export class SavedStates {
     await rm(join(this.#options.dir, id), { recursive: true, force: true });
   }
 
-  /** Bytes that go when the sandbox goes. */
-  async occupied(id: string): Promise<number> {
-    const all = join(this.#options.dir, id);
-    const names = await this.#names(id);
-    const each = await Promise.all(names.map((name) => new SnapshotDirectory(join(all, name)).occupied()));
-    return each.reduce((sum, { ownBytes }) => sum + ownBytes, 0);
+  /** Where there may be something of a sandbox: a directory for each point. */
+  async paths(id: string): Promise<string[]> {
+    return (await this.#names(id)).map((name) => join(this.#options.dir, id, name));
   }
 
   #open(id: string, point: number): Promise<Snapshot> {
