@@ -31,13 +31,19 @@ let subject: Witness | undefined;
 let shapes = 0;
 /** A snapshot that is replaced again and again. */
 const kept = 'kept';
+/** Layers of a disk beyond which they are merged. */
+const mergeLayers = 3;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'perch-failpoints-'));
   armed = join(folder, 'armed');
   instance = await PerchInstance.start({
     network: 84,
-    env: { PERCH_FAILPOINTS: armed, PERCH_GOOD_RUN_SEC: '0', PERCH_WARM_SHAPES: '100' },
+    env: {
+      ...{ PERCH_FAILPOINTS: armed, PERCH_GOOD_RUN_SEC: '0', PERCH_WARM_SHAPES: '100' },
+      // Only that of which many copies were taken is merged.
+      ...{ PERCH_MERGE_LAYERS: `${mergeLayers}`, PERCH_MERGE_PERCENT: '100' },
+    },
   });
   ({ perch } = instance);
   running = await newWitness();
@@ -91,6 +97,15 @@ const operations: Record<Operation, (name: Failpoint) => Promise<void>> = {
   undo: async (name) => {
     const { id } = await pausedSubject();
     await endAt(['resume.thawed', name], () => perch.sandboxes.resume(id));
+    await expectStatus(id, 'paused');
+  },
+  merge: async (name) => {
+    const { id } = await runningSubject();
+    await subject?.change();
+    const again = () => perch.snapshots.create({ sandbox_id: id, name: kept }, { overwrite: true });
+    // Each adds a layer, as the pause does.
+    for (let made = 0; made < mergeLayers; made++) await again();
+    await endAt([name], () => perch.sandboxes.pause(id));
     await expectStatus(id, 'paused');
   },
   destroy: async (name) => {

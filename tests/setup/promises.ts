@@ -1,7 +1,7 @@
 /** What holds of a Perch whenever nothing is under way, whatever was killed before. */
 import { readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect } from 'vitest';
+import { expect, vi } from 'vitest';
 import type { HostSandbox, Sandbox } from '../../packages/protocol/src/index.ts';
 import { eventually } from './eventually.ts';
 import { daemonPid, footprint, footprintOf, hostSandboxes } from './machine.ts';
@@ -29,7 +29,8 @@ export async function expectConsistent(instance: PerchInstance): Promise<Map<str
       link: holding.slots,
       directory: holding.directories.length,
     });
-  expectSnapshots(instance.dataDir, sandboxes);
+  // A merge of what is paused may be under way.
+  await vi.waitFor(() => expectSnapshots(instance.dataDir, sandboxes), { timeout: waitMs });
   await expect.poll(() => removedButOpen(instance.dataDir), { timeout: waitMs }).toEqual([]);
   for (const { id, status, reason } of sandboxes) {
     if (status === 'failed') expect(reason, `reason of ${id}`).toMatch(/\w/);

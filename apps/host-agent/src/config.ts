@@ -28,6 +28,8 @@ export interface Config {
   readyGuests: number;
   /** States of a sandbox that are kept: what pauses and snapshots of it wrote, the newest. */
   history: number;
+  /** Beyond these a state that is paused is merged: memory that has changed, percent of all, and layers of the disk. */
+  mergeBounds: { memoryPercent: number; layers: number };
   /** Unprivileged user of the control plane, and its primary group. */
   user: string;
   vmm: 'qemu-kvm' | 'qemu-tcg' | undefined;
@@ -64,6 +66,10 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     warmShapes: Math.max(1, whole(env, 'PERCH_WARM_SHAPES') ?? 8),
     readyGuests: whole(env, 'PERCH_READY') ?? 2,
     history: Math.max(1, whole(env, 'PERCH_HISTORY') ?? 3),
+    mergeBounds: {
+      memoryPercent: whole(env, 'PERCH_MERGE_PERCENT') ?? 25,
+      layers: Math.max(1, whole(env, 'PERCH_MERGE_LAYERS') ?? 8),
+    },
     user: env.PERCH_USER || 'perch',
     vmm,
     failpoints: env.PERCH_FAILPOINTS || undefined,

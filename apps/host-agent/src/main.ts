@@ -13,6 +13,7 @@ import {
   fsck,
   Journal,
   Lifecycle,
+  pointMerger,
   SavedStates,
   SnapshotStore,
   WarmTemplates,
@@ -25,6 +26,9 @@ import { createQemuMonitor, type MonitorProbe, overheadMb, probeMonitor } from '
 
 /** How long a guest may take until its agent answers; a busy machine without KVM takes tens of seconds. */
 const bootTimeoutMs = 120_000;
+
+/** Most of what is resumed soon is resumed within it. */
+const mergeQuietMs = 1000;
 
 /** EX_CONFIG of sysexits.h: starting again would fail again. */
 const exitCannotStart = 78;
@@ -89,6 +93,11 @@ async function serve(config: Config, log: Logger): Promise<void> {
     limit: config.warmShapes,
     log,
   });
+  const merge = pointMerger({
+    ...{ disks, network, saved, vmsDir: paths.vms, log },
+    bounds: config.mergeBounds,
+    keepDiskMb: config.keepDiskMb,
+  });
   const lifecycle = new Lifecycle({
     ...{ journal, network, disks, monitor, saved, warm, snapshots },
     guest: { waitForAgent, giveIdentity, warmUp },
@@ -98,6 +107,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     boot,
     bootTimeoutMs,
     readyGuests: config.readyGuests,
+    merges: { merge, quietMs: mergeQuietMs },
     log,
   });
   await lifecycle.start();

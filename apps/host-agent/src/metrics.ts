@@ -1,5 +1,5 @@
 import type { HostInfo } from '@perch/protocol';
-import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Lifecycle } from './lifecycle/index.ts';
 
 /** What `/metrics` of the host agent shows. */
@@ -39,6 +39,23 @@ export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo
   lifecycle.watch(({ status, timings_ms }) => {
     if (status !== 'running') return;
     for (const [stage, ms] of Object.entries(timings_ms)) stages.observe({ to: status, stage }, ms / 1000);
+  });
+  const merges = new Histogram({
+    name: 'perch_host_merge_seconds',
+    help: 'Merges of memory and layers of paused sandboxes.',
+    buckets: [0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64],
+    registers,
+  });
+  const merged = new Counter({
+    name: 'perch_host_merged_bytes_total',
+    help: 'Bytes that merges have written.',
+    labelNames: ['of'],
+    registers,
+  });
+  lifecycle.watchMerges(({ ms, memoryBytes, layerBytes }) => {
+    merges.observe(ms / 1000);
+    merged.inc({ of: 'memory' }, memoryBytes);
+    merged.inc({ of: 'disk' }, layerBytes);
   });
   return registry;
 }

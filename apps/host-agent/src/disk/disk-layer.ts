@@ -36,7 +36,8 @@ export interface LayerFile {
   inode: number;
 }
 
-export interface FlattenSpec {
+/** Layers that are put together in a directory of its own. */
+export interface LayersSpec {
   /** An empty directory of `uid`, on the file system of all files. What is made in it is the caller's to remove. */
   dir: string;
   /** A user that owns nothing else. */
@@ -47,6 +48,7 @@ export interface FlattenSpec {
   /** Size that the guest sees. */
   sizeBytes: number;
   timeoutMs: number;
+  signal?: AbortSignal;
 }
 
 export interface DiskLayer {
@@ -61,6 +63,7 @@ export interface DiskLayer {
   /**
    * Makes an empty layer beside the one that the guest writes to, for the monitor to go on with.
    * @returns its path
+   * @throws Error when the disk has too many layers already
    */
   add(spec: Pick<DiskSpec, 'dir' | 'uid' | 'sizeBytes'>): Promise<string>;
   /** The layers that were made in the VM's directory, in their order. One that was never used is empty. */
@@ -74,11 +77,11 @@ export interface DiskLayer {
   /** Makes a captured layer what a base of others must be: root's, and never written again. Safe to repeat. */
   seal(target: string): Promise<void>;
   /** Merges a base and layers into a raw image of its own. @returns its path, in `dir`; root-owned, 0444, synced */
-  flatten(spec: FlattenSpec): Promise<string>;
+  flatten(spec: LayersSpec): Promise<string>;
+  /** Merges layers into one over the same base. @returns its path, in `dir`; root-owned, 0444, synced */
+  merge(spec: LayersSpec): Promise<string>;
   /** The link of the base image in a VM's directory. */
   base(dir: string): string;
   /** Removes the layers; no error when there is none. The monitor must be gone. */
   remove(spec: Pick<DiskSpec, 'dir'>): Promise<void>;
-  /** Bytes that the layers occupy on the host, without the base that it shares; 0 when there is none. */
-  occupied(spec: Pick<DiskSpec, 'dir'>): Promise<number>;
 }

@@ -79,6 +79,13 @@ export const failpoints = [
   /** A pause is undone, by the one who began it or by the next process. */
   'unpause.dropped',
   'unpause.thawed',
+  /** Of a point that is merged: what is written beside it, what has its place, and what had it. */
+  'merge.linked',
+  'merge.memory',
+  'merge.layers',
+  'merge.made',
+  'merge.exchanged',
+  'merge.removed',
   /** A namespace and its links without settings, with a tap, with everything. */
   'slot.links',
   'slot.tap',

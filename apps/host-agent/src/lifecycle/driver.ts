@@ -7,7 +7,7 @@ import { failpoint } from '../failpoints/index.ts';
 import type { Vm } from '../vmm/index.ts';
 import { Captures } from './captures.ts';
 import { started } from './failpoints.ts';
-import { type CopyRequest, type Intent, IntentQueue, type Queued } from './intent-queue.ts';
+import { type CopyRequest, type Intent, IntentQueue, type PausedWork, type Queued } from './intent-queue.ts';
 import type { SandboxRecord } from './journal.ts';
 import { Life, type LifeDeps, sentence } from './life.ts';
 import type { Origin, Resources, Secrets } from './resources.ts';
@@ -86,6 +86,21 @@ export class SandboxDriver {
    */
   copy(generation: number, request: CopyRequest): Promise<void> {
     return this.#ask({ kind: 'copy', generation, request });
+  }
+
+  /**
+   * Does `work` if it is paused at this point of this life when its turn comes, and nothing else meanwhile.
+   * @returns whether it was
+   * @throws what `work` throws; PerchError sandbox_not_running when a destroy came first
+   */
+  async whilePaused(generation: number, point: number, work: () => Promise<void>): Promise<boolean> {
+    let done = false;
+    const noted = async () => {
+      await work();
+      done = true;
+    };
+    await this.#ask({ kind: 'paused', generation, request: { point, work: noted } });
+    return done;
   }
 
   /** Resolves once nothing is left of the sandbox. Cuts a create short. */
@@ -172,6 +187,7 @@ export class SandboxDriver {
     else if (intent.kind === 'pause') await this.#captures.pause(record, intent.generation);
     else if (intent.kind === 'resume') await this.#resume(record, intent);
     else if (intent.kind === 'copy') await this.#captures.copy(record, intent.generation, intent.request);
+    else if (intent.kind === 'paused') await doWhilePaused(record, intent.generation, intent.request);
     else if (record.status === 'running') {
       this.#life.fail(intent.reason);
       await this.#life.removeAll();
@@ -263,6 +279,14 @@ export class SandboxDriver {
       void this.#ask({ kind: 'exited', generation, reason }).catch(() => {});
     });
   }
+}
+
+async function doWhilePaused(
+  { status, generation, snapshot }: SandboxRecord,
+  wanted: number,
+  { point, work }: PausedWork,
+): Promise<void> {
+  if (status === 'paused' && generation === wanted && snapshot === point) await work();
 }
 
 function aborted(signal: AbortSignal): Promise<never> {

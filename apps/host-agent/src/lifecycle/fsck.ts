@@ -2,7 +2,7 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FsckFinding } from '@perch/protocol';
-import { SnapshotDamaged, SnapshotDirectory, verifySnapshot } from '../snapshot/index.ts';
+import { SnapshotDamaged, SnapshotDirectory, verifySnapshot, whileInPlace } from '../snapshot/index.ts';
 import type { Journal } from './journal.ts';
 import { endUnowned } from './sweep.ts';
 
@@ -55,7 +55,7 @@ async function damaged(deps: FsckDeps, repair: boolean): Promise<FsckFinding[]> 
   const check = async (path: string, remedy: string, expendable: boolean) => {
     const directory = new SnapshotDirectory(path);
     try {
-      await verifySnapshot(directory, verified);
+      await whileInPlace(directory, () => verifySnapshot(directory, verified));
     } catch (error) {
       // One that was removed meanwhile is not damaged.
       if (!(error instanceof SnapshotDamaged) || (await directory.names()).length === 0) return;

@@ -3,6 +3,7 @@ export { Admission, defaultMemoryMb } from './admission.ts';
 export { type FsckDeps, fsck } from './fsck.ts';
 export { Journal } from './journal.ts';
 export { Lifecycle } from './lifecycle.ts';
+export { pointMerger } from './merge-point.ts';
 export { SavedStates } from './saved/index.ts';
 export { SnapshotStore } from './snapshot-store.ts';
 export { WarmTemplates } from './warm-templates.ts';

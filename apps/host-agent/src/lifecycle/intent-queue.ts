@@ -20,11 +20,18 @@ export interface CopyRequest {
   take: (point: number, timings: Readonly<Record<string, number>>) => Promise<void>;
 }
 
+/** Something that is done with a sandbox while it stays paused at one point. */
+export interface PausedWork {
+  point: number;
+  work: () => Promise<void>;
+}
+
 export type Intent =
   | { kind: 'create'; generation: number }
   | { kind: 'pause'; generation: number }
   | { kind: 'resume'; generation: number; accessToken: string; from?: number | undefined }
   | { kind: 'copy'; generation: number; request: CopyRequest }
+  | { kind: 'paused'; generation: number; request: PausedWork }
   | { kind: 'exited'; generation: number; reason: string }
   | { kind: 'destroy' };
 

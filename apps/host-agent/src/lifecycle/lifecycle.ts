@@ -4,12 +4,15 @@ import { type HostCreate, type HostResume, type HostSandbox, PerchError } from '
 import type { Resource, Shape } from './admission.ts';
 import { Copies } from './copies.ts';
 import { SandboxDriver } from './driver.ts';
+import { type MergeReport, Merges, type MergesOptions } from './merges.ts';
 import { exists, Registry } from './registry.ts';
 import { type ResourceDeps, Resources } from './resources.ts';
 import { type StartDeps, Starts } from './starts.ts';
 import { sweepUnowned } from './sweep.ts';
 
-export type LifecycleDeps = ResourceDeps & StartDeps;
+export interface LifecycleDeps extends ResourceDeps, StartDeps {
+  merges: Pick<MergesOptions, 'merge' | 'quietMs'>;
+}
 
 /** What makes a create the same as one before; secrets are in no record. */
 const requested = ['generation', 'template', 'vcpus', 'memory_mb', 'disk_mb'] as const;
@@ -21,6 +24,7 @@ export class Lifecycle {
   readonly #deps: LifecycleDeps;
   readonly #registry: Registry;
   readonly #starts: Starts;
+  readonly #merges: Merges;
 
   constructor(deps: LifecycleDeps) {
     const { journal, network, log } = deps;
@@ -36,6 +40,8 @@ export class Lifecycle {
     });
     this.#starts = new Starts(deps, this.#registry);
     this.copies = new Copies(deps, this.#registry, this.#starts);
+    this.#merges = new Merges({ ...deps.merges, find: (id) => this.#registry.find(id), log });
+    this.watch((sandbox) => this.#merges.note(sandbox));
   }
 
   /**
@@ -56,6 +62,7 @@ export class Lifecycle {
     await network.start(journal.list().flatMap(({ slot }) => (slot === null ? [] : [slot])));
     for (const driver of this.#registry.all()) await driver.finishRecovery();
     await this.#starts.begin();
+    for (const sandbox of this.list()) this.#merges.note(sandbox);
   }
 
   /**
@@ -127,6 +134,11 @@ export class Lifecycle {
     return this.#registry.watch(listener);
   }
 
+  /** Has `listener` told of each point that was merged. */
+  watchMerges(listener: (report: MergeReport) => void): void {
+    this.#merges.watch(listener);
+  }
+
   capacity(): ReturnType<Starts['capacity']> {
     return this.#starts.capacity();
   }
@@ -145,6 +157,7 @@ export class Lifecycle {
   /** Lets go of all there is, as it is. */
   async letGo(): Promise<void> {
     this.#starts.pool.halt();
+    await this.#merges.stop();
     await Promise.allSettled(this.#registry.all().map((driver) => driver.stop()));
   }
 }

@@ -18,6 +18,7 @@ import type { Vm, VmMonitor } from '../vmm/index.ts';
 import { Admission } from './admission.ts';
 import { type HeldIdentity, Journal } from './journal.ts';
 import { Lifecycle } from './lifecycle.ts';
+import type { MergePoint } from './merges.ts';
 import type { StateStore } from './saved/index.ts';
 import { SnapshotStore } from './snapshot-store.ts';
 import type { WarmTemplates } from './warm-templates.ts';
@@ -123,11 +124,11 @@ export class FakeMachine {
     capture: async () => {},
     seal: async () => {},
     flatten: async () => '/flat',
+    merge: async () => '/merged',
     remove: async ({ dir }) => {
       this.order.push('disk');
       this.disks.delete(dir);
     },
-    occupied: async () => 0,
   };
 
   /** Whether a guest of each shape was booted before. */
@@ -187,7 +188,11 @@ export class FakeMachine {
       this.captured.delete(id);
     },
     paths: async () => [],
+    scratch: async () => ({ path: '/scratch', [Symbol.asyncDispose]: async () => {} }),
   };
+
+  /** What merges a point; there is nothing to merge unless a test sets it. */
+  merge: MergePoint = async () => undefined;
 
   network(): NetworkLayer {
     const describe = (number: number): Slot => ({
@@ -252,6 +257,7 @@ export async function host(machine = new FakeMachine(), { readyGuests = 0, memor
       boot: { kernel: '/k', initramfs: '/i', kernelId: 'b'.repeat(64), initramfsId: 'c'.repeat(64) },
       bootTimeoutMs: 1000,
       readyGuests,
+      merges: { merge: (...args) => machine.merge(...args), quietMs: 0 },
       log: pino({ level: 'silent' }),
     });
     await lifecycle.start();

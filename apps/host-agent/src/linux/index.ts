@@ -2,6 +2,7 @@
 export * from './cgroup.ts';
 export * from './clone.ts';
 export * from './cpu.ts';
+export * from './exchange.ts';
 export * from './ffi.ts';
 export * from './netns.ts';
 export * from './nft.ts';

@@ -4,6 +4,7 @@ export { type FileSum, sumFile } from './checksum.ts';
 export { type CommitRequest, commitSnapshot } from './commit.ts';
 export { assertCompatible, type HostMachine } from './compatibility.ts';
 export { SnapshotDamaged, SnapshotIncompatible } from './damaged.ts';
+export { exchangeSnapshots, whileInPlace } from './exchange.ts';
 export { readFully } from './files.ts';
 export { ForeignDirectory } from './foreign-directory.ts';
 export { decodeHeader, type MemoryHeader, maxHeaderBytes, writeHeader } from './header.ts';
@@ -43,6 +44,7 @@ export {
   readManifest,
   readSnapshotJson,
   type Snapshot,
+  verifyFiles,
   verifySnapshot,
 } from './snapshot.ts';
 export { copyMapped, copyWholeMemory } from './whole-memory.ts';

@@ -76,3 +76,19 @@ test('is refused when a memfile ends too early, and then is not there', async ()
   await expect(copyWholeMemory(snapshot, build(3), path)).rejects.toMatchObject({ name: 'SnapshotDamaged' });
   await expect(readFile(path)).rejects.toMatchObject({ code: 'ENOENT' });
 });
+
+test('is given up before any step, and then is not there', async () => {
+  await using dir = await temporaryDirectory();
+  const directory = new SnapshotDirectory(dir.path);
+  await writeFile(directory.file('memfile'), Buffer.alloc(pageBytes, 1));
+  const runs = [{ offset: 0, length: pageBytes, storageOffset: 0 }];
+  const mapping = createMapping(2 ** 20, { build: build(1), runs });
+  const snapshot = {
+    directory,
+    header: { generation: 0, build: build(1), baseBuild: build(1), mapping },
+  } as Snapshot;
+  const path = join(dir.path, 'whole');
+  const giveUp = () => Promise.reject(new Error('enough'));
+  await expect(copyWholeMemory(snapshot, build(3), path, giveUp)).rejects.toThrow('enough');
+  await expect(readFile(path)).rejects.toMatchObject({ code: 'ENOENT' });
+});

@@ -13,12 +13,15 @@ export type ReadMemfile = (build: BuildId, into: Buffer, position: number) => nu
 
 /**
  * @param path where the memfile of `build` goes; there must be none
+ * @param pace awaited before each step of a few MiB: for one that can wait, or be given up
  * @throws SnapshotDamaged when a memfile ends too early
+ * @throws what `pace` throws
  */
 export async function copyWholeMemory(
   { directory, header }: Snapshot,
   build: BuildId,
   path: string,
+  pace?: () => Promise<void>,
 ): Promise<MemoryCopy> {
   const { mapping } = header;
   await using files = new AsyncDisposableStack();
@@ -30,7 +33,7 @@ export async function copyWholeMemory(
   // Not through Node's threads: the pages are scattered, were just written, and a change of threads is ten reads.
   const read: ReadMemfile = (owner, into, position) =>
     readSync(memfiles.get(owner) as number, into, 0, into.length, position);
-  return await copyMapped(mapping, read, build, path);
+  return await copyMapped(mapping, read, build, path, pace);
 }
 
 /** The same of memfiles wherever they are. @throws SnapshotDamaged; what `read` throws */
@@ -39,8 +42,10 @@ export function copyMapped(
   read: ReadMemfile,
   build: BuildId,
   path: string,
+  pace?: () => Promise<void>,
 ): Promise<MemoryCopy> {
   const readRuns = async (runs: Run[], into: Buffer) => {
+    await pace?.();
     let at = 0;
     for (const run of runs) {
       await readRun(mapping, read, run, into.subarray(at, at + run.length));

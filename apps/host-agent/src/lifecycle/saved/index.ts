@@ -2,6 +2,8 @@
 export type { Capture } from './capture.ts';
 export type { FlatCopyTarget } from './flat-copy.ts';
 export { CapturedIdentity } from './identity.ts';
+export { excessOf, type MergeBounds, type Merged, mergeSnapshot } from './merge.ts';
+export { factsOf, layerFiles, shareFiles } from './parts.ts';
 export {
   diskOf,
   type Point,

@@ -2,6 +2,7 @@
  * Snapshots of sandboxes: `{sandbox}/{point}/` below one directory, 0700. Points are counted from 1 on, whether a
  * pause or a copy of a running guest wrote them; the one that is being written is `{sandbox}/.{point}`.
  */
+import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PerchError } from '@perch/protocol';
@@ -23,6 +24,7 @@ import {
   SnapshotIncompatible,
   snapshotFiles,
   sumFile,
+  whileInPlace,
 } from '../../snapshot/index.ts';
 import type { GuestMemory, MonitorMachine, VmState } from '../../vmm/index.ts';
 import type { HeldIdentity, SandboxRecord } from '../journal.ts';
@@ -79,7 +81,7 @@ export class SavedStates {
     this.#options = options;
   }
 
-  /** Removes what no sandbox of `owned` has. */
+  /** Removes what no sandbox of `owned` has, and what was being made. */
   async start(owned: ReadonlySet<string>): Promise<string[]> {
     const { dir } = this.#options;
     await mkdir(dir, { recursive: true, mode: 0o700 });
@@ -184,7 +186,8 @@ export class SavedStates {
     for (const number of await this.#points(id)) {
       const directory = this.directory(id, number);
       try {
-        found.push({ number, manifest: await readManifest(directory), occupied: await directory.occupied() });
+        const manifest = await whileInPlace(directory, () => readManifest(directory));
+        found.push({ number, manifest, occupied: await directory.occupied() });
       } catch (error) {
         if (!(error instanceof SnapshotDamaged)) throw error;
       }
@@ -266,6 +269,13 @@ export class SavedStates {
   /** Where there may be something of a sandbox: a directory for each point. */
   async paths(id: string): Promise<string[]> {
     return (await this.#names(id)).map((name) => join(this.#options.dir, id, name));
+  }
+
+  /** A directory beside those of the sandboxes, which goes at the end of its scope. */
+  async scratch(): Promise<{ path: string } & AsyncDisposable> {
+    const path = join(this.#options.dir, `.made-${randomUUID()}`);
+    await mkdir(path, { mode: 0o700 });
+    return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
   }
 
   #open(id: string, point: number): Promise<Snapshot> {

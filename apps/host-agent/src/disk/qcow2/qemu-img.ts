@@ -1,0 +1,82 @@
+/**
+ * Runs `qemu-img` over layers that guests have written: as a user that owns nothing else, in a directory with links
+ * of just those files, told the chain instead of following their headers.
+ */
+import { once } from 'node:events';
+import { link, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { endProcess, processesOfUid, readProcess, spawnConfined } from '../../linux/index.ts';
+import type { LayersSpec } from '../disk-layer.ts';
+
+export const baseName = 'base.ext4';
+const logName = 'qemu-img.log';
+const layerName = (index: number) => `layer-${index}.qcow2`;
+/** qemu-img has a thread for each request under way. */
+const maxTasks = 72;
+/** Nobody waits for it: everything else goes first. */
+const unhurried = ['nice', '-n', '19'];
+
+export async function linkChain({ dir, base, layers }: LayersSpec): Promise<void> {
+  await link(base, join(dir, baseName));
+  for (const [i, layer] of layers.entries()) await link(layer, join(dir, layerName(i)));
+}
+
+/** A node of the block layer, as QEMU is told of it. */
+export type BlockNode = Record<string, unknown>;
+
+/** The layers over the base, the uppermost outside. @param basePath as seen from the directory */
+export function chainOf(count: number, basePath: string = baseName): BlockNode {
+  let below: BlockNode = node('raw', basePath);
+  for (let i = 0; i < count; i++) below = { ...node('qcow2', layerName(i)), backing: below };
+  return below;
+}
+
+function node(driver: string, filename: string): BlockNode {
+  return { driver, file: { driver: 'file', filename, locking: 'off', 'read-only': true }, 'read-only': true };
+}
+
+export function asFilename(image: BlockNode): string {
+  return `json:${JSON.stringify(image)}`;
+}
+
+/**
+ * When it has settled, no process of the user is left.
+ * @param what it does, for the error
+ * @throws Error with what it said; what `signal` was aborted with
+ */
+export async function runQemuImg(
+  { dir, uid, timeoutMs, signal }: LayersSpec,
+  maxFileBytes: number,
+  what: string,
+  args: readonly string[],
+): Promise<void> {
+  signal?.throwIfAborted();
+  if (uid === process.getuid?.()) throw new Error('qemu-img reads the disks of guests as a user of its own');
+  await using log = await open(join(dir, logName), 'wx+', 0o600);
+  const child = spawnConfined({ uid, maxFileBytes, maxTasks, cwd: dir, stderr: log.fd, descriptors: [] }, [
+    ...unhurried,
+    'qemu-img',
+    ...args,
+  ]);
+  const exited = once(child, 'exit');
+  const info = child.pid === undefined ? undefined : readProcess(child.pid);
+  const end = () => info && void endProcess(info).catch(() => {});
+  const timer = setTimeout(end, timeoutMs);
+  signal?.addEventListener('abort', end, { once: true });
+  let outcome: [number | null, string | null];
+  try {
+    outcome = (await exited) as typeof outcome;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', end);
+    // Of a tool that a layer has taken over something may live on, and write to what becomes root's.
+    for (const left of processesOfUid(uid)) await endProcess(left);
+  }
+  signal?.throwIfAborted();
+  const [code, killedBy] = outcome;
+  if (code === 0) return;
+  const said = Buffer.alloc(1024);
+  const { bytesRead } = await log.read(said, 0, said.length, 0);
+  const why = said.subarray(0, bytesRead).toString().trim();
+  throw new Error(`The disk cannot be ${what} (${killedBy ?? `exit code ${code}`}): ${why}`);
+}

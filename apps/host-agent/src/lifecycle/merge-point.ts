@@ -1,0 +1,67 @@
+/** Merges the memory and the layers of a point that are beyond their bounds, in a place beside it. */
+import { link, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { DiskLayer } from '../disk/index.ts';
+import { failpoint } from '../failpoints/index.ts';
+import { exchangeSnapshots, openSnapshot, type Snapshot, SnapshotDirectory } from '../snapshot/index.ts';
+import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
+import type { MergePoint } from './merges.ts';
+import { diskOf, excessOf, type MergeBounds, mergeSnapshot, type StateStore } from './saved/index.ts';
+
+export interface MergePointDeps extends LayersUserDeps {
+  disks: DiskLayer;
+  saved: StateStore;
+  bounds: MergeBounds;
+  /** MiB of disk that stay free. */
+  keepDiskMb: number;
+  log: Logger;
+}
+
+/** Between two steps of a few MiB, so that whoever waits for this process gets it in between. */
+const restMs = 2;
+
+export function pointMerger(deps: MergePointDeps): MergePoint {
+  return async ({ id }, point, signal) => {
+    const place = deps.saved.directory(id, point);
+    const from = await openSnapshot(place);
+    const excess = await excessOf(from, deps.bounds);
+    if (!(excess.memory || excess.layers)) return undefined;
+    await using undo = new AsyncDisposableStack();
+    const { path } = undo.use(await deps.saved.scratch());
+    if (!(await hasRoom(path, excess.bytes + deps.keepDiskMb * 2 ** 20))) {
+      deps.log.warn({ sandbox: id, point, bytes: excess.bytes }, 'no room on the disk to merge a point');
+      return undefined;
+    }
+    const made = new SnapshotDirectory(join(path, 'made'));
+    const target = { temporary: new SnapshotDirectory(join(path, 'new')), final: made, durable: true };
+    const merged = await mergeSnapshot(from, excess, target, {
+      mergeLayers: (layer) => mergeLayers(from, layer, signal, deps),
+      pace: async () => {
+        signal.throwIfAborted();
+        await sleep(restMs);
+      },
+    });
+    const scratch = undo.move();
+    return {
+      merged,
+      replace: () => exchangeSnapshots(made, place),
+      [Symbol.asyncDispose]: async () => {
+        await scratch.disposeAsync();
+        failpoint('merge.removed');
+      },
+    };
+  };
+}
+
+async function mergeLayers(from: Snapshot, target: string, signal: AbortSignal, deps: MergePointDeps) {
+  await withLayersUser('merge', from.manifest.machine.disk_mb, deps, async (user) => {
+    await link(await deps.disks.merge({ ...user, ...diskOf(from), signal }), target);
+  });
+}
+
+async function hasRoom(path: string, bytes: number): Promise<boolean> {
+  const { bavail, bsize } = await statfs(path);
+  return bytes <= bavail * bsize;
+}

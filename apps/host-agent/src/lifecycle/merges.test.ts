@@ -1,0 +1,122 @@
+/** When points are merged, step by step: see testing.ts. */
+import { expect, test } from 'vitest';
+import type { MergePoint, PreparedMerge } from './merges.ts';
+import { host, id, request, seen } from './testing.ts';
+
+const next = { generation: 2, access_token: 'b'.repeat(64) };
+const other = `sb${'b'.repeat(18)}`;
+
+/** A host on which every merge waits to be let go, and says what becomes of it. */
+async function merging() {
+  const h = await host();
+  const log: string[] = [];
+  const begun: { id: string; prepared: () => void; fails: (error: Error) => void }[] = [];
+  const merge: MergePoint = async (record, point, signal) => {
+    const { promise, resolve, reject } = Promise.withResolvers<PreparedMerge>();
+    const letter = record.id.at(-1);
+    log.push(`begin ${letter} ${point}`);
+    signal.addEventListener('abort', () => {
+      log.push(`give up ${letter}`);
+      reject(signal.reason);
+    });
+    const prepared = () =>
+      resolve({
+        merged: { memoryBytes: 1, layerBytes: 2 },
+        replace: async () => void log.push(`replace ${letter}`),
+        [Symbol.asyncDispose]: async () => void log.push(`remove ${letter}`),
+      });
+    begun.push({ id: record.id, prepared, fails: reject });
+    return promise;
+  };
+  h.machine.merge = merge;
+  const running = async (sandbox: string) => {
+    await h.lifecycle.create(sandbox, request);
+  };
+  return { h, log, begun, running, [Symbol.asyncDispose]: () => h[Symbol.asyncDispose]() };
+}
+
+const until = (check: () => unknown) => expect.poll(check);
+
+test('the point of a sandbox that is paused is replaced, and that is reported', async () => {
+  await using it = await merging();
+  const reported = Promise.withResolvers<unknown>();
+  it.h.lifecycle.watchMerges(reported.resolve);
+  await it.running(id);
+  await it.h.lifecycle.pause(id, 1);
+  await until(() => it.log).toEqual(['begin a 1']);
+  it.begun[0]?.prepared();
+  expect(await reported.promise).toMatchObject({ memoryBytes: 1, layerBytes: 2, ms: expect.any(Number) });
+  await until(() => it.log).toEqual(['begin a 1', 'replace a', 'remove a']);
+  expect(it.h.lifecycle.get(id).status).toBe('paused');
+});
+
+test('a resume waits for no merge: it is given up, and begun again after the next pause', async () => {
+  await using it = await merging();
+  await it.running(id);
+  await it.h.lifecycle.pause(id, 1);
+  await until(() => it.log).toEqual(['begin a 1']);
+  expect(await it.h.lifecycle.resume(id, next)).toMatchObject({ status: 'running' });
+  expect(it.log).toEqual(['begin a 1', 'give up a']);
+  await it.h.lifecycle.pause(id, 2);
+  await until(() => it.log).toEqual(['begin a 1', 'give up a', 'begin a 2']);
+});
+
+test('what was made while the sandbox went on takes no place', async () => {
+  await using it = await merging();
+  await it.running(id);
+  await it.h.lifecycle.pause(id, 1);
+  await until(() => it.begun.length).toBe(1);
+  const gate = Promise.withResolvers<void>();
+  it.h.machine.bootGate = gate.promise;
+  const resumed = it.h.lifecycle.resume(id, next);
+  // Before the merge is told that the sandbox goes on.
+  it.begun[0]?.prepared();
+  await seen(it.h.lifecycle, id, 'resuming');
+  gate.resolve();
+  await resumed;
+  await until(() => it.log).toContain('remove a');
+  expect(it.log).not.toContain('replace a');
+});
+
+test('a fork of a paused sandbox waits for no merge, and the merge goes on', async () => {
+  await using it = await merging();
+  await it.running(id);
+  await it.h.lifecycle.pause(id, 1);
+  await until(() => it.begun.length).toBe(1);
+  const children = [{ id: other, access_token: 'c'.repeat(64) }];
+  const { results } = await it.h.lifecycle.copies.fork(id, { generation: 1, children });
+  expect(results).toMatchObject([{ sandbox: { status: 'running' } }]);
+  it.begun[0]?.prepared();
+  await until(() => it.log).toEqual(['begin a 1', 'replace a', 'remove a']);
+});
+
+test('one point is merged at a time, and one that fails holds up no other', async () => {
+  await using it = await merging();
+  for (const sandbox of [id, other]) await it.running(sandbox);
+  for (const sandbox of [id, other]) await it.h.lifecycle.pause(sandbox, 1);
+  await until(() => it.log).toEqual(['begin a 1']);
+  it.begun[0]?.fails(new Error('cannot be read'));
+  await until(() => it.log).toEqual(['begin a 1', 'begin b 1']);
+  it.begun[1]?.prepared();
+  await until(() => it.log).toEqual(['begin a 1', 'begin b 1', 'replace b', 'remove b']);
+  expect(await it.h.lifecycle.resume(id, next)).toMatchObject({ status: 'running' });
+});
+
+test('a destroy ends a merge, and leaves nothing to merge', async () => {
+  await using it = await merging();
+  for (const sandbox of [id, other]) await it.running(sandbox);
+  for (const sandbox of [id, other]) await it.h.lifecycle.pause(sandbox, 1);
+  await until(() => it.log).toEqual(['begin a 1']);
+  await it.h.lifecycle.destroy(other);
+  await it.h.lifecycle.destroy(id);
+  expect(it.log).toEqual(['begin a 1', 'give up a']);
+});
+
+test('a host agent that is started again looks at what is paused', async () => {
+  await using it = await merging();
+  await it.running(id);
+  await it.h.lifecycle.pause(id, 1);
+  await until(() => it.log).toEqual(['begin a 1']);
+  await it.h.restart();
+  await until(() => it.log).toEqual(['begin a 1', 'give up a', 'begin a 1']);
+});

@@ -1,0 +1,114 @@
+/**
+ * Merges the last points of sandboxes that have been paused for a while, one at a time on a host. What is made lies
+ * beside the point and takes its place in one step, which the driver of the sandbox does among its others: nobody
+ * waits for a merge, and one whose sandbox goes on meanwhile is given up.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { HostSandbox } from '@perch/protocol';
+import type { Logger } from 'pino';
+import type { SandboxDriver } from './driver.ts';
+import type { SandboxRecord } from './journal.ts';
+import type { Merged } from './saved/index.ts';
+import { milliseconds } from './stopwatch.ts';
+
+/** What a point can be replaced by. It goes, or else what it has replaced, at the end of its scope. */
+export interface PreparedMerge extends AsyncDisposable {
+  merged: Merged;
+  /** To be called while the sandbox is paused there. */
+  replace: () => Promise<void>;
+}
+
+/** Undefined when there is nothing to merge, or no room for it. @throws what `signal` was aborted with */
+export type MergePoint = (
+  record: SandboxRecord,
+  point: number,
+  signal: AbortSignal,
+) => Promise<PreparedMerge | undefined>;
+
+export interface MergeReport extends Merged {
+  ms: number;
+}
+
+export interface MergesOptions {
+  merge: MergePoint;
+  find: (id: string) => SandboxDriver | undefined;
+  /** How long a sandbox has been paused when its point is merged: many are resumed at once. */
+  quietMs: number;
+  log: Logger;
+}
+
+export class Merges {
+  readonly #options: MergesOptions;
+  /** Sandboxes by id, and when their turn may come; the first was paused first. */
+  readonly #waiting = new Map<string, number>();
+  readonly #stopped = new AbortController();
+  #current: { id: string; giveUp: AbortController } | undefined;
+  #loop: Promise<void> | undefined;
+  #listener: (report: MergeReport) => void = () => {};
+
+  constructor(options: MergesOptions) {
+    this.#options = options;
+  }
+
+  /** To be told of each sandbox at the start, and of each change. */
+  note({ id, status }: Pick<HostSandbox, 'id' | 'status'>): void {
+    this.#waiting.delete(id);
+    if (status === 'paused') {
+      this.#waiting.set(id, performance.now() + this.#options.quietMs);
+      this.#loop ??= this.#work();
+    } else if (this.#current?.id === id) {
+      this.#current.giveUp.abort(new Error(`The sandbox is ${status}.`));
+    }
+  }
+
+  /** Has `listener` told of each merge, in place of the one before. */
+  watch(listener: (report: MergeReport) => void): void {
+    this.#listener = listener;
+  }
+
+  /** Gives up the one under way. To be called before the drivers stop. */
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    this.#current?.giveUp.abort(new Error('The host agent stops.'));
+    await this.#loop;
+  }
+
+  async #work(): Promise<void> {
+    const { signal } = this.#stopped;
+    for (;;) {
+      const [next] = this.#waiting;
+      if (!next || signal.aborted) {
+        this.#loop = undefined;
+        return;
+      }
+      const [id, due] = next;
+      await sleep(Math.max(0, due - performance.now()), undefined, { signal }).catch(() => {});
+      if (signal.aborted || this.#waiting.get(id) !== due) continue;
+      this.#waiting.delete(id);
+      await this.#merge(id);
+    }
+  }
+
+  async #merge(id: string): Promise<void> {
+    const { find, merge, log } = this.#options;
+    const driver = find(id);
+    const record = driver?.record;
+    if (!driver || record?.status !== 'paused' || record.snapshot === null) return;
+    const { generation, snapshot: point } = record;
+    const giveUp = new AbortController();
+    this.#current = { id, giveUp };
+    const start = performance.now();
+    try {
+      await using made = await merge(record, point, giveUp.signal);
+      if (!(made && (await driver.whilePaused(generation, point, made.replace)))) return;
+      const report = { ...made.merged, ms: milliseconds(start) };
+      log.info({ sandbox: id, point, ...report }, 'a point was merged');
+      this.#listener(report);
+    } catch (err) {
+      if (!giveUp.signal.aborted)
+        log.error({ err, sandbox: id, point }, 'a point cannot be merged, and stays as it was');
+    } finally {
+      this.#current = undefined;
+    }
+  }
+}

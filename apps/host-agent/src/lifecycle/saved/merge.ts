@@ -1,0 +1,92 @@
+/**
+ * A point of a history in another form, which costs less to go on from: all memory in one file, all layers in one.
+ * Build, parent and time stay, since it is the same state.
+ */
+import { lstat } from 'node:fs/promises';
+import { failpoint } from '../../failpoints/index.ts';
+import {
+  commitSnapshot,
+  type Snapshot,
+  snapshotFiles,
+  verifyFiles,
+  writeRootfsMeta,
+} from '../../snapshot/index.ts';
+import type { FlatCopyTarget } from './flat-copy.ts';
+import { factsOf, layerFiles, memoryFiles, shareFiles, writeFlatMemory } from './parts.ts';
+
+/** Beyond these a point is merged. */
+export interface MergeBounds {
+  /** Memory that differs from the file which is mapped, percent of all. */
+  memoryPercent: number;
+  /** Layers of the disk over its image. */
+  layers: number;
+}
+
+/** What of a snapshot is beyond its bound, and the most that it takes on the disk when it is merged, bytes. */
+export interface Excess {
+  memory: boolean;
+  layers: boolean;
+  bytes: number;
+}
+
+export interface MergeSteps {
+  /** Puts one layer that has all of them at `target`, root's and 0444. */
+  mergeLayers: (target: string) => Promise<void>;
+  /** As `copyWholeMemory`. */
+  pace: () => Promise<void>;
+}
+
+/** Bytes that were written. */
+export interface Merged {
+  memoryBytes: number;
+  layerBytes: number;
+}
+
+export async function excessOf(snapshot: Snapshot, bounds: MergeBounds): Promise<Excess> {
+  const { manifest, header, rootfs, directory } = snapshot;
+  const { memoryBytes } = header.mapping;
+  const isFlat = header.build === header.baseBuild;
+  const changed = isFlat ? 0 : (manifest.files[snapshotFiles.memfile]?.length ?? 0);
+  const memory = changed * 100 > memoryBytes * bounds.memoryPercent;
+  const layers = rootfs !== null && rootfs.layers.length + 1 > bounds.layers;
+  const stored = [...header.mapping].reduce((sum, { build, length }) => sum + (build ? length : 0), 0);
+  let bytes = memory ? stored : 0;
+  for (const name of layers ? layerFiles(snapshot) : []) {
+    bytes += (await lstat(directory.file(name))).blocks * 512;
+  }
+  return { memory, layers, bytes };
+}
+
+/**
+ * @throws SnapshotDamaged when a byte of what is merged is not as it was written: it would get a right checksum
+ * @throws when there is something at `final`; what is at `temporary` is the caller's to remove
+ */
+export async function mergeSnapshot(
+  from: Snapshot,
+  what: Pick<Excess, 'memory' | 'layers'>,
+  { temporary, final, durable }: FlatCopyTarget,
+  { mergeLayers, pace }: MergeSteps,
+): Promise<Merged> {
+  const anew = new Set([...(what.memory ? memoryFiles(from) : []), ...(what.layers ? layerFiles(from) : [])]);
+  await verifyFiles(from, (name) => anew.has(name));
+  await pace();
+  await temporary.ensure();
+  const sums = await shareFiles(from, temporary, anew);
+  failpoint('merge.linked');
+  const merged = { memoryBytes: 0, layerBytes: 0 };
+  if (what.memory) {
+    merged.memoryBytes = await writeFlatMemory(from, temporary, from.header.build, sums, pace);
+  }
+  failpoint('merge.memory');
+  if (what.layers && from.rootfs) {
+    const layer = temporary.file(snapshotFiles.rootfsCow);
+    await mergeLayers(layer);
+    await writeRootfsMeta(temporary, { ...from.rootfs, layers: [] });
+    merged.layerBytes = (await lstat(layer)).blocks * 512;
+  }
+  failpoint('merge.layers');
+  await pace();
+  await commitSnapshot({ temporary, final, durable, sums, facts: factsOf(from) });
+  failpoint('merge.made');
+  return merged;
+}

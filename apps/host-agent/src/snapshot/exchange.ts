@@ -1,0 +1,42 @@
+/** Puts a snapshot in the place of another, and reads one that may be exchanged meanwhile. */
+import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { failpoint } from '../failpoints/index.ts';
+import { exchange, sync } from '../linux/index.ts';
+import { SnapshotDamaged } from './damaged.ts';
+import type { SnapshotDirectory } from './layout.ts';
+
+/**
+ * Whoever looks at a path finds one of the two, whole, at any moment and after a power cut. When it has resolved the
+ * change is durable, and what was at `final` can be removed from `made`.
+ * @param made committed, on the file system of `final`
+ */
+export async function exchangeSnapshots(made: SnapshotDirectory, final: SnapshotDirectory): Promise<void> {
+  exchange(made.path, final.path);
+  failpoint('merge.exchanged');
+  await sync(dirname(final.path));
+  await sync(dirname(made.path));
+}
+
+/** What `read` finds of one snapshot: when another took its place meanwhile, what it finds of that. */
+export async function whileInPlace<T>(directory: SnapshotDirectory, read: () => Promise<T>): Promise<T> {
+  for (;;) {
+    const before = await inodeOf(directory);
+    try {
+      return await read();
+    } catch (error) {
+      if (!(error instanceof SnapshotDamaged) || (await inodeOf(directory)) === before) throw error;
+    }
+  }
+}
+
+/** Undefined when there is none. Both directories of an exchange are there at the same time, so theirs differ. */
+async function inodeOf({ path }: SnapshotDirectory): Promise<number | undefined> {
+  return stat(path).then(
+    ({ ino }) => ino,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return undefined;
+      throw error;
+    },
+  );
+}

@@ -1,0 +1,146 @@
+/** What a sandbox gathers over its lives is merged while it is paused. */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Perch } from '../packages/sdk/src/index.ts';
+import { eventually } from './setup/eventually.ts';
+import { footprint, footprintOf, run } from './setup/machine.ts';
+import { PerchInstance } from './setup/perch-instance.ts';
+import { newSandbox, sh } from './setup/sandbox.ts';
+import { Witness } from './setup/witness.ts';
+
+let instance: PerchInstance;
+let perch: Perch;
+const bounds = { percent: 15, layers: 3 };
+const shape = { memory_mb: 256, disk_mb: 1024, timeout_sec: 1800 };
+const MiB = 2 ** 20;
+
+beforeAll(async () => {
+  instance = await PerchInstance.start({
+    network: 90,
+    env: {
+      PERCH_HISTORY: '3',
+      PERCH_MERGE_PERCENT: `${bounds.percent}`,
+      PERCH_MERGE_LAYERS: `${bounds.layers}`,
+    },
+  });
+  ({ perch } = instance);
+});
+
+afterAll(async () => {
+  await instance?.[Symbol.asyncDispose]();
+});
+
+const newest = async (id: string) => (await perch.sandboxes.history(id)).items.at(-1)?.generation ?? 0;
+
+/** What has to be read and opened when it is gone on from. */
+function costOf(id: string, generation: number) {
+  const dir = join(instance.dataDir, 'sandboxes', id, `${generation}`);
+  const flat = readdirSync(dir).find((name) => /^memfile\.[0-9a-f]{32}$/.test(name));
+  const meta = JSON.parse(readFileSync(join(dir, 'rootfs.meta'), 'utf8'));
+  return {
+    changedBytes: flat === undefined ? 0 : statSync(join(dir, 'memfile')).size,
+    layers: meta.layers.length + 1,
+  };
+}
+
+/** Once no merge is under way, nor due. */
+async function merged(id: string) {
+  const generation = await newest(id);
+  return eventually(() => {
+    const cost = costOf(id, generation);
+    const within = cost.layers <= bounds.layers && cost.changedBytes * 100 <= bounds.percent * 256 * MiB;
+    const atRest = readdirSync(join(instance.dataDir, 'sandboxes')).every((name) => !name.startsWith('.'));
+    return within && atRest && cost;
+  });
+}
+
+test('a sandbox that has changed much over many lives is merged, and goes on with memory and disk intact', async () => {
+  await using sandbox = await newSandbox(perch, shape);
+  const { id } = sandbox;
+  const witness = await Witness.place(perch, id);
+  for (let round = 1; round <= 3; round++) {
+    await witness.change();
+    // More than the bound alone, and other memory each time.
+    await sh(perch, id, `rm -f /dev/shm/much-*; head -c 50000000 /dev/urandom > /dev/shm/much-${round}`);
+    const much = await sh(perch, id, 'cat /dev/shm/much-* | sha256sum');
+    for (let copy = 0; copy < 2; copy++) {
+      await perch.snapshots.create({ sandbox_id: id, name: 'meanwhile' }, { overwrite: true });
+    }
+    await perch.sandboxes.pause(id);
+    const before = (await perch.sandboxes.history(id)).items;
+    expect(await merged(id)).toEqual({ changedBytes: 0, layers: 1 });
+    const after = (await perch.sandboxes.history(id)).items;
+    const told = ({ generation, parent, kind, created_at }: (typeof after)[number]) =>
+      JSON.stringify({ generation, parent, kind, created_at });
+    expect(after.map(told)).toEqual(before.map(told));
+    expect(await instance.run('fsck')).toBe('All is as it was written.\n');
+    await perch.sandboxes.resume(id);
+    await witness.expectWhole();
+    expect(await sh(perch, id, 'cat /dev/shm/much-* | sha256sum')).toBe(much);
+  }
+  // Points of before the last merge are as they were.
+  const { items } = await perch.sandboxes.history(id);
+  const { results } = await perch.sandboxes.fork(id, { generation: items.at(-2)?.generation ?? 0 });
+  const child = results[0] && 'sandbox' in results[0] ? results[0].sandbox.id : '';
+  await witness.in(child).expectWhole();
+  await perch.sandboxes.delete(child);
+  await perch.snapshots.delete('meanwhile');
+  await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf(id));
+});
+
+test('a sandbox that is resumed at once, again and again, is never merged into what it was', async () => {
+  await using sandbox = await newSandbox(perch, shape);
+  const { id } = sandbox;
+  const witness = await Witness.place(perch, id);
+  for (let round = 1; round <= 5; round++) {
+    await witness.change();
+    await sh(perch, id, 'head -c 50000000 /dev/urandom > /dev/shm/much');
+    await perch.sandboxes.pause(id);
+    // The first before a merge begins, the others in the middle of one.
+    if (round > 1)
+      await eventually(() =>
+        readdirSync(join(instance.dataDir, 'sandboxes')).some((name) => name.startsWith('.')),
+      );
+    await perch.sandboxes.resume(id);
+    await witness.expectWhole();
+  }
+  await perch.sandboxes.pause(id);
+  expect(await merged(id)).toEqual({ changedBytes: 0, layers: 1 });
+  await perch.sandboxes.resume(id);
+  await witness.expectWhole();
+  await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf(id));
+});
+
+test('what a sandbox occupies of its own is what goes when it goes', async () => {
+  const { id } = await perch.sandboxes.create(shape);
+  for (let life = 0; life < 2; life++) {
+    await sh(perch, id, 'head -c 20000000 /dev/urandom > /home/user/data; sync');
+    await perch.sandboxes.pause(id);
+    await merged(id);
+    if (life === 0) await perch.sandboxes.resume(id);
+  }
+  const { items, own_bytes, shared_bytes } = await perch.sandboxes.history(id);
+  const before = await occupied();
+  await perch.sandboxes.delete(id);
+  await expect.poll(() => readdirSync(join(instance.dataDir, 'sandboxes'))).toEqual([]);
+  expect(before - (await occupied())).toBe(own_bytes);
+  // Points share with each other, and with the template.
+  expect(own_bytes).toBeGreaterThan(items.reduce((sum, one) => sum + one.own_bytes, 0));
+  expect(shared_bytes).toBeLessThan(items.reduce((sum, one) => sum + one.shared_bytes, 0));
+});
+
+/** Bytes in files of sandboxes and of what they share, each once. */
+async function occupied(): Promise<number> {
+  const all = ['sandboxes', 'warm', 'images', 'host/boot', 'host/vms'].map((name) =>
+    join(instance.dataDir, name),
+  );
+  const { stdout } = await run('find', [...all, '-type', 'f', '-printf', '%D:%i %b\n']);
+  const files = new Map(
+    stdout
+      .trim()
+      .split('\n')
+      .map((line) => line.split(' ') as [string, string]),
+  );
+  return [...files.values()].reduce((sum, blocks) => sum + Number(blocks) * 512, 0);
+}
