@@ -4,6 +4,7 @@ import { crc32 } from 'node:zlib';
 import { dataRuns } from '../linux/index.ts';
 import { SnapshotDamaged } from './damaged.ts';
 import { openRegular, readFully } from './files.ts';
+import type { Run } from './mapping.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -64,19 +65,22 @@ export class FileSummer {
   }
 }
 
+/** Awaited before each step of a few MiB: for work that can wait, or be given up by what it throws. */
+export type Pace = () => Promise<void>;
+
 /** Reads the data of a file, not its holes. @throws SnapshotDamaged when there is none, or it cannot be read */
-export async function sumFile(path: string, name: string): Promise<FileSum> {
+export async function sumFile(path: string, name: string, pace?: Pace): Promise<FileSum> {
   await using file = await openRegular(path, name);
   const { size } = await file.stat();
   const summer = new FileSummer();
   for (const { offset, length } of dataRuns(file.fd, 0, size)) {
-    await eachPart(file, name, offset, length, (at, bytes) => summer.add(at, bytes));
+    await eachPart(file, name, { offset, length }, (at, bytes) => summer.add(at, bytes), pace);
   }
   return summer.finish(size);
 }
 
 /** Reads a file and holds it against its sum. @throws SnapshotDamaged, which says from where to where */
-export async function verifyFile(path: string, name: string, sum: FileSum): Promise<void> {
+export async function verifyFile(path: string, name: string, sum: FileSum, pace?: Pace): Promise<void> {
   await using file = await openRegular(path, name);
   const { size } = await file.stat();
   if (size !== sum.length) throw new SnapshotDamaged(name, `has ${size} bytes instead of ${sum.length}`);
@@ -84,9 +88,10 @@ export async function verifyFile(path: string, name: string, sum: FileSum): Prom
   for (const [offset, length, expected] of sum.extents) {
     await assertZeros(file, name, end, offset);
     let crc = 0;
-    await eachPart(file, name, offset, length, (_, bytes) => {
+    const add = (_: number, bytes: Buffer) => {
       crc = crc32(bytes, crc);
-    });
+    };
+    await eachPart(file, name, { offset, length }, add, pace);
     end = offset + length;
     if (crc !== expected)
       throw new SnapshotDamaged(name, `is not what was written between ${offset} and ${end}`);
@@ -112,8 +117,8 @@ function damagedBytes(name: string): SnapshotDamaged {
 }
 
 async function assertZeros(file: FileHandle, name: string, from: number, until: number): Promise<void> {
-  for (const { offset, length } of dataRuns(file.fd, from, until)) {
-    await eachPart(file, name, offset, length, (at, bytes) => {
+  for (const run of dataRuns(file.fd, from, until)) {
+    await eachPart(file, name, run, (at, bytes) => {
       if (!isZero(bytes)) throw new SnapshotDamaged(name, `has data at ${at}, where none were written`);
     });
   }
@@ -131,12 +136,13 @@ function isZero(bytes: Buffer): boolean {
 async function eachPart(
   file: FileHandle,
   name: string,
-  offset: number,
-  length: number,
+  { offset, length }: Run,
   use: (at: number, bytes: Buffer) => void,
+  pace?: Pace,
 ): Promise<void> {
   const buffer = Buffer.allocUnsafe(Math.min(readBytes, length));
   for (let done = 0; done < length; done += buffer.length) {
+    await pace?.();
     const part = buffer.subarray(0, length - done);
     await readFully(file, part, offset + done, name);
     use(offset + done, part);

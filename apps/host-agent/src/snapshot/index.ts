@@ -1,6 +1,6 @@
 /** Snapshots: the directory that a sandbox is while it has no process, and the memory image in it. */
 export { type BuildId, newBuildId } from './build-id.ts';
-export { type FileSum, sumFile } from './checksum.ts';
+export { type FileSum, type Pace, sumFile } from './checksum.ts';
 export { type CommitRequest, commitSnapshot } from './commit.ts';
 export { assertCompatible, type HostMachine } from './compatibility.ts';
 export { SnapshotDamaged, SnapshotIncompatible } from './damaged.ts';

@@ -1,7 +1,7 @@
 /** Opens snapshots: everything that can be known of one without reading its memory and its disk. */
 import { lstat } from 'node:fs/promises';
 import type { Static, TSchema } from 'typebox';
-import { verifyBytes, verifyFile } from './checksum.ts';
+import { type Pace, verifyBytes, verifyFile } from './checksum.ts';
 import { SnapshotDamaged } from './damaged.ts';
 import { readBounded } from './files.ts';
 import { decodeHeader, type MemoryHeader, maxHeaderBytes } from './header.ts';
@@ -61,23 +61,26 @@ export async function verifySnapshot(
   verified = new Set<string>(),
 ): Promise<Snapshot> {
   const snapshot = await openSnapshot(directory);
-  await verifyFiles(snapshot, () => true, verified);
-  return snapshot;
-}
-
-/** The same of the files that `which` names. @throws SnapshotDamaged */
-export async function verifyFiles(
-  { directory, manifest }: Pick<Snapshot, 'directory' | 'manifest'>,
-  which: (name: string) => boolean,
-  verified = new Set<string>(),
-): Promise<void> {
-  for (const [name, sum] of Object.entries(manifest.files)) {
-    if (!which(name)) continue;
+  for (const [name, sum] of Object.entries(snapshot.manifest.files)) {
     const { dev, ino } = await lstat(directory.file(name));
     const key = `${dev}:${ino}:${JSON.stringify(sum)}`;
     if (verified.has(key)) continue;
     await verifyFile(directory.file(name), name, sum);
     verified.add(key);
+  }
+  return snapshot;
+}
+
+/** The same of these files. @throws SnapshotDamaged */
+export async function verifyFiles(
+  { directory, manifest }: Snapshot,
+  names: Iterable<string>,
+  pace?: Pace,
+): Promise<void> {
+  for (const name of names) {
+    const sum = manifest.files[name];
+    if (!sum) throw new SnapshotDamaged(name, 'is missing');
+    await verifyFile(directory.file(name), name, sum, pace);
   }
 }
 

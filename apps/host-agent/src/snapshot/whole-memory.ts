@@ -2,6 +2,7 @@
 import { readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { BuildId } from './build-id.ts';
+import type { Pace } from './checksum.ts';
 import { SnapshotDamaged } from './damaged.ts';
 import { snapshotFiles } from './layout.ts';
 import type { Mapping, Run } from './mapping.ts';
@@ -13,7 +14,6 @@ export type ReadMemfile = (build: BuildId, into: Buffer, position: number) => nu
 
 /**
  * @param path where the memfile of `build` goes; there must be none
- * @param pace awaited before each step of a few MiB: for one that can wait, or be given up
  * @throws SnapshotDamaged when a memfile ends too early
  * @throws what `pace` throws
  */
@@ -21,7 +21,7 @@ export async function copyWholeMemory(
   { directory, header }: Snapshot,
   build: BuildId,
   path: string,
-  pace?: () => Promise<void>,
+  pace?: Pace,
 ): Promise<MemoryCopy> {
   const { mapping } = header;
   await using files = new AsyncDisposableStack();

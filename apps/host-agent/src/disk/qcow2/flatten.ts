@@ -17,8 +17,8 @@ export async function flatten(spec: LayersSpec): Promise<string> {
   await file.truncate(sizeBytes);
   await file.chown(uid, uid);
   const chain = asFilename(chainOf(layers.length));
-  const args = ['convert', '-n', '--target-is-zero', '-W', '-O', 'raw', chain, target];
-  await runQemuImg(spec, sizeBytes, 'flattened', args);
+  const command = ['qemu-img', 'convert', '-n', '--target-is-zero', '-W', '-O', 'raw', chain, target];
+  await runQemuImg(spec, sizeBytes, 'flattened', command);
   const stat = await file.stat();
   if (stat.size !== sizeBytes) throw new Error(`The flattened disk has ${stat.size} bytes, not ${sizeBytes}`);
   await sealMade(file, path);

@@ -13,8 +13,6 @@ const logName = 'qemu-img.log';
 const layerName = (index: number) => `layer-${index}.qcow2`;
 /** qemu-img has a thread for each request under way. */
 const maxTasks = 72;
-/** Nobody waits for it: everything else goes first. */
-const unhurried = ['nice', '-n', '19'];
 
 export async function linkChain({ dir, base, layers }: LayersSpec): Promise<void> {
   await link(base, join(dir, baseName));
@@ -42,22 +40,20 @@ export function asFilename(image: BlockNode): string {
 /**
  * When it has settled, no process of the user is left.
  * @param what it does, for the error
+ * @param command `qemu-img` and its arguments
  * @throws Error with what it said; what `signal` was aborted with
  */
 export async function runQemuImg(
   { dir, uid, timeoutMs, signal }: LayersSpec,
   maxFileBytes: number,
   what: string,
-  args: readonly string[],
+  command: readonly string[],
 ): Promise<void> {
   signal?.throwIfAborted();
   if (uid === process.getuid?.()) throw new Error('qemu-img reads the disks of guests as a user of its own');
   await using log = await open(join(dir, logName), 'wx+', 0o600);
-  const child = spawnConfined({ uid, maxFileBytes, maxTasks, cwd: dir, stderr: log.fd, descriptors: [] }, [
-    ...unhurried,
-    'qemu-img',
-    ...args,
-  ]);
+  const to = { uid, maxFileBytes, maxTasks, cwd: dir, stderr: log.fd, descriptors: [] };
+  const child = spawnConfined(to, command);
   const exited = once(child, 'exit');
   const info = child.pid === undefined ? undefined : readProcess(child.pid);
   const end = () => info && void endProcess(info).catch(() => {});

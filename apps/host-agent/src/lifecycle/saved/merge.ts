@@ -6,8 +6,10 @@ import { lstat } from 'node:fs/promises';
 import { failpoint } from '../../failpoints/index.ts';
 import {
   commitSnapshot,
+  type Pace,
   type Snapshot,
   snapshotFiles,
+  sumFile,
   verifyFiles,
   writeRootfsMeta,
 } from '../../snapshot/index.ts';
@@ -32,8 +34,7 @@ export interface Excess {
 export interface MergeSteps {
   /** Puts one layer that has all of them at `target`, root's and 0444. */
   mergeLayers: (target: string) => Promise<void>;
-  /** As `copyWholeMemory`. */
-  pace: () => Promise<void>;
+  pace: Pace;
 }
 
 /** Bytes that were written. */
@@ -68,8 +69,7 @@ export async function mergeSnapshot(
   { mergeLayers, pace }: MergeSteps,
 ): Promise<Merged> {
   const anew = new Set([...(what.memory ? memoryFiles(from) : []), ...(what.layers ? layerFiles(from) : [])]);
-  await verifyFiles(from, (name) => anew.has(name));
-  await pace();
+  await verifyFiles(from, anew, pace);
   await temporary.ensure();
   const sums = await shareFiles(from, temporary, anew);
   failpoint('merge.linked');
@@ -82,6 +82,7 @@ export async function mergeSnapshot(
     const layer = temporary.file(snapshotFiles.rootfsCow);
     await mergeLayers(layer);
     await writeRootfsMeta(temporary, { ...from.rootfs, layers: [] });
+    sums[snapshotFiles.rootfsCow] = await sumFile(layer, snapshotFiles.rootfsCow, pace);
     merged.layerBytes = (await lstat(layer)).blocks * 512;
   }
   failpoint('merge.layers');

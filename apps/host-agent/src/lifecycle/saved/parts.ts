@@ -8,6 +8,7 @@ import {
   createMapping,
   type FileSum,
   type ManifestFacts,
+  type Pace,
   type Snapshot,
   type SnapshotDirectory,
   snapshotFiles,
@@ -47,13 +48,13 @@ export async function shareFiles(
   return sums;
 }
 
-/** Writes all memory as one file that a monitor can map. @param pace as `copyWholeMemory` @returns bytes written */
+/** Writes all memory as one file that a monitor can map. @returns bytes written */
 export async function writeFlatMemory(
   from: Snapshot,
   to: SnapshotDirectory,
   build: BuildId,
   sums: Sums,
-  pace?: () => Promise<void>,
+  pace?: Pace,
 ): Promise<number> {
   const memfile = to.file(snapshotFiles.memfile);
   const { diff, sum, bytes } = await copyWholeMemory(from, build, memfile, pace);
