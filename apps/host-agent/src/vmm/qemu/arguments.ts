@@ -137,6 +137,7 @@ function network({ mac, tapFd }: NonNullable<MachineSpec['network']>): string[] 
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac)) throw new Error(`not a MAC address: ${mac}`);
   return [
     ...['-netdev', `tap,id=net0,fd=${tapFd},vhost=off`],
-    ...['-device', `virtio-net-device,id=nic0,netdev=net0,mac=${mac}`],
+    // In every slot it has the same neighbour, which need not be told of it after a restore.
+    ...['-device', `virtio-net-device,id=nic0,netdev=net0,guest_announce=off,mac=${mac}`],
   ];
 }
