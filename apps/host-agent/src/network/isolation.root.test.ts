@@ -349,11 +349,10 @@ describe('the host', () => {
     attempt.kill();
   });
 
+  // One that was only dropped would try again for two minutes.
   test.each([65534, perchUid + 1])('refuses user %i at once', async (uid) => {
-    const started = performance.now();
     const attempt = connectAs(uid, guest.slot.address);
     expect(await attempt.ended).not.toBe(0);
-    expect(performance.now() - started).toBeLessThan(1000);
     expect(guest.read()).toEqual([]);
   });
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { decodeHeader, encodeHeader } from './header.ts';
-import { type Mapping, type MappingEntry, pageBytes } from './mapping.ts';
+import { Mapping, type MappingEntry, pageBytes } from './mapping.ts';
 import { createMapping, type Diff, type DirtyRun, mergeMapping } from './merge.ts';
 import { build, fc, property } from './testing.ts';
 
@@ -174,17 +174,18 @@ test('a look-up outside of the memory is refused', () => {
   for (const at of [-1, memoryBytes, Number.NaN]) expect(() => mapping.find(at)).toThrow(RangeError);
 });
 
-/** Milliseconds of the fastest of a few runs: other work on the machine makes single ones slow. */
-function fastest(work: () => void): number {
-  const times = Array.from({ length: 7 }, () => {
-    const begin = performance.now();
-    work();
-    return performance.now() - begin;
-  });
-  return Math.min(...times);
+/** How often the elements of an array are read. */
+function counted(array: Float64Array): { array: Float64Array; reads: () => number } {
+  let reads = 0;
+  const get = (target: Float64Array, key: string | symbol): unknown => {
+    if (typeof key === 'string' && /^\d+$/.test(key)) reads++;
+    const value: unknown = Reflect.get(target, key, target);
+    return typeof value === 'function' ? value.bind(target) : value;
+  };
+  return { array: new Proxy(array, { get }), reads: () => reads };
 }
 
-test('the cost of a merge follows the dirty pages, not their square and not the memory', () => {
+test('a merge looks at each entry a few times, however many there are and however large the memory is', () => {
   const dirty = (count: number): DirtyRun[] =>
     Array.from({ length: count }, (_, index) => ({
       offset: 2 * index * pageBytes,
@@ -192,15 +193,17 @@ test('the cost of a merge follows the dirty pages, not their square and not the 
       storageOffset: index * pageBytes,
     }));
   const merge = (count: number, memory: number) => {
-    const parent = createMapping(memory, { build: build(1), runs: dirty(count) });
-    const runs = dirty(count);
-    return fastest(() => mergeMapping(parent, { build: build(2), runs }));
+    const { arrays } = createMapping(memory, { build: build(1), runs: dirty(count) });
+    const starts = counted(arrays.starts);
+    const merged = mergeMapping(new Mapping({ ...arrays, starts: starts.array }), {
+      build: build(2),
+      runs: dirty(count),
+    });
+    expect(merged.length).toBe(2 * count);
+    return starts.reads() / (2 * count);
   };
-  const small = 12_500;
-  merge(small, 2 ** 30);
-  const time = merge(100_000, 2 ** 30);
-  // Quadratic would be 64 times as long; a slow machine is slow in both.
-  expect(time / merge(small, 2 ** 30)).toBeLessThan(32);
-  expect(time).toBeLessThan(100);
-  expect(merge(small, 2 ** 40)).toBeLessThan(20);
+  const few = merge(1000, 2 ** 30);
+  expect(few).toBeLessThan(8);
+  expect(merge(100_000, 2 ** 30)).toBeCloseTo(few, 0);
+  expect(merge(1000, 2 ** 40)).toBeCloseTo(few, 0);
 });
