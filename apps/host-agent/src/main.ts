@@ -41,7 +41,7 @@ try {
   const config = await readConfig();
   log = pino({ level: config.logLevel, base: { program: 'perch-host', instance: config.instance } });
   if (config.failpoints) {
-    log.warn({ file: config.failpoints }, 'this process ends where the file says');
+    log.warn({ file: config.failpoints }, 'this process ends or waits where the file says');
     armFailpointsOf(config.failpoints);
   }
   await serve(config, log);

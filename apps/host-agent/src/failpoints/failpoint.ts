@@ -1,47 +1,60 @@
 /**
- * Ends this process as `kill -9` does when it gets to a named place: for tests of what is left then. Nothing is
- * armed unless the environment asks for it.
+ * Ends this process as `kill -9` does when it gets to a named place, or holds it there: for tests of what is left
+ * then, and of what another process leaves that ends just then. Nothing is armed unless the environment asks for it.
  */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type Failpoint, failpoints, isFailpoint } from './names.ts';
 
-/** The `count`-th time that the place is reached. */
 interface Armed {
   name: Failpoint;
+  /** The `count`-th time that the place is reached. */
   count: number;
+  holds: boolean;
 }
+
+/** As long as a process is held at most, and how often it looks whether it still is, milliseconds. */
+const mostHeldMs = 60_000;
+const lookEveryMs = 2;
 
 let reached: ((name: Failpoint) => void) | undefined;
 
-/** Does nothing, or does not return. */
+/** Does nothing, or does not return, or not soon. */
 export function failpoint(name: Failpoint): void {
   reached?.(name);
 }
 
-/** @param text `name` or `name:count` @throws Error with all names for one that there is not */
+/** @param text `name` or `name:count`, then ` hold` @throws Error with all names for one that there is not */
 export function parseFailpoint(text: string): Armed {
-  const [, name = '', count = '1'] = /^([^:]*)(?::([1-9]\d{0,5}))?$/.exec(text) ?? [];
+  const [, name = '', count = '1', hold] = /^([^: ]*)(?::([1-9]\d{0,5}))?( hold)?$/.exec(text) ?? [];
   if (!isFailpoint(name)) {
-    throw new Error(`${text} is no failpoint. Say NAME or NAME:COUNT; there are: ${failpoints.join(', ')}.`);
+    throw new Error(
+      `${text} is no failpoint. Say NAME or NAME:COUNT, and hold after it; there are: ${failpoints.join(', ')}.`,
+    );
   }
-  return { name, count: Number(count) };
+  return { name, count: Number(count), holds: hold !== undefined };
 }
 
 /**
- * Arms what a file says whenever a place is reached: a line each, `name` or `name:count`, of which the first is
- * armed. It is taken out before the process ends, so that the next process meets the line after it.
+ * Arms what a file says whenever a place is reached: a line each, of which the first is armed. It is taken out
+ * before the process ends, so that the next process meets the line after it. A process that is held says where in
+ * `heldFile`, and goes on when somebody else takes the line out.
  */
-export function armFailpointsOf(file: string, end: () => void = endNow): void {
+export function armFailpointsOf(file: string, end: () => void = endNow, heldMs = mostHeldMs): void {
   reached = (name) => {
     const [first, ...others] = lines(file);
     if (first === undefined) return;
-    const armed = parseFailpoint(first);
-    if (armed.name !== name) return;
-    const left = armed.count > 1 ? [`${name}:${armed.count - 1}`, ...others] : others;
-    if (left.length > 0) writeFileSync(file, `${left.join('\n')}\n`);
-    else rmSync(file);
-    if (armed.count === 1) end();
+    const { name: armed, count, holds } = parseFailpoint(first);
+    if (armed !== name) return;
+    if (count > 1) return write(file, [`${name}:${count - 1}${holds ? ' hold' : ''}`, ...others]);
+    if (holds && hold(file, first, heldMs)) return;
+    write(file, others);
+    if (!holds) end();
   };
+}
+
+/** Where a process is that is held, and nowhere else. */
+export function heldFile(file: string): string {
+  return `${file}.held`;
 }
 
 /** Nothing is armed any more. */
@@ -49,8 +62,27 @@ export function disarmFailpoints(): void {
   reached = undefined;
 }
 
+/** Nothing else happens in this process meanwhile. @returns false when nobody took the line out in time */
+function hold(file: string, line: string, ms: number): boolean {
+  const clock = new Int32Array(new SharedArrayBuffer(4));
+  const deadline = performance.now() + ms;
+  let isHeld = true;
+  writeFileSync(heldFile(file), `${line}\n`);
+  while (isHeld && performance.now() < deadline) {
+    Atomics.wait(clock, 0, 0, lookEveryMs);
+    isHeld = lines(file)[0] === line;
+  }
+  rmSync(heldFile(file));
+  return !isHeld;
+}
+
 function endNow(): void {
   process.kill(process.pid, 'SIGKILL');
+}
+
+function write(file: string, armed: readonly string[]): void {
+  if (armed.length > 0) writeFileSync(file, `${armed.join('\n')}\n`);
+  else rmSync(file);
 }
 
 function lines(file: string): string[] {

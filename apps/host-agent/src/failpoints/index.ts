@@ -1,3 +1,3 @@
-/** Places where a test can end this process. */
-export { armFailpointsOf, disarmFailpoints, failpoint, parseFailpoint } from './failpoint.ts';
+/** Places where a test can end this process, or hold it. */
+export { armFailpointsOf, disarmFailpoints, failpoint, heldFile, parseFailpoint } from './failpoint.ts';
 export { type CaptureStep, type Failpoint, failpoints, type StartStep, type TeardownStep } from './names.ts';

@@ -1,4 +1,4 @@
-/** The one list of places where this process can be told to end: `{operation}.{step that was just done}`. */
+/** The one list of places where this process can be told to end, or to wait: `{operation}.{step just done}`. */
 
 /** Of a guest that is started, in this order. */
 export const startSteps = [
