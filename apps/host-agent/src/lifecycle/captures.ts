@@ -117,8 +117,9 @@ export class Captures {
     const reason = sentence(cause);
     try {
       await this.runOn(record.generation);
-    } catch {
-      this.#life.fail(`It ${what}, and does not run on. ${reason}`);
+    } catch (end) {
+      // Of a monitor that has ended the capture sees a symptom, and what lets the guest go has the reason.
+      this.#life.fail(`It ${what}, and does not run on. ${[...new Set([reason, sentence(end)])].join('; ')}`);
       await this.#life.removeAll();
       const why = this.#life.record?.reason ?? reason;
       return new PerchError('sandbox_failed', `Sandbox ${id} failed. ${why}`, { id, reason: why }, { cause });

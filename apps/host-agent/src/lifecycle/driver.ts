@@ -119,11 +119,24 @@ export class SandboxDriver {
     } else if (record.status === 'creating') {
       this.#life.fail('The host agent stopped while the sandbox was being created.');
     } else if (record.status === 'pausing' && !(await this.resources.isCaptured(record))) {
-      if (await this.resources.adopt(record)) await this.#captures.runOn(record.generation);
-      else this.#life.fail('The VM monitor was gone when the host agent started, in the middle of a pause.');
+      await this.#letGoOn(record, 'a pause', () => this.#captures.runOn(record.generation));
     } else if (record.status === 'snapshotting' || record.status === 'forking') {
-      if (await this.resources.adopt(record)) await this.#captures.recoverCopy(record);
-      else this.#life.fail('The VM monitor was gone when the host agent started, in the middle of a copy.');
+      await this.#letGoOn(record, 'a copy', () => this.#captures.recoverCopy(record));
+    }
+  }
+
+  /** One guest that does not go on keeps the host agent from nothing: the others need it. */
+  async #letGoOn(record: SandboxRecord, when: string, work: () => Promise<void>): Promise<void> {
+    if (!(await this.resources.adopt(record))) {
+      this.#life.fail(`The VM monitor was gone when the host agent started, in the middle of ${when}.`);
+      return;
+    }
+    try {
+      await work();
+    } catch (error) {
+      // That old points could not be removed is no reason to end a guest that runs again.
+      if (this.record?.status === 'running') throw error;
+      this.#life.fail(`The host agent stopped in the middle of ${when}. ${sentence(error)}`);
     }
   }
 

@@ -111,7 +111,7 @@ class Qemu implements VmMonitor {
       });
       vm = this.#running(spec, process, child);
       failpoint('monitor.spawned');
-      await this.#cgroups.add(cgroup, process.pid);
+      await vm.whileAlive(this.#cgroups.add(cgroup, process.pid));
       laps.lap('spawn');
       await vm.whileAlive(start(vm, laps));
       Object.assign(vm.timings, laps.times);

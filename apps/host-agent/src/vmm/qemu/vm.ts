@@ -176,8 +176,8 @@ export class QemuVm implements Vm {
   }
 
   async #command(name: string, args?: Record<string, unknown>): Promise<unknown> {
-    const qmp = await this.connect(AbortSignal.timeout(reconnectTimeoutMs));
-    return this.whileAlive(qmp.execute(name, args, slowCommandMs));
+    const connected = this.connect(AbortSignal.timeout(reconnectTimeoutMs));
+    return this.whileAlive(connected.then((qmp) => qmp.execute(name, args, slowCommandMs)));
   }
 
   async kill(): Promise<void> {
