@@ -33,12 +33,14 @@ interface Report {
 const isolated = 'PERCH_TEST_ISOLATED';
 const reports = mkdtempSync(join(tmpdir(), 'perch-test-'));
 
+const soakTests = ['tests/chaos.test.ts', 'tests/power-cut.test.ts', 'tests/failpoints-others.test.ts'];
+
 const suites: Record<string, () => Promise<Count>> = {
   agent: cargoTest,
   unit: () => vitest('unit'),
   e2e: () => vitest('e2e'),
   /** Hours if it is told to: `PERCH_CHAOS_KILLS` and `PERCH_CHAOS_SEED`, `PERCH_POWER_CUTS` and `PERCH_POWER_SEED`. */
-  soak: () => vitest('e2e', ['tests/chaos.test.ts', 'tests/power-cut.test.ts'], soakEnv()),
+  soak: () => vitest('e2e', soakTests, soakEnv()),
 };
 const onlyByName = new Set(['soak']);
 
@@ -106,7 +108,8 @@ function soakEnv(): Record<string, string> {
   const seed = `${Date.now() % 2 ** 31}`;
   const { PERCH_CHAOS_KILLS = '500', PERCH_CHAOS_SEED = seed } = process.env;
   const { PERCH_POWER_CUTS = '100', PERCH_POWER_SEED = seed } = process.env;
-  return { PERCH_CHAOS_KILLS, PERCH_CHAOS_SEED, PERCH_POWER_CUTS, PERCH_POWER_SEED };
+  const { PERCH_FAILPOINT_VICTIMS = 'perchd,postgres,monitor,helper' } = process.env;
+  return { PERCH_CHAOS_KILLS, PERCH_CHAOS_SEED, PERCH_POWER_CUTS, PERCH_POWER_SEED, PERCH_FAILPOINT_VICTIMS };
 }
 
 async function vitest(

@@ -125,7 +125,8 @@ export async function hostSandboxes(dataDir: string): Promise<HostSandboxList['i
   return (await promise).items;
 }
 
-function processState(pid: number): string | undefined {
+/** The letter of /proc/PID/status; undefined when the process is gone. */
+export function processState(pid: number): string | undefined {
   return statusField(pid, 'State')?.[0];
 }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, vi } from 'vitest';
 import type { HostSandbox, Sandbox } from '../../packages/protocol/src/index.ts';
 import { eventually } from './eventually.ts';
-import { daemonPid, footprint, footprintOf, hostSandboxes } from './machine.ts';
+import { daemonPid, footprint, footprintOf, hostSandboxes, slotPool } from './machine.ts';
 import type { PerchInstance } from './perch-instance.ts';
 
 const atRest = new Set(['running', 'paused', 'failed']);
@@ -19,7 +19,9 @@ export async function expectConsistent(instance: PerchInstance): Promise<Map<str
   const sandboxes = await atRestOnBothSides(instance);
   const having = (status: Sandbox['status']) =>
     sandboxes.filter((sandbox) => sandbox.status === status).map(({ id }) => id);
-  const holding = footprintOf(...having('running'));
+  const held = footprintOf(...having('running'));
+  const ready = Number(instance.env.PERCH_SLOT_POOL ?? slotPool);
+  const holding = { ...held, slots: held.slots - slotPool + ready };
   await expect.poll(() => footprint(instance), { timeout: waitMs }).toEqual(holding);
   await expect
     .poll(() => kinds(instance), { timeout: waitMs })

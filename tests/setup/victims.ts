@@ -2,7 +2,7 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { daemonPid, monitors, postmasterPid } from './machine.ts';
+import { daemonPid, monitors, postmasterPid, processState } from './machine.ts';
 
 export type Victim = 'perch-host' | 'perchd' | 'postgres' | 'monitor' | 'helper';
 
@@ -16,30 +16,40 @@ interface Killed {
 const helperMs = 500;
 
 /**
- * @param choice in [0, 1): which of several
+ * Resolves when it has ended.
+ * @param monitor which of several: a number in [0, 1), or the sandbox that it runs
  * @returns undefined when there was none
  */
-export async function kill(victim: Victim, dataDir: string, choice: number): Promise<Killed | undefined> {
+export async function kill(
+  victim: Victim,
+  dataDir: string,
+  monitor: number | string,
+): Promise<Killed | undefined> {
   if (victim === 'helper') {
     const found = await findHelper(dataDir);
-    return found && end(found.pid) ? { victim, which: found.name } : undefined;
+    return found && (await end(found.pid)) ? { victim, which: found.name } : undefined;
   }
   if (victim === 'monitor') {
     const all = [...monitors(dataDir)].sort(([a], [b]) => (a < b ? -1 : 1));
-    const [which, pid] = all[Math.floor(choice * all.length)] ?? [];
-    return which !== undefined && end(pid) ? { victim, which } : undefined;
+    const isChosen = (id: string, i: number) =>
+      typeof monitor === 'string' ? id === monitor : i === Math.floor(monitor * all.length);
+    const [which, pid] = all.find(([id], i) => isChosen(id, i)) ?? [];
+    return which !== undefined && (await end(pid)) ? { victim, which } : undefined;
   }
-  return end(victim === 'postgres' ? postmasterPid(dataDir) : daemonPid(dataDir, victim))
+  return (await end(victim === 'postgres' ? postmasterPid(dataDir) : daemonPid(dataDir, victim)))
     ? { victim }
     : undefined;
 }
 
-function end(pid: number | undefined): boolean {
+async function end(pid: number | undefined): Promise<boolean> {
   try {
-    return pid !== undefined && process.kill(pid, 'SIGKILL');
+    if (pid === undefined || !process.kill(pid, 'SIGKILL')) return false;
   } catch {
     return false;
   }
+  // Its parent may notice later.
+  while (![undefined, 'Z'].includes(processState(pid))) await sleep(1);
+  return true;
 }
 
 /** A tool that the host agent has started and waits for, or one that is about to become a monitor. */

@@ -33,7 +33,7 @@ export interface Config {
   /** Unprivileged user of the control plane, and its primary group. */
   user: string;
   vmm: 'qemu-kvm' | 'qemu-tcg' | undefined;
-  /** File that says where this process shall end: for tests. */
+  /** File that says where this process shall end, or wait: for tests. */
   failpoints: string | undefined;
 }
 

@@ -1,0 +1,138 @@
+/** A Perch whose host agent can be ended or held at named places, and the sandboxes that this is tried on. */
+import { expect } from 'vitest';
+import type { CreateSandbox, Sandbox } from '../../packages/protocol/src/index.ts';
+import { type Answer, Armed } from './armed.ts';
+import { monitorOf } from './machine.ts';
+import { PerchInstance } from './perch-instance.ts';
+import { expectConsistent } from './promises.ts';
+import { Witness } from './witness.ts';
+
+export type Outcome = 'running' | 'paused' | 'failed' | 'gone';
+
+export const small: CreateSandbox = { memory_mb: 128, disk_mb: 1024, timeout_sec: 3600 };
+/** A snapshot that is replaced again and again. */
+export const kept = 'kept';
+/** Layers of a disk beyond which they are merged. */
+export const mergeLayers = 3;
+
+export class Scene implements AsyncDisposable {
+  readonly instance: PerchInstance;
+  readonly armed: Armed;
+  /** Nobody asks anything of these two. */
+  readonly #running: Witness;
+  readonly #paused: Witness;
+  readonly #monitor: number;
+  readonly #all: AsyncDisposableStack;
+  /** What the operations are tried on, as long as it lives. */
+  #subject: Witness | undefined;
+
+  private constructor(
+    parts: { instance: PerchInstance; armed: Armed; running: Witness; paused: Witness },
+    all: AsyncDisposableStack,
+  ) {
+    this.instance = parts.instance;
+    this.armed = parts.armed;
+    this.#running = parts.running;
+    this.#paused = parts.paused;
+    this.#monitor = monitorOf(parts.instance.dataDir, parts.running.id);
+    this.#all = all;
+  }
+
+  static async start(network: number): Promise<Scene> {
+    await using all = new AsyncDisposableStack();
+    const armed = all.use(await Armed.make());
+    const env = {
+      ...{ PERCH_FAILPOINTS: armed.file, PERCH_GOOD_RUN_SEC: '0', PERCH_WARM_SHAPES: '100' },
+      // Each start of the host agent makes them anew, and each check waits for them.
+      PERCH_SLOT_POOL: '1',
+      // Only that of which many copies were taken is merged.
+      ...{ PERCH_MERGE_LAYERS: `${mergeLayers}`, PERCH_MERGE_PERCENT: '100' },
+    };
+    const instance = all.use(await PerchInstance.start({ network, env }));
+    const { perch } = instance;
+    const create = async () => Witness.place(perch, (await perch.sandboxes.create(small)).id);
+    const running = await create();
+    const paused = await create();
+    await perch.sandboxes.pause(paused.id);
+    await perch.snapshots.create({ sandbox_id: running.id, name: kept });
+    return new Scene({ instance, armed, running, paused }, all.move());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#all.disposeAsync();
+  }
+
+  /** Ids of the sandboxes that are there between two trials. */
+  get known(): string[] {
+    return [this.#running, this.#paused, ...(this.#subject ? [this.#subject] : [])].map(({ id }) => id);
+  }
+
+  async runningSubject(): Promise<Witness> {
+    const { sandboxes } = this.instance.perch;
+    this.#subject ??= await Witness.place(this.instance.perch, (await sandboxes.create(small)).id);
+    const { id } = this.#subject;
+    if ((await sandboxes.get(id)).status === 'paused') await sandboxes.resume(id);
+    return this.#subject;
+  }
+
+  async pausedSubject(): Promise<Witness> {
+    const subject = await this.runningSubject();
+    await this.instance.perch.sandboxes.pause(subject.id);
+    return subject;
+  }
+
+  /**
+   * The sandbox `id`, or those that were made when there is none, are in one of these states, the subject with its
+   * data, and all others are as they were. Those that were made, or have failed, go.
+   */
+  async expectOutcome(id: string | undefined, outcomes: readonly Outcome[], answer: Answer): Promise<void> {
+    const { sandboxes: api, snapshots } = this.instance.perch;
+    const sandboxes = await expectConsistent(this.instance);
+    const now = this.#subject && sandboxes.get(this.#subject.id)?.status;
+    if (now !== 'running' && now !== 'paused') this.#subject = undefined;
+    try {
+      const made = this.#expectOthers(sandboxes, id, answer);
+      for (const one of id === undefined ? made : [id]) expectStatus(sandboxes, one, outcomes);
+      // The one of before, or the new one.
+      expect(await snapshots.get(kept)).toMatchObject({ name: kept, memory_mb: small.memory_mb });
+      if (this.#subject?.id === id) await (await this.runningSubject()).expectWhole();
+    } finally {
+      const { known } = this;
+      for (const one of sandboxes.keys()) if (!known.includes(one)) await api.delete(one);
+    }
+  }
+
+  /** What nobody asked anything of is whole, what was paused before goes on, and the snapshot can be started. */
+  async expectOthersWhole(): Promise<void> {
+    const { sandboxes } = this.instance.perch;
+    await this.#running.expectWhole();
+    await sandboxes.resume(this.#paused.id);
+    await this.#paused.expectWhole();
+    const { id } = await sandboxes.create({ template: kept });
+    expect((await sandboxes.exec(id, { cmd: 'true' })).exit_code).toBe(0);
+    await sandboxes.delete(id);
+  }
+
+  /** @returns what there is beside the sandboxes of before and `id` */
+  #expectOthers(sandboxes: ReadonlyMap<string, Sandbox>, id: string | undefined, answer: Answer): string[] {
+    const others = this.known.filter((one) => one !== id);
+    for (const one of others) expectStatus(sandboxes, one, [one === this.#paused.id ? 'paused' : 'running']);
+    expect(monitorOf(this.instance.dataDir, this.#running.id)).toBe(this.#monitor);
+    const made = [...sandboxes.keys()].filter((one) => one !== id && !others.includes(one));
+    // A create that was not answered waits for its repeat.
+    if ('made' in answer || id !== undefined) {
+      expect(made.sort(), 'what was made').toEqual('made' in answer ? answer.made.toSorted() : []);
+    }
+    return made;
+  }
+}
+
+function expectStatus(
+  sandboxes: ReadonlyMap<string, Sandbox>,
+  id: string,
+  outcomes: readonly Outcome[],
+): void {
+  const { status = 'gone', reason } = sandboxes.get(id) ?? {};
+  expect(outcomes, `${id} is ${status}. ${reason ?? ''}`).toContain(status);
+  if (status === 'failed') expect(reason).toMatch(/VM monitor (was|is|exited)/);
+}
