@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { processesOfUid } from '../../linux/index.ts';
 import { createQcow2Layer } from './layer.ts';
+import { runQemuImg } from './qemu-img.ts';
 
 const MiB = 2 ** 20;
 const sizeBytes = 256 * MiB;
@@ -95,5 +96,14 @@ test.runIf(isRoot)('a merge that is given up leaves no process', async () => {
   await expect.poll(() => processesOfUid(uid).length, { interval: 1 }).toBeGreaterThan(0);
   giveUp.abort(new Error('enough'));
   await merging;
+  expect(processesOfUid(uid)).toEqual([]);
+});
+
+test.runIf(isRoot)('a tool that is given up right before it is started is not waited for', async () => {
+  const giveUp = new AbortController();
+  const spec = { dir: emptyDirectory('too-late'), uid, base, layers: [], sizeBytes, timeoutMs: 60_000 };
+  const running = runQemuImg({ ...spec, signal: giveUp.signal }, MiB, 'merged', ['sleep', '60']);
+  giveUp.abort(new Error('enough'));
+  await expect(running).rejects.toThrow('enough');
   expect(processesOfUid(uid)).toEqual([]);
 });

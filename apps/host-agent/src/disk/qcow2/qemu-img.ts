@@ -49,10 +49,11 @@ export async function runQemuImg(
   what: string,
   command: readonly string[],
 ): Promise<void> {
-  signal?.throwIfAborted();
   if (uid === process.getuid?.()) throw new Error('qemu-img reads the disks of guests as a user of its own');
   await using log = await open(join(dir, logName), 'wx+', 0o600);
   const to = { uid, maxFileBytes, maxTasks, cwd: dir, stderr: log.fd, descriptors: [] };
+  // In one breath with the listener below: a signal tells of its end only once.
+  signal?.throwIfAborted();
   const child = spawnConfined(to, command);
   const exited = once(child, 'exit');
   const info = child.pid === undefined ? undefined : readProcess(child.pid);
