@@ -29,7 +29,6 @@ export async function withLayersUser(
     await chown(dir, slot.uid, slot.uid);
     await use({ dir, uid: slot.uid, sizeBytes: diskMb * 2 ** 20, timeoutMs: timeoutMs(diskMb) });
   } finally {
-    await rm(dir, { recursive: true, force: true });
-    await network.release(slot.number);
+    await rm(dir, { recursive: true, force: true }).finally(() => network.release(slot.number));
   }
 }
