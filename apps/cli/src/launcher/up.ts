@@ -1,8 +1,8 @@
 /** `perch up`: starts both daemons, keeps them running, and stops them when told to. Sandboxes live on. */
-import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { dataPaths, type Health, type Settings } from '@perch/protocol';
+import { dataPaths, type Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
+import { healthy, requireFreeAddress } from './address.ts';
 import { type Answer, claim, isUp } from './control-socket.ts';
 import type { Daemon } from './daemon.ts';
 import { controlPlane, hostAgent, type Prepared, prepare } from './daemons.ts';
@@ -131,42 +131,4 @@ async function ready(
   }
   over.throwIfAborted();
   daemon.markReady();
-}
-
-/** A host that is full of sandboxes is as well as any. */
-async function healthy(listen: string): Promise<boolean> {
-  try {
-    const answer = await fetch(`http://${listen}/health`, { signal: AbortSignal.timeout(2000) });
-    return ((await answer.json()) as Health).status !== 'unavailable';
-  } catch {
-    return false;
-  }
-}
-
-/** Two daemons of different owners on one address would answer each other's clients. */
-async function requireFreeAddress(listen: string): Promise<void> {
-  const url = URL.parse(`http://${listen}`);
-  if (!url || !/:\d+$/.test(listen)) {
-    throw new CliError(
-      `PERCH_LISTEN is ${listen}.`,
-      'Write it as ADDRESS:PORT, for example PERCH_LISTEN=127.0.0.1:7070.',
-    );
-  }
-  const probe = createServer();
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  probe.once('error', reject);
-  probe.listen({ host: url.hostname.replace(/^\[|\]$/g, ''), port: Number(url.port || 80) }, resolve);
-  try {
-    await promise;
-  } catch (cause) {
-    const why =
-      (cause as NodeJS.ErrnoException).code === 'EADDRINUSE' ? 'is in use' : 'cannot be listened on';
-    throw new CliError(
-      `The address ${listen} ${why}.`,
-      'Stop what listens there, or choose another, for example PERCH_LISTEN=127.0.0.1:7071.',
-      { cause },
-    );
-  } finally {
-    probe.close();
-  }
 }

@@ -29,12 +29,8 @@ export function addPlatformRoutes(app: App, services: Services, openApi: OpenApi
       response: { 200: Health, 503: { ...Health, description: 'Not now; `problems` says why.' } } as object,
     },
     async handler(_request, reply) {
-      const problems = await findProblems(services);
-      if (problems.length > 0) return reply.code(503).send({ status: 'unavailable', problems, version });
-      const { lacks } = await directory.info();
-      if (lacks.length === 0) return reply.send({ status: 'ok', problems, version });
-      const full = [`the host has too little ${lacks.join(' and ')} for another sandbox`];
-      return reply.code(503).send({ status: 'full', problems: full, version });
+      const health = await look(services);
+      return reply.code(health.status === 'ok' ? 200 : 503).send({ ...health, version });
     },
   });
 
@@ -90,19 +86,26 @@ export function addPlatformRoutes(app: App, services: Services, openApi: OpenApi
   openApi.component(ErrorBody);
 }
 
-/** What keeps a sandbox from being created, though there were room for it. */
-async function findProblems({ database, directory }: Services): Promise<string[]> {
+/** Whether a sandbox could be created, and what keeps it from that. Throws nothing. */
+async function look({ database, directory }: Services): Promise<Omit<Health, 'version'>> {
   const [db, host] = await Promise.all([
     within(sql`SELECT 1`.execute(database)).then(
       () => [],
       () => ['the database does not answer'],
     ),
-    within(directory.info()).then(
-      (info) => (info.ready ? [] : info.problems.length > 0 ? info.problems : ['the host is not ready']),
-      () => ['the host agent does not answer'],
-    ),
+    within(directory.info()).catch(() => undefined),
   ]);
-  return [...db, ...host];
+  const problems = [...db, ...problemsOf(host)];
+  if (problems.length > 0) return { status: 'unavailable', problems };
+  const lacks = host?.lacks ?? [];
+  if (lacks.length === 0) return { status: 'ok', problems };
+  return { status: 'full', problems: [`the host has too little ${lacks.join(' and ')} for another sandbox`] };
+}
+
+function problemsOf(host: HostInfo | undefined): string[] {
+  if (!host) return ['the host agent does not answer'];
+  if (host.ready) return [];
+  return host.problems.length > 0 ? host.problems : ['the host is not ready'];
 }
 
 async function within<T>(task: Promise<T>): Promise<T> {
