@@ -21,6 +21,7 @@ import {
 import { lookUpUser } from './linux/index.ts';
 import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
+import { requireOneFileSystem } from './one-file-system.ts';
 import { adoptBootFiles, TemplateStore } from './template/index.ts';
 import { createQemuMonitor, type MonitorProbe, overheadMb, probeMonitor } from './vmm/index.ts';
 
@@ -53,6 +54,11 @@ try {
 async function serve(config: Config, log: Logger): Promise<void> {
   const paths = hostPaths(config.dataDir);
   const user = await lookUpUser(config.user);
+  const linked = ['host', 'vms', 'boot', 'images', 'sandboxes', 'snapshots', 'warm'] as const;
+  await requireOneFileSystem(
+    config.dataDir,
+    linked.map((name) => paths[name]),
+  );
   await mkdir(paths.host, { recursive: true });
   await chmod(paths.host, 0o711);
   const journal = new Journal(paths.journal);

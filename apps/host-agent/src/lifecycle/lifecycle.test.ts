@@ -71,6 +71,21 @@ test('a teardown step that fails is tried again, and what depends on it waits', 
   nothingLeft(h.machine, h.vmsDir);
 });
 
+test('a teardown step that fails skips no other, and is tried again alone', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  const { disk } = h.machine;
+  const { remove } = disk;
+  let failures = 1;
+  disk.remove = async (spec) => {
+    if (failures-- > 0) throw new Error('cannot remove');
+    await remove(spec);
+  };
+  await h.lifecycle.destroy(id);
+  expect(h.machine.order.slice(-3)).toEqual(['monitor', 'slot', 'disk']);
+  nothingLeft(h.machine, h.vmsDir);
+});
+
 test('more than the host has is refused before anything is made', async () => {
   await using h = await host();
   await expect(h.lifecycle.create(id, { ...request, memory_mb: 2000 })).rejects.toMatchObject({
