@@ -42,3 +42,14 @@ test('one that cannot be one is refused, with what to do', async () => {
     });
   }
 });
+
+test('a user that nothing can be run as is told as that', async () => {
+  await using folder = await privateFolder();
+  const nobody = { name: 'ghost', uid: 54_321, gid: 54_321, home: '/' };
+  const error: unknown = await ensureLayout(folder.path, nobody).catch((error: unknown) => error);
+  expect(error).toBeInstanceOf(CliError);
+  expect(error).toMatchObject({
+    message: expect.stringMatching(/^Nothing can be run as the user ghost: setpriv: .*54321/),
+    remedy: expect.stringContaining('root'),
+  });
+});

@@ -47,20 +47,29 @@ export async function ensureLayout(dataDir: string, perch: User): Promise<string
 async function requireEntry(dataDir: string, perch: User): Promise<void> {
   if (await mayEnter(dataDir, perch)) return;
   let closed = dataDir;
-  for (let above = dirname(closed); !(await mayEnter(above, perch)); above = dirname(above)) closed = above;
+  while (closed !== '/' && !(await mayEnter(dirname(closed), perch))) closed = dirname(closed);
   throw new CliError(
     `The user ${perch.name} cannot enter ${closed}, where PERCH_DATA_DIR is.`,
     `Let it: chmod o+x ${closed}. Or choose another place, for example PERCH_DATA_DIR=/var/lib/perch.`,
   );
 }
 
-/** Asked as that user, since more than the mode may decide. */
-function mayEnter(path: string, { uid, gid }: User): Promise<boolean> {
+/** Asked as that user, since more than the mode may decide. @throws CliError when nothing can be asked as it */
+async function mayEnter(path: string, { name, uid, gid }: User): Promise<boolean> {
   const user = [`--reuid=${uid}`, `--regid=${gid}`, '--init-groups'];
-  return promisify(execFile)('setpriv', [...user, 'test', '-x', path]).then(
-    () => true,
-    () => false,
-  );
+  try {
+    await promisify(execFile)('setpriv', [...user, 'test', '-x', path]);
+    return true;
+  } catch (cause) {
+    const { code, stderr = '', message } = cause as { code?: unknown; stderr?: string; message: string };
+    // `test` says no in silence.
+    if (code === 1 && stderr === '') return false;
+    throw new CliError(
+      `Nothing can be run as the user ${name}: ${stderr.trim() || message}`,
+      'Perch needs a root that may become other users, on the machine itself or in a virtual machine.',
+      { cause },
+    );
+  }
 }
 
 async function folder(path: string, mode: number, uid: number, gid: number): Promise<void> {
