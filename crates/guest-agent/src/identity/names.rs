@@ -52,7 +52,8 @@ fn with_own_name(hosts: &str, name: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Replaces the file whole, so that no reader sees half of it and no link is followed.
+/// Writes the file over in its place or replaces it whole: no reader sees half of it, and no link is
+/// followed. Its mode is `mode` when it is replaced.
 pub fn write_if_changed(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     if text.len() <= PAGE && overwrite(path, text).unwrap_or(false) {
         return Ok(());
