@@ -78,6 +78,21 @@ test('what was made while the sandbox went on takes no place', async () => {
   expect(it.log).not.toContain('replace a');
 });
 
+test('a merge does not wait for its turn behind a resume, and holds up no other', async () => {
+  await using it = await merging();
+  for (const sandbox of [id, other]) await it.running(sandbox);
+  for (const sandbox of [id, other]) await it.h.lifecycle.pause(sandbox, 1);
+  await until(() => it.begun.length).toBe(1);
+  const gate = Promise.withResolvers<void>();
+  it.h.machine.bootGate = gate.promise;
+  const resumed = it.h.lifecycle.resume(id, next);
+  it.begun[0]?.prepared();
+  await until(() => it.log).toEqual(['begin a 1', 'give up a', 'remove a', 'begin b 1']);
+  gate.resolve();
+  await resumed;
+  expect(it.log).not.toContain('replace a');
+});
+
 test('a fork of a paused sandbox waits for no merge, and the merge goes on', async () => {
   await using it = await merging();
   await it.running(id);

@@ -100,7 +100,8 @@ export class Merges {
     const start = performance.now();
     try {
       await using made = await merge(record, point, giveUp.signal);
-      if (!(made && (await driver.whilePaused(generation, point, made.replace)))) return;
+      const inTurn: InTurn = (work) => driver.whilePaused(generation, point, work);
+      if (!(made && (await unlessGivenUp(made.replace, inTurn, giveUp.signal)))) return;
       const report = { ...made.merged, ms: milliseconds(start) };
       log.info({ sandbox: id, point, ...report }, 'a point was merged');
       this.#listener(report);
@@ -111,4 +112,24 @@ export class Merges {
       this.#current = undefined;
     }
   }
+}
+
+/** Does `work` when its turn comes. @returns whether it came */
+type InTurn = (work: () => Promise<void>) => Promise<boolean>;
+
+/** Waits for no turn that is of no use any more. @throws what `signal` was aborted with before `work` began */
+function unlessGivenUp(work: () => Promise<void>, inTurn: InTurn, signal: AbortSignal): Promise<boolean> {
+  signal.throwIfAborted();
+  const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+  let begun = false;
+  const giveUp = () => {
+    if (!begun) reject(signal.reason);
+  };
+  signal.addEventListener('abort', giveUp, { once: true });
+  inTurn(async () => {
+    signal.throwIfAborted();
+    begun = true;
+    await work();
+  }).then(resolve, reject);
+  return promise;
 }
