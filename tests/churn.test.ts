@@ -59,17 +59,49 @@ test('fifty sandboxes made and destroyed leave nothing behind', { timeout: 600_0
   expect((await perch.sandboxes.list()).items).toEqual([]);
   expect(await machine()).toEqual(before.machine);
   expect(readdirSync(join(dataDir, 'control/uploads'))).toEqual([]);
+  expectFlat(before);
+});
+
+test('a hundred pauses and resumes keep nothing open', { timeout: 600_000 }, async () => {
+  await using made = new AsyncDisposableStack();
+  const ids = await Promise.all(
+    Array.from({ length: atOnce }, async () => {
+      const { id } = await perch.sandboxes.create(small);
+      made.defer(() => perch.sandboxes.delete(id));
+      return id;
+    }),
+  );
+  const cycles = async (times: number) =>
+    await Promise.all(
+      ids.map(async (id) => {
+        for (let cycle = 0; cycle < times; cycle++) {
+          await perch.sandboxes.pause(id);
+          await perch.sandboxes.resume(id);
+        }
+        expect((await perch.sandboxes.exec(id, { cmd: 'hostname' })).stdout).toBe(`${id}\n`);
+      }),
+    );
+  await cycles(1);
+  const before = daemons();
+  await cycles(100 / atOnce);
+  await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf(...ids));
+  expectFlat(before);
+});
+
+const small = { memory_mb: 128, disk_mb: 1024, timeout_sec: 600 };
+
+function expectFlat(before: ReturnType<typeof daemons>): void {
   const after = daemons();
   for (const name of ['host', 'control'] as const) {
     expect(after[name].pid).toBe(before[name].pid);
     expect(after[name].fds).toBeLessThanOrEqual(before[name].fds + 4);
     expect(after[name].threads).toBeLessThanOrEqual(before[name].threads + 2);
   }
-});
+}
 
 /** One life, with a command in it. @returns its id */
 async function live(): Promise<string> {
-  const { id } = await perch.sandboxes.create({ memory_mb: 128, disk_mb: 1024, timeout_sec: 600 });
+  const { id } = await perch.sandboxes.create(small);
   const { stdout } = await perch.sandboxes.exec(id, { cmd: 'hostname' });
   expect(stdout).toBe(`${id}\n`);
   await perch.sandboxes.delete(id);

@@ -16,6 +16,7 @@ const bootConnectMs = 150;
 const connectMs = 3000;
 const pollMs = 10;
 const answerMs = 30_000;
+const warmUpMs = 20_000;
 
 export interface GuestIdentity {
   sandboxId: string;
@@ -154,8 +155,10 @@ export async function warmUp(
         'content-type': 'application/connect+json',
         'connect-protocol-version': '1',
         'x-access-token': accessToken,
+        // The guest ends it by itself: one that takes long is left, and no reason to give the guest up.
+        'connect-timeout-ms': `${warmUpMs}`,
       },
-      body: envelope({ process: { cmd: 'bash', args: ['-c', line] } }),
+      body: envelope({ process: { cmd: 'bash', args: ['-c', `{ ${line}; } >/dev/null 2>&1`] } }),
       ...{ headersTimeout: answerMs, bodyTimeout: answerMs, signal },
     });
     await answer.body.dump();
