@@ -6,8 +6,10 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { link, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { networkInterfaces, tmpdir } from 'node:os';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -94,7 +96,10 @@ export class BareGuest implements AsyncDisposable {
     });
     this.#qemu = qemu;
     const ended = once(qemu, 'exit').then(() => Promise.reject(new Error('QEMU ended.')));
-    await Promise.race([ended, firstAnswer(AbortSignal.timeout(startTimeoutMs))]);
+    await Promise.race([
+      ended,
+      firstAnswer(join(this.#dir, 'qmp.sock'), AbortSignal.timeout(startTimeoutMs)),
+    ]);
     ended.catch(() => {});
   }
 
@@ -119,17 +124,35 @@ export class BareGuest implements AsyncDisposable {
 }
 
 /**
- * What is sent once QEMU has the tap waits there until the guest runs. Earlier it would be lost, and sent again only
- * after a second.
+ * Asked as soon as the guest runs: what is sent before is lost, and sent again only after a second.
+ * @param socket QEMU's QMP socket
  */
-async function firstAnswer(signal: AbortSignal): Promise<void> {
-  // Those that are up and connected.
-  while (!networkInterfaces()[tap]) await sleep(1, undefined, { signal });
+async function firstAnswer(socket: string, signal: AbortSignal): Promise<void> {
+  while (!existsSync(socket)) await sleep(1, undefined, { signal });
+  await untilRunning(socket, signal);
   const { status } = await fetch(`http://${guest.address}:${guestPort}/health`, {
     headers: { connection: 'close' },
     signal,
   });
   if (status !== 204) throw new Error(`The bare guest answered with ${status}.`);
+}
+
+async function untilRunning(path: string, signal: AbortSignal): Promise<void> {
+  const qmp = connect(path);
+  try {
+    await once(qmp, 'connect', { signal });
+    let said = '';
+    qmp.setEncoding('latin1').on('data', (text) => {
+      said += text;
+    });
+    qmp.write('{"execute":"qmp_capabilities"}');
+    while (!said.includes('"status": "running"')) {
+      qmp.write('{"execute":"query-status"}');
+      await sleep(2, undefined, { signal });
+    }
+  } finally {
+    qmp.destroy();
+  }
 }
 
 /** The QEMU of a sandbox, which carries the sandbox's name. */
