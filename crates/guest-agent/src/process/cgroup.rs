@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 const ROOT: &str = "/sys/fs/cgroup/perch";
 
-/// Groups kept for the next commands: making and removing one is a third of what a command costs.
+/// Groups kept for the next commands, which then wait for none to be made.
 const MAX_SPARE: usize = 4;
 
 #[derive(Default)]

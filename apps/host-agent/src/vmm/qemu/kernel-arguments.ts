@@ -34,8 +34,8 @@ export function kernelArguments(boot: KernelBoot): string {
 const startup = ['init_on_alloc=0', 'cryptomgr.notests', 'lsm=landlock', '8250.nr_uarts=1', 'psi=0'];
 
 /**
- * An emulated processor speculates on nothing that a guest's kernel could keep from its programs, and each guard
- * against it is code to be translated: a third of all jumps.
+ * An emulated processor does not speculate by itself, and each guard of the guest's kernel against that is code to be
+ * translated: above all the detours of indirect jumps.
  */
 const withoutSpeculation = 'mitigations=off';
 
