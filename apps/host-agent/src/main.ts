@@ -208,7 +208,8 @@ async function describe(
     memory_mb: limits.memoryMb.min,
     disk_mb: Math.max(limits.diskMb.min, Math.min(...images.map(({ disk_mb }) => disk_mb))),
   };
-  const { memory, disk } = await lifecycle.capacity();
+  // Asked once: it looks at every file of every sandbox.
+  const room = await lifecycle.capacity();
   const { problems, ...vmm } = probe;
   return {
     host_id: config.instance,
@@ -217,9 +218,9 @@ async function describe(
     ready: problems.length === 0,
     problems,
     vmm,
-    memory_mb: memory,
-    disk_mb: disk,
-    lacks: await lifecycle.lacks(smallest),
+    memory_mb: room.memory,
+    disk_mb: room.disk,
+    lacks: await lifecycle.lacks(smallest, room),
     slots: network.counts(),
     templates: images,
   };

@@ -71,12 +71,9 @@ export class Admission {
   }
 
   /** What there is too little of for one of this shape. */
-  async lacks(shape: Shape, held: readonly Held[], occupiedBytes: number): Promise<Resource[]> {
-    const room = {
-      memory: this.fitsMemory(shape, held),
-      disk: diskOf(shape) <= (await this.disk(held, occupiedBytes)).free,
-    };
-    return (['memory', 'disk'] as const).filter((resource) => !room[resource]);
+  lacks(shape: Shape, room: Record<Resource, Capacity>): Resource[] {
+    const needed = { memory: this.#memoryOf(shape), disk: diskOf(shape) };
+    return (['memory', 'disk'] as const).filter((resource) => needed[resource] > room[resource].free);
   }
 
   /** For a sandbox whose disk is reserved already. @throws PerchError capacity_exhausted */

@@ -16,6 +16,7 @@ import type { VmMonitor } from '../vmm/index.ts';
 import { type FlattenDeps, flattenSnapshot } from './flatten.ts';
 import { importSnapshot } from './import/index.ts';
 import type { SandboxRecord } from './journal.ts';
+import { sentence } from './life.ts';
 import { exists, type Registry } from './registry.ts';
 import type { StateStore } from './saved/index.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
@@ -183,7 +184,7 @@ export class Copies {
 }
 
 function failedToStart(id: string, cause: unknown): PerchError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = sentence(cause);
   return new PerchError(
     'sandbox_failed',
     `Sandbox ${id} did not start. ${reason}`,

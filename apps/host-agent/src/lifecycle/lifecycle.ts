@@ -1,7 +1,6 @@
 /** All sandboxes of this host. */
 import { mkdir } from 'node:fs/promises';
 import { type HostCreate, type HostResume, type HostSandbox, PerchError } from '@perch/protocol';
-import type { Resource, Shape } from './admission.ts';
 import { Copies } from './copies.ts';
 import { SandboxDriver } from './driver.ts';
 import { type MergeReport, Merges, type MergesOptions } from './merges.ts';
@@ -143,9 +142,9 @@ export class Lifecycle {
     return this.#starts.capacity();
   }
 
-  /** What there is too little of for one more of this shape. */
-  lacks(shape: Shape): Promise<Resource[]> {
-    return this.#starts.lacks(shape);
+  /** As Starts.lacks. */
+  lacks(...of: Parameters<Starts['lacks']>): ReturnType<Starts['lacks']> {
+    return this.#starts.lacks(...of);
   }
 
   /** Lets go of all sandboxes, which run on. Guests that stand ready go. */

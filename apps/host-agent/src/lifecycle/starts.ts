@@ -8,6 +8,7 @@ import type { BaseTemplate, BootFiles, TemplateStore } from '../template/index.t
 import type { Admission, Capacity, Resource, Shape } from './admission.ts';
 import type { SandboxDriver } from './driver.ts';
 import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
+import { sentence } from './life.ts';
 import { ReadyPool } from './ready-pool.ts';
 import type { Registry } from './registry.ts';
 import type { Origin, Secrets } from './resources.ts';
@@ -112,15 +113,15 @@ export class Starts {
     });
   }
 
-  async capacity(): Promise<{ memory: Capacity; disk: Capacity }> {
+  async capacity(): Promise<Record<Resource, Capacity>> {
     const held = this.#held();
     const { admission } = this.#deps;
     return { memory: admission.memory(held), disk: await admission.disk(held, await this.#occupied()) };
   }
 
-  /** What there is too little of for one more of this shape. */
-  async lacks(shape: Shape): Promise<Resource[]> {
-    return this.#deps.admission.lacks(shape, this.#held(), await this.#occupied());
+  /** What there is too little of for one more of this shape. @param room of whoever has just asked for it */
+  async lacks(shape: Shape, room?: Record<Resource, Capacity>): Promise<Resource[]> {
+    return this.#deps.admission.lacks(shape, room ?? (await this.capacity()));
   }
 
   /** Makes a guest of this shape that stands ready the sandbox `id`. Undefined when there is none. */
@@ -214,8 +215,7 @@ export class Starts {
       await keep(this.#deps.saved.directory(id, 1));
       failpoint('template.kept');
     } catch (cause) {
-      const why = cause instanceof Error ? cause.message : String(cause);
-      throw new Error(`No guest of this shape could be prepared. ${why}`, { cause });
+      throw new Error(`No guest of this shape could be prepared. ${sentence(cause)}`, { cause });
     } finally {
       await driver.destroy();
     }

@@ -42,7 +42,7 @@ export function copyMapped(
   read: ReadMemfile,
   build: BuildId,
   path: string,
-  pace?: () => Promise<void>,
+  pace?: Pace,
 ): Promise<MemoryCopy> {
   const readRuns = async (runs: Run[], into: Buffer) => {
     await pace?.();
