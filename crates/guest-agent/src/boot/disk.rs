@@ -19,8 +19,10 @@ pub fn mount_root(target: &Path) -> io::Result<()> {
     let growth = grow::needed(Path::new(DEVICE));
     // No access times: each would be a page of its own in the copy-on-write layer.
     let flags = MountFlags::NOATIME;
-    // A disk that has just grown would have its tables of inodes written full of zeros meanwhile.
-    mount(DEVICE, target, "ext4", flags, c"errors=remount-ro,noinit_itable")?;
+    // A disk that has just grown would have its tables of inodes written full of zeros meanwhile; and a
+    // thread would read all its maps of blocks, which are read as they are needed.
+    let options = c"errors=remount-ro,noinit_itable,no_prefetch_block_bitmaps";
+    mount(DEVICE, target, "ext4", flags, options)?;
     match growth {
         Ok(None) => {}
         Ok(Some(blocks)) => step("grow the root disk", grow::to(target, blocks)),

@@ -35,8 +35,8 @@ pub struct Plan {
     pub terminal: bool,
     /// Directory of the control group that the child begins in.
     pub cgroup: Option<OwnedFd>,
-    /// Whether to undo the out-of-memory protection and file limit of process 1.
-    pub unprotect: bool,
+    /// Whether to give it the file limit of a login in place of process 1's.
+    pub limit_files: bool,
 }
 
 /// The step at which a child gave up.
@@ -79,12 +79,7 @@ pub fn fork(plan: &Plan, report: BorrowedFd<'_>) -> io::Result<Pid> {
     }
     // SAFETY: no wrapper exists for either. Other threads may hold locks at this moment, so the
     // child only makes system calls on memory that is prepared above, and never returns.
-    let pid = unsafe {
-        match &plan.cgroup {
-            Some(group) => fork_into(group.as_raw_fd()),
-            None => libc::fork(),
-        }
-    };
+    let pid = unsafe { clone(plan.cgroup.as_ref().map(AsRawFd::as_raw_fd)) };
     if pid == 0 {
         // SAFETY: this is the child of the fork just above.
         unsafe { run(plan, &arguments, &environment, report.as_raw_fd()) }
@@ -95,20 +90,24 @@ pub fn fork(plan: &Plan, report: BorrowedFd<'_>) -> io::Result<Pid> {
     Pid::from_raw(pid.max(0)).ok_or(error)
 }
 
-/// `CLONE_INTO_CGROUP` of linux/sched.h.
+/// Of linux/sched.h.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// As fork(2), but the child is in the group from its first instruction on. To move a process that
-/// runs already, the kernel would have to stop everything that forks or ends.
+/// As fork(2), but the child handles no signal as we do, and is in the group from its first instruction on. To
+/// move a process that runs already, the kernel would have to stop everything that forks or ends.
 ///
 /// # Safety
 /// As for fork(2): the child may only make system calls. The C library does not know of it.
-unsafe fn fork_into(cgroup: RawFd) -> libc::pid_t {
+unsafe fn clone(cgroup: Option<RawFd>) -> libc::pid_t {
     // SAFETY: `clone_args` is plain data, of which all zero means no wish.
     let mut wishes: libc::clone_args = unsafe { std::mem::zeroed() };
-    wishes.flags = CLONE_INTO_CGROUP;
+    wishes.flags = CLONE_CLEAR_SIGHAND;
     wishes.exit_signal = libc::SIGCHLD as u64;
-    wishes.cgroup = cgroup as u64;
+    if let Some(group) = cgroup {
+        wishes.flags |= CLONE_INTO_CGROUP;
+        wishes.cgroup = group as u64;
+    }
     // SAFETY: no memory is shared with the child, and the size is that of the argument.
     unsafe { libc::syscall(libc::SYS_clone3, &raw mut wishes, size_of_val(&wishes)) as libc::pid_t }
 }
@@ -164,8 +163,8 @@ unsafe fn prepare(plan: &Plan) -> Step {
         if plan.terminal {
             check(Stage::Setup, libc::ioctl(0, libc::TIOCSCTTY, 0).into())?;
         }
-        if plan.unprotect {
-            unprotect();
+        if plan.limit_files {
+            limit_files();
         }
         if let Some(user) = &plan.credentials {
             become_user(user)?;
@@ -183,7 +182,8 @@ unsafe fn prepare(plan: &Plan) -> Step {
     Ok(())
 }
 
-/// The C library's own signals too, which its functions would refuse.
+/// What a clone keeps: all signals were blocked for it, the runtime ignores SIGPIPE, and whoever started us with
+/// the C library's help may have ignored that library's own two, which its functions refuse.
 ///
 /// # Safety
 /// Only in a freshly forked child.
@@ -191,15 +191,13 @@ unsafe fn reset_signals() {
     // The kernel's `struct sigaction`: handler, flags, restorer, mask. All zero is the default.
     let action = [0u64; 4];
     let none = 0u64;
+    let earlier = ptr::null_mut::<u64>();
     let size = size_of::<u64>();
-    // SAFETY: both locals have the kernel's layout and the size of the mask is given; signals
-    // that may not be set are refused with an error, which is of no interest.
+    // SAFETY: both locals have the kernel's layout and the size of the mask is given.
     unsafe {
-        for signal in 1..=64 {
-            let earlier = ptr::null_mut::<u64>();
+        for signal in [libc::SIGPIPE, 32, 33] {
             libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), earlier, size);
         }
-        let earlier = ptr::null_mut::<u64>();
         let how = libc::SIG_SETMASK;
         libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const none, earlier, size);
     }
@@ -223,20 +221,14 @@ unsafe fn become_user(user: &Credentials) -> Step {
 
 /// # Safety
 /// Only in a freshly forked child.
-unsafe fn unprotect() {
+unsafe fn limit_files() {
     let limit = libc::rlimit { rlim_cur: 65_536, rlim_max: 1_048_576 };
-    // SAFETY: constant strings and a live local. Neither step may keep the command from running.
-    unsafe {
-        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
-        if file >= 0 {
-            libc::write(file, c"0".as_ptr().cast(), 1);
-            libc::close(file);
-        }
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-    }
+    // SAFETY: a live local. It may not keep the command from running.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
 
-/// Tries the candidates as execvp(3) does, and returns the errno of the failure.
+/// Tries the candidates as execvp(3) does, and returns the errno of the failure. To look first costs less than
+/// an exec that fails, for which the kernel makes a memory map and copies the arguments.
 ///
 /// # Safety
 /// Both lists end in null and point to live strings.
@@ -249,7 +241,11 @@ unsafe fn exec(
     for candidate in candidates {
         let file: &CStr = candidate;
         // SAFETY: as the caller promises.
-        unsafe { libc::execve(file.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        let there = unsafe { libc::access(file.as_ptr(), libc::F_OK) } == 0;
+        if there {
+            // SAFETY: as above.
+            unsafe { libc::execve(file.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        }
         match errno() {
             libc::ENOENT | libc::ENOTDIR => {}
             libc::EACCES => result = libc::EACCES,

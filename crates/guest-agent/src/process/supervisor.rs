@@ -49,7 +49,7 @@ pub async fn start(call: Call, request: StartRequest) -> Result<Subscription, Co
         stdio: stdio.child,
         terminal,
         cgroup: directory.map_err(|error| ConnectError::from_io("control group", &error))?,
-        unprotect: processes.own_machine(),
+        limit_files: processes.own_machine(),
     };
     let report = Report::new().map_err(|error| ConnectError::from_io("pipe", &error))?;
     let (pid, exit) = processes

@@ -29,9 +29,13 @@ export function kernelArguments(boot: KernelBoot): string {
  * What a distribution's kernel does at start and a guest with one tenant has no use for. Together a fifth of
  * the boot under TCG: self-tests of ciphers, zeroing of every page that is already zero, labels of security
  * modules that nothing in the guest configures, a search for serial ports. At each switch of tasks: a record of who
- * waited for what.
+ * waited for what. Every few seconds: a look for processors that hang, which to a guest that was held up are all
+ * of them.
  */
-const startup = ['init_on_alloc=0', 'cryptomgr.notests', 'lsm=landlock', '8250.nr_uarts=1', 'psi=0'];
+const startup = [
+  ...['init_on_alloc=0', 'cryptomgr.notests', 'lsm=landlock', '8250.nr_uarts=1'],
+  ...['psi=0', 'nowatchdog'],
+];
 
 /**
  * An emulated processor does not speculate by itself, and each guard of the guest's kernel against that is code to be
