@@ -1,6 +1,6 @@
 /** Kernel and initramfs, on the file system of the state, where VMs get hard links to them. */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sync } from '../linux/index.ts';
 import { adoptFile } from './store.ts';
@@ -12,6 +12,14 @@ export interface BootFiles {
   kernelId: string;
   initramfsId: string;
 }
+
+interface BootFile {
+  path: string;
+  digest: string;
+}
+
+/** A kernel has tens of MiB, which would stay in the memory of the process for long. */
+const readBytes = 256 * 1024;
 
 /** Takes them over by content: files that running sandboxes started from are never changed. */
 export async function adoptBootFiles(dir: string, kernel: string, initramfs: string): Promise<BootFiles> {
@@ -28,11 +36,11 @@ export async function adoptBootFiles(dir: string, kernel: string, initramfs: str
   };
 }
 
-async function adopt(dir: string, source: string, name: string): Promise<{ path: string; digest: string }> {
-  const digest = createHash('sha256')
-    .update(await readFile(source))
-    .digest('hex');
-  const target = join(dir, `${name}-${digest.slice(0, 16)}`);
+async function adopt(dir: string, source: string, name: string): Promise<BootFile> {
+  const linked = await findLink(dir, source, name);
+  if (linked) return linked;
+  const digest = await sha256Of(source);
+  const target = join(dir, `${name}-${digest}`);
   if (await stat(target).catch(() => undefined)) return { path: target, digest };
   const temporary = `${target}.tmp`;
   await rm(temporary, { force: true });
@@ -40,4 +48,28 @@ async function adopt(dir: string, source: string, name: string): Promise<{ path:
   await rename(temporary, target);
   await sync(dir);
   return { path: target, digest };
+}
+
+/** The name by which the file itself was taken over: it is never changed, so it need not be read again. */
+async function findLink(dir: string, source: string, name: string): Promise<BootFile | undefined> {
+  const { dev, ino } = await stat(source);
+  for (const entry of await readdir(dir)) {
+    const [, digest] = new RegExp(`^${name}-([0-9a-f]{64})$`).exec(entry) ?? [];
+    if (digest === undefined) continue;
+    const path = join(dir, entry);
+    const is = await stat(path);
+    if (is.dev === dev && is.ino === ino) return { path, digest };
+  }
+  return undefined;
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await using file = await open(path);
+  const buffer = Buffer.allocUnsafe(readBytes);
+  for (;;) {
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, null);
+    if (bytesRead === 0) return hash.digest('hex');
+    hash.update(buffer.subarray(0, bytesRead));
+  }
 }
