@@ -56,11 +56,16 @@ export async function createQemuMonitor(options: QemuMonitorOptions): Promise<Vm
   if (cgroups.missing.length > 0) {
     options.log.warn({ missing: cgroups.missing }, 'this machine cannot limit what a VM monitor uses');
   }
-  const tscKhz = options.accelerator === 'tcg' ? await measureTscKhz() : undefined;
-  if (options.accelerator === 'tcg' && tscKhz === undefined) {
-    options.log.warn('the time stamp counter cannot be measured: guests may hang when they start');
+  return new Qemu(options, cgroups, findKernelArguments(options));
+}
+
+async function findKernelArguments({ accelerator, log }: QemuMonitorOptions): Promise<string> {
+  if (accelerator === 'kvm') return kernelArguments({ accelerator });
+  const tscKhz = await measureTscKhz();
+  if (tscKhz === undefined) {
+    log.warn('the time stamp counter cannot be measured: guests may hang when they start');
   }
-  return new Qemu(options, cgroups, tscKhz);
+  return kernelArguments({ accelerator, tscKhz });
 }
 
 class Qemu implements VmMonitor {
@@ -68,15 +73,18 @@ class Qemu implements VmMonitor {
   readonly machine: MonitorMachine;
   readonly #options: QemuMonitorOptions;
   readonly #cgroups: Cgroups;
-  readonly #kernelArguments: string;
+  /** Takes a while to find, which only the first machine may have to wait for. */
+  readonly #kernelArguments: Promise<string>;
 
-  constructor(options: QemuMonitorOptions, cgroups: Cgroups, tscKhz: number | undefined) {
+  constructor(options: QemuMonitorOptions, cgroups: Cgroups, found: Promise<string>) {
     this.#options = options;
     const { version, accelerator } = options;
     const cpu = accelerator === 'tcg' ? emulatedCpu : cpuFingerprint();
     this.machine = { kind: this.kind, version, accelerator, cpu };
     this.#cgroups = cgroups;
-    this.#kernelArguments = kernelArguments({ accelerator: options.accelerator, tscKhz });
+    this.#kernelArguments = found;
+    // Who starts a machine is told.
+    found.catch(() => {});
   }
 
   boot(spec: VmSpec): Promise<Vm> {
@@ -101,7 +109,7 @@ class Qemu implements VmMonitor {
         uid: spec.uid,
         log: log.fd,
         machine: {
-          ...{ name: `${this.#parent}-${spec.id}`, kernelArguments: this.#kernelArguments },
+          ...{ name: `${this.#parent}-${spec.id}`, kernelArguments: await this.#kernelArguments },
           ...{ accelerator: this.#options.accelerator, vcpus: spec.vcpus, memoryMb: spec.memoryMb },
           disk: spec.disk,
           incoming: state !== undefined,
