@@ -4,17 +4,17 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client } from 'undici';
+import { type Answer, exchange, type Question, Unconnected } from './exchange.ts';
 
 /** Port of the guest agent; E2B's envd listens on the same. */
 export const guestPort = 49_983;
 
-const maxAnswerBytes = 4096;
 /** Of a guest that boots: what is sent to it too early is lost, and would be sent again only after a second. */
 const bootConnectMs = 150;
 /** Of a guest that goes on: it gets what was sent as soon as it runs, which on a busy machine takes its time. */
 const connectMs = 3000;
 const pollMs = 10;
+const healthMs = 2000;
 const answerMs = 30_000;
 const warmUpMs = 20_000;
 
@@ -44,13 +44,8 @@ const required = [
   'connections',
 ];
 
-function client(address: string, connectTimeoutMs: number): Client {
-  return new Client(`http://${address}:${guestPort}`, {
-    connect: { timeout: connectTimeoutMs },
-    maxResponseSize: maxAnswerBytes,
-    maxHeaderSize: maxAnswerBytes,
-    pipelining: 1,
-  });
+function ask(address: string, question: Question): Promise<Answer> {
+  return exchange(address, guestPort, question);
 }
 
 /**
@@ -60,15 +55,14 @@ function client(address: string, connectTimeoutMs: number): Client {
 export async function waitForAgent(address: string, signal: AbortSignal): Promise<void> {
   for (;;) {
     signal.throwIfAborted();
-    const http = client(address, bootConnectMs);
     try {
-      const answer = await http.request({ method: 'GET', path: '/health', headersTimeout: 2000, signal });
-      await answer.body.dump();
-      if (answer.statusCode === 204) return;
+      const { status } = await ask(address, {
+        ...{ method: 'GET', path: '/health', signal },
+        ...{ connectMs: bootConnectMs, answerMs: healthMs },
+      });
+      if (status === 204) return;
     } catch {
       // Not up yet: the guest is still booting. The signal bounds the wait.
-    } finally {
-      await http.destroy();
     }
     await sleep(pollMs, undefined, { signal });
   }
@@ -88,52 +82,37 @@ export async function giveIdentity(
     try {
       return await tellIdentity(address, identity, signal);
     } catch (error) {
-      if (!isUnconnected(error)) throw error;
+      if (!(error instanceof Unconnected)) throw error;
     }
     await sleep(pollMs, undefined, { signal });
   }
 }
 
-/** Nothing was sent. */
-function isUnconnected(error: unknown): boolean {
-  const { code } = error as { code?: unknown };
-  return code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ECONNREFUSED' || code === 'EHOSTUNREACH';
-}
-
 async function tellIdentity(address: string, identity: GuestIdentity, signal: AbortSignal): Promise<void> {
-  const http = client(address, connectMs);
-  try {
-    const answer = await http.request({
-      method: 'POST',
-      path: '/init',
-      headers: {
-        'content-type': 'application/json',
-        ...(identity.proof === undefined ? {} : { 'x-access-token': identity.proof }),
-      },
-      body: JSON.stringify({
-        generation: identity.number,
-        timestamp: new Date().toISOString(),
-        entropy: randomBytes(256).toString('base64'),
-        sandboxId: identity.sandboxId,
-        templateId: identity.templateId,
-        hostname: identity.sandboxId,
-        machineId: machineId(identity.sandboxId),
-        accessToken: identity.accessToken,
-        envVars: identity.env,
-        defaultUser: identity.defaultUser,
-      }),
-      headersTimeout: answerMs,
-      bodyTimeout: answerMs,
-      signal,
-    });
-    const text = await answer.body.text();
-    if (answer.statusCode !== 200)
-      throw new Error(`The guest agent refused its identity (${answer.statusCode}).`);
-    const missing = unconfirmed(text, identity.number);
-    if (missing.length > 0) throw new Error(`The guest agent did not confirm: ${missing.join(', ')}.`);
-  } finally {
-    await http.destroy();
-  }
+  const { status, text } = await ask(address, {
+    method: 'POST',
+    path: '/init',
+    headers: {
+      'content-type': 'application/json',
+      ...(identity.proof === undefined ? {} : { 'x-access-token': identity.proof }),
+    },
+    body: JSON.stringify({
+      generation: identity.number,
+      timestamp: new Date().toISOString(),
+      entropy: randomBytes(256).toString('base64'),
+      sandboxId: identity.sandboxId,
+      templateId: identity.templateId,
+      hostname: identity.sandboxId,
+      machineId: machineId(identity.sandboxId),
+      accessToken: identity.accessToken,
+      envVars: identity.env,
+      defaultUser: identity.defaultUser,
+    }),
+    ...{ connectMs, answerMs, signal },
+  });
+  if (status !== 200) throw new Error(`The guest agent refused its identity (${status}).`);
+  const missing = unconfirmed(text, identity.number);
+  if (missing.length > 0) throw new Error(`The guest agent did not confirm: ${missing.join(', ')}.`);
 }
 
 /**
@@ -146,25 +125,19 @@ export async function warmUp(
   line: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const http = client(address, connectMs);
-  try {
-    const answer = await http.request({
-      method: 'POST',
-      path: '/process.Process/Start',
-      headers: {
-        'content-type': 'application/connect+json',
-        'connect-protocol-version': '1',
-        'x-access-token': accessToken,
-        // The guest ends it by itself: one that takes long is left, and no reason to give the guest up.
-        'connect-timeout-ms': `${warmUpMs}`,
-      },
-      body: envelope({ process: { cmd: 'bash', args: ['-c', `{ ${line}; } >/dev/null 2>&1`] } }),
-      ...{ headersTimeout: answerMs, bodyTimeout: answerMs, signal },
-    });
-    await answer.body.dump();
-  } finally {
-    await http.destroy();
-  }
+  await ask(address, {
+    method: 'POST',
+    path: '/process.Process/Start',
+    headers: {
+      'content-type': 'application/connect+json',
+      'connect-protocol-version': '1',
+      'x-access-token': accessToken,
+      // The guest ends it by itself: one that takes long is left, and no reason to give the guest up.
+      'connect-timeout-ms': `${warmUpMs}`,
+    },
+    body: envelope({ process: { cmd: 'bash', args: ['-c', `{ ${line}; } >/dev/null 2>&1`] } }),
+    ...{ connectMs, answerMs, signal },
+  });
 }
 
 /** A message of the Connect protocol: flags, length, JSON. Source: connectrpc.com/docs/protocol */
