@@ -21,7 +21,7 @@ const passed = /^(PERCH_[A-Z_]+|DATABASE_URL|PATH|LANG|LC_ALL|TZ)$/;
  * A small young generation keeps the resident memory of a busy daemon down by some 10 MB; an old one that is collected
  * when it has grown by half, and not by several times, bounds what bulk data adds to some tens of MB.
  */
-const nodeFlags = ['--enable-source-maps', '--max-semi-space-size=2', '--heap-growing-percent=50'];
+const nodeFlags = ['--max-semi-space-size=2', '--heap-growing-percent=50'];
 /** What only the control plane may know. */
 const secrets = new Set(['PERCH_API_KEY', 'DATABASE_URL']);
 
@@ -37,6 +37,8 @@ export async function prepare(settings: Settings): Promise<Prepared> {
   for (const [name, value] of Object.entries(process.env)) if (value && passed.test(name)) env[name] = value;
   Object.assign(env, {
     NODE_ENV: 'production',
+    // Threads that share one heap leave fewer pages that only one of them could use again.
+    MALLOC_ARENA_MAX: '1',
     PERCH_DATA_DIR: settings.dataDir,
     PERCH_LISTEN: settings.listen,
     PERCH_NETWORK: settings.network,

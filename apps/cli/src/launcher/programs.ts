@@ -21,6 +21,8 @@ export interface Programs {
 const root = join(import.meta.dirname, '../../../..');
 /** What perchd reads beside its bundle. */
 const page = 'apps/control-plane/src/pages/test-page.html';
+/** Part of each bundle. */
+const mappedStacks = join(import.meta.dirname, 'mapped-stacks.ts');
 const sources = ['apps/control-plane', 'apps/host-agent', 'packages', 'package-lock.json'];
 const entries = {
   'perch-host': 'apps/host-agent/src/main.ts',
@@ -64,6 +66,7 @@ async function make(folder: string): Promise<void> {
       format: 'esm',
       sourcemap: 'linked',
       sourcesContent: false,
+      inject: [mappedStacks],
       // koffi finds its native part by its own place.
       external: ['koffi', 'pg-native'],
       // CommonJS packages inside an ES module expect `require`.
@@ -92,8 +95,8 @@ async function make(folder: string): Promise<void> {
 const noMap = Buffer.from('{"version":3,"sources":[""],"mappings":"AAAA"}').toString('base64');
 
 /**
- * Once it has shown a stack, Node holds the whole source map, which with the packages is 40 MB of memory in each
- * daemon. Frames in packages show their place in the bundle instead.
+ * With the packages the whole map would be 40 MB of memory in a daemon that shows a stack. Frames in packages show their
+ * place in the bundle instead.
  */
 const mapOnlyOurs: Plugin = {
   name: 'map only our own code',
@@ -109,7 +112,8 @@ const mapOnlyOurs: Plugin = {
 async function contentKey(): Promise<string> {
   const hash = createHash('sha256')
     .update(process.version)
-    .update(await readFile(import.meta.filename));
+    .update(await readFile(import.meta.filename))
+    .update(await readFile(mappedStacks));
   for (const source of sources) {
     for (const file of await filesOf(join(root, source))) {
       hash.update(`${relative(root, file)}\0`).update(await readFile(file));
