@@ -10,8 +10,8 @@ export interface HostWatcher {
   synced(): Promise<void>;
 }
 
-/** The host agent is a process of this machine: asking it often costs nothing. */
-const backoffMs = { first: 100, most: 500 };
+/** The host agent is a process of this machine: to ask whether it is back costs nothing. */
+const retryMs = 100;
 
 /** Follows the events of a host until the signal ends it, connecting again when the stream breaks. */
 export async function watchHost(
@@ -20,7 +20,6 @@ export async function watchHost(
   log: Logger,
   signal: AbortSignal,
 ): Promise<void> {
-  let delayMs = backoffMs.first;
   let told = false;
   while (!signal.aborted) {
     try {
@@ -29,7 +28,6 @@ export async function watchHost(
         if (event.type === 'synced') {
           log.info('following the host agent');
           told = false;
-          delayMs = backoffMs.first;
           await watcher.synced();
         }
       }
@@ -38,7 +36,6 @@ export async function watchHost(
       if (!told) log.warn({ err: error }, 'the host agent cannot be followed; trying again');
       told = true;
     }
-    await sleep(delayMs, undefined, { signal }).catch(() => {});
-    delayMs = Math.min(delayMs * 2, backoffMs.most);
+    await sleep(retryMs, undefined, { signal }).catch(() => {});
   }
 }
