@@ -32,7 +32,8 @@ export interface NetworkLayerOptions {
 
 /** Most of a removal is waiting for the kernel. */
 const parallelSweeps = 8;
-const poolRetryMs = 5000;
+/** What fails once, as when a tool was killed, goes well a moment later; what goes on failing is not hurried. */
+const poolRetryMs = [200, 1000, 5000];
 const forwardingSetting = '/proc/sys/net/ipv4/ip_forward';
 
 /** @throws Error for settings that cannot work; the message is for the operator */

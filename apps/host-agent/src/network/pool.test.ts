@@ -37,7 +37,7 @@ function setUp(options: Partial<SlotPoolOptions> = {}) {
     maker,
     first: 1,
     now: () => clock.now,
-    retryMs: 1000,
+    retryMs: [1000],
     log: quietLog,
     ...options,
   });
@@ -237,6 +237,31 @@ describe('the slot pool', () => {
     await vi.advanceTimersByTimeAsync(1000);
     await settle();
     expect(pool.counts().ready).toBe(2);
+  });
+
+  test('waits ever longer while it goes on failing, and begins anew when it went well', async () => {
+    const { pool, maker } = setUp({ size: 1, retryMs: [10, 100] });
+    const failsAfter = async (ms: number) => {
+      const before = maker.made.length;
+      await vi.advanceTimersByTimeAsync(ms - 1);
+      await settle();
+      expect(maker.made.length).toBe(before);
+      await vi.advanceTimersByTimeAsync(1);
+      await settle();
+      expect(maker.made.length).toBe(before + 1);
+    };
+    maker.failMake = true;
+    pool.start([], []);
+    await settle();
+    for (const ms of [10, 100, 100]) await failsAfter(ms);
+    maker.failMake = false;
+    await pool.acquire();
+    await settle();
+    expect(pool.counts().ready).toBe(1);
+    maker.failMake = true;
+    await pool.acquire();
+    await settle();
+    await failsAfter(10);
   });
 
   test('is full again when numbers have rested, though nobody asks', async () => {

@@ -26,8 +26,8 @@ export interface SlotPoolOptions {
   first: number;
   /** Milliseconds that never go back. */
   now: () => number;
-  /** Pause before work in the background that failed is tried again, milliseconds. */
-  retryMs: number;
+  /** Pauses before work in the background that failed is tried again, milliseconds; the last one from then on. */
+  retryMs: readonly number[];
   log: Pick<Logger, 'warn' | 'error'>;
 }
 
@@ -47,6 +47,8 @@ export class SlotPool {
   /** Work in the background, one piece at a time. */
   #refilling: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
+  /** How often it was tried again since it last went well. */
+  #retries = 0;
   #state: 'new' | 'started' | 'stopped' = 'new';
 
   constructor(options: SlotPoolOptions) {
@@ -193,21 +195,32 @@ export class SlotPool {
       return this.#tryLater();
     }
     this.#ready.push(number);
+    if (this.#remains.size === 0) this.#wentWell();
     // A waiting acquire goes on first, then the next is made.
     setImmediate(() => this.#refill());
   }
 
   /** What failed once, as when a tool was killed, may work the next time without anybody asking. */
   #tryLater(): void {
-    if (this.#state !== 'started') return;
-    this.#retry ??= setTimeout(() => {
+    if (this.#state !== 'started' || this.#retry) return;
+    const { retryMs } = this.#options;
+    const waitMs = retryMs[Math.min(this.#retries, retryMs.length - 1)];
+    this.#retry = setTimeout(() => {
       this.#retry = undefined;
       if (this.#refilling) return this.#tryLater();
+      this.#retries += 1;
       this.#inBackground(async () => {
         for (const number of this.#remains) await this.#undo(number);
         if (this.#lacking()) await this.#makeAhead();
+        else if (this.#remains.size === 0) this.#wentWell();
       });
-    }, this.#options.retryMs).unref();
+    }, waitMs).unref();
+  }
+
+  #wentWell(): void {
+    this.#retries = 0;
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
   }
 
   #lacking(): boolean {
