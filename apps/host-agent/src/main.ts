@@ -9,6 +9,7 @@ import { armFailpointsOf } from './failpoints/index.ts';
 import { giveIdentity, waitForAgent, warmUp } from './guest/index.ts';
 import {
   Admission,
+  DiskRoom,
   defaultMemoryMb,
   fsck,
   Journal,
@@ -71,11 +72,11 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const probe = await probeMonitor({ ...boot, cacheFile: paths.probe, force: config.vmm, log });
   log.info({ probe }, 'monitor probed');
 
+  const room = new DiskRoom({ dir: config.dataDir, keepMb: config.keepDiskMb });
   const admission = new Admission({
     memoryMb: config.memoryMb ?? defaultMemoryMb(),
     overheadMb: overheadMb(probe.accelerator),
-    dataDir: config.dataDir,
-    keepDiskMb: config.keepDiskMb,
+    room,
   });
   const disks = createQcow2Layer();
   const { accelerator, version: monitorVersion } = probe;
@@ -87,7 +88,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   });
   const saved = new SavedStates({
     dir: paths.sandboxes,
-    disks,
+    ...{ disks, room },
     machine: monitor.machine,
     baseImage: (contentId) => templates.rootfsOf(contentId),
     keep: config.history,
@@ -100,15 +101,14 @@ async function serve(config: Config, log: Logger): Promise<void> {
     log,
   });
   const merge = pointMerger({
-    ...{ disks, network, saved, vmsDir: paths.vms, log },
+    ...{ disks, network, saved, room, vmsDir: paths.vms, log },
     bounds: config.mergeBounds,
-    keepDiskMb: config.keepDiskMb,
   });
   const lifecycle = new Lifecycle({
     ...{ journal, network, disks, monitor, saved, warm, snapshots },
     guest: { waitForAgent, giveIdentity, warmUp },
     templates,
-    admission,
+    ...{ admission, room },
     vmsDir: paths.vms,
     boot,
     bootTimeoutMs,

@@ -42,6 +42,7 @@ export interface ErrorContexts {
   host_not_found: { id: string };
   disk_too_small: { disk_mb: number; minimum_mb: number };
   capacity_exhausted: { resource: 'memory' | 'disk' | 'slots'; requested: number; available: number };
+  host_disk_full: Record<string, never>;
   host_unavailable: { host_id: string };
   database_unavailable: Record<string, never>;
   guest_unavailable: { id: string };
@@ -107,6 +108,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   host_not_found: 404,
   disk_too_small: 400,
   capacity_exhausted: 503,
+  host_disk_full: 507,
   host_unavailable: 503,
   database_unavailable: 503,
   guest_unavailable: 502,
@@ -166,6 +168,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
   host_not_found: 'List the hosts there are with GET /v1/hosts.',
   disk_too_small: 'Ask for at least minimum_mb, the size of the template.',
   capacity_exhausted: 'Destroy a sandbox, ask for a smaller one, or try again later.',
+  host_disk_full:
+    'Free space on the disk of the data directory, or remove snapshots and sandboxes; nothing of it was kept.',
   host_unavailable: 'Check that perch-host runs (`perch doctor`), then try again.',
   database_unavailable: 'Check that PostgreSQL runs (`perch doctor`), then try again.',
   guest_unavailable: 'Try again; if it stays, read GET /v1/sandboxes/{id}/logs.',

@@ -92,7 +92,7 @@ export class Sandboxes {
   /**
    * Resolves when it is paused: memory and disk are in files, and it holds nothing else. Connections to it end,
    * and with them commands that were not started detached. It is paused also when nobody waits any more.
-   * @throws PerchError `sandbox_not_running` (already paused, too), `pause_failed` and `capacity_exhausted` (it
+   * @throws PerchError `sandbox_not_running` (already paused, too), `pause_failed`, `host_disk_full` and `capacity_exhausted` (it
    *   runs on)
    */
   pause(id: string, options: RequestOptions = {}): Promise<SandboxTransition> {
@@ -114,7 +114,7 @@ export class Sandboxes {
   /**
    * Resolves when each child runs or failed; the source is as before. A child has the memory, processes and disk
    * of the source, and an identity of its own.
-   * @throws PerchError `sandbox_not_running`, `generation_not_found`, `capacity_exhausted`, `fork_failed`: there is
+   * @throws PerchError `sandbox_not_running`, `generation_not_found`, `capacity_exhausted`, `host_disk_full`, `fork_failed`: there is
    *   no child
    */
   fork(id: string, request: ForkSandbox = {}, options: RequestOptions = {}): Promise<ForkResults> {

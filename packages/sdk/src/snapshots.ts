@@ -21,7 +21,7 @@ export class Snapshots {
 
   /**
    * Resolves when it is there; the sandbox is as before, after a moment's standstill if it runs.
-   * @throws PerchError `snapshot_exists`, `sandbox_not_running`, `capacity_exhausted`, `snapshot_failed`
+   * @throws PerchError `snapshot_exists`, `sandbox_not_running`, `capacity_exhausted`, `host_disk_full`, `snapshot_failed`
    */
   create(request: CreateSnapshot, options: SnapshotOptions = {}): Promise<NewSnapshot> {
     const { overwrite, ...rest } = options;

@@ -46,6 +46,7 @@ const neverRan = new Set<string>([
   'validation_failed',
   // Of a whole fork.
   'fork_failed',
+  'host_disk_full',
   'generation_not_found',
   'sandbox_not_found',
   'sandbox_not_running',

@@ -21,7 +21,7 @@ export interface TransitionParts {
 const leftAfterFailureMs = 60_000;
 
 /** Refusals by which the host says that the sandbox runs as before. */
-const runsOn = new Set<string>(['pause_failed', 'capacity_exhausted']);
+const runsOn = new Set<string>(['pause_failed', 'host_disk_full', 'capacity_exhausted']);
 
 /**
  * Pauses: running → pausing → paused, or back to running. The life ends with `paused`, and everything that was

@@ -254,6 +254,7 @@ test('a client that goes away changes nothing', async () => {
 
 test.each([
   ['pause_failed', 500, { id: 'x', reason: 'no space' }],
+  ['host_disk_full', 507, {}],
   ['capacity_exhausted', 503, { resource: 'disk', requested: 2, available: 1 }],
 ] as const)(
   'a pause that fails with %s leaves it running, with time to try again',

@@ -3,8 +3,8 @@
  * since a pause writes that to files; what it occupies already is part of that, not on top of it.
  */
 import { readFileSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
 import { PerchError } from '@perch/protocol';
+import type { DiskRoom } from './disk-room.ts';
 import type { SandboxRecord } from './journal.ts';
 
 export interface Capacity {
@@ -17,10 +17,7 @@ export interface AdmissionOptions {
   memoryMb: number;
   /** Memory that a monitor may take beside its guest's, MiB. */
   overheadMb: number;
-  /** A path on the file system of the state. */
-  dataDir: string;
-  /** MiB of disk that stay free for the rest of the machine. */
-  keepDiskMb: number;
+  room: DiskRoom;
 }
 
 /** Default for sandboxes: what the machine has, less a tenth and at least 512 MiB for everything else. */
@@ -54,8 +51,7 @@ export class Admission {
 
   /** @param occupiedBytes what the sandboxes in `held` occupy on disk already */
   async disk(held: readonly Shape[], occupiedBytes: number): Promise<Capacity> {
-    const fs = await statfs(this.#options.dataDir);
-    const freeMb = Math.floor((fs.bavail * fs.bsize + occupiedBytes) / 2 ** 20) - this.#options.keepDiskMb;
+    const freeMb = Math.floor(((await this.#options.room.freeBytes()) + occupiedBytes) / 2 ** 20);
     return { total: freeMb, free: freeMb - sum(held.map(diskOf)) };
   }
 

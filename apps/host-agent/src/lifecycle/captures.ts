@@ -1,6 +1,7 @@
 /** A guest is stopped and its state written: a pause, a copy that runs on, and what takes either of them back. */
 import { PerchError } from '@perch/protocol';
 import { failpoint } from '../failpoints/index.ts';
+import { isDiskFull } from './disk-room.ts';
 import { captured } from './failpoints.ts';
 import type { CopyRequest } from './intent-queue.ts';
 import type { SandboxRecord } from './journal.ts';
@@ -49,10 +50,11 @@ export class Captures {
       const point = from ?? record.snapshot;
       // Whatever cannot be gone on from is said before anything is made of it.
       await this.#life.resources.saved(record, point);
+      await this.#life.resources.assertCopyRoom(record);
       if (point !== null) await take(point, {});
       return;
     }
-    await this.#life.resources.assertRoom(record, 1);
+    await this.#life.resources.assertCopyRoom(record);
     this.#life.transition(as, { captures: record.captures + 1 });
     const begun = this.#life.expect();
     captured(begun, 'journaled');
@@ -124,7 +126,9 @@ export class Captures {
       const why = this.#life.record?.reason ?? reason;
       return new PerchError('sandbox_failed', `Sandbox ${id} failed. ${why}`, { id, reason: why }, { cause });
     }
-    return new PerchError(code, `Sandbox ${id} ${what} and runs on. ${reason}`, { id, reason }, { cause });
+    const message = `Sandbox ${id} ${what} and runs on. ${reason}`;
+    if (isDiskFull(cause)) return new PerchError('host_disk_full', message, {}, { cause });
+    return new PerchError(code, message, { id, reason }, { cause });
   }
 
   /** Lets a guest that is stopped in the middle of a capture go, with nothing of the capture left. */

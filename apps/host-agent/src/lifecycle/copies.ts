@@ -116,7 +116,8 @@ export class Copies {
 
   /**
    * Makes a snapshot with a name of a directory of this host, which is read only. For root alone.
-   * @throws PerchError import_refused, snapshot_exists, capacity_exhausted. There is nothing new then.
+   * @throws PerchError import_refused, snapshot_exists, capacity_exhausted, host_disk_full. There is nothing new
+   *   then.
    */
   async import({ name, overwrite, ...request }: HostSnapshotImport): Promise<HostImported> {
     const { snapshots, monitor } = this.#deps;
@@ -158,7 +159,10 @@ export class Copies {
     await snapshots.remove(name);
   }
 
-  /** Makes the disk of a snapshot one file that needs no image below it. @throws PerchError snapshot_not_found */
+  /**
+   * Makes the disk of a snapshot one file that needs no image below it.
+   * @throws PerchError snapshot_not_found, capacity_exhausted, host_disk_full
+   */
   async flatten(name: string): Promise<Snapshot> {
     const { snapshots, templates } = this.#deps;
     if (!templates.find(name) && !(await snapshots.get(name)).standalone) {

@@ -45,7 +45,7 @@ test('a fork of a paused sandbox touches no guest, and leaves it paused', async 
   await h.lifecycle.pause(id, 1);
   h.machine.order.length = 0;
   await h.lifecycle.copies.fork(id, { generation: 1, children: [child('b')] });
-  expect(h.machine.order).toEqual(['open', 'copy', 'begin', 'open', 'thaw']);
+  expect(h.machine.order).toEqual(['open', 'find room', 'copy', 'begin', 'open', 'thaw']);
   expect(h.lifecycle.get(id).status).toBe('paused');
 });
 
@@ -109,6 +109,30 @@ test('a disk without room refuses the copy before the guest is stopped', async (
   await expect(h.lifecycle.copies.fork(id, { generation: 1, children })).rejects.toThrow('cannot find room');
   expect(h.machine.order).toEqual(['find room']);
 });
+
+test('a disk without room refuses the copy of a paused sandbox before anything is written', async () => {
+  await using h = await running();
+  await h.lifecycle.pause(id, 1);
+  h.machine.order.length = 0;
+  h.machine.failing = 'find room';
+  await expect(h.lifecycle.copies.fork(id, { generation: 1, children })).rejects.toThrow('cannot find room');
+  expect(h.machine.order).toEqual(['open', 'find room']);
+  expect(await leftOfCopies(h)).toEqual([]);
+});
+
+test.each(['running', 'paused'])(
+  'a disk that fills up in the copy of a %s sandbox is named',
+  async (state) => {
+    await using h = await running();
+    if (state === 'paused') await h.lifecycle.pause(id, 1);
+    h.machine.failure = (message) => Object.assign(new Error(message), { code: 'ENOSPC' });
+    h.machine.failing = 'copy';
+    const taken = h.lifecycle.copies.snapshot({ name: 'a', sandbox_id: id, generation: 1, overwrite: false });
+    await expect(taken).rejects.toMatchObject({ code: 'host_disk_full', status: 507 });
+    expect(h.lifecycle.get(id)).toMatchObject({ status: state, generation: 1 });
+    expect(await leftOfCopies(h)).toEqual([]);
+  },
+);
 
 test('a destroy cuts a fork short, and no child stays', async () => {
   await using h = await running();

@@ -1,23 +1,29 @@
 /** Makes a snapshot whose disk needs no image below it, of one that does. */
-import { link } from 'node:fs/promises';
+import { link, lstat } from 'node:fs/promises';
 import type { DiskLayer } from '../disk/index.ts';
 import { commitSnapshot, type Snapshot, snapshotFiles } from '../snapshot/index.ts';
 import { contentIdOf } from './disk-content.ts';
+import type { DiskRoom } from './disk-room.ts';
 import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
 import { diskOf, type FlatCopyTarget, factsOf, layerFiles, shareFiles } from './saved/index.ts';
 
 export interface FlattenDeps extends LayersUserDeps {
   disks: DiskLayer;
+  room: DiskRoom;
 }
 
-/** @param from a snapshot whose disk has layers */
+/** @param from a snapshot whose disk has layers @throws PerchError capacity_exhausted */
 export async function flattenSnapshot(
   from: Snapshot,
   { temporary, final, durable }: FlatCopyTarget,
   deps: FlattenDeps,
 ): Promise<void> {
+  const merged = new Set([snapshotFiles.rootfsBase, ...layerFiles(from)]);
+  let bytes = 0;
+  for (const name of merged) bytes += (await lstat(from.directory.file(name))).blocks * 512;
+  await deps.room.require(bytes, 'The flattened disk');
   await temporary.ensure();
-  const sums = await shareFiles(from, temporary, new Set([snapshotFiles.rootfsBase, ...layerFiles(from)]));
+  const sums = await shareFiles(from, temporary, merged);
   const flat = temporary.file(snapshotFiles.rootfsExt4);
   await withLayersUser('flatten', from.manifest.machine.disk_mb, deps, async (user) => {
     await link(await deps.disks.flatten({ ...user, ...diskOf(from) }), flat);

@@ -1,5 +1,6 @@
 /** What a host does with its sandboxes: create, destroy, notice their end, find them again. */
 export { Admission, defaultMemoryMb } from './admission.ts';
+export { DiskRoom } from './disk-room.ts';
 export { type FsckDeps, fsck } from './fsck.ts';
 export { Journal } from './journal.ts';
 export { Lifecycle } from './lifecycle.ts';

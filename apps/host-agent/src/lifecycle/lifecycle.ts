@@ -2,6 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import { type HostCreate, type HostResume, type HostSandbox, PerchError } from '@perch/protocol';
 import { Copies } from './copies.ts';
+import type { DiskRoom } from './disk-room.ts';
 import { SandboxDriver } from './driver.ts';
 import { type MergeReport, Merges, type MergesOptions } from './merges.ts';
 import { exists, Registry } from './registry.ts';
@@ -10,6 +11,7 @@ import { type StartDeps, Starts } from './starts.ts';
 import { sweepUnowned } from './sweep.ts';
 
 export interface LifecycleDeps extends ResourceDeps, StartDeps {
+  room: DiskRoom;
   merges: Pick<MergesOptions, 'merge' | 'quietMs'>;
 }
 

@@ -1,11 +1,12 @@
 /** Merges the memory and the layers of a point that are beyond their bounds, in a place beside it. */
-import { link, statfs } from 'node:fs/promises';
+import { link } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { DiskLayer } from '../disk/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import { exchangeSnapshots, openSnapshot, type Snapshot, SnapshotDirectory } from '../snapshot/index.ts';
+import type { DiskRoom } from './disk-room.ts';
 import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
 import type { MergePoint } from './merges.ts';
 import { diskOf, excessOf, type MergeBounds, mergeSnapshot, type StateStore } from './saved/index.ts';
@@ -14,8 +15,7 @@ export interface MergePointDeps extends LayersUserDeps {
   disks: DiskLayer;
   saved: StateStore;
   bounds: MergeBounds;
-  /** MiB of disk that stay free. */
-  keepDiskMb: number;
+  room: DiskRoom;
   log: Logger;
 }
 
@@ -30,7 +30,7 @@ export function pointMerger(deps: MergePointDeps): MergePoint {
     if (!(excess.memory || excess.layers)) return undefined;
     await using undo = new AsyncDisposableStack();
     const { path } = undo.use(await deps.saved.scratch());
-    if (!(await hasRoom(path, excess.bytes + deps.keepDiskMb * 2 ** 20))) {
+    if (excess.bytes > (await deps.room.freeBytes())) {
       deps.log.warn({ sandbox: id, point, bytes: excess.bytes }, 'no room on the disk to merge a point');
       return undefined;
     }
@@ -59,9 +59,4 @@ async function mergeLayers(from: Snapshot, target: string, signal: AbortSignal, 
   await withLayersUser('merge', from.manifest.machine.disk_mb, deps, async (user) => {
     await link(await deps.disks.merge({ ...user, ...diskOf(from), signal }), target);
   });
-}
-
-async function hasRoom(path: string, bytes: number): Promise<boolean> {
-  const { bavail, bsize } = await statfs(path);
-  return bytes <= bavail * bsize;
 }

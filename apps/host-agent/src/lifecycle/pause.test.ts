@@ -85,6 +85,18 @@ test('a disk without room refuses the pause before the guest is stopped', async 
   expect(h.lifecycle.get(id).status).toBe('running');
 });
 
+test('a disk that fills up in the middle of a pause is named, and the guest runs on', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  h.machine.failure = (message) => Object.assign(new Error(message), { code: 'ENOSPC' });
+  h.machine.failing = 'write';
+  await expect(h.lifecycle.pause(id, 1)).rejects.toMatchObject({
+    code: 'host_disk_full',
+    message: expect.stringContaining('was not paused and runs on'),
+  });
+  expect(h.lifecycle.get(id)).toMatchObject({ status: 'running', generation: 1 });
+});
+
 test('a guest that ends in the middle of a pause is failed with the reason, and holds nothing', async () => {
   await using h = await host();
   await h.lifecycle.create(id, request);

@@ -195,9 +195,14 @@ export class Resources {
     stages.lap('identity');
   }
 
-  /** @throws PerchError capacity_exhausted when a capture, and copies of it, could not be written */
-  async assertRoom(record: SandboxRecord, copies = 0): Promise<void> {
-    await this.#deps.saved.assertRoom(record, this.#vm(record).memory(), copies);
+  /** @throws PerchError capacity_exhausted when a capture could not be written */
+  async assertRoom(record: SandboxRecord): Promise<void> {
+    await this.#deps.saved.assertRoom(record, this.#vm(record).memory());
+  }
+
+  /** @throws PerchError capacity_exhausted when a copy could not be written, with the capture of a guest that runs */
+  async assertCopyRoom(record: SandboxRecord): Promise<void> {
+    await this.#deps.saved.assertCopyRoom(record, this.vm?.memory());
   }
 
   /**

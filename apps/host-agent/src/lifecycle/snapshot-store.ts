@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
 import { sync } from '../linux/index.ts';
 import { openSnapshot, type Snapshot, SnapshotDamaged, SnapshotDirectory } from '../snapshot/index.ts';
+import { asDiskFull } from './disk-room.ts';
 import type { FlatCopyTarget } from './saved/index.ts';
 
 /** Writes a snapshot that nobody sees yet. */
@@ -95,7 +96,7 @@ export class SnapshotStore {
     });
   }
 
-  /** A snapshot without a name, for as long as it is in scope. */
+  /** A snapshot without a name, for as long as it is in scope. @throws PerchError host_disk_full; what `make` throws */
   async scratch(make: MakeSnapshot, durable = false): Promise<Scratch> {
     const id = randomUUID();
     const temporary = this.#directory(`.new-${id}`);
@@ -105,7 +106,7 @@ export class SnapshotStore {
     } catch (error) {
       await temporary.remove();
       await directory.remove();
-      throw error;
+      throw asDiskFull(error);
     }
     return { directory, [Symbol.asyncDispose]: () => directory.remove() };
   }

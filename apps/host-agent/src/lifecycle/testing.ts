@@ -16,6 +16,7 @@ import { SnapshotDirectory } from '../snapshot/index.ts';
 import type { TemplateStore } from '../template/index.ts';
 import type { Vm, VmMonitor } from '../vmm/index.ts';
 import { Admission } from './admission.ts';
+import { DiskRoom } from './disk-room.ts';
 import { type HeldIdentity, Journal } from './journal.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { MergePoint } from './merges.ts';
@@ -47,6 +48,7 @@ export class FakeMachine {
   killFails = 0;
   /** Set to make the step of a pause fail that has this name, once. */
   failing: string | undefined;
+  failure = (message: string) => new Error(message);
   /** Points that were captured last, by sandbox. */
   readonly captured = new Map<string, { point: number; identity: HeldIdentity }>();
   /** Holds a pause up after the guest was stopped. */
@@ -80,7 +82,7 @@ export class FakeMachine {
     this.order.push(name);
     if (this.failing !== name) return;
     this.failing = undefined;
-    throw new Error(`cannot ${name}`);
+    throw this.failure(`cannot ${name}`);
   }
 
   #vm(dir: string): Vm {
@@ -146,6 +148,7 @@ export class FakeMachine {
   saved: StateStore = {
     start: async () => [],
     assertRoom: async () => this.#step('find room'),
+    assertCopyRoom: async () => this.#step('find room'),
     capture: async ({ record, vm, identity, signal, kind }) => {
       await vm.freeze();
       await this.captureGate;
@@ -228,6 +231,7 @@ export async function host(machine = new FakeMachine(), { readyGuests = 0, memor
   const vmsDir = join(dir.path, 'vms');
   const begin = async () => {
     const journal = new Journal(join(dir.path, 'journal.db'));
+    const room = new DiskRoom({ dir: dir.path, keepMb: 0 });
     const lifecycle = new Lifecycle({
       journal,
       network: machine.network(),
@@ -249,7 +253,8 @@ export async function host(machine = new FakeMachine(), { readyGuests = 0, memor
             ? { name, contentId: 'a'.repeat(64), sizeBytes: 32 * 2 ** 20, rootfs: '/base' }
             : undefined,
       } as unknown as TemplateStore,
-      admission: new Admission({ memoryMb, overheadMb: 64, dataDir: dir.path, keepDiskMb: 0 }),
+      admission: new Admission({ memoryMb, overheadMb: 64, room }),
+      room,
       vmsDir,
       saved: machine.saved,
       warm: machine.warm,

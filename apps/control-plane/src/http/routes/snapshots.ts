@@ -12,6 +12,7 @@ import type { Services } from '../services.ts';
 import type { App } from './app.ts';
 
 const tags = ['snapshots'];
+const full = 'host_disk_full: the disk of the host filled up meanwhile, and all is as before.';
 const unknown = 'No such snapshot.';
 const noAnswer = 'The host does not answer.';
 
@@ -40,6 +41,7 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
         404: 'No such sandbox.',
         409: 'snapshot_exists; or the sandbox neither runs nor is paused.',
         500: 'snapshot_failed: the sandbox is as before.',
+        507: full,
         503: 'The host has no room on its disk, which is found out first, or does not answer.',
       } as object,
     },
@@ -91,7 +93,8 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
         200: { ...Snapshot, description: 'It stands alone.' },
         404: unknown,
         409: 'snapshot_in_use: it was replaced meanwhile.',
-        503: noAnswer,
+        503: 'The host has no room on its disk, which is found out first, or does not answer.',
+        507: full,
       } as object,
     },
     handler: (request) => host.flattenSnapshot(request.params.name, request.id),

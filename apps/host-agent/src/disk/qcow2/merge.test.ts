@@ -88,6 +88,12 @@ test.runIf(isRoot)('a layer that is none, or names others, gets nothing of them'
   expect(read).not.toContain('failed');
 });
 
+test.runIf(isRoot)('a disk that is full is told from other failures of the tool', async () => {
+  const spec = { dir: emptyDirectory('full'), uid, base, layers: [], sizeBytes, timeoutMs: 60_000 };
+  const fill = ['dd', 'if=/dev/zero', 'of=/dev/full', 'count=1'];
+  await expect(runQemuImg(spec, MiB, 'merged', fill)).rejects.toMatchObject({ code: 'ENOSPC' });
+});
+
 test.runIf(isRoot)('a merge that is given up leaves no process', async () => {
   const layer = await written('long', [], ['write -P 1 0 200M']);
   const giveUp = new AbortController();

@@ -11,6 +11,8 @@ import type { LayersSpec } from '../disk-layer.ts';
 export const baseName = 'base.ext4';
 const logName = 'qemu-img.log';
 const layerName = (index: number) => `layer-${index}.qcow2`;
+/** strerror(ENOSPC) in the locale that tools run in. */
+const noSpace = 'No space left on device';
 /** qemu-img has a thread for each request under way. */
 const maxTasks = 72;
 
@@ -41,7 +43,7 @@ export function asFilename(image: BlockNode): string {
  * When it has settled, no process of the user is left.
  * @param what it does, for the error
  * @param command `qemu-img` and its arguments
- * @throws Error with what it said; what `signal` was aborted with
+ * @throws Error with what it said, `code` ENOSPC when the disk was full; what `signal` was aborted with
  */
 export async function runQemuImg(
   { dir, uid, timeoutMs, signal }: LayersSpec,
@@ -75,5 +77,6 @@ export async function runQemuImg(
   const said = Buffer.alloc(1024);
   const { bytesRead } = await log.read(said, 0, said.length, 0);
   const why = said.subarray(0, bytesRead).toString().trim();
-  throw new Error(`The disk cannot be ${what} (${killedBy ?? `exit code ${code}`}): ${why}`);
+  const error = new Error(`The disk cannot be ${what} (${killedBy ?? `exit code ${code}`}): ${why}`);
+  throw why.includes(noSpace) ? Object.assign(error, { code: 'ENOSPC' }) : error;
 }

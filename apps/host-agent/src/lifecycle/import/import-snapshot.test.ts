@@ -6,6 +6,7 @@ import {
   commitSnapshot,
   createMapping,
   type DirtyRun,
+  type ManifestFacts,
   mergeMapping,
   openSnapshot,
   SnapshotDirectory,
@@ -21,6 +22,7 @@ import {
   randomBytes,
   temporaryDirectory,
 } from '../../snapshot/testing.ts';
+import { DiskRoom } from '../disk-room.ts';
 import { importSnapshot } from './index.ts';
 import type { ImportHost, ImportRequest } from './request.ts';
 
@@ -62,7 +64,7 @@ async function writeMeta(directory: SnapshotDirectory, change: object = {}): Pro
   await writeFile(directory.file('rootfs.meta'), JSON.stringify(all));
 }
 
-async function setUp() {
+async function setUp(keepMb = 0) {
   const dir = await temporaryDirectory();
   const from = await older(join(dir.path, 'from'));
   const image = join(dir.path, 'image.ext4');
@@ -74,6 +76,7 @@ async function setUp() {
     boot: { kernelId: contentId, initramfsId: contentId },
     templates: { rootfsOf: (id) => (has.has(id) ? image : undefined) },
     disks: { kind: 'qcow2' },
+    room: new DiskRoom({ dir: dir.path, keepMb }),
   };
   const temporary = new SnapshotDirectory(join(dir.path, '.new'));
   const final = new SnapshotDirectory(join(dir.path, 'final'));
@@ -266,6 +269,15 @@ describe('it is refused', () => {
     await expect(stat(it.final.path)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
+  test('when it would take of what stays free on the disk, before anything is copied', async () => {
+    await using it = await setUp(10 ** 9);
+    await expect(it.import()).rejects.toMatchObject({
+      code: 'capacity_exhausted',
+      message: expect.stringContaining('PERCH_KEEP_DISK_MB'),
+    });
+    await expect(stat(it.final.path)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
   test('by a path that leads elsewhere', async () => {
     await using it = await setUp();
     for (const directory of [`${it.from.path}/../from`, `${it.from.path}/`, `${it.from.path}/.`]) {
@@ -294,10 +306,14 @@ property.prop([files, fc.nat(), fc.nat(255), fc.option(randomBytes)], { numRuns:
 );
 
 describe('a directory with a manifest', () => {
-  async function withManifest() {
+  async function withManifest(
+    changed: Partial<ManifestFacts['machine']> = {},
+    change: (it: SnapshotDirectory) => Promise<unknown> = async () => {},
+  ) {
     const it = await setUp();
+    await change(it.from);
     const final = new SnapshotDirectory(`${it.from.path}-whole`);
-    const machine = { vcpus: 2, memory_mb: 128, disk_mb: 64 };
+    const machine = { vcpus: 2, memory_mb: 128, disk_mb: 64, ...changed };
     const manifest = await commitSnapshot({
       ...{ temporary: it.from, final, durable: false },
       facts: { ...facts, build_id: build(3), parent: build(2), machine },
@@ -322,6 +338,22 @@ describe('a directory with a manifest', () => {
     await expect(it.import({ directory: directory.path, facts: { vcpus: 2 } })).rejects.toThrow(
       'leave out vcpus',
     );
+  });
+
+  test.each<[Parameters<typeof withManifest>, RegExp]>([
+    [[{ vcpus: 17 }], /a machine with vcpus 17; a sandbox has 1 to 16/],
+    [[{ memory_mb: 65_537 }], /a machine with memory_mb 65537; a sandbox has 128 to 65536/],
+    [[{ disk_mb: 63 }], /a machine with disk_mb 63; a sandbox has 64 to/],
+    [[{ disk_mb: 128 }], /rootfs.meta is of a disk of 67108864 bytes, and its manifest of 134217728/],
+    [[{}, (it) => writeMeta(it, { format: 'dm-snapshot' })], /dm-snapshot.*flatten it/],
+  ])('is refused when no sandbox could be made of it: %j', async (args, message) => {
+    await using whole = await withManifest(...args);
+    const { it, directory } = whole;
+    await expect(it.import({ directory: directory.path })).rejects.toMatchObject({
+      code: 'import_refused',
+      message: expect.stringMatching(message),
+    });
+    await expect(stat(it.final.path)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
   test.each<[string, (it: SnapshotDirectory) => Promise<unknown>, RegExp]>([

@@ -2,8 +2,7 @@
  * Makes a snapshot of a directory that others made. The snapshot is of what was read and copied, and that is checked
  * before it gets its name: whoever still writes to the directory changes nothing of it.
  */
-import { statfs } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { PerchError } from '@perch/protocol';
 import { ForeignDirectory, SnapshotDamaged, snapshotFiles } from '../../snapshot/index.ts';
 import type { FlatCopyTarget } from '../saved/index.ts';
@@ -27,10 +26,10 @@ export async function importSnapshot(
       throw new ImportRefused('the path is not plain; name it without "..", as realpath does');
     }
     await using from = await ForeignDirectory.open(directory);
-    await assertRoom(from, directory, dirname(to.temporary.path));
+    await host.room.require(from.occupiedBytes, `A copy of ${directory}`);
     if (!from.has(snapshotFiles.manifest)) return await takeOlderLayout(from, to, request, host);
     assertNothingSaid(request);
-    await takeSnapshot(from, to);
+    await takeSnapshot(from, to, host);
     return [];
   } catch (cause) {
     if (!(cause instanceof SnapshotDamaged || cause instanceof ImportRefused)) throw cause;
@@ -44,17 +43,4 @@ function assertNothingSaid({ facts, access_token }: ImportRequest): void {
   const said = [...Object.keys(facts), ...(access_token === undefined ? [] : ['access_token'])];
   if (said.length === 0) return;
   throw new ImportRefused(`its manifest says all that there is to say; leave out ${said.join(', ')}`);
-}
-
-async function assertRoom(from: ForeignDirectory, directory: string, to: string): Promise<void> {
-  const fs = await statfs(to);
-  const [requested, available] = [from.occupiedBytes, fs.bavail * fs.bsize].map((bytes) =>
-    Math.ceil(bytes / 2 ** 20),
-  ) as [number, number];
-  if (requested <= available) return;
-  throw new PerchError(
-    'capacity_exhausted',
-    `${directory} occupies ${requested} MiB, and the host has ${available} MiB of disk left.`,
-    { resource: 'disk', requested, available },
-  );
 }

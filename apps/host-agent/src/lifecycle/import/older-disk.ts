@@ -13,6 +13,7 @@ import {
   writeRootfsMeta,
 } from '../../snapshot/index.ts';
 import { contentIdOf, imageIdOf } from '../disk-content.ts';
+import { assertFormat } from './disk-format.ts';
 import { modeOf } from './modes.ts';
 import { ImportRefused } from './refused.ts';
 import type { ImportHost } from './request.ts';
@@ -45,11 +46,7 @@ export async function findDisk(from: ForeignDirectory, host: ImportHost): Promis
 async function findLayers(from: ForeignDirectory, host: ImportHost): Promise<OlderDisk> {
   from.length(rootfsCow);
   const meta = decodeRootfsMeta(await from.read(rootfsMeta, maxRootfsMetaBytes));
-  if (meta.format !== host.disks.kind) {
-    throw new ImportRefused(
-      `${rootfsCow} is of the format ${meta.format}, and this host has ${host.disks.kind}; flatten it where it was made`,
-    );
-  }
+  assertFormat(meta.format, host.disks.kind);
   const layers = [...meta.layers.map(ancestorRootfsCow), rootfsCow];
   const lost = layers.find((layer) => !from.has(layer));
   if (lost !== undefined) throw new SnapshotDamaged(lost, `is missing, and ${rootfsMeta} needs it`);

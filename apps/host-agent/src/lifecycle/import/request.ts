@@ -3,6 +3,7 @@ import type { HostImported, HostSnapshotImport } from '@perch/protocol';
 import type { DiskLayer } from '../../disk/index.ts';
 import type { BootFiles, TemplateStore } from '../../template/index.ts';
 import type { MonitorMachine } from '../../vmm/index.ts';
+import type { DiskRoom } from '../disk-room.ts';
 
 /** What this host has, which a directory may refer to or say nothing about. */
 export interface ImportHost {
@@ -10,6 +11,7 @@ export interface ImportHost {
   boot: Pick<BootFiles, 'kernelId' | 'initramfsId'>;
   templates: Pick<TemplateStore, 'rootfsOf'>;
   disks: Pick<DiskLayer, 'kind'>;
+  room: DiskRoom;
 }
 
 export type ImportRequest = Pick<HostSnapshotImport, 'directory' | 'facts' | 'access_token'>;

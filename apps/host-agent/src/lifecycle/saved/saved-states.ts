@@ -3,7 +3,7 @@
  * pause or a copy of a running guest wrote them; the one that is being written is `{sandbox}/.{point}`.
  */
 import { randomUUID } from 'node:crypto';
-import { link, mkdir, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PerchError } from '@perch/protocol';
 import type { DiskLayer } from '../../disk/index.ts';
@@ -27,6 +27,7 @@ import {
   whileInPlace,
 } from '../../snapshot/index.ts';
 import type { GuestMemory, MonitorMachine, VmState } from '../../vmm/index.ts';
+import type { DiskRoom } from '../disk-room.ts';
 import type { HeldIdentity, SandboxRecord } from '../journal.ts';
 import { type Capture, capture } from './capture.ts';
 import { copyFlat, type FlatCopyTarget } from './flat-copy.ts';
@@ -37,6 +38,7 @@ export interface SavedStatesOptions {
   /** Absolute; on the file system of the VMs' directories. */
   dir: string;
   disks: DiskLayer;
+  room: DiskRoom;
   machine: MonitorMachine;
   /** Path of the base image with this content, as long as a template has it. */
   baseImage: (contentId: string) => string | undefined;
@@ -69,7 +71,7 @@ export interface Point {
   occupied: Occupied;
 }
 
-/** On top of what a pause writes of memory, MiB: device state, headers, manifest, what changes meanwhile. */
+/** On top of what is written of memory, MiB: device state, headers, manifest, what changes meanwhile. */
 const roomMb = 64;
 
 export class SavedStates {
@@ -91,20 +93,20 @@ export class SavedStates {
   }
 
   /**
-   * @param copies how often all of the memory is written on top of what has changed
-   * @throws PerchError capacity_exhausted when what `memory` has changed does not fit on the disk
+   * Whether what a pause writes fits on the disk. Its admission has promised the sandbox that room.
+   * @throws PerchError capacity_exhausted
    */
-  async assertRoom({ id, memory_mb }: SandboxRecord, memory: GuestMemory, copies = 0): Promise<void> {
-    const bytes = memory.changed().reduce((sum, { length }) => sum + length, 0);
-    const requested = Math.ceil(bytes / 2 ** 20) + copies * memory_mb + roomMb;
-    const fs = await statfs(this.#options.dir);
-    const available = Math.floor((fs.bavail * fs.bsize) / 2 ** 20);
-    if (requested <= available) return;
-    throw new PerchError(
-      'capacity_exhausted',
-      `The state of sandbox ${id} needs ${requested} MiB of disk, and the host has ${available} MiB left. It runs on.`,
-      { resource: 'disk', requested, available },
-    );
+  async assertRoom({ id }: SandboxRecord, memory: GuestMemory): Promise<void> {
+    await this.#options.room.requirePromised(roomOf(memory), `The state of sandbox ${id}, which runs on,`);
+  }
+
+  /**
+   * Whether a copy fits on the disk, which has all of the memory.
+   * @param memory of a guest that runs: what has changed in it is written as well
+   * @throws PerchError capacity_exhausted
+   */
+  async assertCopyRoom({ id, memory_mb }: SandboxRecord, memory?: GuestMemory): Promise<void> {
+    await this.#options.room.require(memory_mb * 2 ** 20 + roomOf(memory), `A copy of sandbox ${id}`);
   }
 
   /**
@@ -301,6 +303,12 @@ export class SavedStates {
   #temporary(id: string, point: number): SnapshotDirectory {
     return new SnapshotDirectory(join(this.#options.dir, id, `.${point}`));
   }
+}
+
+/** Bytes. */
+function roomOf(memory: GuestMemory | undefined): number {
+  const changed = memory?.changed() ?? [];
+  return changed.reduce((sum, { length }) => sum + length, roomMb * 2 ** 20);
 }
 
 /** Paths of a snapshot's disk. */
