@@ -5,6 +5,7 @@ import { type Logger, pino } from 'pino';
 import { createServer } from './api/index.ts';
 import { type Config, hostPaths, readConfig } from './config.ts';
 import { createQcow2Layer } from './disk/index.ts';
+import { exitCodeOf } from './exit-code.ts';
 import { armFailpointsOf } from './failpoints/index.ts';
 import { giveIdentity, waitForAgent, warmUp } from './guest/index.ts';
 import {
@@ -32,9 +33,6 @@ const bootTimeoutMs = 120_000;
 /** Most of what is resumed soon is resumed within it. */
 const mergeQuietMs = 1000;
 
-/** EX_CONFIG of sysexits.h: starting again would fail again. */
-const exitCannotStart = 78;
-
 process.title = 'perch-host';
 process.umask(0o077);
 
@@ -49,7 +47,7 @@ try {
   await serve(config, log);
 } catch (error) {
   log.fatal({ err: error }, 'perch-host cannot start');
-  setImmediate(() => process.exit(exitCannotStart));
+  setImmediate(() => process.exit(exitCodeOf(error)));
 }
 
 async function serve(config: Config, log: Logger): Promise<void> {

@@ -42,6 +42,24 @@ test('one that says that it cannot start is not started again, and not told to b
   expect(d.daemon.lastWords).toBe('PERCH_X is wrong.');
 });
 
+test('one that ends before it was ever ready is given up at the third time', async () => {
+  await using d = await daemon('exit 1');
+  d.daemon.start();
+  await expect.poll(() => d.daemon.hopeless, { timeout: 5000 }).toBe(true);
+  expect(d.crashes).toEqual(['exit code 1', 'exit code 1', 'exit code 1']);
+});
+
+test('one that waits to be started again is stopped at once', async () => {
+  await using d = await daemon('exit 3');
+  d.daemon.markReady();
+  d.daemon.start();
+  // The next wait is of two seconds.
+  await expect.poll(() => d.crashes.length, { timeout: 5000 }).toBe(3);
+  const start = performance.now();
+  await d.daemon.stop();
+  expect(performance.now() - start).toBeLessThan(500);
+});
+
 test('one that has worked is tried again, whatever it says', async () => {
   await using d = await daemon('exit 78');
   d.daemon.markReady();

@@ -17,6 +17,8 @@ export interface DaemonOptions {
 const restartDelaysMs = [0, 500, 2000, 5000, 15_000];
 const maxLogBytes = 32 * 2 ** 20;
 const tailLength = 16_384;
+/** One that ended this often before it was ready will not become so. */
+const crashesAtStart = 3;
 /** EX_CONFIG of sysexits.h. */
 const exitCannotStart = 78;
 
@@ -24,9 +26,9 @@ export class Daemon {
   readonly #options: DaemonOptions;
   #child: ChildProcess | undefined;
   #ended: Promise<void> = Promise.resolve();
-  #stopping = false;
+  readonly #stopping = new AbortController();
   #crashes = 0;
-  #hopeless = false;
+  #cannotStart = false;
   #wasReady = false;
   #tail = '';
 
@@ -42,14 +44,9 @@ export class Daemon {
     return this.#child?.pid;
   }
 
-  /** Times that it ended by itself. */
-  get crashes(): number {
-    return this.#crashes;
-  }
-
-  /** It ended and said that starting it again would not help. */
+  /** It has never worked, and ended too often, or said that starting it again would not help. */
   get hopeless(): boolean {
-    return this.#hopeless;
+    return !this.#wasReady && (this.#cannotStart || this.#crashes >= crashesAtStart);
   }
 
   /** Why it could not start, in its own words: the message of its last fatal log line, else the end of its log. */
@@ -72,14 +69,14 @@ export class Daemon {
 
   /** Resolves when it has ended by itself; it is not started again from now on. */
   async expectEnd(work: () => Promise<void>): Promise<void> {
-    this.#stopping = true;
+    this.#stopping.abort();
     await work();
     await this.#ended;
   }
 
   /** SIGTERM, and SIGKILL when that takes too long. */
   async stop(graceMs = 20_000): Promise<void> {
-    this.#stopping = true;
+    this.#stopping.abort();
     this.#child?.kill('SIGTERM');
     const timer = setTimeout(() => this.#child?.kill('SIGKILL'), graceMs);
     await this.#ended;
@@ -87,14 +84,16 @@ export class Daemon {
   }
 
   async #keepRunning(): Promise<void> {
-    for (let failures = 0; !this.#stopping; ) {
+    const { signal } = this.#stopping;
+    for (let failures = 0; !(signal.aborted || this.hopeless); ) {
       const startedAt = performance.now();
       const how = await this.#runOnce();
-      if (this.#stopping || (this.#hopeless && !this.#wasReady)) return;
+      if (signal.aborted || this.hopeless) return;
       this.#crashes++;
       this.#options.onCrash(how);
       failures = performance.now() - startedAt > this.#options.goodRunMs ? 0 : failures + 1;
-      await sleep(restartDelaysMs[Math.min(failures, restartDelaysMs.length) - 1] ?? 0);
+      const delayMs = restartDelaysMs[Math.min(failures, restartDelaysMs.length) - 1] ?? 0;
+      await sleep(delayMs, undefined, { signal }).catch(() => {});
     }
   }
 
@@ -113,7 +112,7 @@ export class Daemon {
     const { promise, resolve } = Promise.withResolvers<string>();
     child.once('error', (error) => resolve(error.message));
     child.once('close', (code, signal) => {
-      this.#hopeless = code === exitCannotStart;
+      this.#cannotStart = code === exitCannotStart;
       resolve(signal ? `signal ${signal}` : `exit code ${code}`);
     });
     const how = await promise;

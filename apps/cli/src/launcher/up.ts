@@ -26,8 +26,6 @@ export type UpEvent =
 
 const startTimeoutMs = 120_000;
 const pollMs = 50;
-/** A daemon that ended this often before it was ready will not become so. */
-const crashesAtStart = 3;
 
 /**
  * Runs until SIGINT, SIGTERM or `perch down`.
@@ -125,7 +123,7 @@ async function ready(
 ): Promise<void> {
   for (const until = performance.now() + startTimeoutMs; !(await check()); await sleep(pollMs)) {
     over.throwIfAborted();
-    if (!daemon.hopeless && daemon.crashes < crashesAtStart && performance.now() < until) continue;
+    if (!daemon.hopeless && performance.now() < until) continue;
     const { log } = dataPaths(settings.dataDir);
     throw new CliError(`${daemon.name} does not start. ${daemon.lastWords}`, `Its log is in ${log}.`);
   }
