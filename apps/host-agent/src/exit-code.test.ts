@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { exitCodeOf } from './exit-code.ts';
-import { lookUpUser, run } from './linux/index.ts';
+import { lookUpUser, ProcessRemains, run } from './linux/index.ts';
 
 const failure = (promise: Promise<unknown>) => promise.then(() => undefined).catch((error: unknown) => error);
 
@@ -9,7 +9,8 @@ test('a tool that failed or was killed may work the next time, and settings that
   const killed = await failure(run('sleep', ['60'], { timeoutMs: 10 }));
   const missing = await failure(run('/no/such/tool', []));
   const swept = new AggregateError([new Error('other'), failed]);
-  expect([failed, killed, swept].map(exitCodeOf)).toEqual([1, 1, 1]);
+  const remains = new ProcessRemains('Process 1 did not end.');
+  expect([failed, killed, swept, remains].map(exitCodeOf)).toEqual([1, 1, 1, 1]);
   expect([missing, new Error('PERCH_X is wrong.'), undefined].map(exitCodeOf)).toEqual([78, 78, 78]);
 });
 

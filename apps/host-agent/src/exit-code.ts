@@ -1,14 +1,18 @@
 /** How `perch-host` tells its launcher why it did not start. */
-import { RunError } from './linux/index.ts';
+import { ProcessRemains, RunError } from './linux/index.ts';
 
 /** EX_CONFIG of sysexits.h: starting again would fail again. */
 const cannotStart = 78;
 const mayPass = 1;
 
-/** What a tool failed at may have been a moment's: it was killed, or the machine was short of something. */
+/** What a tool failed at may have been a moment's, as when it was killed; a process that remains may end. */
 export function exitCodeOf(error: unknown): number {
   const errors = error instanceof AggregateError ? error.errors : [error];
-  return errors.some((one) => one instanceof RunError && !isMissing(one)) ? mayPass : cannotStart;
+  return errors.some(passes) ? mayPass : cannotStart;
+}
+
+function passes(error: unknown): boolean {
+  return error instanceof ProcessRemains || (error instanceof RunError && !isMissing(error));
 }
 
 /** A tool that is not there will not be there the next time. */

@@ -51,6 +51,17 @@ export interface LayersSpec {
   signal?: AbortSignal;
 }
 
+/** A tool could not be ended, as one that waits for a broken disk: nobody else may be its user meanwhile. */
+export class UserStillRuns extends Error {
+  override readonly name = 'UserStillRuns';
+  readonly uid: number;
+
+  constructor(uid: number, options: { cause: unknown }) {
+    super(`A tool of the user ${uid} has been killed and does not end.`, options);
+    this.uid = uid;
+  }
+}
+
 export interface DiskLayer {
   readonly kind: 'qcow2';
   /**
@@ -76,9 +87,13 @@ export interface DiskLayer {
   capture(spec: Pick<DiskSpec, 'uid'>, layer: string, target: string): Promise<void>;
   /** Makes a captured layer what a base of others must be: root's, and never written again. Safe to repeat. */
   seal(target: string): Promise<void>;
-  /** Merges a base and layers into a raw image of its own. @returns its path, in `dir`; root-owned, 0444, synced */
+  /**
+   * Merges a base and layers into a raw image of its own.
+   * @returns its path, in `dir`; root-owned, 0444, synced
+   * @throws UserStillRuns
+   */
   flatten(spec: LayersSpec): Promise<string>;
-  /** Merges layers into one over the same base. @returns its path, in `dir`; root-owned, 0444, synced */
+  /** Merges layers into one over the same base. @returns and @throws as `flatten` */
   merge(spec: LayersSpec): Promise<string>;
   /** The link of the base image in a VM's directory. */
   base(dir: string): string;

@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process';
 import { mkdtempDisposable, readdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { UserStillRuns } from '../disk/index.ts';
 import { withLayersUser } from './layers-user.ts';
 import { FakeMachine } from './testing.ts';
 
@@ -36,3 +38,23 @@ test.runIf(isRoot)('a directory that cannot be removed does not keep the slot', 
   ).rejects.toMatchObject({ code: 'ENOTDIR' });
   expect(machine.slots.size).toBe(0);
 });
+
+test.runIf(isRoot)(
+  'a tool that cannot be ended keeps its user and its directory until it has ended',
+  async () => {
+    await using vms = await mkdtempDisposable(join(tmpdir(), 'perch-test-'));
+    const machine = new FakeMachine();
+    const network = machine.network();
+    const uid = 70_018;
+    const acquire = async () => ({ ...(await network.acquire()), uid });
+    const tool = spawn('sleep', ['60'], { uid, gid: uid, stdio: 'ignore' });
+    const deps = { network: { ...network, acquire }, vmsDir: vms.path };
+    const fail = () => Promise.reject(new UserStillRuns(uid, { cause: undefined }));
+    await expect(withLayersUser('merge', 64, deps, fail, 5)).rejects.toThrow('does not end');
+    expect(machine.slots.size).toBe(1);
+    expect(await readdir(vms.path)).toHaveLength(1);
+    tool.kill('SIGKILL');
+    await expect.poll(() => machine.slots.size).toBe(0);
+    expect(await readdir(vms.path)).toEqual([]);
+  },
+);

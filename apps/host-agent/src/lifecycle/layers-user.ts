@@ -1,8 +1,10 @@
 /** A user for a tool that reads what guests wrote, and a directory of its own. */
 import { chown, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { newSandboxId } from '@perch/protocol';
-import type { LayersSpec } from '../disk/index.ts';
+import { type LayersSpec, UserStillRuns } from '../disk/index.ts';
+import { processesOfUid } from '../linux/index.ts';
 import type { NetworkLayer } from '../network/index.ts';
 
 export interface LayersUserDeps {
@@ -14,21 +16,43 @@ export interface LayersUserDeps {
 /** As a disk does that writes 10 MB/s. */
 const timeoutMs = (diskMb: number) => 60_000 + 100 * diskMb;
 
-/** @param what names the directory. @param use links what the tool made before it resolves: the directory goes then */
+/**
+ * @param what names the directory
+ * @param use links what the tool made before it resolves: the directory goes then, and the user is free for a
+ *   sandbox. When a tool could not be ended, both stay until it has.
+ */
 export async function withLayersUser(
   what: 'flatten' | 'merge',
   diskMb: number,
   { network, vmsDir }: LayersUserDeps,
   use: (spec: Pick<LayersSpec, 'dir' | 'uid' | 'sizeBytes' | 'timeoutMs'>) => Promise<void>,
+  lookAgainMs = 10_000,
 ): Promise<void> {
   // A slot is a user that nobody else is; its network is not used.
   const slot = await network.acquire();
   const dir = join(vmsDir, `.${what}-${newSandboxId()}`);
+  const giveBack = () =>
+    rm(dir, { recursive: true, force: true }).finally(() => network.release(slot.number));
+  let stillRuns = false;
   try {
     await mkdir(dir, { mode: 0o700 });
     await chown(dir, slot.uid, slot.uid);
     await use({ dir, uid: slot.uid, sizeBytes: diskMb * 2 ** 20, timeoutMs: timeoutMs(diskMb) });
+  } catch (error) {
+    stillRuns = error instanceof UserStillRuns;
+    throw error;
   } finally {
-    await rm(dir, { recursive: true, force: true }).finally(() => network.release(slot.number));
+    if (stillRuns) {
+      // What cannot be given back then either is found by the next start.
+      void endOfUser(slot.uid, lookAgainMs)
+        .then(giveBack)
+        .catch(() => {});
+    }
+    if (!stillRuns) await giveBack();
   }
+}
+
+/** For as long as it takes: a device may come back, or the process ends with the machine. */
+async function endOfUser(uid: number, lookAgainMs: number): Promise<void> {
+  while (processesOfUid(uid).length > 0) await sleep(lookAgainMs, undefined, { ref: false });
 }

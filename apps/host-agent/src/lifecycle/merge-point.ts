@@ -5,7 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { DiskLayer } from '../disk/index.ts';
 import { failpoint } from '../failpoints/index.ts';
-import { exchangeSnapshots, openSnapshot, type Snapshot, SnapshotDirectory } from '../snapshot/index.ts';
+import {
+  ExchangeNotDurable,
+  exchangeSnapshots,
+  openSnapshot,
+  type Snapshot,
+  SnapshotDirectory,
+} from '../snapshot/index.ts';
 import type { DiskRoom } from './disk-room.ts';
 import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
 import type { MergePoint } from './merges.ts';
@@ -44,10 +50,20 @@ export function pointMerger(deps: MergePointDeps): MergePoint {
       },
     });
     const scratch = undo.move();
+    let mayComeBack = false;
     return {
       merged,
-      replace: () => exchangeSnapshots(made, place),
+      replace: async () => {
+        try {
+          await exchangeSnapshots(made, place);
+        } catch (error) {
+          mayComeBack = error instanceof ExchangeNotDurable;
+          throw error;
+        }
+      },
       [Symbol.asyncDispose]: async () => {
+        // The next start removes what was replaced, when the directories have been read from the disk.
+        if (mayComeBack) return;
         await scratch.disposeAsync();
         failpoint('merge.removed');
       },

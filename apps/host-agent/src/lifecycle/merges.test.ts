@@ -1,6 +1,9 @@
 /** When points are merged, step by step: see testing.ts. */
+import { pino } from 'pino';
 import { expect, test } from 'vitest';
-import type { MergePoint, PreparedMerge } from './merges.ts';
+import { ExchangeNotDurable } from '../snapshot/index.ts';
+import type { SandboxDriver } from './driver.ts';
+import { type MergePoint, Merges, type PreparedMerge } from './merges.ts';
 import { host, id, request, seen } from './testing.ts';
 
 const next = { generation: 2, access_token: 'b'.repeat(64) };
@@ -115,6 +118,30 @@ test('one point is merged at a time, and one that fails holds up no other', asyn
   it.begun[1]?.prepared();
   await until(() => it.log).toEqual(['begin a 1', 'begin b 1', 'replace b', 'remove b']);
   expect(await it.h.lifecycle.resume(id, next)).toMatchObject({ status: 'running' });
+});
+
+test.each([
+  [new Error('no room'), 'a point cannot be merged, and stays as it was'],
+  [new ExchangeNotDurable('not synced'), 'a point was merged, and may not outlive a power cut'],
+])('the log says of %s what became of the point', async (error, message) => {
+  const lines: string[] = [];
+  const log = pino({}, { write: (line: string) => void lines.push(line) });
+  const record = { id, status: 'paused', generation: 1, snapshot: 1 };
+  const whilePaused = async (_: number, _point: number, work: () => Promise<void>) => work();
+  const merges = new Merges({
+    find: () => ({ record, whilePaused }) as unknown as SandboxDriver,
+    merge: async () => ({
+      merged: { memoryBytes: 1, layerBytes: 1 },
+      replace: () => Promise.reject(error),
+      [Symbol.asyncDispose]: async () => {},
+    }),
+    quietMs: 0,
+    log,
+  });
+  merges.note({ id, status: 'paused' });
+  await until(() => lines.length).toBe(1);
+  expect(JSON.parse(lines[0] ?? '')).toMatchObject({ sandbox: id, point: 1, msg: message });
+  await merges.stop();
 });
 
 test('a destroy ends a merge, and leaves nothing to merge', async () => {

@@ -6,6 +6,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostSandbox } from '@perch/protocol';
 import type { Logger } from 'pino';
+import { UserStillRuns } from '../disk/index.ts';
+import { ExchangeNotDurable } from '../snapshot/index.ts';
 import type { SandboxDriver } from './driver.ts';
 import type { SandboxRecord } from './journal.ts';
 import type { Merged } from './saved/index.ts';
@@ -106,7 +108,9 @@ export class Merges {
       log.info({ sandbox: id, point, ...report }, 'a point was merged');
       this.#listener(report);
     } catch (err) {
-      if (!giveUp.signal.aborted)
+      if (err instanceof ExchangeNotDurable)
+        log.error({ err, sandbox: id, point }, 'a point was merged, and may not outlive a power cut');
+      else if (!giveUp.signal.aborted || err instanceof UserStillRuns)
         log.error({ err, sandbox: id, point }, 'a point cannot be merged, and stays as it was');
     } finally {
       this.#current = undefined;

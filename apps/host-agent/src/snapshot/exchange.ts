@@ -6,16 +6,26 @@ import { exchange, sync } from '../linux/index.ts';
 import { SnapshotDamaged } from './damaged.ts';
 import type { SnapshotDirectory } from './layout.ts';
 
+/** The one has taken the place of the other, which a power cut may still bring back. */
+export class ExchangeNotDurable extends Error {
+  override readonly name = 'ExchangeNotDurable';
+}
+
 /**
  * Whoever looks at a path finds one of the two, whole, at any moment and after a power cut. When it has resolved the
  * change is durable, and what was at `final` can be removed from `made`.
  * @param made committed, on the file system of `final`
+ * @throws ExchangeNotDurable; any other error means that both are where they were
  */
 export async function exchangeSnapshots(made: SnapshotDirectory, final: SnapshotDirectory): Promise<void> {
   exchange(made.path, final.path);
   failpoint('merge.exchanged');
-  await sync(dirname(final.path));
-  await sync(dirname(made.path));
+  try {
+    await sync(dirname(final.path));
+    await sync(dirname(made.path));
+  } catch (cause) {
+    throw new ExchangeNotDurable(`What is at ${final.path} now may not outlive a power cut.`, { cause });
+  }
 }
 
 /** What `read` finds of one snapshot: when another took its place meanwhile, what it finds of that. */

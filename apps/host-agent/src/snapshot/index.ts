@@ -4,7 +4,7 @@ export { type FileSum, type Pace, sumFile } from './checksum.ts';
 export { type CommitRequest, commitSnapshot } from './commit.ts';
 export { assertCompatible, type HostMachine } from './compatibility.ts';
 export { SnapshotDamaged, SnapshotIncompatible } from './damaged.ts';
-export { exchangeSnapshots, whileInPlace } from './exchange.ts';
+export { ExchangeNotDurable, exchangeSnapshots, whileInPlace } from './exchange.ts';
 export { readFully } from './files.ts';
 export { ForeignDirectory } from './foreign-directory.ts';
 export { decodeHeader, type MemoryHeader, maxHeaderBytes, writeHeader } from './header.ts';

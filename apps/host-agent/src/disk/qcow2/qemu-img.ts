@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { link, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { endProcess, processesOfUid, readProcess, spawnConfined } from '../../linux/index.ts';
-import type { LayersSpec } from '../disk-layer.ts';
+import { type LayersSpec, UserStillRuns } from '../disk-layer.ts';
 
 export const baseName = 'base.ext4';
 const logName = 'qemu-img.log';
@@ -15,6 +15,15 @@ const layerName = (index: number) => `layer-${index}.qcow2`;
 const noSpace = 'No space left on device';
 /** qemu-img has a thread for each request under way. */
 const maxTasks = 72;
+
+/** @throws UserStillRuns */
+async function endUser(uid: number): Promise<void> {
+  try {
+    for (const left of processesOfUid(uid)) await endProcess(left);
+  } catch (cause) {
+    throw new UserStillRuns(uid, { cause });
+  }
+}
 
 export async function linkChain({ dir, base, layers }: LayersSpec): Promise<void> {
   await link(base, join(dir, baseName));
@@ -40,10 +49,10 @@ export function asFilename(image: BlockNode): string {
 }
 
 /**
- * When it has settled, no process of the user is left.
+ * When it has settled, no process of the user is left, unless it says so.
  * @param what it does, for the error
  * @param command `qemu-img` and its arguments
- * @throws Error with what it said, `code` ENOSPC when the disk was full; what `signal` was aborted with
+ * @throws Error with what it said, `code` ENOSPC when the disk was full; what `signal` was aborted with; UserStillRuns
  */
 export async function runQemuImg(
   { dir, uid, timeoutMs, signal }: LayersSpec,
@@ -59,17 +68,18 @@ export async function runQemuImg(
   const child = spawnConfined(to, command);
   const exited = once(child, 'exit');
   const info = child.pid === undefined ? undefined : readProcess(child.pid);
-  const end = () => info && void endProcess(info).catch(() => {});
+  const stuck = Promise.withResolvers<never>();
+  const end = () => info && void endProcess(info).catch(stuck.reject);
   const timer = setTimeout(end, timeoutMs);
   signal?.addEventListener('abort', end, { once: true });
   let outcome: [number | null, string | null];
   try {
-    outcome = (await exited) as typeof outcome;
+    outcome = (await Promise.race([exited, stuck.promise])) as typeof outcome;
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener('abort', end);
     // Of a tool that a layer has taken over something may live on, and write to what becomes root's.
-    for (const left of processesOfUid(uid)) await endProcess(left);
+    await endUser(uid);
   }
   signal?.throwIfAborted();
   const [code, killedBy] = outcome;
