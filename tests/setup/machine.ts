@@ -112,7 +112,7 @@ export function footprintOf(...ids: string[]): ReturnType<typeof footprint> {
 }
 
 export function readInstance(dataDir: string): string {
-  return readFileSync(join(dataDir, 'instance'), 'utf8').trim();
+  return readFileSync(dataPaths(dataDir).instance, 'utf8').trim();
 }
 
 /** What the journal of the host agent holds, by its API. */

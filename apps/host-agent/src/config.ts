@@ -77,7 +77,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
 }
 
 async function readInstance(dataDir: string): Promise<string> {
-  const file = join(dataDir, 'instance');
+  const { instance: file } = dataPaths(dataDir);
   const text = (await readFile(file, 'utf8')).trim();
   if (!/^[a-z0-9]{6}$/.test(text)) throw new Error(`${file} must hold 6 characters of [a-z0-9].`);
   return text;

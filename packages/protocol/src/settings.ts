@@ -40,6 +40,8 @@ function asTheKernelTellsIt(path: string): string {
 /** Paths below the data directory that more than one program uses. */
 export function dataPaths(dataDir: string) {
   return {
+    /** The short id that every name of a resource carries; 6 characters of [a-z0-9] and a line end. */
+    instance: join(dataDir, 'instance'),
     /** 0750 root:perch */
     run: join(dataDir, 'run'),
     /** Host API, 0660 root:perch. */

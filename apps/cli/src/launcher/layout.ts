@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { chmod, chown, mkdir, readFile } from 'node:fs/promises';
-import { dirname, isAbsolute, join } from 'node:path';
+import { dirname, isAbsolute } from 'node:path';
 import { promisify } from 'node:util';
 import { dataPaths } from '@perch/protocol';
 import { CliError } from '../errors.ts';
@@ -83,18 +83,14 @@ async function ensureInstance(dataDir: string): Promise<string> {
   if (known) return known;
   let instance = '';
   for (let i = 0; i < 6; i++) instance += alphabet[randomInt(alphabet.length)];
-  await writeDurably(instanceFile(dataDir), `${instance}\n`, 0o644);
+  await writeDurably(dataPaths(dataDir).instance, `${instance}\n`, 0o644);
   return instance;
-}
-
-function instanceFile(dataDir: string): string {
-  return join(dataDir, 'instance');
 }
 
 /** Undefined when no Perch has started here. */
 export async function readInstance(dataDir: string): Promise<string | undefined> {
   try {
-    return (await readFile(instanceFile(dataDir), 'utf8')).trim();
+    return (await readFile(dataPaths(dataDir).instance, 'utf8')).trim();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;

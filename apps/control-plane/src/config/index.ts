@@ -77,7 +77,7 @@ function parseListen(text: string): Config['listen'] {
 
 function readInstance(dataDir: string): string | undefined {
   try {
-    return readFileSync(join(dataDir, 'instance'), 'utf8').trim();
+    return readFileSync(dataPaths(dataDir).instance, 'utf8').trim();
   } catch {
     return undefined;
   }

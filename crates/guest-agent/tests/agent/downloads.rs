@@ -20,6 +20,17 @@ async fn a_file_comes_with_its_length() {
 }
 
 #[tokio::test]
+async fn a_file_comes_as_it_is_whatever_encoding_is_accepted() {
+    let agent = Agent::start().await;
+    fs::write(agent.path("file"), [b'z'; 100_000]).unwrap();
+    let request = agent.get(&url(&agent, "file")).header("Accept-Encoding", "gzip");
+    let response = request.send().await.unwrap();
+    assert!(!response.headers().contains_key("content-encoding"));
+    assert_eq!(response.content_length(), Some(100_000));
+    assert_eq!(response.bytes().await.unwrap(), [b'z'; 100_000].as_slice());
+}
+
+#[tokio::test]
 async fn an_empty_file_has_the_length_zero() {
     let agent = Agent::start().await;
     fs::write(agent.path("file"), "").unwrap();
