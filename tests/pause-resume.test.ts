@@ -1,4 +1,5 @@
 /** A sandbox that is paused is only files; resumed, it is the same machine as before. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Perch } from '../packages/sdk/src/index.ts';
 import { eventually } from './setup/eventually.ts';
@@ -109,7 +110,7 @@ test('the guest has the time of day and random numbers of its own after each res
   await using sandbox = await newSandbox(perch, small);
   const { id } = sandbox;
   await perch.sandboxes.pause(id);
-  await new Promise((resolve) => setTimeout(resolve, 3000));
+  await sleep(3000);
   await perch.sandboxes.resume(id);
   const before = Date.now() / 1000;
   const clock = Number(await sh(perch, id, 'date +%s.%N'));
@@ -170,6 +171,30 @@ test('a command that somebody listens to lives on; the one who listens is told',
   expect(await sh(perch, id, `test -d /proc/${pid} && cat /tmp/alive`)).toMatch(/^\d+\n$/);
   const before = await sh(perch, id, 'cat /tmp/alive');
   await eventually(async () => (await sh(perch, id, 'cat /tmp/alive')) !== before);
+});
+
+test('a command with a time-out has what was left of it after a resume, and not more', async () => {
+  await using sandbox = await newSandbox(perch, small);
+  const { id } = sandbox;
+  const timeoutSec = 10;
+  // Its children are to go with it, and it tells when it began and lived last, by the guest's own clock.
+  const line =
+    'read -r up _ < /proc/uptime; echo $$ $up > /tmp/begun; sleep 777 & ' +
+    'while sleep 0.1; do read -r up _ < /proc/uptime; echo $up > /tmp/beat && mv /tmp/beat /tmp/lived; done';
+  const command = perch.sandboxes.exec(id, { cmd: 'bash', args: ['-c', line], timeout_sec: timeoutSec });
+  const told = expect(command).rejects.toMatchObject({ code: 'sandbox_not_running' });
+  const begun = await eventually(() => sh(perch, id, 'test -e /tmp/lived && cat /tmp/begun').catch(() => ''));
+  const [pid, beganAt] = begun.trim().split(' ');
+  await perch.sandboxes.pause(id);
+  await told;
+  await sleep(timeoutSec * 1000);
+  await perch.sandboxes.resume(id);
+  expect(await sh(perch, id, `kill -0 ${pid} && echo lives`)).toBe('lives\n');
+  await eventually(async () => (await sh(perch, id, `kill -0 ${pid} 2>/dev/null || echo gone`)) === 'gone\n');
+  expect(await sh(perch, id, 'pgrep -fc "[s]leep 777" || true')).toBe('0\n');
+  const lived = Number(await sh(perch, id, 'cat /tmp/lived')) - Number(beganAt);
+  expect(lived).toBeGreaterThan(timeoutSec - 2);
+  expect(lived).toBeLessThan(timeoutSec + 1);
 });
 
 describe('what the state of a sandbox does not allow is 409 and names the state', () => {
