@@ -1,6 +1,7 @@
 /** Create, destroy, exit and restart, step by step: see testing.ts. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostSandbox } from '@perch/protocol';
 import { expect, test } from 'vitest';
 import { host, id, nothingLeft, request, seen } from './testing.ts';
@@ -60,6 +61,19 @@ test('a VM that ends is failed with its reason, and holds nothing any more', asy
   expect(await failed).toMatchObject({ status: 'failed', reason: 'The VM monitor was ended by SIGKILL.' });
   await h.lifecycle.destroy(id);
   nothingLeft(h.machine, h.vmsDir);
+});
+
+test("nobody is told any more who a guest is that has ended: its address becomes another guest's", async () => {
+  await using h = await host();
+  const gate = Promise.withResolvers<void>();
+  h.machine.readyGate = gate.promise;
+  const creating = expect(h.lifecycle.create(id, request)).rejects.toMatchObject({ code: 'sandbox_failed' });
+  await expect.poll(() => h.machine.vms.size).toBe(1);
+  h.machine.vms.get(join(h.vmsDir, id))?.end('gone');
+  await creating;
+  gate.resolve();
+  await sleep(10);
+  expect(h.machine.told).toEqual([]);
 });
 
 test('a teardown step that fails is tried again, and what depends on it waits', async () => {

@@ -94,7 +94,7 @@ export class Resources {
     this.vm = await this.#startMonitor(record, origin, slot, disk);
     stages.lap('monitor');
     if (origin.kind === 'template') {
-      await this.#whileReady(signal, (ready) => this.#deps.guest.waitForAgent(slot.address, ready));
+      await this.#whileReady(record, signal, (ready) => this.#deps.guest.waitForAgent(slot.address, ready));
       failpoint('template.agent');
       stages.lap('agent');
     }
@@ -124,7 +124,9 @@ export class Resources {
     if (record.slot === null) throw new Error(`The guest ${record.vm} has no slot.`);
     const { address } = this.#deps.network.describe(record.slot);
     const { signal } = new AbortController();
-    await this.#whileReady(signal, (ready) => this.#deps.guest.warmUp(address, accessToken, line, ready));
+    await this.#whileReady(record, signal, (ready) =>
+      this.#deps.guest.warmUp(address, accessToken, line, ready),
+    );
   }
 
   /** Stops a guest that nobody else uses until a create takes it over. */
@@ -132,11 +134,23 @@ export class Resources {
     await this.#vm(record).freeze();
   }
 
-  /** Gives up when the monitor ends, when a guest has had its time, and when `signal` says so. */
-  async #whileReady<T>(signal: AbortSignal, work: (ready: AbortSignal) => Promise<T>): Promise<T> {
-    const ready = AbortSignal.any([signal, AbortSignal.timeout(this.#deps.bootTimeoutMs)]);
-    const ended = this.vm?.exited.then((reason) => Promise.reject(new Error(reason)));
-    return Promise.race([ended as Promise<never>, work(ready)]);
+  /**
+   * Gives up when the monitor ends, when a guest has had its time, and when `signal` says so. Nothing of the work
+   * goes on then: another guest gets the address.
+   */
+  async #whileReady<T>(
+    record: SandboxRecord,
+    signal: AbortSignal,
+    work: (ready: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const over = new AbortController();
+    const ready = AbortSignal.any([signal, over.signal, AbortSignal.timeout(this.#deps.bootTimeoutMs)]);
+    const ended = this.#vm(record).exited.then((reason) => Promise.reject<T>(new Error(reason)));
+    try {
+      return await Promise.race([ended, work(ready)]);
+    } finally {
+      over.abort();
+    }
   }
 
   async #makeDisk(record: SandboxRecord, origin: NewOrigin, { uid }: Slot): Promise<Disk> {
@@ -189,7 +203,7 @@ export class Resources {
       env: secrets.env,
       defaultUser,
     };
-    await this.#whileReady(signal, (ready) => guest.giveIdentity(slot.address, identity, ready));
+    await this.#whileReady(record, signal, (ready) => guest.giveIdentity(slot.address, identity, ready));
     started(record, 'ready');
     journal.setIdentity(record.id, { accessToken: secrets.accessToken, number });
     stages.lap('identity');
