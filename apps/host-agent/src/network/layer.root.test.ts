@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { ipBatch, listNamespaces, nft, runIn } from '../linux/index.ts';
+import { ipBatch, listNamespaces, nft, run, runIn } from '../linux/index.ts';
 import { createNetworkLayer, leftovers, type NetworkLayer, type NetworkLayerOptions } from './index.ts';
 import { guest as constants, slotSpace } from './slots.ts';
 import { type Packet, protocol, tcp, tcpFlag, udp } from './testing/frames.ts';
@@ -259,13 +259,26 @@ describe('a range that is not free', () => {
     async (other) => {
       await newLayer({ instance: 'zzz', cidr: other }).start([]);
       const message = await refusal({});
-      expect(message).toBe(
+      expect(message).toContain(
         'PERCH_NETWORK is 10.11.0.0/16, which overlaps the Perch instance zzz on this machine. ' +
-          'Set PERCH_NETWORK to a free range, for example PERCH_NETWORK=10.12.0.0/16.',
+          'Set PERCH_NETWORK to a free range, for example PERCH_NETWORK=10.12.0.0/16. If its data directory',
       );
       expect(await leftovers(world.instance)).toEqual([]);
     },
   );
+
+  test('because of an instance that nobody can take down any more is freed by the line that is named', async () => {
+    const lost = newLayer({ instance: 'zzz' });
+    await lost.start([]);
+    const { namespace } = await lost.acquire();
+    const held = runIn(namespace, 'sleep', ['60']).catch((error: unknown) => error);
+    const line = /removes what it left: (.*)$/.exec(await refusal({}))?.[1];
+    await run('sh', ['-c', line ?? 'false']);
+    expect(await held).toMatchObject({ outcome: 'unknown' });
+    // The kernel takes its time for the links of a namespace that has gone.
+    await expect.poll(() => leftovers('zzz'), { timeout: 5000 }).toEqual([]);
+    expect(await refusal({})).toBe('not refused');
+  });
 
   test('is noticed also when two instances start at the same moment', async () => {
     const results = await Promise.all([refusal({ instance: 'zza' }), refusal({ instance: 'zzb' })]);

@@ -21,6 +21,8 @@ interface Use {
   range: Range;
   /** Who uses it, for a sentence. */
   by: string;
+  /** What ends that use, for another. */
+  toFree?: string;
 }
 
 export interface Surroundings {
@@ -82,9 +84,20 @@ async function instanceUses(instance: string): Promise<Use[]> {
     return elements.flatMap((element) => {
       const prefix = (element as { prefix?: { addr: string; len: number } }).prefix;
       const range = prefix && parseRange(`${prefix.addr}/${prefix.len}`);
-      return range ? [{ range, by: `the Perch instance ${instance} on this machine` }] : [];
+      return range
+        ? [{ range, by: `the Perch instance ${instance} on this machine`, toFree: toRemove(instance) }]
+        : [];
     });
   });
+}
+
+/** Only its own data directory knows how to take an instance down; without that, by the names of what it has. */
+function toRemove(instance: string): string {
+  const { namespacePrefix, table } = names(instance);
+  const line =
+    `for n in $(ip netns list | grep -o '^${namespacePrefix}[0-9]*'); do ` +
+    `ip netns pids $n | xargs -r kill -9; ip netns delete $n; done; nft delete table inet ${table}`;
+  return `If its data directory was deleted by hand, this removes what it left: ${line}`;
 }
 
 /** @throws Error that names what is in the way and a range that is free */
@@ -95,7 +108,10 @@ export function checkFree(network: Range, uses: readonly Use[]): void {
   const help = free
     ? `Set PERCH_NETWORK to a free range, for example PERCH_NETWORK=${formatRange(free)}.`
     : 'Set PERCH_NETWORK to a private range that nothing on this machine uses.';
-  throw new Error(`PERCH_NETWORK is ${formatRange(network)}, which overlaps ${conflict.by}. ${help}`);
+  const { by, toFree } = conflict;
+  throw new Error(
+    `PERCH_NETWORK is ${formatRange(network)}, which overlaps ${by}. ${help}${toFree ? ` ${toFree}` : ''}`,
+  );
 }
 
 function* candidates(): Generator<string> {
