@@ -58,19 +58,18 @@ interface Call {
 /** Client of one host agent. Throws its errors as they are, and `host_unavailable` when it does not answer. */
 export class HostClient implements AsyncDisposable {
   readonly #socketPath: string;
-  readonly #pool: Pool;
+  readonly #short: Pool;
+  /** Of their own: however many starts and copies are under way, a destroy and a look do not wait for them. */
+  readonly #long: Pool;
   /** What messages call the host until it has told its id. */
   #hostId = 'local';
 
   constructor(socketPath: string) {
     this.#socketPath = socketPath;
-    this.#pool = new Pool('http://host', {
-      socketPath,
-      connections: 64,
-      connect: { timeout: 2_000 },
-      headersTimeout: 0,
-      bodyTimeout: 0,
-    });
+    const options = { socketPath, connections: 64, connect: { timeout: 2_000 } };
+    const untimed = { headersTimeout: 0, bodyTimeout: 0 };
+    this.#short = new Pool('http://host', { ...options, ...untimed });
+    this.#long = new Pool('http://host', { ...options, ...untimed });
   }
 
   async info(): Promise<HostInfo> {
@@ -224,8 +223,8 @@ export class HostClient implements AsyncDisposable {
     }
   }
 
-  close(): Promise<void> {
-    return this.#pool.destroy();
+  async close(): Promise<void> {
+    await Promise.all([this.#short.destroy(), this.#long.destroy()]);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -258,7 +257,8 @@ export class HostClient implements AsyncDisposable {
     let answer: Dispatcher.ResponseData;
     let body: Buffer;
     try {
-      answer = await this.#pool.request({
+      const pool = call.deadlineMs > deadlines.destroy ? this.#long : this.#short;
+      answer = await pool.request({
         method: call.method,
         path: call.path,
         signal: AbortSignal.timeout(call.deadlineMs),

@@ -36,7 +36,13 @@ export class ExitWatch {
   /** Something hints at the end: look closely for a moment. */
   hint(): void {
     if (this.#over) return;
-    for (const ms of closeLooksMs) this.#timers.add(setTimeout(() => this.#look(), ms));
+    for (const ms of closeLooksMs) {
+      const timer = setTimeout(() => {
+        this.#timers.delete(timer);
+        this.#look();
+      }, ms);
+      this.#timers.add(timer);
+    }
   }
 
   /** Looks no more; `gone` stays open. Safe to repeat. */

@@ -30,15 +30,22 @@ export async function connectQmp(
   const dir = await open(at.dir, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     const socket = await untilListening(`/proc/self/fd/${dir.fd}/${at.socketName}`, signal);
-    const peer = peerOf(socket);
-    if (peer.pid !== at.pid || peer.uid !== at.uid) {
+    try {
+      requireMonitor(socket, at);
+    } catch (error) {
       socket.destroy();
-      throw new Error(`Process ${peer.pid} of user ${peer.uid} listens in ${at.dir}, not the VM monitor`);
+      throw error;
     }
     return await QmpClient.open(socket, options);
   } finally {
     await dir.close();
   }
+}
+
+function requireMonitor(socket: Socket, { dir, pid, uid }: QmpAddress): void {
+  const peer = peerOf(socket);
+  if (peer.pid === pid && peer.uid === uid) return;
+  throw new Error(`Process ${peer.pid} of user ${peer.uid} listens in ${dir}, not the VM monitor`);
 }
 
 async function untilListening(path: string, signal: AbortSignal): Promise<Socket> {
