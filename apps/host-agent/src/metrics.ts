@@ -36,8 +36,12 @@ export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo
     buckets: [0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16],
     registers,
   });
-  lifecycle.watch(({ status, timings_ms }) => {
-    if (status !== 'running') return;
+  const begun = new Set<string>();
+  lifecycle.watch(({ id, status, timings_ms }) => {
+    // A guest that runs on after a copy, or a pause that failed, has begun nothing.
+    const begins = begun.delete(id) && status === 'running';
+    if (status === 'creating' || status === 'resuming') begun.add(id);
+    if (!begins) return;
     for (const [stage, ms] of Object.entries(timings_ms)) stages.observe({ to: status, stage }, ms / 1000);
   });
   const merges = new Histogram({

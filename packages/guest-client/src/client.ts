@@ -34,7 +34,7 @@ export interface GuestClient extends AsyncDisposable {
   start(options: StartOptions): Promise<GuestProcess>;
   /** Resolves when the process has taken it. False: it has gone, or closed its input. */
   sendStdin(pid: number, data: Buffer, signal?: AbortSignal): Promise<boolean>;
-  closeStdin(pid: number): Promise<boolean>;
+  closeStdin(pid: number, signal?: AbortSignal): Promise<boolean>;
   /** To the process group. False: it has gone. */
   signal(pid: number, name: string): Promise<boolean>;
   list(): Promise<ListedProcess[]>;
@@ -66,7 +66,7 @@ export function createGuestClient(options: GuestClientOptions): GuestClient {
     health: (abort) => transport.health(abort),
     start: (start) => startProcess(transport, start, (pid) => signal(pid, 'SIGKILL')),
     sendStdin: (pid, data, abort) => sendStdin(transport, pid, data, abort),
-    closeStdin: (pid) => closeStdin(transport, pid),
+    closeStdin: (pid, signal) => closeStdin(transport, pid, signal),
     signal,
     list: () => listProcesses(transport),
     readFile: (path, how) => readFile(transport, path, how),

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isPerchError } from '@perch/protocol';
 import { afterEach, expect, test } from 'vitest';
 import { createGuestClient, type GuestClient, type GuestClientOptions, type ProcessEvent } from './index.ts';
@@ -84,6 +85,21 @@ const brokenStreams: [string, Buffer][] = [
 test.each(brokenStreams)('a stream %s is guest_protocol', async (_, answer) => {
   await using agent = await fakeAgent((socket) => socket.end(answer));
   expect(await codeOf(run(clientOf(agent)))).toBe('guest_protocol');
+});
+
+test('one that never says that input was taken or closed is waited for as long as the caller likes', async () => {
+  await using agent = await fakeAgent(() => {});
+  const client = clientOf(agent);
+  for (const call of [
+    (signal: AbortSignal) => client.sendStdin(1, Buffer.from('x'), signal),
+    (signal: AbortSignal) => client.closeStdin(1, signal),
+  ]) {
+    const enough = new AbortController();
+    const waiting = expect(call(enough.signal)).rejects.toThrow('enough');
+    await sleep(20);
+    enough.abort(new Error('enough'));
+    await waiting;
+  }
 });
 
 test('a connection that breaks in the middle of a stream is guest_unavailable', async () => {

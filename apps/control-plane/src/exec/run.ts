@@ -100,5 +100,5 @@ export async function runCommand(
 }
 
 async function feed(guest: Guest, pid: number, data: Buffer, signal: AbortSignal): Promise<void> {
-  if (await guest.sendStdin(pid, data, signal)) await guest.closeStdin(pid);
+  if (await guest.sendStdin(pid, data, signal)) await guest.closeStdin(pid, signal);
 }

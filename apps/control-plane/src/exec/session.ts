@@ -197,7 +197,7 @@ export class ExecSession {
     const { pid } = this.#process;
     for (let next = this.#stdin.shift(); next; next = this.#stdin.shift()) {
       try {
-        if (next.type === 'stdin_close') await this.#guest.closeStdin(pid);
+        if (next.type === 'stdin_close') await this.#guest.closeStdin(pid, this.#over.signal);
         else await this.#guest.sendStdin(pid, bytesOf(next), this.#over.signal);
       } catch {
         // The command ended or closed its stdin: what is sent to it is lost, as in a shell's pipe.

@@ -1,4 +1,5 @@
 /** Holds what this host has against what its journal and its manifests say, while it works. */
+import { existsSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FsckFinding } from '@perch/protocol';
@@ -23,13 +24,17 @@ export async function fsck(deps: FsckDeps, repair: boolean): Promise<FsckFinding
   return [...(await unowned(deps, repair)), ...(await damaged(deps, repair))];
 }
 
-/** Directories are listed before the journal is read: what is made or removed meanwhile is in both or in none. */
+/**
+ * Directories are listed before the journal is read, so that what is made meanwhile is in both or in none. What was
+ * removed meanwhile has no directory any more when its entry is gone.
+ */
 async function unowned(deps: FsckDeps, repair: boolean): Promise<FsckFinding[]> {
   const [machines, states] = [await readdir(deps.vmsDir), await readdir(deps.sandboxesDir)];
   const records = deps.journal.list();
   const known = new Set(records.flatMap(({ id, vm }) => [id, vm]));
   const findings: FsckFinding[] = [];
   const add = async (path: string, what: string, remove: () => Promise<void>) => {
+    if (!existsSync(path)) return;
     if (repair) await remove();
     findings.push({
       what: path,

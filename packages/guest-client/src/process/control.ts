@@ -30,10 +30,10 @@ export async function sendStdin(
   return true;
 }
 
-/** @returns false when the process has gone */
-export function closeStdin(transport: Transport, pid: number): Promise<boolean> {
-  const path = '/process.Process/CloseStdin';
-  return accepted(transport, () => transport.unary({ path, body: { process: { pid } } }, { patient: true }));
+/** Resolves when the process has taken what was sent before. @returns false when the process has gone */
+export function closeStdin(transport: Transport, pid: number, signal?: AbortSignal): Promise<boolean> {
+  const call = { path: '/process.Process/CloseStdin', body: { process: { pid } }, signal };
+  return accepted(transport, () => transport.unary(call, { patient: true }));
 }
 
 /** @param name such as SIGINT @returns false when the process has gone */

@@ -1,0 +1,33 @@
+import type { HostInfo, HostSandbox } from '@perch/protocol';
+import { expect, test } from 'vitest';
+import type { Lifecycle } from './lifecycle/index.ts';
+import { createMetrics } from './metrics.ts';
+
+test('the stages of a start are counted once, and not again when the guest runs on after something else', async () => {
+  let tell: (sandbox: HostSandbox) => void = () => {};
+  const lifecycle = {
+    list: () => [],
+    watch: (listener: typeof tell) => {
+      tell = listener;
+    },
+    watchMerges: () => {},
+  } as unknown as Lifecycle;
+  const room = { total: 0, free: 0 };
+  const info = { memory_mb: room, disk_mb: room, slots: { total: 0, used: 0, ready: 0 } };
+  const metrics = createMetrics(lifecycle, async () => info as unknown as HostInfo);
+  const told = (status: HostSandbox['status'], timings_ms = {}) =>
+    tell({ id: 'sb1', status, timings_ms } as unknown as HostSandbox);
+  const counted = async () =>
+    /perch_host_stage_seconds_count\{to="running",stage="total"\} (\d+)/.exec(await metrics.metrics())?.[1];
+  told('creating');
+  told('running', { total: 100 });
+  told('pausing', { total: 100 });
+  told('running', { total: 100 });
+  told('snapshotting', { total: 100 });
+  told('running', { freeze: 1, total: 10 });
+  expect(await counted()).toBe('1');
+  told('paused');
+  told('resuming');
+  told('running', { total: 50 });
+  expect(await counted()).toBe('2');
+});
