@@ -1,5 +1,6 @@
 /** Why a monitor ended, as one sentence for a person. Pure. */
 import { constants } from 'node:os';
+import { printable } from './printable.ts';
 
 export interface ExitFacts {
   /** We ended it. */
@@ -15,8 +16,6 @@ export interface ExitFacts {
   /** The last of QEMU's stderr. */
   log: string;
 }
-
-const maxQuote = 200;
 
 export function exitReason(facts: ExitFacts): string {
   if (facts.killed) return 'The VM monitor was ended by Perch';
@@ -60,12 +59,4 @@ function findLast(text: Buffer, marker: string): string | undefined {
 function lastLine(text: string): string {
   const lines = text.split('\n').map((line) => line.trim());
   return printable(lines.findLast((line) => line !== '') ?? '');
-}
-
-/** What a terminal, a log or a page can show as it is, and not more of it than fits a sentence. */
-function printable(text: string): string {
-  const shown = text
-    .trim()
-    .replace(/[^ -~]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
-  return shown.length > maxQuote ? `${shown.slice(0, maxQuote)}…` : shown;
 }

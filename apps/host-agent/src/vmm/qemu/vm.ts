@@ -16,6 +16,7 @@ import type { GuestMemory, ProcessRef, Vm } from '../monitor.ts';
 import { ConsoleTail, drainConsole } from './console.ts';
 import { type ExitFacts, exitReason } from './exit-reason.ts';
 import { ExitWatch } from './exit-watch.ts';
+import { printable } from './printable.ts';
 import { connectQmp, isObject, type QmpClient, type QmpEvent } from './qmp/index.ts';
 import { fileNames, readLogTail, takeDeviceState } from './vm-directory.ts';
 
@@ -96,7 +97,8 @@ export class QemuVm implements Vm {
   async status(signal: AbortSignal): Promise<string> {
     const qmp = await this.connect(signal);
     const answer = await qmp.execute('query-status');
-    const status = isObject(answer) && typeof answer.status === 'string' ? answer.status : 'unknown';
+    const status =
+      isObject(answer) && typeof answer.status === 'string' ? printable(answer.status) : 'unknown';
     if (status === 'shutdown') void this.#onShutdown(undefined);
     return status;
   }

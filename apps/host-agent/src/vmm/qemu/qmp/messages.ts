@@ -3,6 +3,8 @@
  * Source: docs/interop/qmp-spec.rst of QEMU 10.0.
  */
 
+import { printable } from '../printable.ts';
+
 export interface QmpEvent {
   event: string;
   data: Record<string, unknown>;
@@ -42,4 +44,5 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-const text = (value: unknown) => (typeof value === 'string' ? value : 'unknown');
+/** It ends in errors and reasons, and QEMU may have been taken over. */
+const text = (value: unknown) => (typeof value === 'string' ? printable(value) : 'unknown');

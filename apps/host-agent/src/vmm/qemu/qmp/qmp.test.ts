@@ -53,6 +53,9 @@ describe('the message parser', () => {
       parseMessage('{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10}},"capabilities":[]}}'),
     ).toEqual({ kind: 'greeting', version: '10.0.2' });
     expect(parseMessage('{"return":{},"id":3}')).toEqual({ kind: 'return', id: 3, value: {} });
+    const desc = '\\u001b[2J'.padEnd(100_000, 'x');
+    const hostile = parseMessage(`{"id":4,"error":{"class":"GenericError","desc":"${desc}"}}`);
+    expect(hostile).toMatchObject({ description: expect.stringMatching(/^\\x1b\[2Jx{100,200}…$/) });
     expect(parseMessage('{"id":4,"error":{"class":"GenericError","desc":"no"}}')).toEqual({
       kind: 'error',
       id: 4,
