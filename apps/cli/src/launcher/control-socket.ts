@@ -38,7 +38,10 @@ export async function claim(
   }
   // Nobody listens: what lies there is from a process that was killed.
   await rm(path, { force: true });
-  const server = createServer({ allowHalfOpen: true }, (socket) => void serve(socket, handle));
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    // Whoever breaks off, or says what is no command, ends nothing but their own connection.
+    serve(socket, handle).catch(() => socket.destroy());
+  });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
   server.listen(path, resolve);

@@ -15,13 +15,16 @@ import {
 
 export class HostSocket {
   readonly #path: string;
+  readonly #infoMs: number;
 
-  constructor(dataDir: string) {
+  /** @param infoMs how long the host agent may take to describe its host, milliseconds */
+  constructor(dataDir: string, infoMs = 30_000) {
     this.#path = dataPaths(dataDir).hostSocket;
+    this.#infoMs = infoMs;
   }
 
   info(): Promise<HostInfo> {
-    return this.#call('GET', '/v1/host') as Promise<HostInfo>;
+    return this.#call('GET', '/v1/host', undefined, AbortSignal.timeout(this.#infoMs)) as Promise<HostInfo>;
   }
 
   async sandboxes(): Promise<HostSandbox[]> {
@@ -54,12 +57,13 @@ export class HostSocket {
     );
   }
 
-  async #call(method: string, path: string, body?: unknown): Promise<unknown> {
+  async #call(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<unknown> {
     const { promise, resolve, reject } = Promise.withResolvers<[status: number, body: Buffer]>();
     const call = request({
       socketPath: this.#path,
       method,
       path,
+      ...(signal ? { signal } : {}),
       headers: body === undefined ? {} : { 'content-type': 'application/json' },
     });
     call.once('error', reject);

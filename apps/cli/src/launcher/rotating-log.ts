@@ -1,6 +1,9 @@
 import { closeSync, existsSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
 
-/** An append-only log file: grown to `maxBytes` it is kept once as `{file}.1`, and a new one begins. */
+/**
+ * An append-only log file: grown to `maxBytes` it is kept once as `{file}.1`, and a new one begins. What cannot be
+ * written, as on a full disk, is lost: the daemons that it is of work on.
+ */
 export class RotatingLog {
   readonly #file: string;
   readonly #maxBytes: number;
@@ -15,13 +18,21 @@ export class RotatingLog {
   }
 
   write(chunk: Buffer): void {
-    if (this.#bytes > this.#maxBytes) {
-      this.close();
-      renameSync(this.#file, `${this.#file}.1`);
-      this.#fd = openSync(this.#file, 'a', 0o600);
-      this.#bytes = 0;
+    try {
+      if (this.#bytes > this.#maxBytes) this.#rotate();
+      this.#bytes += writeSync(this.#fd, chunk);
+    } catch {
+      // There is no better place to say it.
     }
-    this.#bytes += writeSync(this.#fd, chunk);
+  }
+
+  /** The file is there all the time: when no new one can be made, the old one is gone on with. */
+  #rotate(): void {
+    renameSync(this.#file, `${this.#file}.1`);
+    const before = this.#fd;
+    this.#fd = openSync(this.#file, 'a', 0o600);
+    closeSync(before);
+    this.#bytes = 0;
   }
 
   close(): void {
