@@ -72,6 +72,8 @@ export class Copies {
         children: rows.map((row) => ({ id: row.id, access_token: row.access_token })),
       };
       const asked = Promise.withResolvers<HostForked>();
+      // It may be rejected while rows are still written, before anybody waits for it.
+      asked.promise.catch(() => {});
       let unwritten = rows.length;
       const begin = (child: string) => {
         unwritten--;
