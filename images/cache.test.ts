@@ -90,4 +90,5 @@ test('the cache is where the environment says', () => {
   expect(cacheDir({ PERCH_CACHE: '/a', XDG_CACHE_HOME: '/b' })).toBe('/a');
   expect(cacheDir({ XDG_CACHE_HOME: '/b' })).toBe('/b/perch');
   expect(cacheDir({})).toMatch(/\/\.cache\/perch$/);
+  expect(cacheDir({ PERCH_CACHE: '', XDG_CACHE_HOME: '' })).toMatch(/\/\.cache\/perch$/);
 });

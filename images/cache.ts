@@ -10,7 +10,7 @@ const PARTIAL = /^\.partial-(\d+)-/;
 
 /** Folder of everything that is built or downloaded: `PERCH_CACHE`, else `perch` in the user's cache. */
 export function cacheDir(env: NodeJS.ProcessEnv = process.env): string {
-  return env.PERCH_CACHE ?? join(env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'perch');
+  return env.PERCH_CACHE || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'perch');
 }
 
 /** Short digest of named inputs, the same for the same content in any order. */
