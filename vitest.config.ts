@@ -1,5 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
+/** Each has a Perch of its own, and waits more than it works: two at a time. */
+const failpoints = ['tests/failpoints*.test.ts'];
+
 export default defineConfig({
   test: {
     projects: [
@@ -15,9 +18,21 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['tests/**/*.test.ts'],
+          exclude: failpoints,
           globalSetup: ['tests/setup/global.ts'],
           // One Perch serves all files, on a machine with few cores.
           fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+        },
+      },
+      {
+        test: {
+          name: 'failpoints',
+          include: failpoints,
+          maxWorkers: 2,
+          // Not beside the others.
+          sequence: { groupOrder: 1 },
           testTimeout: 180_000,
           hookTimeout: 180_000,
         },

@@ -37,10 +37,11 @@ const soakTests = ['tests/chaos.test.ts', 'tests/power-cut.test.ts', 'tests/fail
 
 const suites: Record<string, () => Promise<Count>> = {
   agent: cargoTest,
-  unit: () => vitest('unit'),
-  e2e: () => vitest('e2e'),
+  unit: () => vitest(['unit']),
+  e2e: () => vitest(['e2e']),
+  failpoints: () => vitest(['failpoints']),
   /** Hours if it is told to: `PERCH_CHAOS_KILLS` and `PERCH_CHAOS_SEED`, `PERCH_POWER_CUTS` and `PERCH_POWER_SEED`. */
-  soak: () => vitest('e2e', soakTests, soakEnv()),
+  soak: () => vitest(['e2e', 'failpoints'], soakTests, soakEnv()),
 };
 const onlyByName = new Set(['soak']);
 
@@ -113,13 +114,14 @@ function soakEnv(): Record<string, string> {
 }
 
 async function vitest(
-  project: string,
+  projects: readonly string[],
   tests: readonly string[] = [],
   env: Record<string, string> = {},
 ): Promise<Count> {
-  const file = join(reports, `${project}.json`);
+  const file = join(reports, `${projects.join('-')}.json`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile=${file}`];
-  const { code } = await run('vitest', ['run', '--project', project, ...reporters, ...tests], false, env);
+  const only = projects.flatMap((project) => ['--project', project]);
+  const { code } = await run('vitest', ['run', ...only, ...reporters, ...tests], false, env);
   const report = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Report) : {};
   failures.push(...failuresOf(report));
   return brokenUnless(code === 0, {
