@@ -1,7 +1,7 @@
 /** Sources of bytes, and streams that know when they are whole. */
 import { PerchError } from '@perch/protocol';
 
-/** What can be uploaded. Streams are read once. */
+/** What can be uploaded. Streams are read once; bytes must stay as they are until the call is over. */
 export type Source =
   | string
   | Uint8Array<ArrayBuffer>
@@ -11,10 +11,28 @@ export type Source =
 
 export type Body = NonNullable<RequestInit['body']>;
 
-/** A body for fetch; an error of the source itself goes to `failed`. */
-export function bodyOf(source: Source, failed: (error: unknown) => void): Body {
-  if (typeof source === 'string' || source instanceof Uint8Array || source instanceof Blob) return source;
-  const chunks = (source as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+/** Of long bytes, what is given to fetch at a time. */
+const pieceBytes = 1024 * 1024;
+
+/** A body for fetch, and its bytes if fetch cannot tell; an error of the source itself goes to `failed`. */
+export function bodyOf(source: Source, failed: (error: unknown) => void): { body: Body; size?: number } {
+  if (typeof source === 'string') return bodyOf(new TextEncoder().encode(source), failed);
+  if (source instanceof Blob) return { body: source };
+  if (source instanceof Uint8Array) {
+    // Given bytes, fetch copies all of them before the first goes out.
+    return source.byteLength <= pieceBytes
+      ? { body: source }
+      : { body: streamOf(pieces(source), failed), size: source.byteLength };
+  }
+  return { body: streamOf(source as AsyncIterable<Uint8Array>, failed) };
+}
+
+async function* pieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.byteLength; at += pieceBytes) yield bytes.subarray(at, at + pieceBytes);
+}
+
+function streamOf(source: AsyncIterable<Uint8Array>, failed: (error: unknown) => void) {
+  const chunks = source[Symbol.asyncIterator]();
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {

@@ -33,6 +33,22 @@ test('every kind of source arrives whole', async () => {
   expect(server.requests[0]?.url).toBe('/v1/sandboxes/sb0/files/stream/write?path=%2F%C3%A4+b');
 });
 
+test('long bytes and texts are sent as they are, with their length', async () => {
+  const lengths: (string | undefined)[] = [];
+  const received: Buffer[] = [];
+  await using server = await fakeServer(async (request, response) => {
+    lengths.push(request.headers['content-length']);
+    received.push(Buffer.concat(await request.toArray()));
+    response.writeHead(204).end();
+  });
+  const bytes = Uint8Array.from({ length: 3 * 2 ** 20 + 5 }, (_, i) => i / 7);
+  await filesAt(server.url).write('sb0', '/x', bytes);
+  await filesAt(server.url).write('sb0', '/x', 'ä'.repeat(2 ** 20));
+  expect(lengths).toEqual([String(bytes.byteLength), String(2 ** 21)]);
+  expect(received[0]?.equals(bytes)).toBe(true);
+  expect(received[1]?.toString()).toBe('ä'.repeat(2 ** 20));
+});
+
 test('a source that fails gives its own error, and the upload breaks off', async () => {
   const { promise: broken, resolve } = Promise.withResolvers<void>();
   await using server = await fakeServer((request) => {

@@ -19,7 +19,7 @@ export class Files {
   /** Replaces the file, once all of it has come. Any size. */
   async write(id: string, path: string, source: Source, options: RequestOptions = {}): Promise<void> {
     let sourceError: { error: unknown } | undefined;
-    const body = bodyOf(source, (error) => {
+    const { body, size } = bodyOf(source, (error) => {
       sourceError = { error };
     });
     try {
@@ -27,7 +27,10 @@ export class Files {
         ...options,
         query: { path },
         body,
-        headers: { 'content-type': 'application/octet-stream' },
+        headers: {
+          'content-type': 'application/octet-stream',
+          ...(size === undefined ? {} : { 'content-length': String(size) }),
+        },
         endless: true,
       });
     } catch (error) {
