@@ -220,6 +220,34 @@ test('an upload whose source fails, or is not of its size, is transfer_interrupt
   expect(await codeOf(client.writeFile('/x', stream(['123']), { size: 2 }))).toBe('transfer_interrupted');
 });
 
+test.each([{ size: 40 * 256 * 1024 }, {}])(
+  'a chunk of an upload has left when the next one is asked for (%j)',
+  async (options) => {
+    const expected = Buffer.concat(Array.from({ length: 40 }, (_, i) => Buffer.alloc(256 * 1024, 0x80 + i)));
+    const received: Buffer[] = [];
+    let length = 0;
+    await using agent = await fakeAgent((socket, request) => {
+      // One who takes little at a time, so that much of each chunk has to wait. Heads and lengths are ASCII.
+      const take = (chunk: Buffer) => {
+        const bytes = chunk.filter((byte) => byte >= 0x80);
+        received.push(Buffer.from(bytes));
+        length += bytes.length;
+        socket.pause();
+        setTimeout(() => socket.resume(), 1);
+        if (length === expected.length) socket.write(jsonAnswer('200 OK', []));
+      };
+      socket.removeAllListeners('data').on('data', take);
+      take(Buffer.from(request, 'latin1'));
+    });
+    async function* reused() {
+      const memory = Buffer.allocUnsafe(256 * 1024);
+      for (let i = 0; i < 40; i++) yield memory.fill(0x80 + i);
+    }
+    await clientOf(agent).writeFile('/x', reused(), options);
+    expect(expected.equals(Buffer.concat(received))).toBe(true);
+  },
+);
+
 test('an early refusal of an upload is told, not a broken connection', async () => {
   await using agent = await fakeAgent((socket) => {
     socket.write(jsonAnswer('507 Full', { code: 507, message: 'not enough disk space' }));

@@ -1,2 +1,3 @@
+export { inBatches } from './batches.ts';
 export { Spool } from './spool.ts';
 export { receiveUpload, type UploadPart } from './upload.ts';

@@ -8,7 +8,6 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { basename, join } from 'node:path';
-import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ProcessEvent } from '@perch/guest-client';
 import { type FileEntry, PerchError } from '@perch/protocol';
@@ -55,7 +54,7 @@ export class LocalGuest {
         const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
         const unfinished = `${this.#at(path)}.part`;
         try {
-          await pipeline(Readable.from(source), createWriteStream(unfinished), { signal });
+          await pipeline(source, createWriteStream(unfinished), { signal });
           await rename(unfinished, this.#at(path));
         } catch (error) {
           await rm(unfinished, { force: true });

@@ -1,5 +1,5 @@
 /** `GET` and `POST /files`: content of any size, in constant memory. */
-import { Readable, Transform } from 'node:stream';
+import { type Readable, Transform } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import {
   connectionError,
@@ -39,7 +39,12 @@ export interface WriteOptions extends PathOptions {
   size?: number | undefined;
 }
 
-/** Replaces the file at once when all of it has come; a transfer that breaks off leaves what was there. */
+/**
+ * Replaces the file at once when all of it has come; a transfer that breaks off leaves what was there.
+ *
+ * A chunk that is longer than what a stream holds before it asks its writer to wait (64 KiB) has left when the
+ * next one is asked for, so its memory may be used again then.
+ */
 export async function writeFile(
   transport: Transport,
   path: string,
@@ -58,7 +63,8 @@ export async function writeFile(
           'content-type': 'application/octet-stream',
           ...(size === undefined ? {} : { 'content-length': String(size) }),
         },
-        body: Readable.from(watch.over(source), { objectMode: false, highWaterMark: 256 * 1024 }),
+        // undici takes any iterable, which its types do not say.
+        body: watch.over(source) as AsyncIterable<Uint8Array> as Readable,
         headersTimeout: 0,
         signal: watch.signal,
       })

@@ -1,9 +1,10 @@
-import type { Readable } from 'node:stream';
+import type { OutgoingHttpHeaders } from 'node:http';
+import { pipeline } from 'node:stream/promises';
 import multipart from '@fastify/multipart';
 import { FileList, GuestPath, MoveBody, PathBody, PerchError } from '@perch/protocol';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { receiveUpload, type UploadPart } from '../../files/index.ts';
+import { inBatches, receiveUpload, type UploadPart } from '../../files/index.ts';
 import type { Guest } from '../../guests/index.ts';
 import type { Life } from '../../sandboxes/index.ts';
 import { checker } from '../../validation/index.ts';
@@ -190,9 +191,8 @@ function addStreamWriteRoute(app: App, services: Services): void {
       const before = raw.socket.bytesRead;
       const length = request.headers['content-length'];
       const size = length === undefined ? undefined : Number(length);
-      // The stream itself goes on, untouched: this is the way of bulk data.
       const signal = clientGone(reply);
-      await inLife(life, guest.writeFile(request.query.path, raw, { signal, size }));
+      await inLife(life, guest.writeFile(request.query.path, inBatches(raw, size), { signal, size }));
       // Without a length it is what came since then, which lacks what came with the head.
       services.metrics.transferred('in', size ?? raw.socket.bytesRead - before);
       return reply.code(204).send();
@@ -231,27 +231,32 @@ async function sendFile(
   path: string,
 ): Promise<FastifyReply> {
   const life = await services.sandboxes.ready((request.params as { id: string }).id, request.id);
-  const held = services.sandboxes.hold(life);
-  const release = () => held[Symbol.dispose]();
+  using _ = services.sandboxes.hold(life);
+  const signal = clientGone(reply);
+  const file = await inLife(life, services.guests.of(life).readFile(path, { signal }));
+  using _silence = cutSilence(request);
+  void reply
+    .type('application/octet-stream')
+    .header('content-disposition', 'attachment')
+    .header('x-content-type-options', 'nosniff');
+  if (file.size !== undefined) void reply.header('content-length', file.size);
+  reply.hijack();
+  reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders);
   try {
-    const gone = clientGone(reply);
-    const file = await services.guests.of(life).readFile(path, { signal: gone });
-    const silence = cutSilence(request);
-    file.stream.once('close', () => {
-      release();
-      silence[Symbol.dispose]();
-    });
-    file.stream.on('data', (chunk: Buffer) => services.metrics.transferred('out', chunk.length));
-    file.stream.pause();
-    void reply
-      .type('application/octet-stream')
-      .header('content-disposition', 'attachment')
-      .header('x-content-type-options', 'nosniff');
-    if (file.size !== undefined) void reply.header('content-length', file.size);
-    return reply.send(file.stream satisfies Readable);
+    await pipeline(counted(inBatches(file.stream, file.size), services), reply.raw);
   } catch (error) {
-    release();
-    throw life.signal.aborted ? life.signal.reason : error;
+    // The head has gone, and the pipeline has cut the connection: that is the answer.
+    request.log.debug({ err: error }, 'a download broke off');
+  } finally {
+    file.stream.destroy();
+  }
+  return reply;
+}
+
+async function* counted(batches: AsyncIterable<Buffer>, { metrics }: Services): AsyncGenerator<Buffer> {
+  for await (const batch of batches) {
+    metrics.transferred('out', batch.length);
+    yield batch;
   }
 }
 
