@@ -57,7 +57,6 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
     return stopped.promise;
   });
   if (!server) throw runsAlready(settings.dataDir);
-  await removeOtherPrograms(dataPaths(settings.dataDir).bin, prepared.programs);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => stop.resolve());
   }
@@ -67,6 +66,7 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
   let answer: Answer = { ok: true, removed: false };
   try {
     const begin = async () => {
+      await removeOtherPrograms(dataPaths(settings.dataDir).bin, prepared.programs);
       host.start();
       await ready(host, prepared, over.signal, () => new HostSocket(settings.dataDir).answers());
       step('perch-host');

@@ -32,7 +32,7 @@ export class Spool {
     return this.#used;
   }
 
-  /** Takes a stream in whole, or throws `body_too_large` and keeps nothing. */
+  /** Takes a stream in whole, or keeps nothing. @throws PerchError body_too_large, host_disk_full; what `source` throws */
   async take(source: AsyncIterable<Buffer>): Promise<SpooledFile> {
     const path = join(this.#dir, randomBytes(8).toString('hex'));
     const handle = await open(path, 'wx+', 0o600);
@@ -64,7 +64,7 @@ export class Spool {
       );
     } catch (error) {
       await release();
-      throw error;
+      throw isDiskFull(error) ? diskFull(error) : error;
     }
     return {
       stream: () => createReadStream('', { fd: handle.fd, autoClose: false, start: 0 }),
@@ -75,4 +75,14 @@ export class Spool {
 
 export interface SpooledFile extends AsyncDisposable {
   stream(): AsyncIterable<Buffer>;
+}
+
+function isDiskFull(error: unknown): error is Error {
+  return error instanceof Error && 'code' in error && error.code === 'ENOSPC';
+}
+
+function diskFull(cause: Error): PerchError {
+  const message =
+    'The file came before its path, and the disk of the host was full before all of it was there.';
+  return new PerchError('host_disk_full', message, {}, { cause });
 }
