@@ -2,11 +2,18 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { basename } from 'node:path';
 
-/** Start time of a process in clock ticks since boot: with the pid, its identity. */
+/**
+ * Start time of a process in clock ticks since boot: with the pid, its identity. Undefined when there is none, or when
+ * it has ended and waits to be reaped, for which its parent may take its time. Source: proc_pid_stat(5).
+ */
 export async function startTime(pid: number): Promise<string | undefined> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
-  // The name in parentheses may hold spaces; field 22 is the 20th after it.
-  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  // The name in parentheses may hold spaces; the state, field 3, is the first after it.
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const [state, threads] = [fields?.[0], Number(fields?.[17])];
+  // While other threads end, the first of them is a zombie already.
+  const ended = state === 'X' || (state === 'Z' && threads <= 1);
+  return ended ? undefined : fields?.[19];
 }
 
 /** The server processes that work in `dataDir`; a postmaster and its children all do. */
