@@ -64,7 +64,7 @@ function deviceNumber(majorDigits = '0', minorDigits = '0'): bigint {
 /** High words of pagemap entries: bit 63 present, bit 62 swapped, bit 61 a page of the file. */
 const presentOrSwapped = 0xc000_0000;
 const ofTheFile = 0x2000_0000;
-const pagesPerRead = 512 * 1024;
+const pagesPerRead = 32 * 1024;
 
 /**
  * The pages of a private mapping that are no longer the file's: each was written to since it was mapped.
@@ -72,17 +72,17 @@ const pagesPerRead = 512 * 1024;
  */
 export function changedPages(pid: number, mappings: readonly FileMapping[]): MemoryRun[] {
   const runs: MemoryRun[] = [];
+  const bytes = new ArrayBuffer(pagesPerRead * 8);
   const fd = openSync(`/proc/${pid}/pagemap`, 'r');
   try {
     for (const mapping of mappings) {
       const pages = mapping.length / pageBytes;
       for (let first = 0; first < pages; first += pagesPerRead) {
         const count = Math.min(pagesPerRead, pages - first);
-        const bytes = new ArrayBuffer(count * 8);
         const at = (mapping.address / pageBytes + first) * 8;
         const read = readSync(fd, new Uint8Array(bytes), 0, count * 8, at);
         if (read !== count * 8) throw new Error(`/proc/${pid}/pagemap gave ${read} of ${count * 8} bytes`);
-        collect(new Uint32Array(bytes), mapping.fileOffset + first * pageBytes, runs);
+        collect(new Uint32Array(bytes, 0, count * 2), mapping.fileOffset + first * pageBytes, runs);
       }
     }
   } finally {

@@ -67,7 +67,10 @@ export async function copyMemory(request: MemoryCopyRequest): Promise<MemoryCopy
 }
 
 async function pump({ source, dirty }: MemoryCopyRequest, sink: Sink): Promise<void> {
-  let [current, next] = [Buffer.allocUnsafeSlow(batchBytes), Buffer.allocUnsafeSlow(batchBytes)];
+  const total = dirty.reduce((sum, { length }) => sum + length, 0);
+  const [first, second] = total > batchBytes ? [batchBytes, batchBytes] : [total, 0];
+  using buffers = new Buffers(first, second);
+  let [current, next] = buffers.both;
   const read = (batch: Batch, into: Buffer) => source.read(batch.runs, into.subarray(0, batch.bytes));
   const queue = batches(dirty);
   let { value: batch } = queue.next();
@@ -80,6 +83,22 @@ async function pump({ source, dirty }: MemoryCopyRequest, sink: Sink): Promise<v
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
     [current, next] = [next, current];
     batch = following;
+  }
+}
+
+/**
+ * Memory that is given back at once. The collector takes it for pressure on its heap, and would go through that in the
+ * middle of the next copy.
+ */
+class Buffers implements Disposable {
+  readonly both: [Buffer, Buffer];
+
+  constructor(first: number, second: number) {
+    this.both = [Buffer.allocUnsafeSlow(first), Buffer.allocUnsafeSlow(second)];
+  }
+
+  [Symbol.dispose](): void {
+    for (const { buffer } of this.both) if (buffer instanceof ArrayBuffer) buffer.transfer(0);
   }
 }
 
