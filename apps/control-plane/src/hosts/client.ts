@@ -66,10 +66,10 @@ export class HostClient implements AsyncDisposable {
 
   constructor(socketPath: string) {
     this.#socketPath = socketPath;
-    const options = { socketPath, connections: 64, connect: { timeout: 2_000 } };
-    const untimed = { headersTimeout: 0, bodyTimeout: 0 };
-    this.#short = new Pool('http://host', { ...options, ...untimed });
-    this.#long = new Pool('http://host', { ...options, ...untimed });
+    const connect = { timeout: 2_000 };
+    const options = { socketPath, connections: 64, connect, headersTimeout: 0, bodyTimeout: 0 };
+    this.#short = new Pool('http://host', options);
+    this.#long = new Pool('http://host', options);
   }
 
   async info(): Promise<HostInfo> {

@@ -1,5 +1,5 @@
 /** Makes a snapshot whose disk needs no image below it, of one that does. */
-import { link, lstat } from 'node:fs/promises';
+import { link } from 'node:fs/promises';
 import type { DiskLayer } from '../disk/index.ts';
 import { commitSnapshot, type Snapshot, snapshotFiles } from '../snapshot/index.ts';
 import { contentIdOf } from './disk-content.ts';
@@ -19,8 +19,7 @@ export async function flattenSnapshot(
   deps: FlattenDeps,
 ): Promise<void> {
   const merged = new Set([snapshotFiles.rootfsBase, ...layerFiles(from)]);
-  let bytes = 0;
-  for (const name of merged) bytes += (await lstat(from.directory.file(name))).blocks * 512;
+  const bytes = await from.directory.bytesOf(merged);
   await deps.room.require(bytes, 'The flattened disk');
   await temporary.ensure();
   const sums = await shareFiles(from, temporary, merged);

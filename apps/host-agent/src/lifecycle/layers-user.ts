@@ -42,13 +42,13 @@ export async function withLayersUser(
     stillRuns = error instanceof UserStillRuns;
     throw error;
   } finally {
-    if (stillRuns) {
+    if (!stillRuns) await giveBack();
+    else {
       // What cannot be given back then either is found by the next start.
       void endOfUser(slot.uid, lookAgainMs)
         .then(giveBack)
         .catch(() => {});
     }
-    if (!stillRuns) await giveBack();
   }
 }
 

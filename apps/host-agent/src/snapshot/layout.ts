@@ -1,5 +1,5 @@
 /** Where the parts of a snapshot lie, and what the presence of which of them says. */
-import { mkdir, rm } from 'node:fs/promises';
+import { lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assertBuildId, type BuildId, isBuildId } from './build-id.ts';
 import { type Occupied, occupiedBy, regularFiles } from './occupied.ts';
@@ -120,6 +120,13 @@ export class SnapshotDirectory {
   async sizeBytes(): Promise<number> {
     const { ownBytes, sharedBytes } = await this.occupied();
     return ownBytes + sharedBytes;
+  }
+
+  /** Of these files together, whoever shares them. */
+  async bytesOf(names: Iterable<string>): Promise<number> {
+    let bytes = 0;
+    for (const name of names) bytes += (await lstat(this.file(name))).blocks * 512;
+    return bytes;
   }
 
   /** The regular files that it has of those that a snapshot may have. */

@@ -241,10 +241,10 @@ unsafe fn exec(
     for candidate in candidates {
         let file: &CStr = candidate;
         // SAFETY: as the caller promises.
-        let there = unsafe { libc::access(file.as_ptr(), libc::F_OK) } == 0;
-        if there {
-            // SAFETY: as above.
-            unsafe { libc::execve(file.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        unsafe {
+            if libc::access(file.as_ptr(), libc::F_OK) == 0 {
+                libc::execve(file.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+            }
         }
         match errno() {
             libc::ENOENT | libc::ENOTDIR => {}

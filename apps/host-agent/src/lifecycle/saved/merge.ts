@@ -2,7 +2,6 @@
  * A point of a history in another form, which costs less to go on from: all memory in one file, all layers in one.
  * Build, parent and time stay, since it is the same state.
  */
-import { lstat } from 'node:fs/promises';
 import { failpoint } from '../../failpoints/index.ts';
 import {
   commitSnapshot,
@@ -51,11 +50,8 @@ export async function excessOf(snapshot: Snapshot, bounds: MergeBounds): Promise
   const memory = changed * 100 > memoryBytes * bounds.memoryPercent;
   const layers = rootfs !== null && rootfs.layers.length + 1 > bounds.layers;
   const stored = [...header.mapping].reduce((sum, { build, length }) => sum + (build ? length : 0), 0);
-  let bytes = memory ? stored : 0;
-  for (const name of layers ? layerFiles(snapshot) : []) {
-    bytes += (await lstat(directory.file(name))).blocks * 512;
-  }
-  return { memory, layers, bytes };
+  const chain = layers ? await directory.bytesOf(layerFiles(snapshot)) : 0;
+  return { memory, layers, bytes: (memory ? stored : 0) + chain };
 }
 
 /**
@@ -83,7 +79,7 @@ export async function mergeSnapshot(
     await mergeLayers(layer);
     await writeRootfsMeta(temporary, { ...from.rootfs, layers: [] });
     sums[snapshotFiles.rootfsCow] = await sumFile(layer, snapshotFiles.rootfsCow, pace);
-    merged.layerBytes = (await lstat(layer)).blocks * 512;
+    merged.layerBytes = await temporary.bytesOf([snapshotFiles.rootfsCow]);
   }
   failpoint('merge.layers');
   await pace();
