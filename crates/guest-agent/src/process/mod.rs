@@ -4,9 +4,9 @@
 //! tied to the stream of the client that started it. Its life:
 //!
 //! ```text
-//! Start ─▶ fork ─▶ exec reported ─▶ live ─▶ main process reaped ─▶ output settled ─▶ finished
-//!                     │ error             (signals, input, streams)        streams get `end`
-//!                     ▼
+//! Start ─▶ child ─▶ exec reported ─▶ live ─▶ main process reaped ─▶ output settled ─▶ finished
+//!                      │ error            (signals, input, streams)        streams get `end`
+//!                      ▼
 //!                  refused                finished ones are remembered for a while, for Connect
 //! ```
 //!

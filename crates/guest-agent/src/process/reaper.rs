@@ -1,16 +1,18 @@
 //! The one place that waits for children.
 //!
 //! As process 1 the agent inherits every orphan of the guest. A status goes to whoever registered
-//! the pid, and is dropped otherwise. The table's lock is held from before the fork until the pid
+//! the pid, and is dropped otherwise. The table's lock is held from before the start until the pid
 //! is registered, so that no child can be reaped before it is known.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use rustix::process::{Pid, WaitOptions, wait};
+use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+
+use super::child::Child;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +29,16 @@ pub struct Reaper {
 }
 
 impl Reaper {
-    /// Forks and registers in one step. The receiver gets the status once it is reaped.
-    pub fn fork(
+    /// Starts a child and registers it in one step. The receiver gets the status once it is reaped.
+    pub fn start(
         &self,
-        fork: impl FnOnce() -> io::Result<Pid>,
-    ) -> io::Result<(Pid, oneshot::Receiver<Exit>)> {
+        start: impl FnOnce() -> io::Result<Child>,
+    ) -> io::Result<(Child, oneshot::Receiver<Exit>)> {
         let mut waiters = self.waiters();
-        let pid = fork()?;
+        let child = start()?;
         let (sender, receiver) = oneshot::channel();
-        waiters.insert(pid.as_raw_nonzero().get(), sender);
-        Ok((pid, receiver))
+        waiters.insert(child.pid.as_raw_nonzero().get(), sender);
+        Ok((child, receiver))
     }
 
     /// Collects every child that has ended.

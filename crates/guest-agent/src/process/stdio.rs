@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fcntl_getfl, fcntl_setfl, open};
@@ -112,32 +112,4 @@ impl Stdio {
 
 fn window(size: Size) -> Winsize {
     Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 }
-}
-
-/// The pipe on which a child reports that it could not start.
-pub struct Report {
-    stream: Stream,
-    child: Option<OwnedFd>,
-}
-
-impl Report {
-    pub fn new() -> io::Result<Self> {
-        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-        // Above the standard streams, which the child replaces.
-        debug_assert!(theirs.as_raw_fd() > 2);
-        Ok(Self { stream: Stream::new(ours)?, child: Some(theirs) })
-    }
-
-    /// The child's end; absent once it was closed.
-    pub fn child(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-        self.child.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Waits until exec has worked (nothing) or the child has given up (its report).
-    pub async fn read(mut self) -> io::Result<Vec<u8>> {
-        self.child = None;
-        let mut report = [0; super::child::REPORT];
-        let count = self.stream.read(&mut report).await?;
-        Ok(report[..count].to_vec())
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::child::{self, Credentials, Plan, Stage};
+use super::child::{self, Credentials, Descriptors, Plan, Stage};
 use super::command::Command;
 use super::input::Input;
 use super::live::Process;
@@ -14,7 +14,7 @@ use super::messages::{Size, StartRequest};
 use super::pump;
 use super::reaper::Exit;
 use super::registry::Processes;
-use super::stdio::{Report, Stdio};
+use super::stdio::Stdio;
 use super::subscription::Subscription;
 use crate::rpc::{Call, Code, ConnectError};
 use crate::users::User;
@@ -46,23 +46,20 @@ pub async fn start(call: Call, request: StartRequest) -> Result<Subscription, Co
         cwd: command.cwd,
         cwd_is_default: command.cwd_is_default,
         credentials,
-        stdio: stdio.child,
         terminal,
-        cgroup: directory.map_err(|error| ConnectError::from_io("control group", &error))?,
         limit_files: processes.own_machine(),
     };
-    let report = Report::new().map_err(|error| ConnectError::from_io("pipe", &error))?;
-    let (pid, exit) = processes
+    let descriptors = Descriptors {
+        stdio: stdio.child,
+        cgroup: directory.map_err(|error| ConnectError::from_io("control group", &error))?,
+    };
+    let (child, exit) = processes
         .reaper()
-        .fork(|| match report.child() {
-            Some(child) => child::fork(&plan, child),
-            None => Err(std::io::ErrorKind::BrokenPipe.into()),
-        })
-        .map_err(|error| ConnectError::from_io("fork", &error))?;
-    // Closes the child's ends, or the pipes would never end.
-    drop(plan);
-    let report = report.read().await.map_err(|error| ConnectError::from_io("pipe", &error))?;
-    if let Some((stage, error)) = child::failure(&report) {
+        .start(|| child::start(plan, descriptors))
+        .map_err(|error| ConnectError::from_io("start", &error))?;
+    let pid = child.pid;
+    let outcome = child.outcome().await.map_err(|error| ConnectError::from_io("pipe", &error))?;
+    if let Some((stage, error)) = outcome {
         return Err(refusal(stage, &error, &name, &cwd, &user.name));
     }
     let tty = stdio.input.clone().filter(|_| terminal);
