@@ -34,6 +34,8 @@ export interface NetworkLayerOptions {
 const parallelSweeps = 8;
 /** What fails once, as when a tool was killed, goes well a moment later; what goes on failing is not hurried. */
 const poolRetryMs = [200, 1000, 5000];
+/** A create takes half of that where guests are emulated. */
+const replaceAfterMs = 1000;
 const forwardingSetting = '/proc/sys/net/ipv4/ip_forward';
 
 /** @throws Error for settings that cannot work; the message is for the operator */
@@ -74,6 +76,7 @@ class LinuxNetworkLayer implements NetworkLayer {
       maker: this.#maker,
       first: randomInt(this.#space.total) + 1,
       now: () => performance.now(),
+      replaceAfterMs,
       retryMs: poolRetryMs,
       log,
     });

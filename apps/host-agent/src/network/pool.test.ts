@@ -37,6 +37,7 @@ function setUp(options: Partial<SlotPoolOptions> = {}) {
     maker,
     first: 1,
     now: () => clock.now,
+    replaceAfterMs: 100,
     retryMs: [1000],
     log: quietLog,
     ...options,
@@ -65,15 +66,29 @@ describe('the slot pool', () => {
     vi.useRealTimers();
   });
 
-  test('makes slots ahead, and replaces those that are taken', async () => {
+  test('makes slots ahead, and replaces those that are taken after a while', async () => {
     const { pool, maker } = setUp({ size: 3 });
     pool.start([], []);
     await settle();
     expect(pool.counts()).toEqual({ total: 10, used: 0, ready: 3 });
     expect(await pool.acquire()).toBe(1);
+    await vi.advanceTimersByTimeAsync(99);
+    await settle();
+    expect(pool.counts()).toEqual({ total: 10, used: 1, ready: 2 });
+    await vi.advanceTimersByTimeAsync(1);
     await settle();
     expect(pool.counts()).toEqual({ total: 10, used: 1, ready: 3 });
     expect(maker.made).toEqual([1, 2, 3, 4]);
+  });
+
+  test('replaces at once what was taken when none is left', async () => {
+    const { pool } = setUp({ size: 2 });
+    pool.start([], []);
+    await settle();
+    await pool.acquire();
+    await pool.acquire();
+    await settle();
+    expect(pool.counts()).toEqual({ total: 10, used: 2, ready: 2 });
   });
 
   test('makes one slot ahead at a time', async () => {

@@ -26,6 +26,8 @@ export interface SlotPoolOptions {
   first: number;
   /** Milliseconds that never go back. */
   now: () => number;
+  /** Before a slot that was taken is replaced while others stand ready, milliseconds: its guest starts meanwhile. */
+  replaceAfterMs: number;
   /** Pauses before work in the background that failed is tried again, milliseconds; the last one from then on. */
   retryMs: readonly number[];
   log: Pick<Logger, 'warn' | 'error'>;
@@ -47,6 +49,7 @@ export class SlotPool {
   /** Work in the background, one piece at a time. */
   #refilling: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
+  #replacing: NodeJS.Timeout | undefined;
   /** How often it was tried again since it last went well. */
   #retries = 0;
   #state: 'new' | 'started' | 'stopped' = 'new';
@@ -73,7 +76,7 @@ export class SlotPool {
       const ready = this.#ready.shift();
       if (ready !== undefined) {
         this.#used.add(ready);
-        this.#refill();
+        this.#replace();
         return ready;
       }
       const number = this.#take();
@@ -110,6 +113,7 @@ export class SlotPool {
   async stop(): Promise<void> {
     this.#state = 'stopped';
     clearTimeout(this.#retry);
+    clearTimeout(this.#replacing);
     await this.#refilling;
     await Promise.allSettled([...this.#making, ...this.#removing.values()]);
   }
@@ -118,7 +122,7 @@ export class SlotPool {
     await this.#options.maker.remove(number);
     this.#used.delete(number);
     if (this.#state !== 'new' || this.#mayRest(number)) this.#rest(number);
-    this.#refill();
+    this.#replace();
   }
 
   /** A sweep may find numbers of an earlier, wider range, and ones that were given back before the start. */
@@ -169,6 +173,18 @@ export class SlotPool {
       this.#tryLater();
     } finally {
       this.#used.delete(number);
+    }
+  }
+
+  /** What makes a slot would share the processors with a guest that starts. */
+  #replace(): void {
+    if (this.#ready.length === 0) {
+      this.#refill();
+    } else {
+      this.#replacing ??= setTimeout(() => {
+        this.#replacing = undefined;
+        this.#refill();
+      }, this.#options.replaceAfterMs).unref();
     }
   }
 
