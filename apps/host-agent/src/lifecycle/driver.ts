@@ -156,14 +156,14 @@ export class SandboxDriver {
   handOver(): Vm | undefined {
     const { vm } = this.resources;
     if (this.#working || this.#life.stopped || this.record?.status !== 'running') return undefined;
-    this.#life.stopped = true;
+    this.#life.letGo();
     this.resources.vm = undefined;
     return vm;
   }
 
-  /** Lets go without touching the VM, after the transition under way. */
+  /** Lets go without touching the VM, after the step under way. What still waits is refused. */
   async stop(): Promise<void> {
-    this.#life.stopped = true;
+    this.#life.letGo();
     this.resources.vm?.release();
     await this.#loop;
   }
@@ -181,22 +181,30 @@ export class SandboxDriver {
     this.#working = true;
     for (;;) {
       const record = this.#life.stopped ? undefined : this.record;
-      const item = record && this.#queue.take(record.generation);
+      const item = this.#queue.take(record?.generation ?? 0);
       if (!item) {
         // In one breath with the look at the queue: an intent put later starts the work again.
         this.#working = false;
         return;
       }
-      await this.#apply(item, record).then(
-        () => settle(item, (waiter) => waiter.resolve()),
-        (error: unknown) => settle(item, (waiter) => waiter.reject(error)),
+      const how = await this.#apply(item, record).then(
+        () => (waiter: Waiter) => waiter.resolve(),
+        (error: unknown) => (waiter: Waiter) => waiter.reject(error),
       );
+      this.#queue.done(item);
+      for (const waiter of item.waiters) how(waiter);
     }
   }
 
-  async #apply({ intent }: Queued<Waiter>, record: SandboxRecord): Promise<void> {
+  async #apply({ intent }: Queued<Waiter>, record: SandboxRecord | undefined): Promise<void> {
+    if (this.#life.stopped) throw new Error(`The host agent lets go of sandbox ${this.id}.`);
+    if (!record) {
+      // It is gone, which is what a destroy asks for.
+      if (intent.kind !== 'destroy') this.#life.expect();
+      return;
+    }
     if (intent.kind === 'create') await this.#create(record);
-    else if (intent.kind === 'destroy') await this.#destroy(record);
+    else if (intent.kind === 'destroy') await this.#life.insist('destroy', () => this.#destroy());
     else if (intent.kind === 'pause') await this.#captures.pause(record, intent.generation);
     else if (intent.kind === 'resume') await this.#resume(record, intent);
     else if (intent.kind === 'copy') await this.#captures.copy(record, intent.generation, intent.request);
@@ -276,11 +284,11 @@ export class SandboxDriver {
     this.#life.transition('paused', { generation: record.generation - 1 });
   }
 
-  async #destroy(record: SandboxRecord): Promise<void> {
-    if (record.status !== 'destroying') this.#life.transition('destroying');
+  async #destroy(): Promise<void> {
+    if (this.#life.expect().status !== 'destroying') this.#life.transition('destroying');
     failpoint('destroy.journaled');
-    await this.#life.removeAll();
-    await this.resources.removeSnapshots(record.id);
+    await this.resources.remove(this.#life.expect());
+    await this.resources.removeSnapshots(this.id);
     failpoint('destroy.snapshots_removed');
     this.#life.transition('destroyed');
     failpoint('destroy.gone');
@@ -307,8 +315,4 @@ function aborted(signal: AbortSignal): Promise<never> {
     if (signal.aborted) reject(signal.reason);
     signal.addEventListener('abort', () => reject(signal.reason), { once: true });
   });
-}
-
-function settle(item: Queued<Waiter>, how: (waiter: Waiter) => void): void {
-  for (const waiter of item.waiters) how(waiter);
 }

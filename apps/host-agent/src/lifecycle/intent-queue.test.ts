@@ -1,6 +1,6 @@
 import { fc, test } from '@fast-check/vitest';
 import { expect } from 'vitest';
-import { type Intent, IntentQueue } from './intent-queue.ts';
+import { type Intent, IntentQueue, type Queued } from './intent-queue.ts';
 
 const intent: fc.Arbitrary<Intent> = fc.oneof(
   fc.constant<Intent>({ kind: 'create', generation: 1 }),
@@ -8,38 +8,41 @@ const intent: fc.Arbitrary<Intent> = fc.oneof(
   fc.constant<Intent>({ kind: 'exited', generation: 2, reason: 'x' }),
   fc.constant<Intent>({ kind: 'destroy' }),
 );
-const operation = fc.oneof(intent, fc.constant('take' as const));
+const operation = fc.oneof(intent, fc.constantFrom('take' as const, 'done' as const));
 
 test.prop([fc.array(operation, { maxLength: 40 })])(
-  'every waiter is answered exactly once: taken, refused or dropped as stale',
+  'every waiter is answered exactly once: done, refused or dropped as stale',
   (operations) => {
     const queue = new IntentQueue<number>();
     const put = new Set<number>();
     const settled: number[] = [];
     const stale = new Set<number>();
-    let destroyTaken = false;
+    let current: Queued<number> | undefined;
     let next = 0;
+    const done = () => {
+      if (current) queue.done(current);
+      settled.push(...(current?.waiters ?? []));
+      current = undefined;
+    };
     const take = () => {
-      const item = queue.take(1);
-      if (!item) return false;
-      settled.push(...item.waiters);
-      if (item.intent.kind === 'destroy') destroyTaken = true;
-      else expect(destroyTaken).toBe(false);
-      if (item.intent.kind === 'exited') expect(item.intent.generation).toBe(1);
-      return true;
+      done();
+      current = queue.take(1);
+      if (current?.intent.kind === 'exited') expect(current.intent.generation).toBe(1);
+      return current !== undefined;
     };
     for (const step of operations) {
-      if (step === 'take') {
-        take();
-        continue;
+      if (step === 'take') take();
+      else if (step === 'done') done();
+      else {
+        const id = next++;
+        const result = queue.put(step, id);
+        settled.push(...result.refused);
+        if (current?.intent.kind === 'destroy')
+          expect(result.outcome).toBe(step.kind === 'destroy' ? 'joined' : 'refused');
+        if (result.outcome === 'refused') settled.push(id);
+        else if (step.kind === 'exited' && step.generation !== 1) stale.add(id);
+        put.add(id);
       }
-      const id = next++;
-      const result = queue.put(step, id);
-      settled.push(...result.refused);
-      if (result.outcome === 'refused') settled.push(id);
-      else if (result.outcome === 'joined' && destroyTaken) stale.add(id);
-      else if (step.kind === 'exited' && step.generation !== 1) stale.add(id);
-      put.add(id);
     }
     while (take());
     expect(new Set(settled).size).toBe(settled.length);

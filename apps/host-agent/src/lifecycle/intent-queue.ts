@@ -2,8 +2,8 @@
  * What is asked of one sandbox and not yet done, in the order it will be done. It decides nothing about
  * time or processes, so that its rules can be tested alone:
  * - intents come out in the order they went in, but a destroy overtakes all others;
- * - a second destroy joins the first: both callers get the one outcome;
- * - once a destroy is in, everything else that waits is refused, and so is what comes later;
+ * - a second destroy joins the first until that is done: both callers get the one outcome;
+ * - once a destroy is in, everything else that waits is refused, and so is what comes until it is done;
  * - a finding from an earlier generation is dropped.
  */
 
@@ -50,7 +50,7 @@ export class IntentQueue<T> {
   #items: Queued<T>[] = [];
   #destroy: Queued<T> | undefined;
 
-  /** True from the first destroy on. */
+  /** True while a destroy waits or is under way. */
   get closing(): boolean {
     return this.#destroy !== undefined;
   }
@@ -83,5 +83,10 @@ export class IntentQueue<T> {
       if (item?.intent.kind === 'exited' && item.intent.generation !== generation) continue;
       return item;
     }
+  }
+
+  /** To be called with what was taken, before its waiters are answered: nobody joins it any more. */
+  done(item: Queued<T>): void {
+    if (item === this.#destroy) this.#destroy = undefined;
   }
 }

@@ -12,21 +12,29 @@ export interface LifeDeps {
   log: Logger;
   /** Told after every transition; `destroyed` is the last. */
   changed: (record: SandboxRecord) => void;
-  /** Pauses between the tries of a teardown that failed, milliseconds; the last repeats. */
+  /** Pauses between the tries of what has to be done, milliseconds; the last repeats. */
   retryMs: readonly number[];
 }
 
 export class Life {
   readonly id: string;
   readonly resources: Resources;
-  /** Set when this process lets go of the sandbox: what is left over belongs to somebody else from then on. */
-  stopped = false;
   readonly #deps: LifeDeps;
+  readonly #released = new AbortController();
 
   constructor(id: string, resources: Resources, deps: LifeDeps) {
     this.id = id;
     this.resources = resources;
     this.#deps = deps;
+  }
+
+  /** Whether this process has let go of the sandbox: what is left over belongs to somebody else from then on. */
+  get stopped(): boolean {
+    return this.#released.signal.aborted;
+  }
+
+  letGo(): void {
+    this.#released.abort();
   }
 
   get record(): SandboxRecord | undefined {
@@ -57,18 +65,24 @@ export class Life {
     failpoint('fail.journaled');
   }
 
-  /** Gives back all that it holds, trying until it is done or the process stops. */
-  async removeAll(): Promise<void> {
+  /** Gives back all that it holds. @throws as `insist` */
+  removeAll(): Promise<void> {
+    return this.insist('teardown', () => this.resources.remove(this.expect()));
+  }
+
+  /**
+   * Does `work`, which must be safe to repeat, until it is done.
+   * @throws what `work` threw last, when the process lets go
+   */
+  async insist(what: string, work: () => Promise<void>): Promise<void> {
+    const { retryMs, log } = this.#deps;
+    const { signal } = this.#released;
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.resources.remove(this.expect());
+        return await work();
       } catch (error) {
-        this.#deps.log.error(
-          { sandbox: this.id, err: error, attempt },
-          'teardown failed, will be tried again',
-        );
-        const { retryMs } = this.#deps;
-        await sleep(retryMs[Math.min(attempt, retryMs.length - 1)]);
+        log.error({ sandbox: this.id, what, err: error, attempt }, 'this failed, and will be tried again');
+        await sleep(retryMs[Math.min(attempt, retryMs.length - 1)], undefined, { signal }).catch(() => {});
         if (this.stopped) throw error;
       }
     }

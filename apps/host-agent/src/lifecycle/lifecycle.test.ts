@@ -3,7 +3,8 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostSandbox } from '@perch/protocol';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
+import { SnapshotDirectory } from '../snapshot/index.ts';
 import { host, id, nothingLeft, request, seen } from './testing.ts';
 
 test('teardown goes monitor, disk, slot', async () => {
@@ -97,6 +98,68 @@ test('a teardown step that fails skips no other, and is tried again alone', asyn
   };
   await h.lifecycle.destroy(id);
   expect(h.machine.order.slice(-3)).toEqual(['monitor', 'slot', 'disk']);
+  nothingLeft(h.machine, h.vmsDir);
+});
+
+test.each(['destroying', 'destroyed', 'its snapshots'])(
+  'a destroy that fails at %s is tried again as a whole, also for those who join it',
+  async (step) => {
+    await using h = await host();
+    await h.lifecycle.create(id, request);
+    const { journal } = h;
+    const transition = journal.transition.bind(journal);
+    const failures = [new Error('cannot write')];
+    vi.spyOn(journal, 'transition').mockImplementation((of, to, detail) => {
+      const failure = to === step && failures.pop();
+      if (failure) throw failure;
+      transition(of, to, detail);
+    });
+    const removal = vi.spyOn(h.machine.saved, 'removeAll');
+    if (step === 'its snapshots') removal.mockRejectedValueOnce(new Error('cannot remove'));
+    await Promise.all([h.lifecycle.destroy(id), h.lifecycle.destroy(id)]);
+    expect(h.lifecycle.list()).toEqual([]);
+    expect(h.machine.captured.size).toBe(0);
+    nothingLeft(h.machine, h.vmsDir);
+  },
+);
+
+test('a host agent that stops waits for no destroy that fails, and nobody waits for it any more', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  const tried = Promise.withResolvers<void>();
+  vi.spyOn(h.machine.saved, 'removeAll').mockImplementation(async () => {
+    tried.resolve();
+    throw new Error('cannot remove');
+  });
+  const first = expect(h.lifecycle.destroy(id)).rejects.toThrow('cannot remove');
+  await tried.promise;
+  const second = expect(h.lifecycle.destroy(id)).rejects.toThrow('cannot remove');
+  await h.lifecycle.stop();
+  await Promise.all([first, second]);
+  await expect(h.lifecycle.destroy(id)).rejects.toThrow('lets go');
+});
+
+test('a destroy of what was destroyed meanwhile is done', async () => {
+  await using h = await host();
+  const keeping = Promise.withResolvers<void>();
+  const kept = Promise.withResolvers<void>();
+  let booted: Promise<void> | undefined;
+  h.machine.warm.get = async (shape, boot) => {
+    booted = boot(shape, () => {
+      keeping.resolve();
+      return kept.promise;
+    });
+    await booted;
+    return new SnapshotDirectory('/warm');
+  };
+  const creating = expect(h.lifecycle.create(id, request)).rejects.toMatchObject({
+    code: 'sandbox_not_running',
+  });
+  await keeping.promise;
+  await h.lifecycle.destroyAll();
+  await creating;
+  kept.resolve();
+  await booted;
   nothingLeft(h.machine, h.vmsDir);
 });
 

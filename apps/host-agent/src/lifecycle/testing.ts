@@ -275,6 +275,9 @@ export async function host(machine = new FakeMachine(), { readyGuests = 0, memor
     get lifecycle() {
       return lifecycle;
     },
+    get journal() {
+      return journal;
+    },
     /** What a new process finds after the old one was killed between any two steps. */
     async restart() {
       void lifecycle.letGo();
