@@ -21,6 +21,9 @@ export interface DriverDeps extends LifeDeps {
   admitAgain: (record: SandboxRecord, work: () => void) => Promise<void>;
 }
 
+/** Makes what a sandbox starts from its own, soon after an abort at the latest: nothing of it goes on afterwards. */
+type FindOrigin = (signal: AbortSignal) => Promise<Origin>;
+
 type Waiter = PromiseWithResolvers<void>;
 
 export class SandboxDriver {
@@ -31,7 +34,7 @@ export class SandboxDriver {
   readonly #captures: Captures;
   readonly #queue = new IntentQueue<Waiter>();
   readonly #abort = new AbortController();
-  #start: { origin: () => Promise<Origin>; secrets: Secrets } | undefined;
+  #start: { origin: FindOrigin; secrets: Secrets } | undefined;
   #loop: Promise<void> | undefined;
   #working = false;
   #started: Promise<void> = Promise.resolve();
@@ -49,7 +52,7 @@ export class SandboxDriver {
   }
 
   /** Starts the guest; resolves once it runs. The journal has the sandbox as `creating` already. */
-  create(generation: number, origin: () => Promise<Origin>, secrets: Secrets): Promise<void> {
+  create(generation: number, origin: FindOrigin, secrets: Secrets): Promise<void> {
     this.#start = { origin, secrets };
     this.#started = this.#ask({ kind: 'create', generation });
     return this.#started;
@@ -223,7 +226,8 @@ export class SandboxDriver {
     try {
       const { signal } = this.#abort;
       const start = performance.now();
-      const from = await Promise.race([origin(), aborted(signal)]);
+      const from = await origin(signal);
+      signal.throwIfAborted();
       const template = milliseconds(start);
       const laps = await this.resources.make(this.#life.expect(), from, secrets, signal);
       const timings_ms = { template, ...laps, total: milliseconds(start) };
@@ -308,11 +312,4 @@ async function doWhilePaused(
   { point, work }: PausedWork,
 ): Promise<void> {
   if (status === 'paused' && generation === wanted && snapshot === point) await work();
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
 }

@@ -1,7 +1,7 @@
 /** Create, destroy, exit and restart, step by step: see testing.ts. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import type { HostSandbox } from '@perch/protocol';
 import { expect, test, vi } from 'vitest';
 import { SnapshotDirectory } from '../snapshot/index.ts';
@@ -265,19 +265,56 @@ test('a template that cannot be booted fails the sandbox that waits for it, and 
   nothingLeft(h.machine, h.vmsDir);
 });
 
-test('a destroy does not wait for the template of its sandbox', async () => {
+test('a destroy does not wait for the template of its sandbox, and nothing is begun once that is there', async () => {
   await using h = await host();
   h.machine.isWarm = false;
   const opened = Promise.withResolvers<void>();
   h.machine.bootGate = opened.promise;
+  const { get } = h.machine.warm;
+  const asked = Promise.withResolvers<{ warm: Promise<SnapshotDirectory> }>();
+  h.machine.warm.get = (...args) => {
+    const warm = get(...args);
+    asked.resolve({ warm });
+    return warm;
+  };
   const creating = expect(h.lifecycle.create(id, request)).rejects.toMatchObject({
     code: 'sandbox_not_running',
   });
-  await seen(h.lifecycle, id, 'creating');
+  const { warm } = await asked.promise;
   await h.lifecycle.destroy(id);
   await creating;
   opened.resolve();
-  await expect.poll(() => h.machine.vms.size).toBe(0);
+  await warm;
+  await turn();
+  expect(h.machine.order).not.toContain('begin');
+  expect(h.machine.captured.size).toBe(0);
+  nothingLeft(h.machine, h.vmsDir);
+});
+
+test('a destroy removes what a create links once it is linked', async () => {
+  await using h = await host();
+  const { begin } = h.machine.saved;
+  const linking = Promise.withResolvers<void>();
+  const linked = Promise.withResolvers<void>();
+  h.machine.saved.begin = async (...args) => {
+    linking.resolve();
+    await linked.promise;
+    await begin(...args);
+  };
+  let isOver = false;
+  const creating = expect(h.lifecycle.create(id, request))
+    .rejects.toMatchObject({ code: 'sandbox_not_running' })
+    .finally(() => {
+      isOver = true;
+    });
+  await linking.promise;
+  const destroyed = h.lifecycle.destroy(id);
+  await turn();
+  expect(isOver).toBe(false);
+  linked.resolve();
+  await Promise.all([destroyed, creating]);
+  expect(h.machine.captured.size).toBe(0);
+  nothingLeft(h.machine, h.vmsDir);
 });
 
 test('a template that a crash cut off is removed at the start', async () => {

@@ -11,8 +11,11 @@ export interface Source {
   shape: WarmShape;
   /** Whether guests of its shape may stand ready. */
   pooled: boolean;
-  /** Makes it the point that the first life of a sandbox goes on from. */
-  begin: (id: string) => Promise<void>;
+  /**
+   * Makes it the point that the first life of a sandbox goes on from. Once it has settled, nothing more is made.
+   * @throws what `signal` was aborted with, which cuts everything short but the linking of files
+   */
+  begin: (id: string, signal: AbortSignal) => Promise<void>;
 }
 
 export interface SourceDeps {
@@ -86,8 +89,10 @@ export class Sources {
     return {
       shape,
       pooled: true,
-      begin: async (id) =>
-        saved.begin(id, await warm.get(shape, (_, keep) => this.#boot(template, shape, keep))),
+      begin: async (id, signal) => {
+        const booted = warm.get(shape, (_, keep) => this.#boot(template, shape, keep));
+        await saved.begin(id, await Promise.race([booted, aborted(signal)]));
+      },
     };
   }
 
@@ -96,7 +101,11 @@ export class Sources {
     return {
       shape: shapeOf(snapshot),
       pooled: false,
-      begin: (id) => snapshots.use(name, ({ directory }) => saved.begin(id, directory)),
+      begin: (id, signal) =>
+        snapshots.use(name, async ({ directory }) => {
+          signal.throwIfAborted();
+          await saved.begin(id, directory);
+        }),
     };
   }
 }
@@ -134,4 +143,11 @@ async function describeImage({ name, rootfs, sizeBytes }: BaseTemplate): Promise
     ...{ size_bytes: bytes, own_bytes: bytes, shared_bytes: 0, standalone: true, sandbox_id: null },
     created_at: mtime.toISOString(),
   };
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
 }

@@ -101,7 +101,7 @@ export class Starts {
 
   /** Starts one that was admitted; resolves once it runs. @throws PerchError as SandboxDriver.create */
   async start(driver: SandboxDriver, source: Source, generation: number, secrets: Secrets): Promise<void> {
-    await driver.create(generation, () => this.#origin(driver, source), secrets);
+    await driver.create(generation, (signal) => this.#origin(driver, source, signal), secrets);
   }
 
   /** Finds room for a paused sandbox and does `work` before anybody else asks for it. */
@@ -156,7 +156,7 @@ export class Starts {
     const driver = this.#registry.insert({ ...source.shape, id, kind: 'ready', generation: 1, template });
     try {
       const accessToken = randomBytes(32).toString('hex');
-      await driver.create(1, () => this.#origin(driver, source), { accessToken, env: {} });
+      await driver.create(1, (signal) => this.#origin(driver, source, signal), { accessToken, env: {} });
       const record = await warmUp(driver, accessToken, firstCommand);
       await driver.resources.standReady(record);
       return driver;
@@ -167,13 +167,17 @@ export class Starts {
   }
 
   /** A sandbox keeps links of its own of all files that it starts from. */
-  async #origin({ id, record, resources }: SandboxDriver, source: Source): Promise<Origin> {
+  async #origin(
+    { id, record, resources }: SandboxDriver,
+    source: Source,
+    signal: AbortSignal,
+  ): Promise<Origin> {
     const { journal, saved } = this.#deps;
     if (record && record.vm !== id && record.identity && resources.vm) {
       await saved.moveAll(record.vm, id);
       return { kind: 'ready', vm: resources.vm, identity: record.identity };
     }
-    await source.begin(id);
+    await source.begin(id, signal);
     failpoint('create.begun');
     journal.setSnapshot(id, startPoint);
     return { kind: 'snapshot', snapshot: await this.#open(id) };
