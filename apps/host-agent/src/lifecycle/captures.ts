@@ -38,7 +38,7 @@ export class Captures {
       if (this.#signal.aborted) throw this.#life.goingAway();
       throw await this.#undoCapture(record, cause, 'pause_failed', 'was not paused');
     }
-    await this.settlePause(this.#life.expect(), timings_ms);
+    await this.#settlePause(this.#life.expect(), timings_ms);
   }
 
   async copy(record: SandboxRecord, generation: number, request: CopyRequest): Promise<void> {
@@ -75,37 +75,68 @@ export class Captures {
     await this.#settleCopy(begun, timings_ms);
   }
 
-  /** The guest runs on. Of a snapshot the point stays in its history. */
-  async #settleCopy(record: SandboxRecord, timings_ms?: Record<string, number>): Promise<void> {
-    const isPoint = record.status === 'snapshotting';
-    if (!isPoint) await this.#life.resources.dropCapture(record);
-    this.#life.transition('running', {
-      ...(isPoint ? { snapshot: record.captures } : {}),
-      ...(timings_ms ? { timings_ms } : {}),
-    });
-    if (isPoint) await this.#life.resources.prune(this.#life.expect());
+  /**
+   * Lets a guest go on that was left in the middle of a capture, unless its pause is written. For what is written
+   * `settle` is to be called.
+   */
+  async recover(record: SandboxRecord): Promise<void> {
+    const { resources } = this.#life;
+    const isWritten = await resources.isCaptured(record);
+    if (isWritten && record.status === 'pausing') return;
+    const when = `in the middle of ${record.status === 'pausing' ? 'a pause' : 'a copy'}`;
+    if (!(await resources.adopt(record))) {
+      return this.#life.markFailed(`The VM monitor was gone when the host agent started, ${when}.`);
+    }
+    try {
+      await (isWritten ? resources.vm?.thaw() : this.#takeBack());
+    } catch (error) {
+      return this.#life.markFailed(`The host agent stopped ${when}. ${sentence(error)}`);
+    }
+    if (!isWritten) this.#runsOn(record.generation);
   }
 
-  async recoverCopy(record: SandboxRecord): Promise<void> {
-    if (!(await this.#life.resources.isCaptured(record))) return this.runOn(record.generation);
-    await this.#life.resources.vm?.thaw();
+  /** Goes on from a capture that an earlier process has written. @throws as Life.insist */
+  async settle(record: SandboxRecord): Promise<void> {
+    if (record.status === 'pausing') return this.#settlePause(record, {});
     await this.#settleCopy(record);
     this.#watch(record.generation);
   }
 
+  /** The guest runs on. Of a snapshot the point stays in its history. */
+  async #settleCopy(record: SandboxRecord, timings_ms?: Record<string, number>): Promise<void> {
+    const isPoint = record.status === 'snapshotting';
+    await this.#life.insist('copy', async () => {
+      if (!isPoint) await this.#life.resources.dropCapture(record);
+      this.#life.transition('running', {
+        ...(isPoint ? { snapshot: record.captures } : {}),
+        ...(timings_ms ? { timings_ms } : {}),
+      });
+    });
+    if (isPoint) await this.#prune(this.#life.expect());
+  }
+
   /** The snapshot is there, so the guest may never run on: what it holds is given back. */
-  async settlePause(record: SandboxRecord, timings_ms: Record<string, number>): Promise<void> {
+  async #settlePause(record: SandboxRecord, timings_ms: Record<string, number>): Promise<void> {
+    const { resources } = this.#life;
     const start = performance.now();
-    await this.#life.removeAll();
-    await this.#life.resources.settleCapture(record);
-    failpoint('pause.settled');
-    const teardown = milliseconds(start);
-    const total = (timings_ms.total ?? 0) + teardown;
-    this.#life.transition('paused', {
-      snapshot: record.captures,
-      timings_ms: { ...timings_ms, teardown, total: Math.round(total * 10) / 10 },
+    await this.#life.insist('pause', async () => {
+      await resources.remove(this.#life.expect());
+      await resources.settleCapture(record);
+      await this.#prune({ ...record, snapshot: record.captures });
+      failpoint('pause.settled');
+      const teardown = milliseconds(start);
+      const total = (timings_ms.total ?? 0) + teardown;
+      this.#life.transition('paused', {
+        snapshot: record.captures,
+        timings_ms: { ...timings_ms, teardown, total: Math.round(total * 10) / 10 },
+      });
     });
     failpoint('pause.paused');
+  }
+
+  /** Points that stay too long go after the next capture. */
+  async #prune(record: SandboxRecord): Promise<void> {
+    await this.#life.attempt('prune', () => this.#life.resources.prune(record));
   }
 
   /** @returns what to tell the one who asked */
@@ -118,25 +149,29 @@ export class Captures {
     const { id } = this.#life;
     const reason = sentence(cause);
     try {
-      await this.runOn(record.generation);
+      await this.#takeBack();
     } catch (end) {
       // Of a monitor that has ended the capture sees a symptom, and what lets the guest go has the reason.
-      this.#life.fail(`It ${what}, and does not run on. ${[...new Set([reason, sentence(end)])].join('; ')}`);
-      await this.#life.removeAll();
+      const all = [...new Set([reason, sentence(end)])].join('; ');
+      await this.#life.fail(`It ${what}, and does not run on. ${all}`);
       const why = this.#life.record?.reason ?? reason;
       return new PerchError('sandbox_failed', `Sandbox ${id} failed. ${why}`, { id, reason: why }, { cause });
     }
+    await this.#life.insist('undo', () => this.#runsOn(record.generation));
     const message = `Sandbox ${id} ${what} and runs on. ${reason}`;
     if (isDiskFull(cause)) return new PerchError('host_disk_full', message, {}, { cause });
     return new PerchError(code, message, { id, reason }, { cause });
   }
 
   /** Lets a guest that is stopped in the middle of a capture go, with nothing of the capture left. */
-  async runOn(generation: number): Promise<void> {
+  async #takeBack(): Promise<void> {
     await this.#life.resources.dropCapture(this.#life.expect());
     failpoint('unpause.dropped');
     await this.#life.resources.vm?.thaw();
     failpoint('unpause.thawed');
+  }
+
+  #runsOn(generation: number): void {
     this.#life.transition('running');
     this.#watch(generation);
   }

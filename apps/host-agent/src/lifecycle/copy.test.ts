@@ -1,8 +1,8 @@
 /** Copies of a sandbox, running or paused, step by step: see testing.ts. */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
-import { host, id, request, seen } from './testing.ts';
+import { expect, test, vi } from 'vitest';
+import { failOnce, host, id, request, seen } from './testing.ts';
 
 const child = (letter: string) => ({ id: `sb${letter.repeat(18)}`, access_token: letter.repeat(64) });
 const children = [child('b'), child('c')];
@@ -166,6 +166,59 @@ test.each(['snapshotting', 'forking'] as const)(
     expect(h.lifecycle.list()).toHaveLength(1);
   },
 );
+
+test.each(['its point', 'the journal'])(
+  'a fork whose source has run on ends well, though %s cannot be written at first',
+  async (what) => {
+    await using h = await running();
+    const drop = vi.spyOn(h.machine.saved, 'drop');
+    if (what === 'its point') drop.mockRejectedValueOnce(new Error('cannot remove'));
+    else failOnce(h.journal, 'running');
+    const { results } = await h.lifecycle.copies.fork(id, { generation: 1, children });
+    expect(results.every((one) => 'sandbox' in one)).toBe(true);
+    expect(h.lifecycle.get(id)).toMatchObject({ status: 'running', generation: 1 });
+  },
+);
+
+test('a guest that ends while its fork cannot be settled is failed with its reason', async () => {
+  await using h = await running();
+  vi.spyOn(h.machine.saved, 'drop').mockImplementationOnce(async () => {
+    h.machine.vms.get(join(h.vmsDir, id))?.end('gone');
+    throw new Error('cannot remove');
+  });
+  const failed = seen(h.lifecycle, id, 'failed');
+  await h.lifecycle.copies.fork(id, { generation: 1, children });
+  expect((await failed).reason).toBe('gone');
+});
+
+test('old points that cannot be removed keep no copy from being taken', async () => {
+  await using h = await running();
+  const prune = vi.spyOn(h.machine.saved, 'prune').mockRejectedValue(new Error('cannot remove'));
+  const taken = h.lifecycle.copies.snapshot({ name: 'a', sandbox_id: id, generation: 1, overwrite: false });
+  // The fake writes no files, so there is none to be given the name.
+  await expect(taken).rejects.toMatchObject({ code: 'ENOENT', syscall: 'rename' });
+  expect(prune).toHaveBeenCalled();
+  expect(h.lifecycle.get(id)).toMatchObject({ status: 'running', generation: 1 });
+});
+
+test('a host agent that is started again finishes a copy that was written, though its point goes late', async () => {
+  await using h = await running();
+  const dropping = Promise.withResolvers<void>();
+  vi.spyOn(h.machine.saved, 'drop')
+    .mockImplementationOnce(() => {
+      dropping.resolve();
+      return new Promise(() => {});
+    })
+    .mockRejectedValueOnce(new Error('cannot remove'));
+  void h.lifecycle.copies.fork(id, { generation: 1, children }).catch(() => {});
+  await dropping.promise;
+  await h.restart();
+  expect(h.lifecycle.get(id).status).toBe('forking');
+  await expect.poll(() => h.lifecycle.get(id).status).toBe('running');
+  const failed = seen(h.lifecycle, id, 'failed');
+  h.machine.vms.get(join(h.vmsDir, id))?.end('gone');
+  expect((await failed).reason).toBe('gone');
+});
 
 test('an older generation that is not kept is refused', async () => {
   await using h = await running();

@@ -37,13 +37,15 @@ export class SandboxDriver {
   #start: { origin: FindOrigin; secrets: Secrets } | undefined;
   #loop: Promise<void> | undefined;
   #working = false;
+  /** Whether it is known what an earlier process has left. */
+  #isKnown = false;
   #started: Promise<void> = Promise.resolve();
 
   constructor(id: string, resources: Resources, deps: DriverDeps) {
     this.id = id;
     this.resources = resources;
     this.#deps = deps;
-    this.#life = new Life(id, resources, deps);
+    this.#life = new Life(id, resources, deps, this.#abort.signal);
     this.#captures = new Captures(this.#life, this.#abort.signal, (generation) => this.#watch(generation));
   }
 
@@ -113,43 +115,39 @@ export class SandboxDriver {
     return done;
   }
 
-  /** Finishes or undoes what an earlier process began. Before the network layer starts: nothing is made here. */
+  /**
+   * Finds out what an earlier process has left, and lets it run where it can. Before the network layer starts:
+   * nothing is made here. The trouble of one sandbox keeps the host agent from nothing: the others need it.
+   */
   async recover(): Promise<void> {
+    await this.#life.attempt('recovery', () => this.#findOut());
+  }
+
+  /** The part of a recovery that has to be done, however often it fails: it goes on by itself. */
+  finishRecovery(): void {
+    const { status } = this.#life.expect();
+    const done = status === 'destroying' ? this.destroy() : this.#ask({ kind: 'recover' });
+    done.catch(() => {});
+  }
+
+  /** Safe to repeat until it has succeeded. */
+  async #findOut(): Promise<void> {
     const record = this.#life.expect();
     if (record.status === 'running') {
       if (await this.resources.adopt(record)) this.#watch(record.generation);
-      else this.#life.fail('The VM monitor was gone when the host agent started.');
+      else this.#life.markFailed('The VM monitor was gone when the host agent started.');
     } else if (record.status === 'creating') {
-      this.#life.fail('The host agent stopped while the sandbox was being created.');
-    } else if (record.status === 'pausing' && !(await this.resources.isCaptured(record))) {
-      await this.#letGoOn(record, 'a pause', () => this.#captures.runOn(record.generation));
-    } else if (record.status === 'snapshotting' || record.status === 'forking') {
-      await this.#letGoOn(record, 'a copy', () => this.#captures.recoverCopy(record));
-    }
+      this.#life.markFailed('The host agent stopped while the sandbox was being created.');
+    } else if (isCapturing(record)) await this.#captures.recover(record);
+    this.#isKnown = true;
   }
 
-  /** One guest that does not go on keeps the host agent from nothing: the others need it. */
-  async #letGoOn(record: SandboxRecord, when: string, work: () => Promise<void>): Promise<void> {
-    if (!(await this.resources.adopt(record))) {
-      this.#life.fail(`The VM monitor was gone when the host agent started, in the middle of ${when}.`);
-      return;
-    }
-    try {
-      await work();
-    } catch (error) {
-      // That old points could not be removed is no reason to end a guest that runs again.
-      if (this.record?.status === 'running') throw error;
-      this.#life.fail(`The host agent stopped in the middle of ${when}. ${sentence(error)}`);
-    }
-  }
-
-  /** The part of a recovery that gives things back. */
-  async finishRecovery(): Promise<void> {
+  async #finishRecovery(): Promise<void> {
+    if (!this.#isKnown) await this.#life.insist('recovery', () => this.#findOut());
     const record = this.#life.expect();
-    if (record.status === 'destroying') void this.destroy().catch(() => {});
-    else if (record.status === 'failed') await this.#life.removeAll();
-    else if (record.status === 'pausing') await this.#captures.settlePause(record, {});
+    if (record.status === 'failed') await this.#life.fail(record.reason ?? '');
     else if (record.status === 'resuming') await this.#backToPaused(record);
+    else if (isCapturing(record)) await this.#captures.settle(record);
   }
 
   /**
@@ -207,15 +205,14 @@ export class SandboxDriver {
       return;
     }
     if (intent.kind === 'create') await this.#create(record);
-    else if (intent.kind === 'destroy') await this.#life.insist('destroy', () => this.#destroy());
+    else if (intent.kind === 'recover') await this.#finishRecovery();
+    else if (intent.kind === 'destroy')
+      await this.#life.insist('destroy', () => this.#destroy(), this.#life.released);
     else if (intent.kind === 'pause') await this.#captures.pause(record, intent.generation);
     else if (intent.kind === 'resume') await this.#resume(record, intent);
     else if (intent.kind === 'copy') await this.#captures.copy(record, intent.generation, intent.request);
     else if (intent.kind === 'paused') await doWhilePaused(record, intent.generation, intent.request);
-    else if (record.status === 'running') {
-      this.#life.fail(intent.reason);
-      await this.#life.removeAll();
-    }
+    else if (record.status === 'running') await this.#life.fail(intent.reason);
   }
 
   async #create(record: SandboxRecord): Promise<void> {
@@ -237,8 +234,7 @@ export class SandboxDriver {
     } catch (cause) {
       if (this.#abort.signal.aborted) throw this.#life.goingAway();
       const reason = sentence(cause);
-      this.#life.fail(reason);
-      await this.#life.removeAll();
+      await this.#life.fail(reason);
       if (cause instanceof PerchError) throw cause;
       throw new PerchError(
         'sandbox_failed',
@@ -284,8 +280,10 @@ export class SandboxDriver {
   }
 
   async #backToPaused(record: SandboxRecord): Promise<void> {
-    await this.#life.removeAll();
-    this.#life.transition('paused', { generation: record.generation - 1 });
+    await this.#life.insist('undo', async () => {
+      await this.resources.remove(this.#life.expect());
+      this.#life.transition('paused', { generation: record.generation - 1 });
+    });
   }
 
   async #destroy(): Promise<void> {
@@ -312,4 +310,8 @@ async function doWhilePaused(
   { point, work }: PausedWork,
 ): Promise<void> {
   if (status === 'paused' && generation === wanted && snapshot === point) await work();
+}
+
+function isCapturing({ status }: SandboxRecord): boolean {
+  return status === 'pausing' || status === 'snapshotting' || status === 'forking';
 }

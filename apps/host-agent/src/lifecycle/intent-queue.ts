@@ -27,6 +27,7 @@ export interface PausedWork {
 }
 
 export type Intent =
+  | { kind: 'recover' }
   | { kind: 'create'; generation: number }
   | { kind: 'pause'; generation: number }
   | { kind: 'resume'; generation: number; accessToken: string; from?: number | undefined }

@@ -21,16 +21,23 @@ export class Life {
   readonly resources: Resources;
   readonly #deps: LifeDeps;
   readonly #released = new AbortController();
+  readonly #overtaken: AbortSignal;
 
-  constructor(id: string, resources: Resources, deps: LifeDeps) {
+  /** @param destroying aborted by a destroy */
+  constructor(id: string, resources: Resources, deps: LifeDeps, destroying: AbortSignal) {
     this.id = id;
     this.resources = resources;
     this.#deps = deps;
+    this.#overtaken = AbortSignal.any([this.released, destroying]);
   }
 
-  /** Whether this process has let go of the sandbox: what is left over belongs to somebody else from then on. */
+  /** Aborted when this process lets go of the sandbox: what is left over belongs to somebody else from then on. */
+  get released(): AbortSignal {
+    return this.#released.signal;
+  }
+
   get stopped(): boolean {
-    return this.#released.signal.aborted;
+    return this.released.aborted;
   }
 
   letGo(): void {
@@ -60,31 +67,48 @@ export class Life {
     this.#deps.changed(after);
   }
 
-  fail(reason: string): void {
+  /** It is `failed`, and holds what it held. */
+  markFailed(reason: string): void {
     this.transition('failed', { reason });
     failpoint('fail.journaled');
   }
 
-  /** Gives back all that it holds. @throws as `insist` */
-  removeAll(): Promise<void> {
-    return this.insist('teardown', () => this.resources.remove(this.expect()));
+  /** It is `failed`, and holds nothing. @throws as `insist` */
+  fail(reason: string): Promise<void> {
+    return this.insist('fail', async () => {
+      if (this.expect().status !== 'failed') this.markFailed(reason);
+      await this.resources.remove(this.expect());
+    });
   }
 
   /**
-   * Does `work`, which must be safe to repeat, until it is done.
-   * @throws what `work` threw last, when the process lets go
+   * Does `work`, which must be safe to repeat, until it is done. A destroy removes all there is, so nothing else is
+   * tried again then.
+   * @param cut ends the tries
+   * @throws PerchError sandbox_not_running when a destroy came; when the process lets go, what `work` threw last
    */
-  async insist(what: string, work: () => Promise<void>): Promise<void> {
+  async insist(what: string, work: () => void | Promise<void>, cut = this.#overtaken): Promise<void> {
     const { retryMs, log } = this.#deps;
-    const { signal } = this.#released;
     for (let attempt = 0; ; attempt++) {
       try {
         return await work();
       } catch (error) {
         log.error({ sandbox: this.id, what, err: error, attempt }, 'this failed, and will be tried again');
-        await sleep(retryMs[Math.min(attempt, retryMs.length - 1)], undefined, { signal }).catch(() => {});
+        await sleep(retryMs[Math.min(attempt, retryMs.length - 1)], undefined, { signal: cut }).catch(
+          () => {},
+        );
         if (this.stopped) throw error;
+        if (cut.aborted) throw this.goingAway();
       }
+    }
+  }
+
+  /** Does what may be left undone: that it failed is in the log. */
+  async attempt(what: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#deps.log.error({ sandbox: this.id, what, err: error }, 'this failed');
     }
   }
 

@@ -5,7 +5,7 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import type { HostSandbox } from '@perch/protocol';
 import { expect, test, vi } from 'vitest';
 import { SnapshotDirectory } from '../snapshot/index.ts';
-import { host, id, nothingLeft, request, seen } from './testing.ts';
+import { FakeMachine, failOnce, host, id, nothingLeft, request, seen } from './testing.ts';
 
 test('teardown goes monitor, disk, slot', async () => {
   await using h = await host();
@@ -101,19 +101,12 @@ test('a teardown step that fails skips no other, and is tried again alone', asyn
   nothingLeft(h.machine, h.vmsDir);
 });
 
-test.each(['destroying', 'destroyed', 'its snapshots'])(
+test.each(['destroying', 'destroyed', 'its snapshots'] as const)(
   'a destroy that fails at %s is tried again as a whole, also for those who join it',
   async (step) => {
     await using h = await host();
     await h.lifecycle.create(id, request);
-    const { journal } = h;
-    const transition = journal.transition.bind(journal);
-    const failures = [new Error('cannot write')];
-    vi.spyOn(journal, 'transition').mockImplementation((of, to, detail) => {
-      const failure = to === step && failures.pop();
-      if (failure) throw failure;
-      transition(of, to, detail);
-    });
+    if (step !== 'its snapshots') failOnce(h.journal, step);
     const removal = vi.spyOn(h.machine.saved, 'removeAll');
     if (step === 'its snapshots') removal.mockRejectedValueOnce(new Error('cannot remove'));
     await Promise.all([h.lifecycle.destroy(id), h.lifecycle.destroy(id)]);
@@ -212,7 +205,7 @@ test('a VM that ended while no host agent ran is failed, and what it held is giv
     status: 'failed',
     reason: expect.stringContaining('was gone'),
   });
-  nothingLeft(h.machine, h.vmsDir);
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
 });
 
 test('a create that a crash cut off is undone', async () => {
@@ -225,7 +218,71 @@ test('a create that a crash cut off is undone', async () => {
     status: 'failed',
     reason: expect.stringContaining('being created'),
   });
-  nothingLeft(h.machine, h.vmsDir);
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+});
+
+test('a host agent starts beside machines that cannot be ended, and goes on until they are', async () => {
+  const machine = new FakeMachine();
+  await using h = await host(machine, { readyGuests: 1, memoryMb: 3500 });
+  const states = ['failed', 'destroying', 'pausing', 'resuming'] as const;
+  const ids = states.map((_, n) => `sb${String(n).repeat(18)}`);
+  await expect.poll(() => [...machine.vms.values()].some(({ frozen }) => frozen)).toBe(true);
+  for (const one of ids) await h.lifecycle.create(one, request);
+  await h.lifecycle.pause(ids[3] ?? '', 1);
+  machine.killFails = Number.POSITIVE_INFINITY;
+  const asked = [
+    () => h.lifecycle.destroy(ids[1] ?? ''),
+    () => h.lifecycle.pause(ids[2] ?? '', 1),
+    () => h.lifecycle.resume(ids[3] ?? '', { generation: 2, access_token: 'b'.repeat(64) }),
+  ];
+  const inState = states.map((status, n) => seen(h.lifecycle, ids[n] ?? '', status));
+  machine.vms.get(join(h.vmsDir, ids[0] ?? ''))?.end('gone');
+  machine.readyGate = new Promise(() => {});
+  for (const ask of asked) void ask().catch(() => {});
+  await Promise.all(inState);
+  await expect.poll(() => machine.captured.get(ids[2] ?? '')?.point).toBe(1);
+  machine.readyGate = Promise.resolve();
+  await h.restart();
+  expect(ids.map((one) => h.lifecycle.get(one).status)).toEqual(states);
+  expect(await h.lifecycle.create(id, request)).toMatchObject({ status: 'running' });
+  machine.killFails = 0;
+  const ended = () => ids.flatMap((one) => h.lifecycle.list().find((sandbox) => sandbox.id === one) ?? []);
+  await expect
+    .poll(() => ended().map(({ status, address }) => [status, address]), { timeout: 10_000 })
+    .toEqual([
+      ['failed', null],
+      ['paused', null],
+      ['paused', null],
+    ]);
+});
+
+test('what cannot be found out of one sandbox at the start is found out later', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  vi.spyOn(h.machine.monitor, 'adopt').mockRejectedValueOnce(new Error('cannot read'));
+  await h.restart();
+  const failed = seen(h.lifecycle, id, 'failed');
+  h.machine.vms.get(join(h.vmsDir, id))?.end('gone');
+  expect((await failed).reason).toBe('gone');
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+});
+
+test('a VM that ends is failed also when the journal cannot be written at first', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  failOnce(h.journal, 'failed');
+  const failed = seen(h.lifecycle, id, 'failed');
+  h.machine.vms.get(join(h.vmsDir, id))?.end('gone');
+  expect((await failed).reason).toBe('gone');
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+});
+
+test('a create that fails is failed also when the journal cannot be written at first', async () => {
+  await using h = await host();
+  h.machine.failing = 'begin';
+  failOnce(h.journal, 'failed');
+  await expect(h.lifecycle.create(id, request)).rejects.toMatchObject({ code: 'sandbox_failed' });
+  expect(h.lifecycle.get(id)).toMatchObject({ status: 'failed', reason: 'cannot begin' });
 });
 
 test('a directory that no journal entry owns is removed at the start', async () => {
@@ -324,6 +381,6 @@ test('a template that a crash cut off is removed at the start', async () => {
   void h.lifecycle.create(id, request).catch(() => {});
   await expect.poll(() => h.machine.vms.size).toBe(1);
   await h.restart();
-  nothingLeft(h.machine, h.vmsDir);
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
   expect(h.lifecycle.list().map((one) => [one.id, one.status])).toEqual([[id, 'failed']]);
 });

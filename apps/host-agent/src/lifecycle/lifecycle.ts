@@ -48,6 +48,7 @@ export class Lifecycle {
   /**
    * Brings journal and machine together again: adopts what lives, finishes or undoes what was half done,
    * removes what nobody owns. The network layer starts in the middle of it, knowing which slots are in use.
+   * Drivers give things back by themselves afterwards: a machine that cannot be ended holds nobody else up.
    */
   async start(): Promise<void> {
     const { journal, network, monitor, saved, snapshots, vmsDir, log } = this.#deps;
@@ -61,7 +62,7 @@ export class Lifecycle {
     if (swept.length > 0) log.warn({ sandboxes: swept }, 'removed what no journal entry owns');
     for (const driver of this.#registry.all()) await driver.recover();
     await network.start(journal.list().flatMap(({ slot }) => (slot === null ? [] : [slot])));
-    for (const driver of this.#registry.all()) await driver.finishRecovery();
+    for (const driver of this.#registry.all()) driver.finishRecovery();
     await this.#starts.begin();
     for (const sandbox of this.list()) this.#merges.note(sandbox);
   }

@@ -1,7 +1,7 @@
 /** Pause and resume, step by step: see testing.ts. */
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
-import { host, id, nothingLeft, request, seen } from './testing.ts';
+import { expect, test, vi } from 'vitest';
+import { failOnce, host, id, nothingLeft, request, seen } from './testing.ts';
 
 const next = { generation: 2, access_token: 'b'.repeat(64) };
 
@@ -113,6 +113,63 @@ test('a guest that ends in the middle of a pause is failed with the reason, and 
   nothingLeft(h.machine, h.vmsDir);
 });
 
+test.each(['settle', 'paused'] as const)(
+  'a pause that is written ends as paused, though %s fails at first',
+  async (step) => {
+    await using h = await host();
+    await h.lifecycle.create(id, request);
+    const settle = vi.spyOn(h.machine.saved, 'settle');
+    if (step === 'settle') settle.mockRejectedValueOnce(new Error('cannot seal'));
+    else failOnce(h.journal, step);
+    expect(await h.lifecycle.pause(id, 1)).toMatchObject({ status: 'paused', generation: 1 });
+    nothingLeft(h.machine, h.vmsDir);
+    expect(await h.lifecycle.resume(id, next)).toMatchObject({ status: 'running' });
+  },
+);
+
+test('old points that cannot be removed keep nothing from being paused, nor a host agent from finishing it', async () => {
+  await using h = await host();
+  vi.spyOn(h.machine.saved, 'prune').mockRejectedValue(new Error('cannot remove'));
+  await h.lifecycle.create(id, request);
+  expect(await h.lifecycle.pause(id, 1)).toMatchObject({ status: 'paused' });
+  await h.lifecycle.resume(id, next);
+  const written = Promise.withResolvers<void>();
+  vi.spyOn(h.machine.saved, 'settle').mockImplementationOnce(() => {
+    written.resolve();
+    return new Promise(() => {});
+  });
+  void h.lifecycle.pause(id, 2).catch(() => {});
+  await written.promise;
+  await h.restart();
+  await expect.poll(() => h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 2 });
+});
+
+test('a destroy cuts a pause short that cannot be settled', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  const tried = Promise.withResolvers<void>();
+  vi.spyOn(h.machine.saved, 'settle').mockImplementation(async () => {
+    tried.resolve();
+    throw new Error('cannot seal');
+  });
+  const outcome = expect(h.lifecycle.pause(id, 1)).rejects.toMatchObject({ code: 'sandbox_not_running' });
+  await tried.promise;
+  await h.lifecycle.destroy(id);
+  await outcome;
+  expect(h.lifecycle.list()).toEqual([]);
+  expect(h.machine.captured.size).toBe(0);
+});
+
+test('a guest whose pause is taken back runs on, though the journal cannot be written at first', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  h.machine.failing = 'write';
+  failOnce(h.journal, 'running');
+  await expect(h.lifecycle.pause(id, 1)).rejects.toMatchObject({ code: 'pause_failed' });
+  expect(h.lifecycle.get(id)).toMatchObject({ status: 'running', generation: 1 });
+  expect(h.machine.vms.get(join(h.vmsDir, id))?.frozen).toBe(false);
+});
+
 test('a resume that fails leaves a paused sandbox, which can be resumed later', async () => {
   await using h = await paused();
   h.machine.failing = 'thaw';
@@ -165,7 +222,7 @@ test('a host agent starts though a guest does not run on, which is failed with t
   const { status, reason } = h.lifecycle.get(id);
   expect(status).toBe('failed');
   expect(reason).toContain('cannot thaw');
-  nothingLeft(h.machine, h.vmsDir);
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
 });
 
 test('a host agent that is started again lets run on what was not yet written', async () => {
@@ -187,7 +244,7 @@ test('a host agent that is started again finishes a pause that was written', asy
   await seen(h.lifecycle, id, 'pausing');
   h.machine.captured.set(id, { point: 1, identity: { accessToken: request.access_token, number: 1 } });
   await h.restart();
-  expect(h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 1 });
+  await expect.poll(() => h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 1 });
   nothingLeft(h.machine, h.vmsDir);
   expect(await h.lifecycle.resume(id, next)).toMatchObject({ status: 'running' });
 });
@@ -198,6 +255,6 @@ test('a host agent that is started again undoes a resume that had not ended', as
   void h.lifecycle.resume(id, next).catch(() => {});
   await expect.poll(() => h.machine.vms.size).toBe(1);
   await h.restart();
-  expect(h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 1 });
+  await expect.poll(() => h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 1 });
   nothingLeft(h.machine, h.vmsDir);
 });

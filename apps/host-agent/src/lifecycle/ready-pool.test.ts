@@ -88,8 +88,10 @@ test('a host agent that is started again, or stops, leaves none of those before'
     await using h = await host(machine, { readyGuests: 2, memoryMb });
     await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(2);
     await h.lifecycle.create(id, wanted);
+    const before = [...machine.vms].filter(([, { frozen }]) => frozen).map(([dir]) => dir);
     await h.restart();
     expect(h.lifecycle.get(id).status).toBe('running');
+    await expect.poll(() => before.filter((dir) => machine.vms.has(dir))).toEqual([]);
     await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(2);
     expect(machine.vms.size).toBe(3);
   }

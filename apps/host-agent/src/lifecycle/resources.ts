@@ -246,10 +246,9 @@ export class Resources {
     return this.#deps.saved.drop(record.id, record.captures);
   }
 
-  /** Makes what a pause has captured the point to go on from; the oldest points go. */
-  async settleCapture(record: SandboxRecord): Promise<void> {
-    await this.#deps.saved.settle(record.id, record.captures);
-    await this.prune({ ...record, snapshot: record.captures });
+  /** Makes what a pause has captured a point to go on from. Safe to repeat. */
+  settleCapture(record: SandboxRecord): Promise<void> {
+    return this.#deps.saved.settle(record.id, record.captures);
   }
 
   /** Removes points that are too old to be kept. */
@@ -270,7 +269,7 @@ export class Resources {
   /** Finds the monitor of a sandbox that ran before this process did. False when it is gone. */
   async adopt(record: SandboxRecord): Promise<boolean> {
     if (record.slot === null) return false;
-    this.vm = await this.#find(record, record.slot);
+    this.vm ??= await this.#find(record, record.slot);
     if (this.vm) this.#deps.journal.setProcess(record.id, this.vm.process);
     return this.vm !== undefined;
   }

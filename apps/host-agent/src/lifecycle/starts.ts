@@ -74,8 +74,13 @@ export class Starts {
     const { kernelId: kernel, initramfsId: initramfs } = boot;
     await warm.start((base) => (templates.rootfsOf(base) ? { kernel, initramfs } : undefined));
     // Whoever wanted it has gone.
-    for (const { id, kind } of journal.list())
-      if (kind !== 'sandbox') await this.#registry.expect(id).destroy();
+    for (const { id, kind } of journal.list()) {
+      if (kind === 'sandbox') continue;
+      this.#registry
+        .expect(id)
+        .destroy()
+        .catch(() => {});
+    }
     if (readyGuests > 0) this.pool.start();
   }
 

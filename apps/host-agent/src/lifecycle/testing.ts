@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { HostCreate, HostSandbox } from '@perch/protocol';
 import { pino } from 'pino';
-import { expect } from 'vitest';
+import { expect, vi } from 'vitest';
 import type { DiskLayer } from '../disk/index.ts';
 import type { GuestIdentity } from '../guest/index.ts';
 import type { NetworkLayer, Slot } from '../network/index.ts';
@@ -22,6 +22,7 @@ import { Lifecycle } from './lifecycle.ts';
 import type { MergePoint } from './merges.ts';
 import type { StateStore } from './saved/index.ts';
 import { SnapshotStore } from './snapshot-store.ts';
+import type { HostState } from './state-machine.ts';
 import type { WarmTemplates } from './warm-templates.ts';
 
 export const request: HostCreate = {
@@ -33,6 +34,8 @@ export const request: HostCreate = {
   access_token: 'a'.repeat(64),
   env: {},
 };
+
+const slotNumbers = [1, 2, 3, 4, 5, 6, 7, 8];
 
 /** The machine below the lifecycle. It outlives a host agent that is started again. */
 export class FakeMachine {
@@ -211,7 +214,8 @@ export class FakeMachine {
         for (const slot of this.slots) if (!inUse.includes(slot)) this.slots.delete(slot);
       },
       acquire: async () => {
-        const number = [1, 2, 3, 4, 5].find((one) => !this.slots.has(one)) ?? 6;
+        const number = slotNumbers.find((one) => !this.slots.has(one));
+        if (number === undefined) throw new Error('no slot is free');
         this.slots.add(number);
         return describe(number);
       },
@@ -220,7 +224,7 @@ export class FakeMachine {
         this.order.push('slot');
         this.slots.delete(number);
       },
-      counts: () => ({ total: 5, used: this.slots.size, ready: 0 }),
+      counts: () => ({ total: slotNumbers.length, used: this.slots.size, ready: 0 }),
       stop: async () => {},
     };
   }
@@ -311,4 +315,17 @@ export const id = `sb${'a'.repeat(18)}`;
 export function nothingLeft(machine: FakeMachine, vmsDir: string) {
   expect([...machine.vms.keys(), ...machine.disks, ...machine.slots]).toEqual([]);
   expect(existsSync(join(vmsDir, id))).toBe(false);
+}
+
+/** The next transition to this state cannot be written. */
+export function failOnce(journal: Journal, to: HostState): void {
+  const transition = journal.transition.bind(journal);
+  let fails = true;
+  vi.spyOn(journal, 'transition').mockImplementation((of, state, detail) => {
+    if (fails && state === to) {
+      fails = false;
+      throw new Error('cannot write');
+    }
+    transition(of, state, detail);
+  });
 }
