@@ -1,4 +1,5 @@
-import { mkdtempDisposable, rm } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdtempDisposable, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -100,3 +101,24 @@ test('a destroyed sandbox leaves nothing in the journal', async () => {
   expect(home.journal.list()).toEqual([]);
   home.journal.close();
 });
+
+test.runIf(process.getuid?.() === 0)(
+  'a full disk is told as such, and is no trouble once there is room',
+  async () => {
+    await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-journal-'));
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'perch-journal', dir.path]);
+    using _mounted = { [Symbol.dispose]: () => execFileSync('umount', [dir.path]) };
+    const journal = new Journal(join(dir.path, 'journal.db'));
+    using _closed = { [Symbol.dispose]: () => journal.close() };
+    journal.insert(spec);
+    const others = join(dir.path, 'others');
+    await writeFile(others, Buffer.alloc(2 ** 20)).catch(() => {});
+    const fill = () => {
+      for (let i = 0; i < 1000; i++) journal.insert({ ...spec, id: `sb${i + 2}` });
+    };
+    expect(fill).toThrow('disk is full');
+    await rm(others);
+    journal.transition(spec.id, 'running');
+    expect(journal.get(spec.id)).toMatchObject({ status: 'running' });
+  },
+);

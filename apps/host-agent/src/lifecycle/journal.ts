@@ -252,7 +252,8 @@ export class Journal {
       work();
       this.#db.exec('commit');
     } catch (error) {
-      this.#db.exec('rollback');
+      // After some errors, as on a full disk, SQLite has rolled back by itself.
+      if (this.#db.isTransaction) this.#db.exec('rollback');
       throw error;
     }
   }
