@@ -1,5 +1,7 @@
+import { existsSync, readdirSync } from 'node:fs';
 import { link, mkdir, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { isSnapshotFile, SnapshotDirectory } from './layout.ts';
 import { build, fc, property, temporaryDirectory } from './testing.ts';
@@ -12,6 +14,15 @@ async function holding(names: string[]) {
   await directory.ensure();
   for (const name of names) await writeFile(directory.file(name), 'x');
   return { directory, [Symbol.asyncDispose]: () => temporary[Symbol.asyncDispose]() };
+}
+
+/** None when there is no directory any more. */
+function namesIn(path: string): string[] {
+  try {
+    return readdirSync(path).toSorted();
+  } catch {
+    return [];
+  }
 }
 
 describe('what a directory holds says what it is', () => {
@@ -105,6 +116,21 @@ test('a directory is for root only, and goes with all it holds', async () => {
   await it.directory.ensure();
   await it.directory.remove();
   await expect(stat(it.directory.path)).rejects.toMatchObject({ code: 'ENOENT' });
+});
+
+test('while one is removed nobody finds a part of it', async () => {
+  await using it = await holding([...memory, 'manifest.json', 'identity.json']);
+  const { path } = it.directory;
+  const all = readdirSync(path).toSorted();
+  let removed = false;
+  const removing = it.directory.remove().then(() => {
+    removed = true;
+  });
+  for (; !removed; await nextTurn()) {
+    if (existsSync(path)) expect(namesIn(path)).toBeOneOf([all, []]);
+  }
+  await removing;
+  expect(readdirSync(join(path, '..'))).toEqual([]);
 });
 
 test('the size is what is occupied, and what others hold too is told apart', async () => {

@@ -1,6 +1,7 @@
 /** Where the parts of a snapshot lie, and what the presence of which of them says. */
-import { lstat, mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { randomUUID } from 'node:crypto';
+import { lstat, mkdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { assertBuildId, type BuildId, isBuildId } from './build-id.ts';
 import { type Occupied, occupiedBy, regularFiles } from './occupied.ts';
 
@@ -105,10 +106,19 @@ export class SnapshotDirectory {
     await mkdir(this.path, { recursive: true, mode: 0o700 });
   }
 
-  /** Removes all of it; no error when there is none. The manifest goes first: half a snapshot is none. */
+  /**
+   * Removes all of it; no error when there is none. Its name goes first, so that nobody finds a part of it there:
+   * a crash leaves `.gone-…` beside it.
+   */
   async remove(): Promise<void> {
-    await rm(join(this.path, snapshotFiles.manifest), { force: true });
-    await rm(this.path, { recursive: true, force: true });
+    const gone = join(dirname(this.path), `.gone-${randomUUID()}`);
+    try {
+      await rename(this.path, gone);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      return;
+    }
+    await rm(gone, { recursive: true, force: true });
   }
 
   /** What it occupies on the disk; nothing when there is none. */

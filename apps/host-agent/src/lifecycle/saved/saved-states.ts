@@ -83,12 +83,16 @@ export class SavedStates {
     this.#options = options;
   }
 
-  /** Removes what no sandbox of `owned` has, and what was being made. */
+  /** Removes what no sandbox of `owned` has, and what was being made or removed. */
   async start(owned: ReadonlySet<string>): Promise<string[]> {
     const { dir } = this.#options;
     await mkdir(dir, { recursive: true, mode: 0o700 });
     const unowned = (await readdir(dir)).filter((id) => !owned.has(id));
     for (const id of unowned) await rm(join(dir, id), { recursive: true, force: true });
+    for (const id of owned) {
+      const begun = (await this.#names(id)).filter((name) => name.startsWith('.'));
+      for (const name of begun) await rm(join(dir, id, name), { recursive: true, force: true });
+    }
     return unowned;
   }
 
