@@ -1,11 +1,12 @@
 /** A host that works is held against what was written, and repaired only when asked. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import type { FsckFinding } from '../packages/protocol/src/index.ts';
 import type { Perch } from '../packages/sdk/src/index.ts';
-import { vmsDir } from './setup/machine.ts';
+import { cgroupFolders, run, vmsDir } from './setup/machine.ts';
 import { PerchInstance } from './setup/perch-instance.ts';
 import { newSandbox, sh } from './setup/sandbox.ts';
 
@@ -90,6 +91,50 @@ test('what is damaged or unowned is found, and only what nobody needs is removed
   expect(await fsck()).toEqual({ failed: false, findings: [] });
   await perch.sandboxes.resume(id);
   expect(await sh(perch, id, 'cat /home/user/x')).toBe('kept\n');
+});
+
+test('what is on the machine by its names and is no sandbox’s is found, and goes when asked', async () => {
+  await using sandbox = await newSandbox(perch);
+  const { instance: name } = instance;
+  // As slot 30000 has them: 10.89.234.97 and its user.
+  const slot = 30_000;
+  const uid = 2 ** 30 + 10 * 2 ** 24 + 89 * 2 ** 16 + 2 * slot + 1;
+  const lost = `sb${'2'.repeat(18)}`;
+  const [groups] = cgroupFolders(name);
+  if (groups === undefined) throw new Error('no sandbox has a cgroup');
+  const child = spawn('sleep', ['600'], { uid, gid: uid, stdio: 'ignore' });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  await run('ip', ['netns', 'add', `perch-${name}-${slot}`]);
+  await run('nft', ['add', 'table', 'ip', `perch-${name}`]);
+  mkdirSync(join(groups, lost));
+  mkdirSync(join(vmsDir(instance.dataDir), lost));
+  const all = [
+    `process ${child.pid} of user ${uid}`,
+    join(vmsDir(instance.dataDir), lost),
+    `cgroup perch-${name}/${lost}`,
+    `network slot perch-${name}-${slot}`,
+    `nft table ip perch-${name}`,
+  ];
+
+  expect((await fsck()).findings.map(({ what }) => what)).toEqual(all);
+  const repaired = await fsck('--repair');
+  expect(repaired.findings.map((one) => [one.what, one.repaired])).toEqual(all.map((what) => [what, true]));
+  expect(await fsck()).toEqual({ failed: false, findings: [] });
+  expect(await sh(perch, sandbox.id, 'echo runs')).toBe('runs\n');
+});
+
+test('a paused sandbox whose state is lost is told', async () => {
+  await using sandbox = await newSandbox(perch);
+  await perch.sandboxes.pause(sandbox.id);
+  const state = join(instance.dataDir, 'sandboxes', sandbox.id, '1');
+  renameSync(state, `${instance.dataDir}/lost`);
+  expect(await fsck('--repair')).toMatchObject({
+    failed: true,
+    findings: [{ what: state, repaired: false }],
+  });
+  renameSync(`${instance.dataDir}/lost`, state);
+  expect(await fsck()).toEqual({ failed: false, findings: [] });
+  await perch.sandboxes.resume(sandbox.id);
 });
 
 test('without a host agent it says what to do', async () => {

@@ -74,13 +74,17 @@ export function slotNamespaces(instance: string): string[] {
   return readdirSync('/run/netns').filter((name) => name.startsWith(`perch-${instance}-`));
 }
 
-/** Sandboxes of an instance that have a cgroup. */
-export function cgroups(instance: string): string[] {
+/** Where the cgroups of an instance's sandboxes are: one folder, or one for each controller. */
+export function cgroupFolders(instance: string): string[] {
   const root = '/sys/fs/cgroup';
-  const folders = [root, ...readdirSync(root).map((name) => join(root, name))]
+  return [root, ...readdirSync(root).map((name) => join(root, name))]
     .map((folder) => join(folder, `perch-${instance}`))
     .filter((folder) => existsSync(folder));
-  const names = folders.flatMap((folder) =>
+}
+
+/** Sandboxes of an instance that have a cgroup. */
+export function cgroups(instance: string): string[] {
+  const names = cgroupFolders(instance).flatMap((folder) =>
     readdirSync(folder, { withFileTypes: true })
       .filter((entry) => entry.isDirectory())
       .map(({ name }) => name),

@@ -137,7 +137,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     fsck: (repair) =>
       fsck(
         {
-          ...{ journal, vmsDir: paths.vms, sandboxesDir: paths.sandboxes },
+          ...{ journal, network, monitor, vmsDir: paths.vms, sandboxesDir: paths.sandboxes },
           ...{ snapshotsDir: paths.snapshots, warmDir: paths.warm },
         },
         repair,

@@ -224,7 +224,7 @@ export const HostFsck = Type.Object(
 export type HostFsck = Static<typeof HostFsck>;
 
 export const FsckFinding = Type.Object({
-  what: Type.String({ description: 'Path.' }),
+  what: Type.String({ description: 'Path, or kind and name.' }),
   problem: Type.String(),
   remedy: Type.String(),
   repaired: Type.Boolean(),

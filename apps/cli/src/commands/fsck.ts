@@ -7,13 +7,14 @@ import { exitCodes, type Output, printable } from '../output.ts';
 export function addFsck(program: Command, output: Output): void {
   program
     .command('fsck')
-    .description('read all that this host keeps, and say what is damaged or nobody owns')
-    .option('--repair', 'remove what nobody owns, and damaged states that nothing goes on from')
+    .description('read all that this host keeps, and say what is damaged, missing or nobody owns')
+    .option('--repair', 'end and remove what nobody owns, and damaged states that nothing goes on from')
     .addHelpText(
       'after',
       `
 For root, while Perch runs: it disturbs nothing, but for the disk. Reads every byte of every state, snapshot and warm
-template once. The exit code is 1 while something is wrong. With --json, one finding a line.
+template once, and looks for processes, VM directories, cgroups, slots and tables that no sandbox has. The exit code is
+1 while something is wrong. With --json, one finding a line.
 
 Examples:
   sudo perch fsck

@@ -1,7 +1,7 @@
 /** What a host does with its sandboxes: create, destroy, notice their end, find them again. */
 export { Admission, defaultMemoryMb } from './admission.ts';
 export { DiskRoom } from './disk-room.ts';
-export { type FsckDeps, fsck } from './fsck.ts';
+export { type FsckDeps, fsck } from './fsck/index.ts';
 export { Journal } from './journal.ts';
 export { Lifecycle } from './lifecycle.ts';
 export { pointMerger } from './merge-point.ts';

@@ -1,5 +1,6 @@
 /** A user for a tool that reads what guests wrote, and a directory of its own. */
-import { chown, mkdir, rm } from 'node:fs/promises';
+import { chownSync, mkdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { newSandboxId } from '@perch/protocol';
@@ -35,8 +36,9 @@ export async function withLayersUser(
     rm(dir, { recursive: true, force: true }).finally(() => network.release(slot.number));
   let stillRuns = false;
   try {
-    await mkdir(dir, { mode: 0o700 });
-    await chown(dir, slot.uid, slot.uid);
+    // Who holds the slot can be seen from the moment on that it is held.
+    mkdirSync(dir, { mode: 0o700 });
+    chownSync(dir, slot.uid, slot.uid);
     await use({ dir, uid: slot.uid, sizeBytes: diskMb * 2 ** 20, timeoutMs: timeoutMs(diskMb) });
   } catch (error) {
     stillRuns = error instanceof UserStillRuns;

@@ -58,7 +58,7 @@ export class Lifecycle {
     const owned = new Set(records.map(({ id }) => id));
     const swept = [...(await sweepUnowned(vmsDir, machines)), ...(await saved.start(owned))];
     await snapshots.start();
-    await monitor.sweep(machines);
+    for (const left of await monitor.unowned(() => machines)) await left.remove();
     if (swept.length > 0) log.warn({ sandboxes: swept }, 'removed what no journal entry owns');
     for (const driver of this.#registry.all()) await driver.recover();
     await network.start(journal.list().flatMap(({ slot }) => (slot === null ? [] : [slot])));

@@ -72,7 +72,7 @@ export class FakeMachine {
       return this.#start(dir, true);
     },
     adopt: async ({ dir }) => (this.vms.has(dir) ? this.#vm(dir) : undefined),
-    sweep: async () => {},
+    unowned: async () => [],
   };
 
   #start(dir: string, frozen: boolean): Vm {
@@ -220,6 +220,8 @@ export class FakeMachine {
         return describe(number);
       },
       describe,
+      slotOf: () => undefined,
+      unowned: async () => [],
       release: async (number) => {
         this.order.push('slot');
         this.slots.delete(number);

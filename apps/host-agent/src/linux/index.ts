@@ -4,6 +4,7 @@ export * from './clone.ts';
 export * from './cpu.ts';
 export * from './exchange.ts';
 export * from './ffi.ts';
+export * from './leftover.ts';
 export * from './netns.ts';
 export * from './nft.ts';
 export * from './process.ts';

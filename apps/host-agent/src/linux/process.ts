@@ -70,13 +70,18 @@ function hasEnded({ state, threads }: ProcessInfo): boolean {
   return state === 'X' || (state === 'Z' && threads <= 1);
 }
 
-/** Every live process of a user; zombies are left out. Walks all of /proc. */
-export function processesOfUid(uid: number): ProcessInfo[] {
+/** Every live process; zombies are left out. */
+export function processes(): ProcessInfo[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map((name) => readProcess(Number(name)))
     .filter((info) => info !== undefined)
-    .filter((info) => info.uid === uid && !hasEnded(info));
+    .filter((info) => !hasEnded(info));
+}
+
+/** Those of a user. Walks all of /proc. */
+export function processesOfUid(uid: number): ProcessInfo[] {
+  return processes().filter((info) => info.uid === uid);
 }
 
 /** The working directory, as a path of our own mount namespace. Undefined when the process is gone. */

@@ -6,6 +6,11 @@ interface IpLink {
   ifname: string;
 }
 
+interface NftTable {
+  family: string;
+  name: string;
+}
+
 async function listLinks(prefix: string): Promise<string[]> {
   const links = await ipJson<IpLink>(['link', 'show']);
   return links.map(({ ifname }) => ifname).filter((name) => name.startsWith(prefix));
@@ -19,6 +24,17 @@ export async function existingSlots(instance: string): Promise<number[]> {
     ...(await listLinks(vethPrefix)).map((name) => numberIn(name, vethPrefix)),
   ];
   return [...new Set(found)].filter((number) => number !== undefined);
+}
+
+/** Tables by a name of an instance, but for the one that it has, as `family name`. */
+export async function strayTables(instance: string): Promise<string[]> {
+  const { table: own } = names(instance);
+  const listed = (await nftList(['list', 'tables'])).map(({ table }) => table as NftTable | undefined);
+  return listed
+    .filter((table) => table !== undefined)
+    .filter(({ name }) => name === own || name.startsWith(`${own}-`))
+    .filter(({ family, name }) => family !== 'inet' || name !== own)
+    .map(({ family, name }) => `${family} ${name}`);
 }
 
 /** Instances that have a table on this machine. */

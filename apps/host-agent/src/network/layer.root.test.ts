@@ -66,6 +66,38 @@ describe('the network layer', () => {
     expect(layer.counts().used).toBe(0);
   });
 
+  test('finds what has a name of the instance and is nobody’s, and removes it', async () => {
+    const layer = newLayer({ poolSize: 1 });
+    await layer.start([]);
+    await until('a slot is ready', () => layer.counts().ready === 1);
+    const [ours, foreign] = [await layer.acquire(), 32_000];
+    await until('a slot is ready', () => layer.counts().ready === 1);
+    const { instance } = world;
+    const [namespace, table] = [`perch-${instance}-${foreign}`, `ip perch-${instance}`];
+    const none = await layer.unowned(() => [ours.number]);
+    expect(none).toEqual([]);
+    await ipBatch([`netns add ${namespace}`]);
+    await nft(`table ${table}\n`);
+    const found = await layer.unowned(() => [ours.number]);
+    expect(found.map(({ what }) => what)).toEqual([`network slot ${namespace}`, `nft table ${table}`]);
+    for (const { remove } of found) await remove();
+    expect(await layer.unowned(() => [ours.number])).toEqual([]);
+    // One that the caller has lost.
+    const [lost] = await layer.unowned(() => []);
+    expect(lost?.what).toBe(`network slot ${ours.namespace}`);
+    await lost?.remove();
+    expect(layer.counts().used).toBe(0);
+    expect(listNamespaces(ours.namespace)).toEqual([]);
+  });
+
+  test('sweeps tables by its names that are not its own', async () => {
+    const table = `ip perch-${world.instance}`;
+    await nft(`table ${table}\n`);
+    const layer = newLayer();
+    await layer.start([]);
+    expect(await layer.unowned(() => [])).toEqual([]);
+  });
+
   test('makes many slots at once', async () => {
     const layer = newLayer({ poolSize: 2 });
     await layer.start([]);

@@ -1,16 +1,16 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { namespaceExists, nft, nftAccepts } from '../linux/index.ts';
+import { type Leftover, namespaceExists, nft, nftAccepts } from '../linux/index.ts';
 import { contains, knownRange } from './cidr.ts';
 import { hostRules, removeHostRules } from './host-rules.ts';
-import { existingSlots } from './inventory.ts';
+import { existingSlots, strayTables } from './inventory.ts';
 import type { NetworkLayer, Slot } from './network-layer.ts';
 import { type SlotMaker, SlotPool } from './pool.ts';
 import { isUsableResolver } from './resolver.ts';
 import { createSlotMaker } from './slot-maker.ts';
 import { connectionLimitProbe } from './slot-rules.ts';
-import { names, type SlotSpace, slotSpace } from './slots.ts';
+import { names, type SlotSpace, slotNames, slotSpace } from './slots.ts';
 import { withStartLock } from './start-lock.ts';
 import { checkFree, forwardBlockers, lookAround } from './surroundings.ts';
 
@@ -99,8 +99,27 @@ class LinuxNetworkLayer implements NetworkLayer {
     return { number, namespace, tap, mac, address, uid };
   }
 
+  slotOf(uid: number): number | undefined {
+    return this.#space.ofUid(uid);
+  }
+
   release(number: number): Promise<void> {
     return this.#pool.release(number);
+  }
+
+  async unowned(inUse: () => Iterable<number>): Promise<Leftover[]> {
+    const { instance } = this.#options;
+    const [slots, tables] = [await existingSlots(instance), await strayTables(instance)];
+    const owned = new Set([...inUse(), ...this.#pool.held()]);
+    return [
+      ...slots
+        .filter((number) => !owned.has(number))
+        .map((number) => ({
+          what: `network slot ${slotNames(instance, number).namespace}`,
+          remove: () => this.#pool.discard(number),
+        })),
+      ...tables.map((table) => ({ what: `nft table ${table}`, remove: () => removeTable(table) })),
+    ];
   }
 
   counts(): { total: number; used: number; ready: number } {
@@ -147,8 +166,9 @@ class LinuxNetworkLayer implements NetworkLayer {
     }
   }
 
-  /** Removes every slot that is not in use. @returns their numbers */
+  /** Removes every slot that is not in use, and what else has a name of ours. @returns numbers of the slots */
   async #sweep(inUse: readonly number[]): Promise<number[]> {
+    for (const table of await strayTables(this.#options.instance)) await removeTable(table);
     const stale = (await existingSlots(this.#options.instance)).filter((number) => !inUse.includes(number));
     const failures: unknown[] = [];
     const rest = [...stale];
@@ -172,4 +192,9 @@ class LinuxNetworkLayer implements NetworkLayer {
       }
     }
   }
+}
+
+/** @param table `family name` */
+function removeTable(table: string): Promise<void> {
+  return nft(`table ${table}\ndelete table ${table}\n`);
 }

@@ -1,4 +1,5 @@
 /** What Perch asks of the network layer. */
+import type { Leftover } from '../linux/index.ts';
 
 /** A place in the network for one guest, ready to use. */
 export interface Slot {
@@ -26,6 +27,14 @@ export interface NetworkLayer {
   acquire(): Promise<Slot>;
   /** The slot that a running sandbox holds, as after a restart. */
   describe(number: number): Slot;
+  /** The slot whose user has this uid. */
+  slotOf(uid: number): number | undefined;
+  /**
+   * What exists by a name of this instance and is neither in use nor in the hands of this layer, as a look at one
+   * moment finds it.
+   * @param inUse asked once all that exists is listed, so that what is made meanwhile is in both or in none
+   */
+  unowned(inUse: () => Iterable<number>): Promise<Leftover[]>;
   /**
    * Gives a slot back; it is torn down and rests before its number is used again. Safe to repeat, and allowed
    * before `start`. When it rejects, something of the slot may be left, and it may be given back again.

@@ -3,7 +3,7 @@
  * rests before it is used again, and the one that rested longest comes first.
  *
  * A number is in one place at a time: never used, resting, being made, ready, used, being removed, or remains
- * (it could be neither made nor removed yet).
+ * (it could be neither made nor removed yet). Of one that is never used or rests nothing exists.
  */
 import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
@@ -46,6 +46,8 @@ export class SlotPool {
   /** Slots that are being made for a caller who waits. */
   readonly #making = new Set<Promise<void>>();
   readonly #remains = new Set<number>();
+  /** Those that are being made, or taken back after that failed. */
+  readonly #beingMade = new Set<number>();
   /** Work in the background, one piece at a time. */
   #refilling: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
@@ -105,6 +107,16 @@ export class SlotPool {
     return removal;
   }
 
+  /** Removes a slot that nobody has, whoever made it. One that is taken meanwhile is made once more. */
+  discard(number: number): Promise<void> {
+    return this.#used.has(number) ? this.release(number) : this.#options.maker.remove(number);
+  }
+
+  /** Numbers that this pool has in its hands, of which something may exist. */
+  held(): number[] {
+    return [...this.#ready, ...this.#beingMade, ...this.#removing.keys(), ...this.#remains];
+  }
+
   counts(): { total: number; used: number; ready: number } {
     return { total: this.#options.total, used: this.#used.size, ready: this.#ready.length };
   }
@@ -152,12 +164,15 @@ export class SlotPool {
 
   async #makeNow(number: number): Promise<void> {
     this.#used.add(number);
+    this.#beingMade.add(number);
     try {
       await this.#options.maker.make(number);
       this.#checkRunning();
     } catch (error) {
       await this.#undo(number);
       throw error;
+    } finally {
+      this.#beingMade.delete(number);
     }
   }
 
@@ -203,14 +218,17 @@ export class SlotPool {
   async #makeAhead(): Promise<void> {
     const number = this.#take();
     if (number === undefined) return this.#tryLater();
+    this.#beingMade.add(number);
     try {
       await this.#options.maker.make(number);
+      this.#ready.push(number);
     } catch (error) {
       this.#options.log.warn({ err: error, slot: number }, 'a slot cannot be made ahead');
       await this.#undo(number);
       return this.#tryLater();
+    } finally {
+      this.#beingMade.delete(number);
     }
-    this.#ready.push(number);
     if (this.#remains.size === 0) this.#wentWell();
     // A waiting acquire goes on first, then the next is made.
     setImmediate(() => this.#refill());

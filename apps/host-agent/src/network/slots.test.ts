@@ -36,6 +36,18 @@ describe('a slot', () => {
     expect(() => space.plan(number)).toThrow(RangeError);
   });
 
+  property.prop([fc.integer({ min: 1, max: 32767 })])('is found by its user', (number) => {
+    const { uid } = space.plan(number);
+    expect(space.ofUid(uid)).toBe(number);
+    expect(space.ofUid(uid + 1)).toBeUndefined();
+  });
+
+  test('is not found by the user of another range', () => {
+    const { uid } = slotSpace('a1', '10.12.0.0/16').plan(1);
+    for (const other of [0, 1000, uid, space.plan(1).uid - 2, space.plan(32767).uid + 2])
+      expect(space.ofUid(other)).toBeUndefined();
+  });
+
   property.prop([fc.integer({ min: 1, max: 32767 }), fc.integer({ min: 1, max: 32767 })])(
     'shares no address, name or user with another',
     (a, b) => {

@@ -54,6 +54,8 @@ export interface SlotSpace {
   readonly total: number;
   /** @throws RangeError for a number outside 1..total */
   readonly plan: (number: number) => SlotPlan;
+  /** The slot whose user has this uid. */
+  readonly ofUid: (uid: number) => number | undefined;
 }
 
 /** @throws Error when the instance or the range cannot be used; the message is for the operator */
@@ -61,7 +63,15 @@ export function slotSpace(instance: string, cidr: string): SlotSpace {
   names(instance);
   const network = parseNetwork(cidr);
   const total = Math.min(maxSlots, sizeOf(network) / 2 - 1);
-  return { instance, network, total, plan: (number) => planSlot(instance, network, total, number) };
+  const firstOf = uidOf(network.base + 1);
+  return {
+    ...{ instance, network, total },
+    plan: (number) => planSlot(instance, network, total, number),
+    ofUid: (uid) => {
+      const number = (uid - firstOf) / 2;
+      return Number.isInteger(number) && number >= 1 && number <= total ? number : undefined;
+    },
+  };
 }
 
 function parseNetwork(cidr: string): Range {
@@ -94,11 +104,15 @@ function planSlot(instance: string, network: Range, total: number, number: numbe
     tap: guest.tap,
     mac: guest.mac,
     address: formatAddress(address),
-    uid: firstUid + (address & uidBits),
+    uid: uidOf(address),
     hostAddress: formatAddress(hostAddress),
     hostMac: `02:fc:01:00:${low}`,
     uplinkMac: `02:fc:02:00:${low}`,
   };
+}
+
+function uidOf(address: number): number {
+  return firstUid + (address & uidBits);
 }
 
 export const isInstance = (text: string): boolean => instancePattern.test(text);

@@ -1,6 +1,6 @@
 /** What Perch asks of a VM monitor. One back end a folder beside this file. */
 
-import type { MemoryRun } from '../linux/index.ts';
+import type { Leftover, MemoryRun } from '../linux/index.ts';
 
 /** Identity of a process that outlives us: a pid alone may name another process later. */
 export interface ProcessRef {
@@ -122,6 +122,9 @@ export interface VmMonitor {
    * where the journal has none yet. Undefined when there is none alive.
    */
   adopt(spec: Omit<VmSpec, 'disk'>, known: ProcessRef | undefined): Promise<Vm | undefined>;
-  /** Removes what is left of monitors of sandboxes that are not in `owned` and have no process. */
-  sweep(owned: ReadonlySet<string>): Promise<void>;
+  /**
+   * What is left of monitors that have no process, as a look at one moment finds it.
+   * @param owned ids of those that are there, or may be; asked once all that exists is listed
+   */
+  unowned(owned: () => ReadonlySet<string>): Promise<Leftover[]>;
 }

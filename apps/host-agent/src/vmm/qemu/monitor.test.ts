@@ -228,17 +228,20 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
     await untouched.kill();
   });
 
-  test('of a sandbox that nobody knows leaves a cgroup which a sweep removes', async () => {
+  test('of a sandbox that nobody knows leaves a cgroup, which is removed by name', async () => {
     await using machine = new TestMachine();
     const monitor = await machine.monitor();
     const cgroups = await openCgroups();
     const limits = { memoryBytes: 2 ** 28, cpus: 1, tasks: 10 };
     for (const id of ['kept', 'stray']) await cgroups.create(`perch-${machine.instance}/${id}`, limits);
-    await monitor.sweep(new Set(['kept']));
+    const sweep = async (...owned: string[]) => {
+      for (const left of await monitor.unowned(() => new Set(owned))) await left.remove();
+    };
+    await sweep('kept');
     expect(await cgroups.list(`perch-${machine.instance}`)).toEqual(
       cgroups.missing.length < 3 ? ['kept'] : [],
     );
-    await monitor.sweep(new Set());
+    await sweep();
     expect(await cgroups.list(`perch-${machine.instance}`)).toEqual([]);
   });
 });

@@ -8,6 +8,7 @@ import {
   type Cgroups,
   cpuFingerprint,
   isAlive,
+  type Leftover,
   measureTscKhz,
   openCgroups,
   processesOfUid,
@@ -151,10 +152,13 @@ class Qemu implements VmMonitor {
     return vm;
   }
 
-  async sweep(owned: ReadonlySet<string>): Promise<void> {
-    for (const id of await this.#cgroups.list(this.#parent)) {
-      if (!owned.has(id)) await this.#cgroups.remove(this.#cgroup(id));
-    }
+  async unowned(owned: () => ReadonlySet<string>): Promise<Leftover[]> {
+    const existing = await this.#cgroups.list(this.#parent);
+    const known = owned();
+    return existing
+      .filter((id) => !known.has(id))
+      .map((id) => this.#cgroup(id))
+      .map((path) => ({ what: `cgroup ${path}`, remove: () => this.#cgroups.remove(path) }));
   }
 
   #running({ id, dir, uid }: VmIdentity, process: ProcessRef, child?: ChildProcess) {

@@ -1,0 +1,125 @@
+/** States of sandboxes, snapshots and warm templates: whether each that is needed is there, and all are whole. */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import type { FsckFinding } from '@perch/protocol';
+import { SnapshotDamaged, SnapshotDirectory, verifySnapshot } from '../../snapshot/index.ts';
+import type { Journal, SandboxRecord } from '../journal.ts';
+import { findingOf, notLookedAt } from './finding.ts';
+
+export interface StatesDeps {
+  journal: Pick<Journal, 'get' | 'list'>;
+  /** Directories with a snapshot in each of their directories. */
+  sandboxesDir: string;
+  snapshotsDir: string;
+  warmDir: string;
+}
+
+/** States of a sandbox in which no other point becomes the one that it goes on from. */
+const settled: readonly SandboxRecord['status'][] = ['running', 'paused', 'failed'];
+
+export async function statesFindings(deps: StatesDeps, repair: boolean): Promise<FsckFinding[]> {
+  const verified = new Set<string>();
+  const findings: FsckFinding[] = [];
+  const add = async (...of: Parameters<typeof findingOf>) => void findings.push(await findingOf(...of));
+  const check = async (path: string, ifDamaged: () => IfDamaged) => {
+    const error = await wrongWith(path, verified);
+    if (error === undefined) return;
+    if (!(error instanceof SnapshotDamaged)) await add(notLookedAt(path, error), repair);
+    else await add({ what: path, problem: error.message, ...ifDamaged() }, repair);
+  };
+  const checkAll = async (dir: string, ifDamaged: (name: string) => IfDamaged) => {
+    try {
+      for (const name of await namesIn(dir)) await check(join(dir, name), () => ifDamaged(name));
+    } catch (error) {
+      await add(notLookedAt(dir, error), repair);
+    }
+  };
+  for (const { id } of deps.journal.list()) {
+    const dir = join(deps.sandboxesDir, id);
+    await checkAll(dir, (point) => pointDamaged(deps.journal.get(id), dir, point));
+    const missing = await missingPoint(deps, id);
+    if (missing) await add(missing, repair);
+  }
+  await checkAll(deps.snapshotsDir, (name) => ({ remedy: `Delete it: perch snapshot rm ${name}` }));
+  await checkAll(deps.warmDir, (key) => ({
+    remedy: 'The next create of its shape boots another.',
+    remove: () => new SnapshotDirectory(join(deps.warmDir, key)).remove(),
+  }));
+  return findings;
+}
+
+interface IfDamaged {
+  remedy: string;
+  remove?: () => Promise<void>;
+}
+
+/** But for what is being made or removed, which has a dot in front. None when there is no directory. */
+async function namesIn(dir: string): Promise<string[]> {
+  const names = await readdir(dir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  return names.filter((name) => !name.startsWith('.')).sort();
+}
+
+/**
+ * Why a snapshot cannot be gone on from, or why nobody knows; undefined when it is whole, or gone. It comes and goes by
+ * renames: what is found of one that is not there any more is no finding.
+ */
+async function wrongWith(path: string, verified: Set<string>): Promise<unknown> {
+  for (;;) {
+    const before = await inodeOf(path).catch((error: unknown) => error);
+    if (typeof before !== 'number') return before;
+    try {
+      await verifySnapshot(new SnapshotDirectory(path), verified);
+      return undefined;
+    } catch (error) {
+      if ((await inodeOf(path).catch(() => before)) === before) return error;
+    }
+  }
+}
+
+/** Undefined when there is nothing. */
+async function inodeOf(path: string): Promise<number | undefined> {
+  return (await stat(path).catch(noneIfMissing))?.ino;
+}
+
+function noneIfMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
+}
+
+function pointDamaged(record: SandboxRecord | undefined, dir: string, point: string): IfDamaged {
+  if (record?.snapshot === Number(point)) return { remedy: neededBy(record) };
+  const remedy = 'It is an older state of its sandbox, which `perch fsck --repair` removes.';
+  // A resume under way may go on from it.
+  if (!(record && settled.includes(record.status))) return { remedy };
+  return { remedy, remove: () => new SnapshotDirectory(join(dir, point)).remove() };
+}
+
+/** What goes on from a state that is not whole, and what can be done about it. */
+function neededBy({ id, kind, status }: SandboxRecord): string {
+  if (kind !== 'sandbox')
+    return 'It is of a guest that stands ready, which the next start of perch-host replaces.';
+  if (status === 'paused')
+    return `Sandbox ${id} goes on from it: resume or fork an older generation (perch history ${id}), or destroy it.`;
+  return `Sandbox ${id} runs and cannot be paused without it: save what is in it, then destroy it.`;
+}
+
+/** The point that a sandbox goes on from is there; else, looked at again when the sandbox changed meanwhile, a problem. */
+async function missingPoint({ journal, sandboxesDir }: StatesDeps, id: string) {
+  for (;;) {
+    const record = journal.get(id);
+    // The state of a guest that was booted becomes a warm template.
+    if (!record || record.snapshot === null || record.kind === 'template') return undefined;
+    if (record.status !== 'paused' && record.status !== 'running') return undefined;
+    const path = join(sandboxesDir, id, `${record.snapshot}`);
+    try {
+      if ((await inodeOf(path)) !== undefined) return undefined;
+    } catch (error) {
+      return notLookedAt(path, error);
+    }
+    if (isDeepStrictEqual(record, journal.get(id)))
+      return { what: path, problem: 'It is missing.', remedy: neededBy(record) };
+  }
+}
