@@ -25,6 +25,8 @@ type Kind = keyof Results;
 
 interface Operation {
   kind: Kind;
+  /** Generation that a resume goes on from; undefined: the last. */
+  from: number | undefined;
   task: Promise<unknown>;
 }
 
@@ -44,7 +46,12 @@ export class Operations {
   }
 
   /** Begins when the one before, which may be about to end, has ended. */
-  begin<K extends Kind>(id: string, kind: K, work: () => Promise<Results[K]>): Promise<Results[K]> {
+  begin<K extends Kind>(
+    id: string,
+    kind: K,
+    work: () => Promise<Results[K]>,
+    from?: number,
+  ): Promise<Results[K]> {
     const before = this.ended(id);
     const task = (before ? before.then(work) : work()).finally(async () => {
       if (this.#running.get(id) === operation) this.#running.delete(id);
@@ -52,7 +59,7 @@ export class Operations {
       this.#told.delete(id);
       if (told) await this.#after(told);
     });
-    const operation = { kind, task };
+    const operation = { kind, from, task };
     this.#running.set(id, operation);
     return task;
   }
@@ -65,6 +72,11 @@ export class Operations {
   join<K extends Kind>(id: string, kind: K): Promise<Results[K]> | undefined {
     const operation = this.#running.get(id);
     return operation?.kind === kind ? (operation.task as Promise<Results[K]>) : undefined;
+  }
+
+  /** Generation that the resume under way goes on from; undefined: the last. */
+  from(id: string): number | undefined {
+    return this.#running.get(id)?.from;
   }
 
   /** Resolves at the end of the operation that is under way, whatever it comes to. */

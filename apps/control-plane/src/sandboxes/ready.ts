@@ -36,7 +36,7 @@ export class Ready {
       if (!life?.autoResume) break;
       if (this.#operations.kind(id) === 'pause') await this.#operations.ended(id);
       else if (life.status === 'paused' || this.#operations.kind(id) === 'resume') {
-        await this.#resumes.resume(id, 'a request needs it', requestId);
+        await this.#resumes.resumeAnyhow(id, 'a request needs it', requestId);
       } else break;
     }
     return this.running(id);

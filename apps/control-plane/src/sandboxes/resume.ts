@@ -27,18 +27,25 @@ export class Resumes {
   }
 
   /**
-   * Those who ask meanwhile share the outcome.
+   * Those who ask for the same state meanwhile share the outcome.
    * @param detail who asked, for the events of the sandbox
    * @param from generation of its history; default: the last
+   * @throws PerchError sandbox_not_paused, also when another state is being resumed; what the host says
    */
   async resume(id: string, detail: string, requestId?: string, from?: number): Promise<Transitioned> {
     const { lives, operations } = this.#parts;
     const joined = operations.join(id, 'resume');
-    if (joined) return joined;
+    if (joined && operations.from(id) === from) return joined;
+    if (joined) throw resumesElsewhere(id, operations.from(id), from);
     const life = lives.get(id);
     const { status, reason } = life ?? (await lives.row(id));
     if (!life || status !== 'paused') throw resumeRefusalOf(id, status, reason);
-    return operations.begin(id, 'resume', () => this.#resume(life, detail, requestId, from));
+    return operations.begin(id, 'resume', () => this.#resume(life, detail, requestId, from), from);
+  }
+
+  /** The same for a request that needs the sandbox as it is: a resume under way will do, whatever it goes on from. */
+  async resumeAnyhow(id: string, detail: string, requestId: string): Promise<Transitioned> {
+    return this.#parts.operations.join(id, 'resume') ?? this.resume(id, detail, requestId);
   }
 
   /** Its host runs it in the next generation, by our call. */
@@ -108,4 +115,10 @@ export class Resumes {
     }
     return error;
   }
+}
+
+function resumesElsewhere(id: string, under: number | undefined, asked: number | undefined): PerchError {
+  const state = (from: number | undefined) => (from === undefined ? 'its last state' : `generation ${from}`);
+  const message = `Sandbox ${id} is resuming from ${state(under)}, not from ${state(asked)}.`;
+  return new PerchError('sandbox_not_paused', message, { id, status: 'resuming' });
 }

@@ -109,7 +109,11 @@ export class TestPlane implements AsyncDisposable {
   }
 
   /** Pauses or resumes. */
-  transition(id: string, what: 'pause' | 'resume', init: RequestInit = {}): Promise<Response> {
+  transition(
+    id: string,
+    what: 'pause' | 'resume',
+    init: RequestInit & { json?: unknown } = {},
+  ): Promise<Response> {
     return this.fetch(`/v1/sandboxes/${id}/${what}`, { method: 'POST', ...init });
   }
 

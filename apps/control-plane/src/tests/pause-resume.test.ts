@@ -17,7 +17,7 @@ afterEach(() => {
 });
 
 const pause = (id: string, init?: RequestInit) => plane.transition(id, 'pause', init);
-const resume = (id: string, init?: RequestInit) => plane.transition(id, 'resume', init);
+const resume = (id: string, init?: RequestInit & { json?: unknown }) => plane.transition(id, 'resume', init);
 const destroy = (id: string) => plane.fetch(`/v1/sandboxes/${id}`, { method: 'DELETE' });
 const exec = (id: string, script = 'echo hi') =>
   plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'sh', args: ['-c', script] } });
@@ -30,7 +30,7 @@ const eventsOf = async (id: string) =>
 
 async function refused(answer: Response | Promise<Response>) {
   const { status } = await answer;
-  const { error } = await json<{ error: { code: ErrorCode; message: string } }>(answer);
+  const { error } = await json<{ error: { code: ErrorCode; message: string; remedy: string } }>(answer);
   return { status, ...error };
 }
 
@@ -232,6 +232,29 @@ test('a pause of what is being resumed and a resume of what is being paused are 
   });
   resuming.release();
   expect((await resumed).status).toBe(200);
+});
+
+test.each([
+  { under: {}, asked: { generation: 0 }, says: 'is resuming from its last state, not from generation 0' },
+  { under: { generation: 0 }, asked: {}, says: 'is resuming from generation 0, not from its last state' },
+  {
+    under: { generation: 0 },
+    asked: { generation: 1 },
+    says: 'is resuming from generation 0, not from generation 1',
+  },
+])('a resume to another state than the one under way is refused: $says', async ({ under, asked, says }) => {
+  const { id } = await plane.paused({ auto_resume: true });
+  const { reached, release } = hook('onResume');
+  const first = resume(id, { json: under });
+  await reached;
+  const needing = exec(id);
+  expect(await refused(resume(id, { json: asked }))).toMatchObject({
+    ...{ status: 409, code: 'sandbox_not_paused', details: { id, status: 'resuming' } },
+    ...{ message: expect.stringContaining(says), remedy: expect.stringContaining('pause it first') },
+  });
+  release();
+  for (const answer of [first, needing]) expect((await answer).status).toBe(200);
+  expect(plane.host.resumed.filter((one) => one.id === id)).toHaveLength(1);
 });
 
 test('a client that goes away changes nothing', async () => {

@@ -56,14 +56,14 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
       summary: 'Resume a paused sandbox where it was',
       description:
         'Answers once it runs and its guest has confirmed clock, entropy and identity, with the milliseconds of each ' +
-        'stage. It gets its full time-out again. Two calls at the same time, or a request that resumes it by ' +
-        '`auto_resume`, share one resume and its answer. A client that goes away changes nothing. With `generation` it goes on from ' +
+        'stage. It gets its full time-out again. Two calls for the same state at the same time, or a request ' +
+        'that resumes it by `auto_resume`, share one resume and its answer. A client that goes away changes nothing. With `generation` it goes on from ' +
         'an earlier state of its history instead; the states since then stay in the history as long as others do.',
       response: {
         200: { ...SandboxTransition, description: 'It runs.' },
         400: badField,
         404: 'No such sandbox, or no such generation of it.',
-        409: 'It is not paused, or failed; the message names its status, such as running, pausing or destroying.',
+        409: 'It is not paused, is being resumed from another state, or failed; the message names its status, such as running, pausing or destroying.',
         500: 'resume_failed, snapshot_damaged: it is still paused.',
         503: `The host has no room for it: it is still paused. Or ${noAnswer}.`,
       } as object,
