@@ -10,7 +10,8 @@ export interface Question {
   method: 'GET' | 'POST';
   path: string;
   headers?: Record<string, string>;
-  body?: string | Buffer;
+  /** A function is asked once there is a connection, for what must not be older than the question. */
+  body?: string | Buffer | (() => string);
   /** Milliseconds from the beginning until there is a connection; from then on until the answer is whole. */
   connectMs: number;
   answerMs: number;
@@ -66,7 +67,7 @@ async function connected(socket: Socket, signal: AbortSignal): Promise<void> {
 
 async function ask(socket: Socket, { body, ...options }: Question & RequestOptions): Promise<Answer> {
   const call = request({ ...options, maxHeaderSize: maxAnswerBytes, createConnection: () => socket });
-  const answer = await answerTo(call.end(body));
+  const answer = await answerTo(call.end(typeof body === 'function' ? body() : body));
   const parts: Buffer[] = [];
   let length = 0;
   for await (const part of answer as AsyncIterable<Buffer>) {

@@ -96,23 +96,23 @@ async function tellIdentity(address: string, identity: GuestIdentity, signal: Ab
       'content-type': 'application/json',
       ...(identity.proof === undefined ? {} : { 'x-access-token': identity.proof }),
     },
-    body: JSON.stringify({
-      generation: identity.number,
-      timestamp: new Date().toISOString(),
-      entropy: randomBytes(256).toString('base64'),
-      sandboxId: identity.sandboxId,
-      templateId: identity.templateId,
-      hostname: identity.sandboxId,
-      machineId: machineId(identity.sandboxId),
-      accessToken: identity.accessToken,
-      envVars: identity.env,
-      defaultUser: identity.defaultUser,
-    }),
+    // A busy guest is connected to late, and its clock is to be right when it is told.
+    body: () => initBody(identity),
     ...{ connectMs, answerMs, signal },
   });
   if (status !== 200) throw new Error(`The guest agent refused its identity (${status}).`);
   const missing = unconfirmed(text, identity.number);
   if (missing.length > 0) throw new Error(`The guest agent did not confirm: ${missing.join(', ')}.`);
+}
+
+function initBody({ sandboxId, templateId, number, accessToken, env, defaultUser }: GuestIdentity): string {
+  return JSON.stringify({
+    generation: number,
+    timestamp: new Date().toISOString(),
+    entropy: randomBytes(256).toString('base64'),
+    ...{ sandboxId, templateId, hostname: sandboxId, machineId: machineId(sandboxId) },
+    ...{ accessToken, envVars: env, defaultUser },
+  });
 }
 
 /**
