@@ -138,7 +138,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       fsck(
         {
           ...{ journal, network, monitor, vmsDir: paths.vms, sandboxesDir: paths.sandboxes },
-          ...{ snapshotsDir: paths.snapshots, warmDir: paths.warm },
+          ...{ snapshotsDir: paths.snapshots, warmDir: paths.warm, warm },
         },
         repair,
       ),

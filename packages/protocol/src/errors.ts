@@ -151,7 +151,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
   sandbox_not_paused: 'Only a paused sandbox can be resumed; use this one as it is, or pause it first.',
   pause_failed: 'The sandbox runs on; try again.',
   resume_failed: 'The sandbox is still paused and whole; try again, and if it stays read its logs.',
-  snapshot_damaged: 'Run `perch fsck` to see what is damaged; destroy the sandbox if it cannot be spared.',
+  snapshot_damaged:
+    'Run `perch fsck` to see what is damaged. Go on from an older generation, or destroy the sandbox; delete or overwrite a snapshot.',
   snapshot_failed: 'The sandbox is as before; try again.',
   snapshot_not_found: 'List the snapshots there are with GET /v1/snapshots.',
   snapshot_exists: 'Choose another name, or say overwrite=true.',

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import type { HostSandbox } from '@perch/protocol';
 import { expect, test, vi } from 'vitest';
-import { SnapshotDirectory } from '../snapshot/index.ts';
 import { FakeMachine, failOnce, host, id, nothingLeft, request, seen } from './testing.ts';
 
 test('teardown goes monitor, disk, slot', async () => {
@@ -137,13 +136,17 @@ test('a destroy of what was destroyed meanwhile is done', async () => {
   const keeping = Promise.withResolvers<void>();
   const kept = Promise.withResolvers<void>();
   let booted: Promise<void> | undefined;
-  h.machine.warm.get = async (shape, boot) => {
-    booted = boot(shape, () => {
-      keeping.resolve();
-      return kept.promise;
-    });
-    await booted;
-    return new SnapshotDirectory('/warm');
+  const { use } = h.machine.warm;
+  h.machine.isWarm = false;
+  h.machine.warm.use = (shape, boot, link, signal) => {
+    const held: typeof boot = (wanted) => {
+      booted = boot(wanted, () => {
+        keeping.resolve();
+        return kept.promise;
+      });
+      return booted;
+    };
+    return use(shape, held, link, signal);
   };
   const creating = expect(h.lifecycle.create(id, request)).rejects.toMatchObject({
     code: 'sandbox_not_running',
@@ -327,21 +330,24 @@ test('a destroy does not wait for the template of its sandbox, and nothing is be
   h.machine.isWarm = false;
   const opened = Promise.withResolvers<void>();
   h.machine.bootGate = opened.promise;
-  const { get } = h.machine.warm;
-  const asked = Promise.withResolvers<{ warm: Promise<SnapshotDirectory> }>();
-  h.machine.warm.get = (...args) => {
-    const warm = get(...args);
-    asked.resolve({ warm });
-    return warm;
+  const { use } = h.machine.warm;
+  const asked = Promise.withResolvers<{ booting: Promise<void> }>();
+  h.machine.warm.use = (shape, boot, link, signal) => {
+    const seen: typeof boot = (...args) => {
+      const booting = boot(...args);
+      asked.resolve({ booting });
+      return booting;
+    };
+    return use(shape, seen, link, signal);
   };
   const creating = expect(h.lifecycle.create(id, request)).rejects.toMatchObject({
     code: 'sandbox_not_running',
   });
-  const { warm } = await asked.promise;
+  const { booting } = await asked.promise;
   await h.lifecycle.destroy(id);
   await creating;
   opened.resolve();
-  await warm;
+  await booting;
   await turn();
   expect(h.machine.order).not.toContain('begin');
   expect(h.machine.captured.size).toBe(0);

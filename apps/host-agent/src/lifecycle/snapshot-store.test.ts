@@ -115,3 +115,29 @@ test('a damaged one is named when it is asked for, and does not hide the others'
   await it.store.create('a', true, make());
   expect(await it.store.list()).toHaveLength(2);
 });
+
+test.each(['manifest.json', 'memfile'])(
+  'one that lost its %s still has its name, until it is replaced or removed',
+  async (file) => {
+    await using it = await store();
+    for (const name of ['a', 'b']) {
+      await it.store.create(name, false, make());
+      await rm(new SnapshotDirectory(join(it.dir, name)).file(file));
+    }
+    await expect(it.store.get('a')).rejects.toMatchObject({ code: 'snapshot_damaged' });
+    await expect(it.store.create('a', false, make())).rejects.toMatchObject({ code: 'snapshot_exists' });
+    await it.store.create('a', true, make());
+    expect(await it.store.get('a')).toMatchObject({ name: 'a' });
+    await it.store.remove('b');
+    await expect(it.store.get('b')).rejects.toMatchObject({ code: 'snapshot_not_found' });
+    expect(await readdir(it.dir)).toEqual(['a']);
+  },
+);
+
+test('one that lost everything still has its name', async () => {
+  await using it = await store();
+  await mkdir(join(it.dir, 'a'));
+  await expect(it.store.get('a')).rejects.toMatchObject({ code: 'snapshot_damaged' });
+  await it.store.create('a', true, make());
+  expect(await readdir(it.dir)).toEqual(['a']);
+});

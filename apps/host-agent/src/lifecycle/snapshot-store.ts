@@ -1,6 +1,6 @@
 /**
  * Snapshots with names: what sandboxes can be created from beside images. `{name}/` below one directory, 0700.
- * Names that begin with a dot are what is being made or replaced.
+ * Names that begin with a dot are what is being made, replaced or removed.
  */
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, rename } from 'node:fs/promises';
@@ -12,6 +12,7 @@ import { sync } from '../linux/index.ts';
 import { openSnapshot, type Snapshot, SnapshotDamaged, SnapshotDirectory } from '../snapshot/index.ts';
 import { asDiskFull } from './disk-room.ts';
 import type { FlatCopyTarget } from './saved/index.ts';
+import { Turns } from './turns.ts';
 
 /** Writes a snapshot that nobody sees yet. */
 export type MakeSnapshot = (to: FlatCopyTarget) => Promise<void>;
@@ -30,7 +31,7 @@ export interface Scratch extends AsyncDisposable {
 export class SnapshotStore {
   readonly #options: SnapshotStoreOptions;
   /** What a name stands for changes by renames, one at a time, so that whoever links its files gets all of one. */
-  #changing: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   constructor(options: SnapshotStoreOptions) {
     this.#options = options;
@@ -54,7 +55,7 @@ export class SnapshotStore {
 
   /** @throws PerchError snapshot_exists */
   async assertFree(name: string): Promise<void> {
-    if (!(await this.#directory(name).exists())) return;
+    if (!(await this.#directory(name).isThere())) return;
     throw new PerchError('snapshot_exists', `There is a snapshot ${name} already.`, { name });
   }
 
@@ -65,7 +66,7 @@ export class SnapshotStore {
    */
   async create(name: string, replace: boolean, make: MakeSnapshot): Promise<void> {
     await using made = await this.scratch(make, true);
-    await this.#alone(async () => {
+    await this.#turns.take(async () => {
       if (!replace) await this.assertFree(name);
       await this.#place(made.directory, name);
     });
@@ -86,7 +87,7 @@ export class SnapshotStore {
     });
     const from = await openSnapshot(held.directory);
     await using made = await this.scratch((to) => make(from, to), true);
-    await this.#alone(async () => {
+    await this.#turns.take(async () => {
       const now = await this.#open(name);
       if (now.manifest.build_id !== from.manifest.build_id) {
         const message = `The snapshot ${name} was replaced meanwhile.`;
@@ -113,7 +114,7 @@ export class SnapshotStore {
 
   /** Has `use` look at, or link, the files of one, which stay what they are meanwhile. @throws as `open` */
   use<T>(name: string, use: (snapshot: Snapshot) => Promise<T>): Promise<T> {
-    return this.#alone(async () => use(await this.#open(name)));
+    return this.#turns.take(async () => use(await this.#open(name)));
   }
 
   /** @throws PerchError snapshot_not_found, snapshot_damaged */
@@ -137,7 +138,7 @@ export class SnapshotStore {
   /** Sandboxes that were made from it live on by hard links of their own. @throws PerchError snapshot_not_found */
   async remove(name: string): Promise<void> {
     const away = this.#directory(`.made-${randomUUID()}`);
-    await this.#alone(async () => {
+    await this.#turns.take(async () => {
       try {
         await rename(this.#directory(name).path, away.path);
       } catch (cause) {
@@ -152,8 +153,12 @@ export class SnapshotStore {
   async #place(made: SnapshotDirectory, name: string): Promise<void> {
     const target = this.#directory(name);
     const replaced = this.#directory(`${replacedPrefix}${name}`);
-    const replaces = await target.exists();
-    if (replaces) await rename(target.path, replaced.path);
+    const replaces = await target.isThere();
+    if (replaces) {
+      // Left when what was replaced before could not be removed.
+      await replaced.remove();
+      await rename(target.path, replaced.path);
+    }
     failpoint('snapshot.replaced');
     await rename(made.path, target.path);
     await sync(this.#options.dir);
@@ -167,15 +172,9 @@ export class SnapshotStore {
       return await openSnapshot(directory);
     } catch (cause) {
       if (!(cause instanceof SnapshotDamaged)) throw cause;
-      if (!(await directory.exists())) throw unknown(name);
+      if (!(await directory.isThere())) throw unknown(name);
       throw cause.toPerchError(name);
     }
-  }
-
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#changing.then(work);
-    this.#changing = result.catch(() => {});
-    return result;
   }
 
   #directory(name: string): SnapshotDirectory {

@@ -20,7 +20,7 @@ export interface Source {
 
 export interface SourceDeps {
   templates: TemplateStore;
-  warm: Pick<WarmTemplates, 'get'>;
+  warm: Pick<WarmTemplates, 'use'>;
   snapshots: SnapshotStore;
   saved: StateStore;
   boot: BootFiles;
@@ -89,10 +89,13 @@ export class Sources {
     return {
       shape,
       pooled: true,
-      begin: async (id, signal) => {
-        const booted = warm.get(shape, (_, keep) => this.#boot(template, shape, keep));
-        await saved.begin(id, await Promise.race([booted, aborted(signal)]));
-      },
+      begin: (id, signal) =>
+        warm.use(
+          shape,
+          (_, keep) => this.#boot(template, shape, keep),
+          (snapshot) => saved.begin(id, snapshot),
+          signal,
+        ),
     };
   }
 
@@ -143,11 +146,4 @@ async function describeImage({ name, rootfs, sizeBytes }: BaseTemplate): Promise
     ...{ size_bytes: bytes, own_bytes: bytes, shared_bytes: 0, standalone: true, sandbox_id: null },
     created_at: mtime.toISOString(),
   };
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
 }

@@ -15,13 +15,14 @@ import type { Origin, Secrets } from './resources.ts';
 import { type SavedState, type StateStore, startPoint } from './saved/index.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
 import { type Source, Sources } from './sources.ts';
+import { Turns } from './turns.ts';
 import type { WarmShape, WarmTemplates } from './warm-templates.ts';
 
 export interface StartDeps {
   journal: Journal;
   templates: TemplateStore;
   admission: Admission;
-  warm: Pick<WarmTemplates, 'start' | 'get'>;
+  warm: Pick<WarmTemplates, 'start' | 'use'>;
   snapshots: SnapshotStore;
   saved: StateStore;
   boot: BootFiles;
@@ -54,7 +55,7 @@ export class Starts {
   readonly #deps: StartDeps;
   readonly #registry: Registry;
   /** Admissions look at what is held and then add to it: one at a time. */
-  #admitting: Promise<unknown> = Promise.resolve();
+  readonly #admitting = new Turns();
 
   constructor(deps: StartDeps, registry: Registry) {
     this.#deps = deps;
@@ -91,7 +92,7 @@ export class Starts {
     { generation, template }: Pick<SandboxSpec, 'generation' | 'template'>,
   ): Promise<SandboxDriver | undefined> {
     const { admission } = this.#deps;
-    return this.#alone(async () => {
+    return this.#admitting.take(async () => {
       if (this.#registry.find(id)) return undefined;
       const held = this.#held();
       await admission.admit(source.shape, held, await this.#occupied());
@@ -111,7 +112,7 @@ export class Starts {
 
   /** Finds room for a paused sandbox and does `work` before anybody else asks for it. */
   admitAgain(record: SandboxRecord, work: () => void): Promise<void> {
-    return this.#alone(async () => {
+    return this.#admitting.take(async () => {
       this.#deps.admission.admitMemory(record, this.#held());
       await this.#makeRoom(record);
       work();
@@ -242,12 +243,6 @@ export class Starts {
         .map(async ({ record, resources }) => (record ? (await resources.occupied(record)).ownBytes : 0)),
     );
     return each.reduce((sum, bytes) => sum + bytes, 0);
-  }
-
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#admitting.then(work);
-    this.#admitting = result.catch(() => {});
-    return result;
   }
 }
 

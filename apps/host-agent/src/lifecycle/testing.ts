@@ -139,12 +139,12 @@ export class FakeMachine {
   /** Whether a guest of each shape was booted before. */
   isWarm = true;
 
-  warm: Pick<WarmTemplates, 'start' | 'get'> = {
+  warm: Pick<WarmTemplates, 'start' | 'use'> = {
     start: async () => {},
-    get: async (shape, boot) => {
-      if (!this.isWarm) await boot(shape, async () => this.#step('keep'));
+    use: async (shape, boot, use, signal) => {
+      if (!this.isWarm) await Promise.race([boot(shape, async () => this.#step('keep')), aborted(signal)]);
       this.isWarm = true;
-      return new SnapshotDirectory('/warm');
+      return use(new SnapshotDirectory('/warm'));
     },
   };
 

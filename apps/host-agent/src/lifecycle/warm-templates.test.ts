@@ -1,5 +1,6 @@
-import { truncate, utimes } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, rm, truncate, utimes, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { commitSnapshot, SnapshotDirectory } from '../snapshot/index.ts';
@@ -34,17 +35,41 @@ async function store({ limit = 8 } = {}) {
       ...{ limit, log: pino({ level: 'silent' }) },
     });
     await warm.start(now);
-    return warm;
+    /** Where the template is, once it was used. */
+    const get = (wanted: WarmShape, by = boot, signal = nobody) =>
+      warm.use(wanted, by, async (snapshot) => snapshot, signal);
+    return Object.assign(warm, { get });
   };
   return { booted, boot, open, [Symbol.asyncDispose]: () => root[Symbol.asyncDispose]() };
 }
 
+/** Aborts nothing. */
+const nobody = new AbortController().signal;
+
+test('who gives up does not wait for the boot, which goes on for others', async () => {
+  await using it = await store();
+  const warm = await it.open();
+  const booting = Promise.withResolvers<void>();
+  const slow: BootShape = async (wanted, keep) => {
+    await booting.promise;
+    await it.boot(wanted, keep);
+  };
+  const gone = new AbortController();
+  const givenUp = warm.get(shape, slow, gone.signal);
+  const waiting = warm.get(shape, slow);
+  gone.abort(new Error('gone'));
+  await expect(givenUp).rejects.toThrow('gone');
+  booting.resolve();
+  expect(await (await waiting).exists()).toBe(true);
+  expect(it.booted.length).toBe(1);
+});
+
 test('a shape is booted once, by the first who asks, also after a restart', async () => {
   await using it = await store();
   const warm = await it.open();
-  const [first, second] = await Promise.all([warm.get(shape, it.boot), warm.get(shape, it.boot)]);
+  const [first, second] = await Promise.all([warm.get(shape), warm.get(shape)]);
   expect(second.path).toBe(first.path);
-  expect((await (await it.open()).get(shape, it.boot)).path).toBe(first.path);
+  expect((await (await it.open()).get(shape)).path).toBe(first.path);
   expect(it.booted).toEqual([shape]);
   expect(await first.exists()).toBe(true);
 });
@@ -58,16 +83,16 @@ test.each<[string, Partial<WarmShape>]>([
 ])('another %s is another shape', async (_what, change) => {
   await using it = await store();
   const warm = await it.open();
-  const first = await warm.get(shape, it.boot);
-  expect((await warm.get({ ...shape, ...change }, it.boot)).path).not.toBe(first.path);
+  const first = await warm.get(shape);
+  expect((await warm.get({ ...shape, ...change })).path).not.toBe(first.path);
   expect(it.booted).toHaveLength(2);
 });
 
 test('what another monitor, kernel or image made, or what is damaged, is removed at the start', async () => {
   await using it = await store();
-  const remade = async (warm: WarmTemplates) => {
+  const remade = async (warm: Awaited<ReturnType<typeof it.open>>) => {
     const before = it.booted.length;
-    await warm.get(shape, it.boot);
+    await warm.get(shape);
     return it.booted.length > before;
   };
   expect(await remade(await it.open())).toBe(true);
@@ -76,7 +101,7 @@ test('what another monitor, kernel or image made, or what is damaged, is removed
   expect(await remade(await it.open())).toBe(true);
   expect(await remade(await it.open({}, () => ({ ...current(), kernel: 'cd'.repeat(32) })))).toBe(true);
   const warm = await it.open();
-  const { path } = await warm.get(shape, it.boot);
+  const { path } = await warm.get(shape);
   await truncate(join(path, 'memfile'), 1);
   expect(await remade(await it.open())).toBe(true);
 });
@@ -84,12 +109,12 @@ test('what another monitor, kernel or image made, or what is damaged, is removed
 test('beyond the limit the one that was not asked for longest goes', async () => {
   await using it = await store({ limit: 2 });
   const warm = await it.open();
-  const a = await warm.get(shape, it.boot);
-  const b = await warm.get({ ...shape, vcpus: 2 }, it.boot);
+  const a = await warm.get(shape);
+  const b = await warm.get({ ...shape, vcpus: 2 });
   await utimes(a.path, 1000, 1000);
   await utimes(b.path, 2000, 2000);
-  await warm.get(shape, it.boot);
-  const c = await warm.get({ ...shape, vcpus: 3 }, it.boot);
+  await warm.get(shape);
+  const c = await warm.get({ ...shape, vcpus: 3 });
   expect(await Promise.all([a, b, c].map((one) => one.exists()))).toEqual([true, false, true]);
 });
 
@@ -99,5 +124,56 @@ test('a boot that fails is told to all who wait, and is tried again by the next'
   const fails = () => Promise.reject(new Error('no kernel'));
   const outcomes = await Promise.allSettled([warm.get(shape, fails), warm.get(shape, fails)]);
   expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
-  expect(await (await warm.get(shape, it.boot)).exists()).toBe(true);
+  expect(await (await warm.get(shape)).exists()).toBe(true);
+});
+
+test.each(['memfile', 'memfile.header', 'identity.json', 'snapfile'])(
+  'one whose %s is damaged is made again for whoever asks',
+  async (file) => {
+    await using it = await store();
+    const warm = await it.open();
+    const { path } = await warm.get(shape);
+    await truncate(join(path, file), 1);
+    await Promise.all([warm.get(shape), warm.get(shape)]);
+    expect(it.booted).toHaveLength(2);
+    await rm(join(path, file));
+    await warm.get(shape);
+    await writeFile(join(path, 'identity.json'), '{"token":"other!"}');
+    expect(await (await warm.get(shape)).exists()).toBe(true);
+    expect(it.booted).toHaveLength(4);
+    expect(await readdir(join(path, '..'))).toHaveLength(1);
+  },
+);
+
+test('one that is always damaged is not booted for ever', async () => {
+  await using it = await store();
+  const warm = await it.open();
+  const damaged: BootShape = (wanted, keep) =>
+    it.boot(wanted, async (snapshot) => {
+      await rm(snapshot.file('memfile'));
+      await keep(snapshot);
+    });
+  await expect(warm.get(shape, damaged)).rejects.toThrow('damaged or gone');
+  expect(it.booted.length).toBeLessThan(5);
+});
+
+test('one goes only when nobody links its files', async () => {
+  await using it = await store({ limit: 1 });
+  const warm = await it.open();
+  const linking = Promise.withResolvers<void>();
+  const seen = Promise.withResolvers<SnapshotDirectory>();
+  const link = async (snapshot: SnapshotDirectory) => {
+    seen.resolve(snapshot);
+    await linking.promise;
+    return snapshot.exists();
+  };
+  const used = warm.use(shape, it.boot, link, nobody);
+  const { path } = await seen.promise;
+  const removed = warm.remove(basename(path));
+  const other = warm.get({ ...shape, vcpus: 2 });
+  await nextTurn();
+  linking.resolve();
+  expect(await used).toBe(true);
+  await Promise.all([removed, other]);
+  expect(await readdir(join(path, '..'))).toEqual([basename((await other).path)]);
 });

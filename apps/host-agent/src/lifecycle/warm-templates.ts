@@ -6,8 +6,15 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, rename, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { openSnapshot, SnapshotDamaged, SnapshotDirectory } from '../snapshot/index.ts';
+import {
+  openSnapshot,
+  SnapshotDamaged,
+  SnapshotDirectory,
+  snapshotFiles,
+  verifyFiles,
+} from '../snapshot/index.ts';
 import type { MonitorMachine } from '../vmm/index.ts';
+import { Turns } from './turns.ts';
 
 /** Everything that a booted guest depends on. */
 export interface WarmShape {
@@ -35,9 +42,14 @@ export type BootShape = (
   keep: (snapshot: SnapshotDirectory) => Promise<void>,
 ) => Promise<void>;
 
+/** What has just been booted may go at once to make place for others, or be damaged; not time and again. */
+const mostBoots = 3;
+
 export class WarmTemplates {
   readonly #options: WarmTemplatesOptions;
-  readonly #booting = new Map<string, Promise<SnapshotDirectory>>();
+  readonly #booting = new Map<string, Promise<void>>();
+  /** Templates come and go by renames, one at a time, so that whoever links the files of one gets all of them. */
+  readonly #turns = new Turns();
 
   constructor(options: WarmTemplatesOptions) {
     this.#options = options;
@@ -55,28 +67,57 @@ export class WarmTemplates {
     }
   }
 
-  /** The snapshot of a guest of this shape, which is booted where there is none yet. */
-  async get(shape: WarmShape, boot: BootShape): Promise<SnapshotDirectory> {
+  /**
+   * Has `use` link the files of a guest of this shape, which is booted where there is none that is whole.
+   * @param signal cuts short all but `use` itself, which does not begin afterwards. @throws what it was aborted with
+   */
+  async use<T>(
+    shape: WarmShape,
+    boot: BootShape,
+    use: (snapshot: SnapshotDirectory) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
     const key = this.#key(shape);
-    const directory = this.#directory(key);
-    const under = this.#booting.get(key);
-    if (under) return under;
-    if (await directory.exists()) {
-      const now = new Date();
-      await utimes(directory.path, now, now);
-      return directory;
+    for (let boots = 0; ; boots++) {
+      const used = await this.#turns.take(async () => {
+        if (!(await this.#isWhole(key))) return undefined;
+        signal.throwIfAborted();
+        return { value: await use(this.#directory(key)) };
+      });
+      if (used) return used.value;
+      if (boots === mostBoots) throw new Error('Each guest of this shape was damaged or gone at once.');
+      const booting = this.#booting.get(key) ?? this.#boot(key, shape, boot);
+      this.#booting.set(key, booting);
+      await Promise.race([booting.finally(() => this.#booting.delete(key)), aborted(signal)]);
     }
-    // Somebody else may have begun while we looked.
-    const booting = this.#booting.get(key) ?? this.#boot(key, shape, boot);
-    this.#booting.set(key, booting);
-    return booting.finally(() => this.#booting.delete(key));
   }
 
-  async #boot(key: string, shape: WarmShape, boot: BootShape): Promise<SnapshotDirectory> {
+  /** Removes one, whoever is about to use it; the next who asks boots another. */
+  remove(key: string): Promise<void> {
+    return this.#turns.take(() => this.#directory(key).remove());
+  }
+
+  /** Whether there is one that can be used, which counts as asked for. One that is damaged goes. */
+  async #isWhole(key: string): Promise<boolean> {
     const directory = this.#directory(key);
-    await boot(shape, (snapshot) => rename(snapshot.path, directory.path));
-    await this.#evict(key);
-    return directory;
+    if (!(await directory.isThere())) return false;
+    try {
+      await verifyFiles(await openSnapshot(directory), [snapshotFiles.snapfile, snapshotFiles.identity]);
+    } catch (err) {
+      if (!(err instanceof SnapshotDamaged)) throw err;
+      this.#options.log.warn({ err, key }, 'a warm template is damaged, and is made again');
+      await directory.remove();
+      return false;
+    }
+    const now = new Date();
+    await utimes(directory.path, now, now);
+    return true;
+  }
+
+  async #boot(key: string, shape: WarmShape, boot: BootShape): Promise<void> {
+    const place = this.#directory(key).path;
+    await boot(shape, (snapshot) => this.#turns.take(() => rename(snapshot.path, place)));
+    await this.#turns.take(() => this.#evict(key));
   }
 
   /** Sandboxes keep what they started from by hard links of their own. */
@@ -117,4 +158,11 @@ export class WarmTemplates {
   #directory(key: string): SnapshotDirectory {
     return new SnapshotDirectory(join(this.#options.dir, key));
   }
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
 }

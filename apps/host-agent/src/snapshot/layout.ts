@@ -87,6 +87,17 @@ export class SnapshotDirectory {
     return isComplete(new Set(await this.names()));
   }
 
+  /** Whether the directory is there, with whatever in it. */
+  async isThere(): Promise<boolean> {
+    return lstat(this.path).then(
+      () => true,
+      (error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return false;
+        throw error;
+      },
+    );
+  }
+
   /** A snapshot is whatever exists. */
   isSnapshot(): Promise<boolean> {
     return this.exists();

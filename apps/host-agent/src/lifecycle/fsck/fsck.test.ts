@@ -30,6 +30,7 @@ async function host() {
       unowned: async () => [],
     },
     monitor: { unowned: async () => [] },
+    warm: { remove: (key) => new SnapshotDirectory(join(warmDir, key)).remove() },
   };
   return {
     deps,

@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { FsckFinding } from '@perch/protocol';
 import { SnapshotDamaged, SnapshotDirectory, verifySnapshot } from '../../snapshot/index.ts';
 import type { Journal, SandboxRecord } from '../journal.ts';
+import type { WarmTemplates } from '../warm-templates.ts';
 import { findingOf, notLookedAt } from './finding.ts';
 
 export interface StatesDeps {
@@ -13,6 +14,7 @@ export interface StatesDeps {
   sandboxesDir: string;
   snapshotsDir: string;
   warmDir: string;
+  warm: Pick<WarmTemplates, 'remove'>;
 }
 
 /** States of a sandbox in which no other point becomes the one that it goes on from. */
@@ -44,7 +46,7 @@ export async function statesFindings(deps: StatesDeps, repair: boolean): Promise
   await checkAll(deps.snapshotsDir, (name) => ({ remedy: `Delete it: perch snapshot rm ${name}` }));
   await checkAll(deps.warmDir, (key) => ({
     remedy: 'The next create of its shape boots another.',
-    remove: () => new SnapshotDirectory(join(deps.warmDir, key)).remove(),
+    remove: () => deps.warm.remove(key),
   }));
   return findings;
 }
