@@ -156,7 +156,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
   snapshot_failed: 'The sandbox is as before; try again.',
   snapshot_not_found: 'List the snapshots there are with GET /v1/snapshots.',
   snapshot_exists: 'Choose another name, or say overwrite=true.',
-  snapshot_in_use: 'Try again once what details name has ended.',
+  snapshot_in_use:
+    'An image stays, since Perch needs it. A snapshot that was replaced meanwhile is another now: look at it, then try again.',
   import_refused: 'Mend what it says and import again; nothing was kept. See `perch snapshot import --help`.',
   root_only: 'Ask as root of the machine that Perch runs on.',
   shape_mismatch:

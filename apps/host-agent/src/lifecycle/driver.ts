@@ -6,6 +6,7 @@ import { PerchError } from '@perch/protocol';
 import { failpoint } from '../failpoints/index.ts';
 import type { Vm } from '../vmm/index.ts';
 import { Captures } from './captures.ts';
+import { asDiskFull } from './disk-room.ts';
 import { started } from './failpoints.ts';
 import { type CopyRequest, type Intent, IntentQueue, type PausedWork, type Queued } from './intent-queue.ts';
 import type { SandboxRecord } from './journal.ts';
@@ -235,7 +236,8 @@ export class SandboxDriver {
       if (this.#abort.signal.aborted) throw this.#life.goingAway();
       const reason = sentence(cause);
       await this.#life.fail(reason);
-      if (cause instanceof PerchError) throw cause;
+      const known = asDiskFull(cause);
+      if (known instanceof PerchError) throw known;
       throw new PerchError(
         'sandbox_failed',
         `Sandbox ${this.id} did not start. ${reason}`,

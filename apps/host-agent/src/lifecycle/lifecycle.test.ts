@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
-import type { HostSandbox } from '@perch/protocol';
+import { type HostSandbox, PerchError } from '@perch/protocol';
 import { expect, test, vi } from 'vitest';
 import { FakeMachine, failOnce, host, id, nothingLeft, request, seen } from './testing.ts';
 
@@ -322,6 +322,29 @@ test('a template that cannot be booted fails the sandbox that waits for it, and 
   h.machine.failing = 'freeze';
   await expect(h.lifecycle.create(id, request)).rejects.toMatchObject({ code: 'sandbox_failed' });
   expect(h.lifecycle.get(id)).toMatchObject({ status: 'failed' });
+  nothingLeft(h.machine, h.vmsDir);
+});
+
+test('a create without room on the disk is told so, whether it boots a template or starts from one', async () => {
+  await using h = await host();
+  h.machine.isWarm = false;
+  h.machine.failing = 'find room';
+  const room = { resource: 'disk', requested: 2, available: 1 } as const;
+  h.machine.failure = (message) => new PerchError('capacity_exhausted', message, room);
+  await expect(h.lifecycle.create(id, request)).rejects.toMatchObject({
+    ...{ code: 'capacity_exhausted', details: room },
+    message: expect.stringContaining('No guest of this shape could be prepared'),
+  });
+  h.machine.failure = (message) => Object.assign(new Error(message), { code: 'ENOSPC' });
+  for (const [step, isWarm] of [
+    ['write', false],
+    ['keep', false],
+    ['begin', true],
+  ] as const) {
+    await h.lifecycle.destroy(id);
+    Object.assign(h.machine, { failing: step, isWarm });
+    await expect(h.lifecycle.create(id, request)).rejects.toMatchObject({ code: 'host_disk_full' });
+  }
   nothingLeft(h.machine, h.vmsDir);
 });
 

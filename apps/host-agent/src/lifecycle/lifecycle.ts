@@ -70,7 +70,7 @@ export class Lifecycle {
   /**
    * Creates a sandbox and resolves once it runs. The same id and shape again gives the same sandbox.
    * @throws PerchError sandbox_exists, template_not_found, disk_too_small, shape_mismatch, snapshot_damaged,
-   *   capacity_exhausted, sandbox_failed
+   *   capacity_exhausted, host_disk_full, sandbox_failed
    */
   async create(id: string, request: HostCreate): Promise<HostSandbox> {
     const known = this.#registry.find(id);

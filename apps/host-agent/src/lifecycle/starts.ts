@@ -1,11 +1,12 @@
 /** How guests begin: with room found for them, from what they start from, or as one that stands ready. */
 import { randomBytes } from 'node:crypto';
-import { isPerchError, limits, newSandboxId } from '@perch/protocol';
+import { isPerchError, limits, newSandboxId, PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
 import type { SnapshotDirectory } from '../snapshot/index.ts';
 import type { BaseTemplate, BootFiles, TemplateStore } from '../template/index.ts';
 import type { Admission, Capacity, Resource, Shape } from './admission.ts';
+import { isDiskFull } from './disk-room.ts';
 import type { SandboxDriver } from './driver.ts';
 import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
 import { sentence } from './life.ts';
@@ -225,7 +226,7 @@ export class Starts {
       await keep(this.#deps.saved.directory(id, 1));
       failpoint('template.kept');
     } catch (cause) {
-      throw new Error(`No guest of this shape could be prepared. ${sentence(cause)}`, { cause });
+      throw notPrepared(cause);
     } finally {
       await driver.destroy();
     }
@@ -251,4 +252,13 @@ async function warmUp(driver: SandboxDriver, accessToken: string, line: string):
   if (record?.status !== 'running') throw new Error(record?.reason ?? 'It is gone.');
   await driver.resources.warmUp(record, accessToken, line);
   return record;
+}
+
+/** Why no guest could be booted; without room on the disk, as every create is told of that. */
+function notPrepared(cause: unknown): Error {
+  const message = `No guest of this shape could be prepared. ${sentence(cause)}`;
+  if (isPerchError(cause, 'capacity_exhausted'))
+    return new PerchError(cause.code, message, cause.details, { cause });
+  if (isDiskFull(cause)) return new PerchError('host_disk_full', message, {}, { cause });
+  return new Error(message, { cause });
 }
