@@ -273,6 +273,17 @@ test.each([
   expect(error.message).toMatch(message);
 });
 
+test.each([
+  ['limit=0', /^limit must be an integer between 1 and 100, got 0/],
+  ['cursor=%00', /^cursor must be the next_cursor/],
+  ['type=image', /^type must be/],
+  ['colour=red', /^colour is unknown/],
+])('a list of snapshots with %s', async (query, message) => {
+  const error = await refusal(await rest(`/v1/snapshots?${query}`));
+  expect(error).toMatchObject({ status: 400, code: 'validation_failed' });
+  expect(error.message).toMatch(message);
+});
+
 test('a path that is not there, and a method that a path does not take', async () => {
   expect(await refusal(await rest('/v1/nothing'))).toMatchObject({
     status: 404,

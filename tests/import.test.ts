@@ -83,7 +83,7 @@ async function expectWholeFrom(template: string): Promise<void> {
   await witness.in(made.id).expectWhole();
 }
 
-const names = async () => (await perch.snapshots.list('snapshot')).map(({ name }) => name);
+const names = async () => (await perch.snapshots.list({ type: 'snapshot' })).items.map(({ name }) => name);
 /** Directories below `snapshots`, those of what is being made too. */
 const kept = () => readdir(join(instance.dataDir, 'snapshots'));
 
@@ -151,7 +151,7 @@ test('a name that is taken stays what it was, unless it is to be replaced', asyn
   await using older = await olderLayout();
   await imported(whole(), '--name', 'taken');
   expect(await refusal(older.path, '--name', 'taken')).toMatchObject({ code: 'snapshot_exists' });
-  expect((await perch.snapshots.list('snapshot'))[0]?.sandbox_id).toBe(witness.id);
+  expect((await perch.snapshots.list({ type: 'snapshot' })).items[0]?.sandbox_id).toBe(witness.id);
   expect(await imported(older.path, '--name', 'taken', '--overwrite')).toMatchObject({ sandbox_id: null });
   expect(await refusal(older.path, '--name', 'base', '--overwrite')).toMatchObject({
     code: 'snapshot_exists',

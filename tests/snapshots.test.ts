@@ -18,7 +18,7 @@ afterAll(async () => {
   await instance?.[Symbol.asyncDispose]();
 });
 
-const names = async () => (await perch.snapshots.list('snapshot')).map(({ name }) => name);
+const names = async () => (await perch.snapshots.list({ type: 'snapshot' })).items.map(({ name }) => name);
 
 describe('a snapshot with a name', () => {
   test('is what others start from, memory included, also when its sandbox and itself are gone', async () => {

@@ -102,15 +102,20 @@ export class Load {
     await Promise.all(each);
     this.#created.clear();
     this.#paused.clear();
-    const names = (await this.#perch.snapshots.list('snapshot')).map(({ name }) => name);
-    expect(names).toEqual(expect.arrayContaining([...this.#snapshots.keys()]));
+    expect(await this.#snapshotNames()).toEqual(expect.arrayContaining([...this.#snapshots.keys()]));
+  }
+
+  async #snapshotNames(): Promise<string[]> {
+    const names: string[] = [];
+    for await (const { name } of this.#perch.snapshots.all({ type: 'snapshot' })) names.push(name);
+    return names;
   }
 
   /** Puts each pause and snapshot that was acknowledged to the proof. The snapshots go. @returns how many */
   async wakeAll(): Promise<number> {
     const { sandboxes, snapshots } = this.#perch;
     let proved = this.#snapshots.size;
-    for (const { name } of await snapshots.list('snapshot')) {
+    for (const name of await this.#snapshotNames()) {
       const { id } = await sandboxes.create({ template: name });
       expect((await sandboxes.exec(id, { cmd: 'true' })).exit_code).toBe(0);
       await this.#snapshots.get(name)?.in(id).expectWhole();

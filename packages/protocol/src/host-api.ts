@@ -14,7 +14,7 @@
  * | `GET /v1/sandboxes/{id}/history` | SandboxHistory |
  * | `POST /v1/snapshots` HostSnapshotCreate | 201 NewSnapshot once it is there for good; the sandbox is as before |
  * | `POST /v1/snapshots/import` HostSnapshotImport | 201 HostImported once it is there for good; only for root |
- * | `GET /v1/snapshots` | SnapshotList, images too, by name |
+ * | `GET /v1/snapshots` | HostSnapshotList, images too, by name |
  * | `GET /v1/snapshots/{name}` | Snapshot |
  * | `POST /v1/snapshots/{name}/flatten` | 200 Snapshot, whose disk stands alone; of one that does already the same |
  * | `DELETE /v1/snapshots/{name}` | 204 once it is gone; 404 when unknown |
@@ -148,6 +148,8 @@ export const HostImported = Type.Object({
   }),
 });
 export type HostImported = Static<typeof HostImported>;
+
+export const HostSnapshotList = Type.Object({ items: Type.Array(Snapshot) });
 
 export const HostSandboxParams = Type.Object({ id: Type.String({ pattern: sandboxIdPattern }) });
 

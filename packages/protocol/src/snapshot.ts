@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox';
 import { ErrorBody } from './errors.ts';
 import { sandboxIdPattern, templateNamePattern } from './ids.ts';
-import { Sandbox } from './sandbox.ts';
+import { ListSandboxesQuery, Sandbox } from './sandbox.ts';
 
 const Time = Type.String({ format: 'date-time', description: 'RFC 3339, UTC.' });
 const Bytes = (description: string) => Type.Integer({ minimum: 0, description });
@@ -42,7 +42,19 @@ export const Snapshot = Type.Object(
   { $id: 'Snapshot' },
 );
 export type Snapshot = Static<typeof Snapshot>;
-export const SnapshotList = Type.Object({ items: Type.Array(Snapshot) }, { $id: 'SnapshotList' });
+export const ListSnapshotsQuery = Type.Object(
+  {
+    type: Type.Optional(SnapshotType),
+    limit: ListSandboxesQuery.properties.limit,
+    cursor: ListSandboxesQuery.properties.cursor,
+  },
+  { additionalProperties: false },
+);
+
+export const SnapshotList = Type.Object(
+  { items: Type.Array(Snapshot), next_cursor: Type.Union([Type.String(), Type.Null()]) },
+  { $id: 'SnapshotList' },
+);
 export type SnapshotList = Static<typeof SnapshotList>;
 
 export const CreateSnapshot = Type.Object(

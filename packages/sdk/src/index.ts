@@ -23,4 +23,4 @@ export type { Download, Files } from './files.ts';
 export type { PerchOptions, RequestOptions } from './http.ts';
 export { Perch } from './perch.ts';
 export type { CreateOptions, ListFilter, Sandboxes } from './sandboxes.ts';
-export type { SnapshotOptions, Snapshots } from './snapshots.ts';
+export type { SnapshotFilter, SnapshotOptions, Snapshots } from './snapshots.ts';

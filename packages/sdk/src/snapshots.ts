@@ -6,6 +6,13 @@ export interface SnapshotOptions extends RequestOptions {
   overwrite?: boolean;
 }
 
+export interface SnapshotFilter {
+  /** Only these; all by default. */
+  type?: SnapshotType | undefined;
+  limit?: number | undefined;
+  cursor?: string | undefined;
+}
+
 /** A snapshot writes all of a guest's memory, which on a slow disk takes its time. */
 const createTimeoutMs = 300_000;
 /** A flatten all of its disk. */
@@ -32,10 +39,24 @@ export class Snapshots {
     });
   }
 
-  /** By name. @param type only these; all by default */
-  async list(type?: SnapshotType, options: RequestOptions = {}): Promise<Snapshot[]> {
-    const how = { ...options, query: { type }, repeatable: true };
-    return (await this.#http.json<SnapshotList>('GET', '/v1/snapshots', how)).items;
+  /** One page, by name. */
+  list(filter: SnapshotFilter = {}, options: RequestOptions = {}): Promise<SnapshotList> {
+    const { type, limit, cursor } = filter;
+    const query = { type, limit, cursor };
+    return this.#http.json('GET', '/v1/snapshots', { ...options, query, repeatable: true });
+  }
+
+  /** All pages. */
+  async *all(
+    filter: Omit<SnapshotFilter, 'cursor'> = {},
+    options: RequestOptions = {},
+  ): AsyncGenerator<Snapshot> {
+    let cursor: string | undefined;
+    do {
+      const page: SnapshotList = await this.list({ limit: 100, ...filter, cursor }, options);
+      yield* page.items;
+      cursor = page.next_cursor ?? undefined;
+    } while (cursor !== undefined);
   }
 
   /** @throws PerchError `snapshot_not_found` */

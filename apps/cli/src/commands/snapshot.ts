@@ -68,8 +68,11 @@ OWN is what goes when it goes, SHARED what others need too. With --json, one a l
   perch snapshot ls --json --type snapshot | jq -r .name`,
     )
     .action(async ({ type }: { type?: Snapshot['type'] }) => {
-      const snapshots = await new Perch().snapshots.list(type);
-      for (const one of snapshots) output.value(one);
+      const snapshots: Snapshot[] = [];
+      for await (const one of new Perch().snapshots.all({ type })) {
+        output.value(one);
+        snapshots.push(one);
+      }
       if (snapshots.length === 0) output.line('There are none. `perch snapshot create ID` makes one.');
       else
         output.line(table(['NAME', 'TYPE', 'MACHINE', 'DISK', 'AGE', 'OWN', 'SHARED'], snapshots.map(row)));

@@ -9,12 +9,12 @@ import {
   HostSandbox,
   HostSandboxList,
   type HostSnapshotCreate,
+  HostSnapshotList,
   isPerchError,
   NewSnapshot,
   PerchError,
   SandboxHistory,
   Snapshot,
-  SnapshotList,
 } from '@perch/protocol';
 import type { TSchema } from 'typebox';
 import { Compile, type Validator } from 'typebox/compile';
@@ -37,7 +37,7 @@ const validators = {
   history: Compile(SandboxHistory),
   snapshot: Compile(Snapshot),
   newSnapshot: Compile(NewSnapshot),
-  snapshots: Compile(SnapshotList),
+  snapshots: Compile(HostSnapshotList),
 };
 
 /** What a call about a sandbox that exists has to know of it. */

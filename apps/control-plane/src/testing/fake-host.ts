@@ -298,7 +298,7 @@ export class FakeHost implements AsyncDisposable {
           created_at: new Date(0).toISOString(),
         },
         ...this.snapshots.values(),
-      ],
+      ].sort((a, b) => (a.name < b.name ? -1 : 1)),
     }));
     app.get<{ Params: { name: string } }>('/v1/snapshots/:name', async (request) =>
       named(request.params.name),

@@ -1,5 +1,11 @@
 /** Snapshots and forks, on a host that is played. */
-import { type ForkResults, PerchError, type Sandbox, type Snapshot } from '@perch/protocol';
+import {
+  type ForkResults,
+  PerchError,
+  type Sandbox,
+  type Snapshot,
+  type SnapshotList,
+} from '@perch/protocol';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { eventually, TestPlane } from '../testing/index.ts';
 
@@ -49,12 +55,30 @@ describe('a snapshot', () => {
         (one) => one.name,
       );
     expect(await list('?type=base')).toEqual(['base']);
-    expect(await list('?type=snapshot')).toEqual([made.name, 'one']);
+    expect(await list('?type=snapshot')).toEqual(['one', made.name]);
     expect(await list('')).toHaveLength(3);
     const flat = await told<Snapshot>(plane.fetch('/v1/snapshots/one/flatten', { method: 'POST' }), 200);
     expect(flat.standalone).toBe(true);
     expect((await plane.fetch('/v1/snapshots/one', { method: 'DELETE' })).status).toBe(204);
     expect((await refused(plane.fetch('/v1/snapshots/one'), 404)).code).toBe('snapshot_not_found');
+  });
+
+  test('comes on one page of the list, which runs by name', async () => {
+    const { id } = await plane.create();
+    for (const name of ['page-c', 'page-a', 'page-b']) await told(snapshot({ sandbox_id: id, name }), 201);
+    const all: string[] = [];
+    let query = '?type=snapshot&limit=2';
+    for (;;) {
+      const page = await told<SnapshotList>(plane.fetch(`/v1/snapshots${query}`), 200);
+      expect(page.items.length).toBeLessThanOrEqual(2);
+      all.push(...page.items.map(({ name }) => name));
+      if (page.next_cursor === null) break;
+      query = `?type=snapshot&limit=2&cursor=${page.next_cursor}`;
+    }
+    expect(all).toEqual(all.toSorted());
+    expect(all.filter((name) => name.startsWith('page-'))).toEqual(['page-a', 'page-b', 'page-c']);
+    for (const wrong of ['limit=0', 'limit=101', 'cursor=%00', 'colour=red'])
+      expect((await refused(plane.fetch(`/v1/snapshots?${wrong}`), 400)).code).toBe('validation_failed');
   });
 
   test('takes the place of another only when that is asked for', async () => {

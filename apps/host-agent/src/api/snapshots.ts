@@ -5,9 +5,9 @@ import {
   HostImported,
   HostSnapshotCreate,
   HostSnapshotImport,
+  HostSnapshotList,
   NewSnapshot,
   Snapshot,
-  SnapshotList,
   SnapshotParams,
 } from '@perch/protocol';
 import { Type } from 'typebox';
@@ -42,7 +42,7 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
       },
     );
 
-    app.get('/v1/snapshots', { schema: { response: { 200: SnapshotList, ...errors } } }, async () => ({
+    app.get('/v1/snapshots', { schema: { response: { 200: HostSnapshotList, ...errors } } }, async () => ({
       items: await lifecycle.copies.list(),
     }));
 

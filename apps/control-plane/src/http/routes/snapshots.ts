@@ -1,13 +1,14 @@
 import { randomInt } from 'node:crypto';
 import {
   CreateSnapshot,
+  ListSnapshotsQuery,
   NewSnapshot,
   Snapshot,
   SnapshotList,
   SnapshotParams,
-  SnapshotType,
 } from '@perch/protocol';
 import { Type } from 'typebox';
+import { pageByName } from '../name-page.ts';
 import type { Services } from '../services.ts';
 import type { App } from './app.ts';
 
@@ -58,13 +59,14 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
     schema: {
       tags,
       summary: 'List what sandboxes can be created from, by name',
-      querystring: Type.Object({ type: Type.Optional(SnapshotType) }, { additionalProperties: false }),
-      response: { 200: SnapshotList, 400: 'The filter is wrong.', 503: noAnswer } as object,
+      querystring: ListSnapshotsQuery,
+      response: { 200: SnapshotList, 400: 'A filter is wrong.', 503: noAnswer } as object,
     },
     async handler(request) {
-      const { type } = request.query;
+      const { type, limit = 50, cursor } = request.query;
       const all = await host.snapshots(request.id);
-      return { items: type === undefined ? all : all.filter((one) => one.type === type) };
+      const wanted = type === undefined ? all : all.filter((one) => one.type === type);
+      return pageByName(wanted, limit, cursor);
     },
   });
 
