@@ -128,7 +128,9 @@ test('lists are paged, the newest first, filtered by status and labels, without 
   await using stack = new AsyncDisposableStack();
   const three = await Promise.all(['red', 'blue', 'red'].map((colour) => made(label(colour))));
   for (const sandbox of three) stack.use(sandbox);
-  const [newest, middle, oldest] = three.sort((a, b) => (a.created_at < b.created_at ? 1 : -1));
+  // Those of one millisecond run by id.
+  const place = ({ created_at, id }: Sandbox) => `${created_at} ${id}`;
+  const [newest, middle, oldest] = three.sort((a, b) => (place(a) < place(b) ? 1 : -1));
   if (!newest || !middle || !oldest) throw new Error('three');
   const ids = async (query: string) =>
     (await list(`metadata.group=${group}&${query}`)).items.map(({ id }) => id);
