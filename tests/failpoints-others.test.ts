@@ -44,6 +44,7 @@ if (each) {
 
 test('each process was there to be ended, and what nobody asked anything of is whole', async () => {
   await scene.expectOthersWhole();
+  await scene.destroyAll();
   console.log(`PERCH_FAILPOINT_SEED=${seed}:`, Object.fromEntries(killed));
   expect([...killed.keys()].sort()).toEqual((each ?? all).toSorted());
 });

@@ -26,4 +26,5 @@ test.each(failpoints)('%s', async (name) => {
 
 test('what ran through all of them is whole, and what was paused before goes on', async () => {
   await scene.expectOthersWhole();
+  await scene.destroyAll();
 });

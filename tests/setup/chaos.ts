@@ -3,10 +3,10 @@
  * meanwhile, and when all has come to rest the promises are checked.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect } from 'vitest';
+import { entriesOf, occupied } from './disk-blocks.ts';
 import { type Fate, Load } from './load.ts';
 import type { PerchInstance } from './perch-instance.ts';
-import { expectConsistent } from './promises.ts';
+import { expectConsistent, expectNothingLeft } from './promises.ts';
 import { Random } from './random.ts';
 import { kill, type Victim } from './victims.ts';
 
@@ -20,12 +20,15 @@ export class Chaos {
   readonly #instance: PerchInstance;
   readonly #random: Random;
   readonly #load: Load;
+  /** What the disk held before there was a sandbox. */
+  readonly #before: Record<string, number>;
   /** How many processes were ended, by kind. */
   readonly killed = new Map<Victim, number>();
 
   constructor(instance: PerchInstance, seed: number) {
     this.#instance = instance;
     this.#random = new Random(seed);
+    this.#before = occupied(entriesOf(instance.dataDir));
     this.#load = new Load(instance.perch, this.#random);
   }
 
@@ -59,7 +62,7 @@ export class Chaos {
   async finish(): Promise<void> {
     await this.#load.wakeAll();
     await this.#load.destroyAll();
-    expect([...(await expectConsistent(this.#instance)).keys()]).toEqual([]);
+    await expectNothingLeft(this.#instance, this.#before);
   }
 
   /** @returns the sandbox whose monitor was ended */

@@ -65,6 +65,19 @@ export function statusField(pid: number, field: string): string | undefined {
   return new RegExp(`^${field}:[ \\t]*(.*)$`, 'm').exec(read(`/proc/${pid}/status`))?.[1];
 }
 
+/** Paths of what a process has open, or mapped; none when it is gone. */
+export function openFilesOf(pid: number): string[] {
+  return ['fd', 'map_files'].flatMap((folder) => {
+    try {
+      return readdirSync(`/proc/${pid}/${folder}`).flatMap(
+        (name) => link(`/proc/${pid}/${folder}/${name}`) ?? [],
+      );
+    } catch {
+      return [];
+    }
+  });
+}
+
 export function openFiles(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
 }

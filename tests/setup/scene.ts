@@ -2,9 +2,10 @@
 import { expect } from 'vitest';
 import type { CreateSandbox, Sandbox } from '../../packages/protocol/src/index.ts';
 import { type Answer, Armed } from './armed.ts';
+import { entriesOf, occupied } from './disk-blocks.ts';
 import { monitorOf } from './machine.ts';
 import { PerchInstance } from './perch-instance.ts';
-import { expectConsistent } from './promises.ts';
+import { expectConsistent, expectNothingLeft } from './promises.ts';
 import { Witness } from './witness.ts';
 
 export type Outcome = 'running' | 'paused' | 'failed' | 'gone';
@@ -22,16 +23,25 @@ export class Scene implements AsyncDisposable {
   readonly #running: Witness;
   readonly #paused: Witness;
   readonly #monitor: number;
+  /** What the disk held before there was a sandbox. */
+  readonly #before: Record<string, number>;
   readonly #all: AsyncDisposableStack;
   /** What the operations are tried on, as long as it lives. */
   #subject: Witness | undefined;
 
   private constructor(
-    parts: { instance: PerchInstance; armed: Armed; running: Witness; paused: Witness },
+    parts: {
+      instance: PerchInstance;
+      armed: Armed;
+      before: Record<string, number>;
+      running: Witness;
+      paused: Witness;
+    },
     all: AsyncDisposableStack,
   ) {
     this.instance = parts.instance;
     this.armed = parts.armed;
+    this.#before = parts.before;
     this.#running = parts.running;
     this.#paused = parts.paused;
     this.#monitor = monitorOf(parts.instance.dataDir, parts.running.id);
@@ -50,12 +60,13 @@ export class Scene implements AsyncDisposable {
     };
     const instance = all.use(await PerchInstance.start({ network, env }));
     const { perch } = instance;
+    const before = occupied(entriesOf(instance.dataDir));
     const create = async () => Witness.place(perch, (await perch.sandboxes.create(small)).id);
     const running = await create();
     const paused = await create();
     await perch.sandboxes.pause(paused.id);
     await perch.snapshots.create({ sandbox_id: running.id, name: kept });
-    return new Scene({ instance, armed, running, paused }, all.move());
+    return new Scene({ instance, armed, before, running, paused }, all.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -111,6 +122,14 @@ export class Scene implements AsyncDisposable {
     const { id } = await sandboxes.create({ template: kept });
     expect((await sandboxes.exec(id, { cmd: 'true' })).exit_code).toBe(0);
     await sandboxes.delete(id);
+  }
+
+  /** Nothing is left, once everything was destroyed. */
+  async destroyAll(): Promise<void> {
+    const { sandboxes, snapshots } = this.instance.perch;
+    for (const { id } of (await sandboxes.list()).items) await sandboxes.delete(id);
+    for (const { name } of await snapshots.list('snapshot')) await snapshots.delete(name);
+    await expectNothingLeft(this.instance, this.#before);
   }
 
   /** @returns what there is beside the sandboxes of before and `id` */

@@ -12,6 +12,7 @@ export { jsonReader } from './json.ts';
 export {
   ancestorMemfile,
   ancestorRootfsCow,
+  isSnapshotFile,
   memfileName,
   SnapshotDirectory,
   snapshotFiles,
