@@ -52,10 +52,11 @@ export const rules: IConfiguration = {
       to: { path: hostFolder(hostLayers.filter((name) => name !== 'linux')) },
     },
     {
-      name: 'host-agent-failpoints-know-nothing',
+      name: 'failpoints-know-nothing',
+      comment: 'Everything may import them.',
       severity: 'error',
-      from: { path: hostFolder(['failpoints']), pathNot: tests },
-      to: { path: '^(apps|packages)/', pathNot: hostFolder(['failpoints']) },
+      from: { path: '^(apps/[^/]+/src|packages)/failpoints/', pathNot: tests },
+      to: { path: '^(apps|packages)/', pathNot: ['^apps/[^/]+/src/failpoints/', '^packages/failpoints/'] },
     },
     {
       name: 'host-agent-lifecycle-is-above-its-means',

@@ -33,7 +33,7 @@ interface Report {
 const isolated = 'PERCH_TEST_ISOLATED';
 const reports = mkdtempSync(join(tmpdir(), 'perch-test-'));
 
-const soakTests = ['tests/chaos.test.ts', 'tests/power-cut.test.ts', 'tests/failpoints-others.test.ts'];
+const soakTests = ['tests/chaos.test.ts', 'tests/power-cut.test.ts', 'tests/failpoints'];
 
 const suites: Record<string, () => Promise<Count>> = {
   agent: cargoTest,
@@ -109,8 +109,10 @@ function soakEnv(): Record<string, string> {
   const seed = `${Date.now() % 2 ** 31}`;
   const { PERCH_CHAOS_KILLS = '500', PERCH_CHAOS_SEED = seed } = process.env;
   const { PERCH_POWER_CUTS = '100', PERCH_POWER_SEED = seed } = process.env;
-  const { PERCH_FAILPOINT_VICTIMS = 'perchd,postgres,monitor,helper' } = process.env;
-  return { PERCH_CHAOS_KILLS, PERCH_CHAOS_SEED, PERCH_POWER_CUTS, PERCH_POWER_SEED, PERCH_FAILPOINT_VICTIMS };
+  const { PERCH_FAILPOINT_ROUNDS = '3', PERCH_FAILPOINT_VICTIMS = 'perchd,postgres,monitor,helper' } =
+    process.env;
+  const failpoints = { PERCH_FAILPOINT_ROUNDS, PERCH_FAILPOINT_VICTIMS };
+  return { PERCH_CHAOS_KILLS, PERCH_CHAOS_SEED, PERCH_POWER_CUTS, PERCH_POWER_SEED, ...failpoints };
 }
 
 async function vitest(

@@ -4,11 +4,11 @@
  * `PERCH_FAILPOINT_VICTIMS`, such as `perchd,monitor`, has each of those tried at each place.
  */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Failpoint, failpoints } from '../apps/host-agent/src/failpoints/index.ts';
+import type { Failpoint } from '../apps/host-agent/src/failpoints/index.ts';
 import type { Answer } from './setup/armed.ts';
 import { daemonPid, monitors } from './setup/machine.ts';
 import { type Outcome, Scene } from './setup/scene.ts';
-import { type Trial, trialAt } from './setup/trials.ts';
+import { withoutReady as failpoints, type Trial, trialAt } from './setup/trials.ts';
 import { kill, type Victim } from './setup/victims.ts';
 
 const all: Victim[] = ['perchd', 'postgres', 'monitor', 'helper'];
@@ -66,6 +66,7 @@ async function tryAt(name: Failpoint, victims: readonly Victim[]): Promise<Victi
   const ended = (await ending)?.victim;
   if (ended) killed.set(ended, (killed.get(ended) ?? 0) + 1);
   await scene.expectOutcome(trial.id, outcomesOf(trial, answer, ended), answer);
+  await trial.check?.();
   const isStart = trial.after !== undefined;
   // A host agent that cannot start ends, and is started again.
   if (!(isStart && ended === 'helper')) expect(daemonPid(dataDir, 'perch-host'), 'host agent').toBe(host);

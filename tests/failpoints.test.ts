@@ -3,9 +3,9 @@
  * started again. What was promised holds afterwards.
  */
 import { afterAll, beforeAll, test } from 'vitest';
-import { failpoints } from '../apps/host-agent/src/failpoints/index.ts';
+import { inRounds } from './setup/rounds.ts';
 import { Scene } from './setup/scene.ts';
-import { trialAt } from './setup/trials.ts';
+import { trialAt, withoutReady } from './setup/trials.ts';
 
 let scene: Scene;
 
@@ -17,11 +17,13 @@ afterAll(async () => {
   await scene?.[Symbol.asyncDispose]();
 });
 
-test.each(failpoints)('%s', async (name) => {
+test.each(inRounds(withoutReady))('%s', async (name) => {
   const trial = await trialAt(name, scene);
   await scene.armed.endAt(name, trial);
   // Of what was on its way nobody is told, so none of it stays.
   await scene.expectOutcome(trial.id, [trial.left], { made: [] });
+  await trial.check?.();
+  if (trial.template) await scene.expectStarts(trial.template);
 });
 
 test('what ran through all of them is whole, and what was paused before goes on', async () => {

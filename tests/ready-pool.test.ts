@@ -7,8 +7,9 @@ import { limits } from '../packages/protocol/src/index.ts';
 import type { Perch } from '../packages/sdk/src/index.ts';
 import { expectRightClock } from './setup/clock.ts';
 import { eventually } from './setup/eventually.ts';
-import { cpuTicksOf, daemonPid, monitors, vmDirectories } from './setup/machine.ts';
+import { daemonPid, vmDirectories } from './setup/machine.ts';
 import { PerchInstance } from './setup/perch-instance.ts';
+import { untilStanding } from './setup/ready.ts';
 import { newSandbox, sh } from './setup/sandbox.ts';
 
 let instance: PerchInstance;
@@ -20,26 +21,15 @@ beforeAll(async () => {
   // Room for two of them and a little more.
   instance = await PerchInstance.start({ network: 88, env: { PERCH_READY: '2', PERCH_MEMORY_MB: '2600' } });
   ({ perch } = instance);
-  await untilStanding(2);
+  await untilStanding(instance.dataDir, 2);
 }, 120_000);
 
 afterAll(async () => {
   await instance?.[Symbol.asyncDispose]();
 });
 
-/** Names of the machines that stand ready, once there are so many. */
-function untilStanding(count: number): Promise<string[]> {
-  return eventually(async () => {
-    const before = new Map([...monitors(instance.dataDir)].map(([name, pid]) => [name, cpuTicksOf(pid)]));
-    await sleep(300);
-    const now = [...monitors(instance.dataDir)];
-    const stand = now.every(([name, pid]) => cpuTicksOf(pid) === before.get(name));
-    return stand && now.length === count && now.map(([name]) => name);
-  }, 60_000);
-}
-
 test('a create takes one over, with an identity, an environment and random numbers of its own', async () => {
-  const before = await untilStanding(2);
+  const before = await untilStanding(instance.dataDir, 2);
   expect((await perch.sandboxes.list()).items).toEqual([]);
   await using one = await newSandbox(perch, { ...usual, env: { A: 'one' } });
   await using two = await newSandbox(perch, { ...usual, env: { A: 'two' } });
@@ -60,7 +50,7 @@ test('a create takes one over, with an identity, an environment and random numbe
 });
 
 test('the clock of one that is taken over is right, which has stood still with it', async () => {
-  await untilStanding(2);
+  await untilStanding(instance.dataDir, 2);
   // Nobody can set the clock of a guest that stands ready: it has to fall behind by more than it may be off.
   await sleep(3000);
   await using sandbox = await newSandbox(perch, usual);
@@ -68,7 +58,7 @@ test('the clock of one that is taken over is right, which has stood still with i
 });
 
 test('they give way to a sandbox that needs their memory, and come back after it', async () => {
-  await untilStanding(2);
+  await untilStanding(instance.dataDir, 2);
   await using large = await newSandbox(perch, { memory_mb: 2048, disk_mb: 1024 });
   expect(await sh(perch, large.id, 'echo fits')).toBe('fits\n');
   expect(vmDirectories(instance.dataDir)).toEqual([large.id]);
@@ -91,5 +81,5 @@ test('`perch up` that is stopped leaves none of them', async () => {
   await instance.stop();
   expect(vmDirectories(instance.dataDir)).toEqual([]);
   await instance.up();
-  await untilStanding(2);
+  await untilStanding(instance.dataDir, 2);
 });

@@ -1,16 +1,16 @@
-/** Ends the host agent at a named place, or holds it there, while it is asked for what gets it there. */
-import { existsSync, writeFileSync } from 'node:fs';
+/** Ends a daemon at a named place, or holds it there, while it is asked for what gets it there. */
+import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Failpoint, heldFile } from '../../apps/host-agent/src/failpoints/index.ts';
+import { heldFile } from '../../packages/failpoints/src/index.ts';
 
-export interface Way {
+export interface Way<Name> {
   /** Gets to the place. @returns ids of the sandboxes that it has made */
   call: () => Promise<string[]>;
-  /** Where the host agent ends before, if it is the next one that gets to the place. */
-  after?: Failpoint;
+  /** Where the daemon ends before, if it is the next one that gets to the place. */
+  after?: Name;
 }
 
 /** What came of a call: sandboxes that it has made, or that it was not answered well. */
@@ -18,7 +18,7 @@ export type Answer = { made: string[] } | { refused: unknown };
 
 const reachedMs = 30_000;
 
-export class Armed implements AsyncDisposable {
+export class Armed<Name extends string> implements AsyncDisposable {
   /** For PERCH_FAILPOINTS. */
   readonly file: string;
   readonly #folder: string;
@@ -28,17 +28,17 @@ export class Armed implements AsyncDisposable {
     this.file = join(folder, 'armed');
   }
 
-  static async make(): Promise<Armed> {
+  static async make<Name extends string>(): Promise<Armed<Name>> {
     return new Armed(await mkdtemp(join(tmpdir(), 'perch-failpoints-')));
   }
 
-  /** Resolves when the host agent has ended at the place. */
-  async endAt(name: Failpoint, way: Way): Promise<Answer> {
+  /** Resolves when the daemon has ended at the place, and the call has come to an end. */
+  async endAt(name: Name, way: Way<Name>): Promise<Answer> {
     return this.#reach(way, name, () => until(() => !existsSync(this.file), `${name} ends nothing`));
   }
 
-  /** Does `meanwhile` when the host agent stands still at the place; resolves when it went on and answered. */
-  async holdAt(name: Failpoint, way: Way, meanwhile: () => Promise<unknown>): Promise<Answer> {
+  /** Does `meanwhile` when the daemon stands still at the place; resolves when it went on and answered. */
+  async holdAt(name: Name, way: Way<Name>, meanwhile: () => Promise<unknown>): Promise<Answer> {
     const held = heldFile(this.file);
     const answer = await this.#reach(way, `${name} hold`, async () => {
       await until(() => existsSync(held), `${name} holds nothing`);
@@ -52,8 +52,11 @@ export class Armed implements AsyncDisposable {
     await rm(this.#folder, { recursive: true });
   }
 
-  async #reach({ call, after }: Way, line: string, reached: () => Promise<void>): Promise<Answer> {
-    writeFileSync(this.file, [...(after ? [after] : []), line, ''].join('\n'));
+  async #reach({ call, after }: Way<Name>, line: string, reached: () => Promise<void>): Promise<Answer> {
+    // All at once: it may be read at any time.
+    const made = join(this.#folder, 'made');
+    writeFileSync(made, [...(after ? [after] : []), line, ''].join('\n'));
+    renameSync(made, this.file);
     const answer = call().then(
       (made): Answer => ({ made }),
       (refused: unknown): Answer => ({ refused }),

@@ -147,7 +147,7 @@ async function expectDisk({ dataDir, perch }: PerchInstance, sandboxes: Sandbox[
     machines: [...monitors(dataDir).keys()],
     sandboxes: [...sandboxes.map(({ id }) => id), ...ready],
     failed: sandboxes.filter(({ status }) => status === 'failed').map(({ id }) => id),
-    snapshots: (await perch.snapshots.list('snapshot')).map(({ name }) => name),
+    snapshots: (await perch.snapshots.list({ type: 'snapshot' })).items.map(({ name }) => name),
   };
   const entries = entriesOf(dataDir);
   const left = unowned(entries, owners).map(({ path, bytes }) => `${path}, ${bytes} bytes`);

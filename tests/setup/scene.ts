@@ -1,5 +1,10 @@
-/** A Perch whose host agent can be ended or held at named places, and the sandboxes that this is tried on. */
+/** A Perch whose daemons can be ended or held at named places, and the sandboxes that this is tried on. */
+import { readdirSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'vitest';
+import type { Failpoint } from '../../apps/host-agent/src/failpoints/index.ts';
 import type { CreateSandbox, Sandbox } from '../../packages/protocol/src/index.ts';
 import { type Answer, Armed } from './armed.ts';
 import { entriesOf, occupied } from './disk-blocks.ts';
@@ -13,12 +18,20 @@ export type Outcome = 'running' | 'paused' | 'failed' | 'gone';
 export const small: CreateSandbox = { memory_mb: 128, disk_mb: 1024, timeout_sec: 3600 };
 /** A snapshot that is replaced again and again. */
 export const kept = 'kept';
+/** A snapshot of the running sandbox, that some trials make and others remove. */
+export const passing = 'passing';
+/** Shapes of which a booted guest is kept. */
+export const warmShapes = 2;
 /** Layers of a disk beyond which they are merged. */
 export const mergeLayers = 3;
 
 export class Scene implements AsyncDisposable {
   readonly instance: PerchInstance;
-  readonly armed: Armed;
+  readonly armed: Armed<Failpoint>;
+  /** A directory for what is imported. */
+  readonly outside: string;
+  /** The warm template of `small`. */
+  readonly warm: string;
   /** Nobody asks anything of these two. */
   readonly #running: Witness;
   readonly #paused: Witness;
@@ -30,9 +43,7 @@ export class Scene implements AsyncDisposable {
   #subject: Witness | undefined;
 
   private constructor(
-    parts: {
-      instance: PerchInstance;
-      armed: Armed;
+    parts: Pick<Scene, 'instance' | 'armed' | 'outside' | 'warm'> & {
       before: Record<string, number>;
       running: Witness;
       paused: Witness;
@@ -41,6 +52,8 @@ export class Scene implements AsyncDisposable {
   ) {
     this.instance = parts.instance;
     this.armed = parts.armed;
+    this.outside = parts.outside;
+    this.warm = parts.warm;
     this.#before = parts.before;
     this.#running = parts.running;
     this.#paused = parts.paused;
@@ -48,29 +61,40 @@ export class Scene implements AsyncDisposable {
     this.#all = all;
   }
 
-  static async start(network: number): Promise<Scene> {
+  /** @param settings beside those that are the same in all scenes */
+  static async start(network: number, settings: Record<string, string> = {}): Promise<Scene> {
     await using all = new AsyncDisposableStack();
-    const armed = all.use(await Armed.make());
+    const armed = all.use(await Armed.make<Failpoint>());
+    const outside = await mkdtemp(join(tmpdir(), 'perch-outside-'));
+    all.defer(() => rm(outside, { recursive: true }));
     const env = {
-      ...{ PERCH_FAILPOINTS: armed.file, PERCH_GOOD_RUN_SEC: '0', PERCH_WARM_SHAPES: '100' },
+      ...{ PERCH_FAILPOINTS: armed.file },
+      ...{ PERCH_GOOD_RUN_SEC: '0', PERCH_WARM_SHAPES: `${warmShapes}` },
       // Each start of the host agent makes them anew, and each check waits for them.
       PERCH_SLOT_POOL: '1',
       // Only that of which many copies were taken is merged.
       ...{ PERCH_MERGE_LAYERS: `${mergeLayers}`, PERCH_MERGE_PERCENT: '100' },
+      ...settings,
     };
     const instance = all.use(await PerchInstance.start({ network, env }));
     const { perch } = instance;
     const before = occupied(entriesOf(instance.dataDir));
     const create = async () => Witness.place(perch, (await perch.sandboxes.create(small)).id);
     const running = await create();
+    const [warm = ''] = readdirSync(join(instance.dataDir, 'warm'));
     const paused = await create();
     await perch.sandboxes.pause(paused.id);
     await perch.snapshots.create({ sandbox_id: running.id, name: kept });
-    return new Scene({ instance, armed, before, running, paused }, all.move());
+    return new Scene({ instance, armed, outside, warm, before, running, paused }, all.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#all.disposeAsync();
+  }
+
+  /** The sandbox that nobody asks to change. */
+  get runningId(): string {
+    return this.#running.id;
   }
 
   /** Ids of the sandboxes that are there between two trials. */
@@ -119,7 +143,14 @@ export class Scene implements AsyncDisposable {
     await this.#running.expectWhole();
     await sandboxes.resume(this.#paused.id);
     await this.#paused.expectWhole();
-    const { id } = await sandboxes.create({ template: kept });
+    await this.expectStarts(kept);
+  }
+
+  /** A sandbox of this snapshot works, if it is there. */
+  async expectStarts(template: string): Promise<void> {
+    const { sandboxes, snapshots } = this.instance.perch;
+    if (!(await snapshots.list({ type: 'snapshot' })).items.some(({ name }) => name === template)) return;
+    const { id } = await sandboxes.create({ template });
     expect((await sandboxes.exec(id, { cmd: 'true' })).exit_code).toBe(0);
     await sandboxes.delete(id);
   }
@@ -128,7 +159,7 @@ export class Scene implements AsyncDisposable {
   async destroyAll(): Promise<void> {
     const { sandboxes, snapshots } = this.instance.perch;
     for (const { id } of (await sandboxes.list()).items) await sandboxes.delete(id);
-    for (const { name } of await snapshots.list('snapshot')) await snapshots.delete(name);
+    for (const { name } of (await snapshots.list({ type: 'snapshot' })).items) await snapshots.delete(name);
     await expectNothingLeft(this.instance, this.#before);
   }
 

@@ -1,21 +1,44 @@
 /** For each failpoint a call that gets there, and what may have become of the sandbox that it is tried on. */
+import { readdirSync, utimesSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect } from 'vitest';
 import { type Failpoint, failpoints } from '../../apps/host-agent/src/failpoints/index.ts';
 import type { ForkResults } from '../../packages/protocol/src/index.ts';
 import type { Way } from './armed.ts';
-import { monitorOf } from './machine.ts';
-import { kept, mergeLayers, type Outcome, type Scene, small } from './scene.ts';
+import { daemonPid, monitorOf, run } from './machine.ts';
+import { untilStanding } from './ready.ts';
+import { kept, mergeLayers, type Outcome, passing, type Scene, small, warmShapes } from './scene.ts';
 
 type Operation = Failpoint extends `${infer Name}.${string}` ? Name : never;
 
-export interface Trial extends Way {
+export interface Trial extends Way<Failpoint> {
   /** The sandbox that it is tried on; undefined when the call makes it. */
   id?: string;
   /** What the sandbox is when the host agent has ended at the place; and when the call was answered well. */
   left: Outcome;
   done: Outcome;
+  /** What else must hold afterwards. */
+  check?: () => Promise<unknown>;
+  /** A snapshot that can be started afterwards, if it is there. */
+  template?: string;
 }
 
 type Make = (scene: Scene, name: Failpoint) => Promise<Trial>;
+
+/** What guests that stand ready are needed for: a scene has none unless it is asked for one. */
+const readyOnly = /^(ready|takeover)\./;
+export const withReady = failpoints.filter((name) => readyOnly.test(name));
+export const withoutReady = failpoints.filter((name) => !readyOnly.test(name));
+
+/** What a host agent is in the middle of when it ends, so that the next has something to bring in order. */
+const unfinished: Record<string, Failpoint> = {
+  'start.swept': 'create.monitor',
+  'start.adopted': 'pause.frozen',
+  'start.network': 'fork.memory',
+  'start.finished': 'pause.committed',
+  'start.done': 'snapshot.replaced',
+};
 
 let shapes = 0;
 
@@ -30,7 +53,34 @@ const makes: Record<Operation, Make> = {
   create,
   monitor: create,
   slot: create,
-  template: async (scene) => createOf(scene, { memory_mb: 130 + shapes++ }),
+  template: async (scene) => createOf(scene, newShape(scene)),
+  evict: async (scene) => {
+    if (warmOf(scene).length < warmShapes) await passThrough(scene, newShape(scene));
+    const before = warmOf(scene);
+    const check = async () => {
+      // The newest is there, and so is what is in use.
+      const now = warmOf(scene);
+      expect(now).toContain(scene.warm);
+      expect(now.filter((key) => !before.includes(key))).toHaveLength(1);
+    };
+    return { ...createOf(scene, newShape(scene)), check };
+  },
+  ready: async ({ instance: { dataDir } }) => {
+    const host = daemonPid(dataDir, 'perch-host');
+    if (host === undefined) throw new Error('There is no host agent to end.');
+    const call = async () => {
+      // The next one makes guests that stand ready.
+      process.kill(host, 'SIGKILL');
+      return [];
+    };
+    return { call, left: 'gone', done: 'gone' };
+  },
+  takeover: async ({ instance: { perch, dataDir } }) => {
+    const listed = (await perch.sandboxes.list()).items.map(({ id }) => id);
+    await untilStanding(dataDir, 1, listed);
+    const call = async () => [(await perch.sandboxes.create({ timeout_sec: 3600 })).id];
+    return { call, left: 'gone', done: 'running' };
+  },
   pause: async (scene, name) => {
     const subject = await scene.runningSubject();
     await subject.change();
@@ -45,6 +95,41 @@ const makes: Record<Operation, Make> = {
   snapshot: async (scene) => {
     const { id } = await scene.runningSubject();
     return { id, call: () => replaceKept(scene, id).then(madeNone), ...runsOn };
+  },
+  remove: async (scene) => {
+    const { snapshots } = scene.instance.perch;
+    await ensurePassing(scene);
+    const check = async () => expect(await namesOf(scene)).toEqual([kept]);
+    return { call: () => snapshots.delete(passing).then(madeNone), ...nothingMade, check };
+  },
+  flatten: async (scene) => {
+    const { snapshots } = scene.instance.perch;
+    await ensurePassing(scene);
+    const call = async () => {
+      await snapshots.flatten(passing);
+      return [];
+    };
+    const check = async () => expect(await namesOf(scene)).toEqual([kept, passing]);
+    return { call, ...nothingMade, check, template: passing };
+  },
+  import: async (scene, name) => {
+    const { instance } = scene;
+    if ((await namesOf(scene)).includes(passing)) await instance.perch.snapshots.delete(passing);
+    const from = join(scene.outside, 'from');
+    await rm(from, { recursive: true, force: true });
+    await run('cp', ['-r', '--sparse=always', '--', join(instance.dataDir, 'snapshots', kept), from]);
+    if (name === 'import.rebuilt') await rm(join(from, 'manifest.json'));
+    let isAnswered = false;
+    const call = async () => {
+      await instance.run('snapshot', 'import', from, '--name', passing);
+      isAnswered = true;
+      return [];
+    };
+    const check = async () => {
+      const names = await namesOf(scene);
+      expect(isAnswered ? [[kept, passing]] : [[kept], [kept, passing]]).toContainEqual(names);
+    };
+    return { call, ...nothingMade, check, template: passing };
   },
   fork,
   copy: fork,
@@ -77,6 +162,12 @@ const makes: Record<Operation, Make> = {
     };
     return { id, call, left: 'failed', done: 'failed' };
   },
+  start: async (scene, name) => {
+    const after = unfinished[name];
+    if (!after) throw new Error(`What is left unfinished before ${name}?`);
+    const trial = await trialAt(after, scene);
+    return { ...trial, after, done: trial.left };
+  },
 };
 
 /** Makes what is tried at a place. */
@@ -85,11 +176,28 @@ export function trialAt(name: Failpoint, scene: Scene): Promise<Trial> {
 }
 
 const runsOn = { left: 'running', done: 'running' } as const;
+/** It is about no sandbox. */
+const nothingMade = { left: 'gone', done: 'gone' } as const;
 const madeNone = (): string[] => [];
 
 function createOf({ instance: { perch } }: Scene, shape: { memory_mb?: number }): Trial {
   const call = async () => [(await perch.sandboxes.create({ ...small, ...shape })).id];
   return { call, left: 'gone', done: 'running' };
+}
+
+/** One that nobody has asked for yet. What gives way to it is not the shape that all others have. */
+function newShape({ instance: { dataDir }, warm }: Scene): { memory_mb: number } {
+  const now = new Date();
+  utimesSync(join(dataDir, 'warm', warm), now, now);
+  return { memory_mb: 130 + shapes++ };
+}
+
+async function passThrough({ instance: { perch } }: Scene, shape: { memory_mb: number }): Promise<void> {
+  await perch.sandboxes.delete((await perch.sandboxes.create({ ...small, ...shape })).id);
+}
+
+function warmOf({ instance: { dataDir } }: Scene): string[] {
+  return readdirSync(join(dataDir, 'warm'));
 }
 
 function pauseOf({ instance: { perch } }: Scene, id: string): Trial {
@@ -102,6 +210,15 @@ function resumeOf({ instance: { perch } }: Scene, id: string): Trial {
 
 function replaceKept({ instance: { perch } }: Scene, id: string): Promise<unknown> {
   return perch.snapshots.create({ sandbox_id: id, name: kept }, { overwrite: true });
+}
+
+/** One whose disk has layers. */
+async function ensurePassing({ runningId, instance: { perch } }: Scene): Promise<void> {
+  await perch.snapshots.create({ sandbox_id: runningId, name: passing }, { overwrite: true });
+}
+
+async function namesOf({ instance: { perch } }: Scene): Promise<string[]> {
+  return (await perch.snapshots.list({ type: 'snapshot' })).items.map(({ name }) => name);
 }
 
 function childrenOf({ results }: ForkResults): string[] {

@@ -1,3 +1,17 @@
 /** Places where a test can end this process, or hold it. */
-export { armFailpointsOf, disarmFailpoints, failpoint, heldFile, parseFailpoint } from './failpoint.ts';
+import { Failpoints } from '@perch/failpoints';
+import { type Failpoint, failpoints } from './names.ts';
+
 export { type CaptureStep, type Failpoint, failpoints, type StartStep, type TeardownStep } from './names.ts';
+
+const places = new Failpoints(failpoints);
+
+/** Does nothing, or does not return, or not soon. */
+export function failpoint(name: Failpoint): void {
+  places.reach(name);
+}
+
+/** As Failpoints.armFrom. */
+export function armFailpointsOf(file: string): void {
+  places.armFrom(file);
+}

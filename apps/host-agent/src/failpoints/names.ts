@@ -33,7 +33,8 @@ export const captureSteps = [
 export const teardownSteps = ['killed', 'disk_removed', 'slot_released'] as const;
 
 const captures = ['pause', 'snapshot', 'fork'] as const;
-const starts = ['create', 'resume', 'template'] as const;
+/** `ready`: of a guest that is to stand ready. */
+const starts = ['create', 'resume', 'template', 'ready'] as const;
 /** `undo`: of a resume; `fail`: of a sandbox that failed. */
 const teardowns = ['pause', 'destroy', 'fail', 'undo'] as const;
 
@@ -63,6 +64,18 @@ export const failpoints = [
   /** The old one of a name is away, and the new one not in its place; and both are done. */
   'snapshot.replaced',
   'snapshot.placed',
+  /** One that is deleted has no name any more; and nothing is left of it. */
+  'remove.renamed',
+  'remove.removed',
+  /** What is flattened is held by links; those that the new one shares are made; its disk is a tool's still. */
+  'flatten.held',
+  'flatten.linked',
+  'flatten.merged',
+  'flatten.made',
+  /** A snapshot is copied; the parts of an older layout are; either is checked, and has no name. */
+  'import.copied',
+  'import.rebuilt',
+  'import.checked',
   /** What children of a fork start from is there, and none of them. */
   'fork.copied',
   'pause.sealed',
@@ -76,6 +89,15 @@ export const failpoints = [
   'template.agent',
   'template.paused',
   'template.kept',
+  /** Another shape gives way to the new one: before it goes, and after. */
+  'evict.chosen',
+  'evict.removed',
+  /** It has run a command; and stands still, in no list yet. */
+  'ready.warm',
+  'ready.still',
+  /** The journal has the sandbox in place of the ready guest, whose files have their old name; and the new one. */
+  'takeover.journaled',
+  'takeover.moved',
   /** A pause is undone, by the one who began it or by the next process. */
   'unpause.dropped',
   'unpause.thawed',
@@ -90,13 +112,15 @@ export const failpoints = [
   'slot.links',
   'slot.tap',
   'slot.made',
+  /** Of a start: what nobody owns is gone, what lives is adopted, slots are known, the rest is given back. */
+  'start.swept',
+  'start.adopted',
+  'start.network',
+  'start.finished',
+  'start.done',
 ] as const;
 
 export type Failpoint = (typeof failpoints)[number];
 export type StartStep = (typeof startSteps)[number];
 export type CaptureStep = (typeof captureSteps)[number];
 export type TeardownStep = (typeof teardownSteps)[number];
-
-export function isFailpoint(name: string): name is Failpoint {
-  return (failpoints as readonly string[]).includes(name);
-}

@@ -8,8 +8,8 @@ type Of = Pick<SandboxRecord, 'kind' | 'status'>;
 /** @param of while it is started, `creating` or `resuming` */
 export function started({ kind, status }: Of, step: StartStep): void {
   if (status === 'resuming') failpoint(`resume.${step}`);
-  else if (kind === 'template') failpoint(`template.${step}`);
-  else failpoint(`create.${step}`);
+  else if (kind === 'sandbox') failpoint(`create.${step}`);
+  else failpoint(`${kind}.${step}`);
 }
 
 const captures: Partial<Record<HostState, 'pause' | 'snapshot' | 'fork'>> = {

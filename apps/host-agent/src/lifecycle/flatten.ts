@@ -1,6 +1,7 @@
 /** Makes a snapshot whose disk needs no image below it, of one that does. */
 import { link } from 'node:fs/promises';
 import type { DiskLayer } from '../disk/index.ts';
+import { failpoint } from '../failpoints/index.ts';
 import { commitSnapshot, type Snapshot, snapshotFiles } from '../snapshot/index.ts';
 import { contentIdOf } from './disk-content.ts';
 import type { DiskRoom } from './disk-room.ts';
@@ -23,9 +24,12 @@ export async function flattenSnapshot(
   await deps.room.require(bytes, 'The flattened disk');
   await temporary.ensure();
   const sums = await shareFiles(from, temporary, merged);
+  failpoint('flatten.linked');
   const flat = temporary.file(snapshotFiles.rootfsExt4);
   await withLayersUser('flatten', from.manifest.machine.disk_mb, deps, async (user) => {
-    await link(await deps.disks.flatten({ ...user, ...diskOf(from) }), flat);
+    const made = await deps.disks.flatten({ ...user, ...diskOf(from) });
+    failpoint('flatten.merged');
+    await link(made, flat);
   });
   const facts = { ...factsOf(from), rootfs_content_id: await contentIdOf(flat) };
   await commitSnapshot({ ...{ temporary, final, durable, sums }, facts });

@@ -1,6 +1,7 @@
 /** All sandboxes of this host. */
 import { mkdir } from 'node:fs/promises';
 import { type HostCreate, type HostResume, type HostSandbox, PerchError } from '@perch/protocol';
+import { failpoint } from '../failpoints/index.ts';
 import { Copies } from './copies.ts';
 import type { DiskRoom } from './disk-room.ts';
 import { SandboxDriver } from './driver.ts';
@@ -59,11 +60,16 @@ export class Lifecycle {
     const swept = [...(await sweepUnowned(vmsDir, machines)), ...(await saved.start(owned))];
     await snapshots.start();
     for (const left of await monitor.unowned(() => machines)) await left.remove();
+    failpoint('start.swept');
     if (swept.length > 0) log.warn({ sandboxes: swept }, 'removed what no journal entry owns');
     for (const driver of this.#registry.all()) await driver.recover();
+    failpoint('start.adopted');
     await network.start(journal.list().flatMap(({ slot }) => (slot === null ? [] : [slot])));
+    failpoint('start.network');
     for (const driver of this.#registry.all()) driver.finishRecovery();
+    failpoint('start.finished');
     await this.#starts.begin();
+    failpoint('start.done');
     for (const sandbox of this.list()) this.#merges.note(sandbox);
   }
 

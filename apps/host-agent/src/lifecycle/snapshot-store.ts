@@ -85,8 +85,10 @@ export class SnapshotStore {
       });
       await rename(temporary.path, final.path);
     });
+    failpoint('flatten.held');
     const from = await openSnapshot(held.directory);
     await using made = await this.scratch((to) => make(from, to), true);
+    failpoint('flatten.made');
     await this.#turns.take(async () => {
       const now = await this.#open(name);
       if (now.manifest.build_id !== from.manifest.build_id) {
@@ -145,9 +147,11 @@ export class SnapshotStore {
         if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
         throw unknown(name);
       }
+      failpoint('remove.renamed');
       await sync(this.#options.dir);
     });
     await away.remove();
+    failpoint('remove.removed');
   }
 
   async #place(made: SnapshotDirectory, name: string): Promise<void> {

@@ -165,7 +165,9 @@ export class Starts {
       const accessToken = randomBytes(32).toString('hex');
       await driver.create(1, (signal) => this.#origin(driver, source, signal), { accessToken, env: {} });
       const record = await warmUp(driver, accessToken, firstCommand);
+      failpoint('ready.warm');
       await driver.resources.standReady(record);
+      failpoint('ready.still');
       return driver;
     } catch (error) {
       await driver.destroy();
@@ -181,7 +183,9 @@ export class Starts {
   ): Promise<Origin> {
     const { journal, saved } = this.#deps;
     if (record && record.vm !== id && record.identity && resources.vm) {
+      failpoint('takeover.journaled');
       await saved.moveAll(record.vm, id);
+      failpoint('takeover.moved');
       return { kind: 'ready', vm: resources.vm, identity: record.identity };
     }
     await source.begin(id, signal);

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, rename, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { failpoint } from '../failpoints/index.ts';
 import {
   openSnapshot,
   SnapshotDamaged,
@@ -130,7 +131,9 @@ export class WarmTemplates {
     const old = used.sort((a, b) => b.at - a.at).slice(Math.max(0, limit - 1));
     for (const { key } of old) {
       log.info({ key }, 'a warm template gives way to another');
+      failpoint('evict.chosen');
       await this.#directory(key).remove();
+      failpoint('evict.removed');
     }
   }
 

@@ -4,6 +4,7 @@
  */
 import { resolve } from 'node:path';
 import { PerchError } from '@perch/protocol';
+import { failpoint } from '../../failpoints/index.ts';
 import { ForeignDirectory, SnapshotDamaged, snapshotFiles } from '../../snapshot/index.ts';
 import type { FlatCopyTarget } from '../saved/index.ts';
 import { takeOlderLayout } from './older-layout.ts';
@@ -27,16 +28,27 @@ export async function importSnapshot(
     }
     await using from = await ForeignDirectory.open(directory);
     await host.room.require(from.occupiedBytes, `A copy of ${directory}`);
-    if (!from.has(snapshotFiles.manifest)) return await takeOlderLayout(from, to, request, host);
-    assertNothingSaid(request);
-    await takeSnapshot(from, to, host);
-    return [];
+    const assumed = await take(from, to, request, host);
+    failpoint('import.checked');
+    return assumed;
   } catch (cause) {
     if (!(cause instanceof SnapshotDamaged || cause instanceof ImportRefused)) throw cause;
     const reason = cause.message;
     const message = `${directory} cannot be imported: ${reason}.`;
     throw new PerchError('import_refused', message, { directory, reason }, { cause });
   }
+}
+
+async function take(
+  from: ForeignDirectory,
+  to: FlatCopyTarget,
+  request: ImportRequest,
+  host: ImportHost,
+): Promise<Assumed> {
+  if (!from.has(snapshotFiles.manifest)) return takeOlderLayout(from, to, request, host);
+  assertNothingSaid(request);
+  await takeSnapshot(from, to, host);
+  return [];
 }
 
 function assertNothingSaid({ facts, access_token }: ImportRequest): void {

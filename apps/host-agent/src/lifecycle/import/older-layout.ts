@@ -4,6 +4,7 @@
  */
 import { chmod, type FileHandle, writeFile } from 'node:fs/promises';
 import { limits } from '@perch/protocol';
+import { failpoint } from '../../failpoints/index.ts';
 import {
   assertStored,
   commitSnapshot,
@@ -61,6 +62,7 @@ export async function takeOlderLayout(
   await writeFile(temporary.file(identityName), JSON.stringify(identity), { mode: modeOf(identityName) });
   const rootfs = await disk.place(temporary);
   const { build, sum } = await takeMemory(from, header, temporary);
+  failpoint('import.rebuilt');
   const { vcpus, ...facts } = known;
   await commitSnapshot({
     ...{ temporary, final, durable, sums: { [snapshotFiles.memfile]: sum } },

@@ -1,5 +1,6 @@
 /** A directory that is a snapshot already: it is taken as it is, when every byte is what its manifest says. */
 import { limits } from '@perch/protocol';
+import { failpoint } from '../../failpoints/index.ts';
 import {
   commitSnapshot,
   decodeManifest,
@@ -39,6 +40,7 @@ export async function takeSnapshot(
   const { temporary, final, durable } = to;
   await temporary.ensure();
   for (const name of Object.keys(manifest.files)) await from.copy(name, temporary.file(name), modeOf(name));
+  failpoint('import.copied');
   const { format_version: _, files: sums, ...facts } = manifest;
   await commitSnapshot({ temporary, final, facts, sums, durable });
   await verifySnapshot(final);

@@ -4,20 +4,13 @@ import { mkdtempDisposable, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { afterEach, expect, test, vi } from 'vitest';
-import {
-  armFailpointsOf,
-  disarmFailpoints,
-  failpoint,
-  failpoints,
-  heldFile,
-  parseFailpoint,
-} from './index.ts';
+import { expect, test, vi } from 'vitest';
+import { Failpoints, heldFile } from './index.ts';
 
-afterEach(disarmFailpoints);
+const make = () => new Failpoints(['create.slot', 'pause.frozen', 'pause.killed', 'pause.committed']);
 
-test('each name is in the list once', () => {
-  expect(new Set(failpoints).size).toBe(failpoints.length);
+test('each name is in a list once', () => {
+  expect(() => new Failpoints(['pause.frozen', 'pause.killed', 'pause.frozen'])).toThrow('pause.frozen');
 });
 
 test('a name that there is not is refused with all that there are', () => {
@@ -30,27 +23,28 @@ test('a name that there is not is refused with all that there are', () => {
     'create.slot:',
     'create.slot held',
   ]) {
-    expect(() => parseFailpoint(text)).toThrow('pause.committed');
+    expect(() => make().parse(text)).toThrow('pause.committed');
   }
-  expect(parseFailpoint('create.slot:3')).toEqual({ name: 'create.slot', count: 3, holds: false });
-  expect(parseFailpoint('create.slot hold')).toEqual({ name: 'create.slot', count: 1, holds: true });
+  expect(make().parse('create.slot:3')).toEqual({ name: 'create.slot', count: 3, holds: false });
+  expect(make().parse('create.slot hold')).toEqual({ name: 'create.slot', count: 1, holds: true });
 });
 
 test('a file arms its lines one after the other, each once, at any time', async () => {
   await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-failpoint-'));
   const file = join(dir.path, 'failpoint');
   const end = vi.fn();
-  armFailpointsOf(file, end);
-  failpoint('create.slot');
+  const places = make();
+  places.armFrom(file, end);
+  places.reach('create.slot');
   writeFileSync(file, 'create.slot:2\npause.killed\n');
-  failpoint('pause.killed');
-  failpoint('create.slot');
+  places.reach('pause.killed');
+  places.reach('create.slot');
   expect(await readFile(file, 'utf8')).toBe('create.slot:1\npause.killed\n');
   expect(end).not.toHaveBeenCalled();
-  failpoint('create.slot');
+  places.reach('create.slot');
   expect(end).toHaveBeenCalledTimes(1);
-  failpoint('create.slot');
-  failpoint('pause.killed');
+  places.reach('create.slot');
+  places.reach('pause.killed');
   expect(end).toHaveBeenCalledTimes(2);
   expect(existsSync(file)).toBe(false);
 });
@@ -74,18 +68,19 @@ test('a line that holds keeps the process at its place until somebody takes the 
   const file = join(dir.path, 'failpoint');
   const held = heldFile(file);
   const end = vi.fn();
-  armFailpointsOf(file, end);
+  const places = make();
+  places.armFrom(file, end);
   writeFileSync(file, 'pause.frozen:2 hold\n');
-  failpoint('pause.frozen');
+  places.reach('pause.frozen');
   expect(await readFile(file, 'utf8')).toBe('pause.frozen:1 hold\n');
   await using worker = new Worker(letGo, { eval: true, workerData: { file, held } });
   const said = on(worker, 'message');
   expect((await said.next()).value).toEqual(['waits']);
-  failpoint('pause.frozen');
+  places.reach('pause.frozen');
   expect(existsSync(file)).toBe(false);
   expect(existsSync(held)).toBe(false);
   expect((await said.next()).value).toEqual(['pause.frozen:1 hold\n']);
-  failpoint('pause.frozen');
+  places.reach('pause.frozen');
   expect(end).not.toHaveBeenCalled();
 });
 
@@ -93,9 +88,10 @@ test('nobody is held for ever', async () => {
   await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-failpoint-'));
   const file = join(dir.path, 'failpoint');
   const end = vi.fn();
-  armFailpointsOf(file, end, 10);
+  const places = make();
+  places.armFrom(file, end, 10);
   writeFileSync(file, 'pause.frozen hold\npause.killed\n');
-  failpoint('pause.frozen');
+  places.reach('pause.frozen');
   expect(await readFile(file, 'utf8')).toBe('pause.killed\n');
   expect(existsSync(heldFile(file))).toBe(false);
   rmSync(file);

@@ -1,0 +1,29 @@
+/**
+ * The host agent ends at each named place of making a guest stand ready, and of making one a sandbox, and is started
+ * again. What was promised holds afterwards, and another stands ready.
+ */
+import { afterAll, beforeAll, test } from 'vitest';
+import { inRounds } from './setup/rounds.ts';
+import { Scene } from './setup/scene.ts';
+import { trialAt, withReady } from './setup/trials.ts';
+
+let scene: Scene;
+
+beforeAll(async () => {
+  // The shape of the ready guests is kept, too.
+  scene = await Scene.start(94, { PERCH_READY: '1', PERCH_WARM_SHAPES: '8' });
+});
+
+afterAll(async () => {
+  await scene?.[Symbol.asyncDispose]();
+});
+
+test.each(inRounds(withReady))('%s', async (name) => {
+  const trial = await trialAt(name, scene);
+  await scene.armed.endAt(name, trial);
+  await scene.expectOutcome(trial.id, [trial.left], { made: [] });
+});
+
+test('what ran through all of them is whole, and what was paused before goes on', async () => {
+  await scene.expectOthersWhole();
+});
