@@ -1,6 +1,6 @@
 /** Ends a daemon at a named place, or holds it there, while it is asked for what gets it there. */
-import { existsSync, renameSync, writeFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmodSync, existsSync, renameSync, writeFileSync } from 'node:fs';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,7 +19,7 @@ export type Answer = { made: string[] } | { refused: unknown };
 const reachedMs = 30_000;
 
 export class Armed<Name extends string> implements AsyncDisposable {
-  /** For PERCH_FAILPOINTS. */
+  /** For PERCH_FAILPOINTS, or PERCH_CONTROL_FAILPOINTS. */
   readonly file: string;
   readonly #folder: string;
 
@@ -29,7 +29,10 @@ export class Armed<Name extends string> implements AsyncDisposable {
   }
 
   static async make<Name extends string>(): Promise<Armed<Name>> {
-    return new Armed(await mkdtemp(join(tmpdir(), 'perch-failpoints-')));
+    const folder = await mkdtemp(join(tmpdir(), 'perch-failpoints-'));
+    // perchd, which has no privilege, takes lines out, too.
+    await chmod(folder, 0o777);
+    return new Armed(folder);
   }
 
   /** Resolves when the daemon has ended at the place, and the call has come to an end. */
@@ -56,6 +59,7 @@ export class Armed<Name extends string> implements AsyncDisposable {
     // All at once: it may be read at any time.
     const made = join(this.#folder, 'made');
     writeFileSync(made, [...(after ? [after] : []), line, ''].join('\n'));
+    chmodSync(made, 0o666);
     renameSync(made, this.file);
     const answer = call().then(
       (made): Answer => ({ made }),

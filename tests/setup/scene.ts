@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import type { Failpoint as ControlFailpoint } from '../../apps/control-plane/src/failpoints/index.ts';
 import type { Failpoint } from '../../apps/host-agent/src/failpoints/index.ts';
 import type { CreateSandbox, Sandbox } from '../../packages/protocol/src/index.ts';
 import { type Answer, Armed } from './armed.ts';
@@ -27,7 +28,10 @@ export const mergeLayers = 3;
 
 export class Scene implements AsyncDisposable {
   readonly instance: PerchInstance;
+  /** Of the host agent. */
   readonly armed: Armed<Failpoint>;
+  /** Of perchd. */
+  readonly armedControl: Armed<ControlFailpoint>;
   /** A directory for what is imported. */
   readonly outside: string;
   /** The warm template of `small`. */
@@ -43,7 +47,7 @@ export class Scene implements AsyncDisposable {
   #subject: Witness | undefined;
 
   private constructor(
-    parts: Pick<Scene, 'instance' | 'armed' | 'outside' | 'warm'> & {
+    parts: Pick<Scene, 'instance' | 'armed' | 'armedControl' | 'outside' | 'warm'> & {
       before: Record<string, number>;
       running: Witness;
       paused: Witness;
@@ -52,6 +56,7 @@ export class Scene implements AsyncDisposable {
   ) {
     this.instance = parts.instance;
     this.armed = parts.armed;
+    this.armedControl = parts.armedControl;
     this.outside = parts.outside;
     this.warm = parts.warm;
     this.#before = parts.before;
@@ -65,10 +70,11 @@ export class Scene implements AsyncDisposable {
   static async start(network: number, settings: Record<string, string> = {}): Promise<Scene> {
     await using all = new AsyncDisposableStack();
     const armed = all.use(await Armed.make<Failpoint>());
+    const armedControl = all.use(await Armed.make<ControlFailpoint>());
     const outside = await mkdtemp(join(tmpdir(), 'perch-outside-'));
     all.defer(() => rm(outside, { recursive: true }));
     const env = {
-      ...{ PERCH_FAILPOINTS: armed.file },
+      ...{ PERCH_FAILPOINTS: armed.file, PERCH_CONTROL_FAILPOINTS: armedControl.file },
       ...{ PERCH_GOOD_RUN_SEC: '0', PERCH_WARM_SHAPES: `${warmShapes}` },
       // Each start of the host agent makes them anew, and each check waits for them.
       PERCH_SLOT_POOL: '1',
@@ -85,7 +91,7 @@ export class Scene implements AsyncDisposable {
     const paused = await create();
     await perch.sandboxes.pause(paused.id);
     await perch.snapshots.create({ sandbox_id: running.id, name: kept });
-    return new Scene({ instance, armed, outside, warm, before, running, paused }, all.move());
+    return new Scene({ instance, armed, armedControl, outside, warm, before, running, paused }, all.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

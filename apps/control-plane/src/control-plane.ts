@@ -18,6 +18,7 @@ import {
   refuseOthersSandboxes,
 } from './database/index.ts';
 import { databaseOwner } from './database-owner.ts';
+import { failpoint } from './failpoints/index.ts';
 import { Spool } from './files/index.ts';
 import { type Connect, GuestPool } from './guests/index.ts';
 import { HostClient, HostDirectory } from './hosts/index.ts';
@@ -86,6 +87,7 @@ export async function startControlPlane(
     new SandboxService({ repository, idempotency, activity, host, directory, metrics, log }),
   );
   await sandboxes.load();
+  failpoint('start.loaded');
   activity.start();
   const guests = stack.use(new GuestPool(connectGuest, config.guestPort));
   const reconciler = stack.use(new Reconciler(host, sandboxes, log));

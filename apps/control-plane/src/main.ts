@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { ConfigError, readConfig } from './config/index.ts';
 import { startControlPlane } from './control-plane.ts';
+import { armFailpointsOf } from './failpoints/index.ts';
 
 /** EX_CONFIG of sysexits.h: starting again would fail again. */
 const exitCannotStart = 78;
@@ -14,6 +15,10 @@ async function main(): Promise<void> {
   // Children and crash reports must not see what is read already.
   for (const name of ['PERCH_API_KEY', 'DATABASE_URL']) delete process.env[name];
   const log = pino({ level: config.logLevel, base: { program: 'perchd' } });
+  if (config.failpoints) {
+    log.warn({ file: config.failpoints }, 'this process ends or waits where the file says');
+    armFailpointsOf(config.failpoints);
+  }
   process.on('unhandledRejection', (error) => {
     log.fatal({ err: error }, 'a promise nobody waits for was rejected');
     process.exitCode = 1;

@@ -28,6 +28,8 @@ export interface Config {
   rateLimit: RateLimit;
   /** Port of the guest agent at a sandbox's slot address. */
   guestPort: number;
+  /** File that says where this process shall end, or wait: for tests. */
+  failpoints: string | undefined;
 }
 
 /** A setting that the operator has to correct. */
@@ -62,6 +64,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     logLevel: settings.logLevel,
     rateLimit: parseRateLimit(env.PERCH_RATE_LIMIT || '6000/10'),
     guestPort: 49983,
+    failpoints: env.PERCH_CONTROL_FAILPOINTS || undefined,
   };
 }
 

@@ -9,6 +9,7 @@ import {
   PerchError,
 } from '@perch/protocol';
 import type { NewSandboxRow, SandboxRow } from '../database/index.ts';
+import { failpoint } from '../failpoints/index.ts';
 import type { ActivityTracker } from './activity.ts';
 import type { CreateContext, Creates } from './create.ts';
 import { type Life, refusalOf } from './life.ts';
@@ -49,6 +50,7 @@ export class Copies {
       const { generation, memoryMb } = life;
       const body = { name, sandbox_id: id, generation, overwrite };
       const made = await host.snapshot(memoryMb, body, requestId);
+      failpoint('snapshot.answered');
       metrics.transition('snapshot', made.timings_ms);
       log.info({ sandbox: id, snapshot: name, timings_ms: made.timings_ms }, 'copied');
       return made;
@@ -77,13 +79,22 @@ export class Copies {
       let unwritten = rows.length;
       const begin = (child: string) => {
         unwritten--;
-        if (unwritten === 0) host.fork(life, body, context.requestId).then(asked.resolve, asked.reject);
+        failpoint('fork.row');
+        if (unwritten === 0) {
+          failpoint('fork.written');
+          host.fork(life, body, context.requestId).then((forked) => {
+            failpoint('fork.answered');
+            asked.resolve(forked);
+          }, asked.reject);
+        }
         return asked.promise.then((forked) => pick(forked, child));
       };
       const children = await Promise.allSettled(
         rows.map(async (row) => {
           try {
-            return await this.#parts.creates.start(row, () => begin(row.id), context);
+            const child = await this.#parts.creates.start(row, () => begin(row.id), context);
+            failpoint('fork.child');
+            return child;
           } catch (error) {
             // One whose row cannot be written keeps the host from being asked for any of them.
             asked.reject(error);
@@ -92,6 +103,7 @@ export class Copies {
         }),
       );
       const { timings_ms: timings } = await asked.promise;
+      failpoint('fork.done');
       metrics.transition('fork', timings);
       log.info({ sandbox: id, children: rows.map((row) => row.id), timings_ms: timings }, 'forked');
       return { children, timings };

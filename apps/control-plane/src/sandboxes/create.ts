@@ -8,6 +8,7 @@ import {
   type SandboxStatus,
 } from '@perch/protocol';
 import type { NewSandboxRow, SandboxRow } from '../database/index.ts';
+import { failpoint } from '../failpoints/index.ts';
 import type { HostClient, HostDirectory } from '../hosts/index.ts';
 import type { Ends } from './destroy.ts';
 import type { Idempotency, IdempotencyKey, Unanswered } from './idempotency.ts';
@@ -126,18 +127,21 @@ export class Creates {
     const { repository, lives, ends } = this.#parts;
     const { id } = row;
     const life = lives.add(await repository.insert(row, context.idempotencyKey));
+    failpoint('create.written');
     const abandon = () => ends.abandon(id, 'its client went away during the create');
     context.clientGone?.addEventListener('abort', abandon, { once: true });
     if (context.clientGone?.aborted) abandon();
     let seen: HostSandbox;
     try {
       seen = await begin();
+      failpoint('create.answered');
     } catch (error) {
       await this.#undo(life, error);
       throw life.status === 'destroying' ? life.refusal() : error;
     }
     const running = await this.#run(life, seen, null);
     if (!running) throw life.refusal();
+    failpoint('create.done');
     return running;
   }
 
@@ -161,6 +165,7 @@ export class Creates {
   async #undo(life: Life, error: unknown): Promise<void> {
     const { repository, lives, ends } = this.#parts;
     if (error instanceof PerchError && neverRan.has(error.code) && life.status === 'creating') {
+      failpoint('create.refused');
       await persist(() => repository.removeCreating(life.id));
       lives.remove(life.id);
       return;

@@ -1,5 +1,6 @@
 import type { SandboxStatus } from '@perch/protocol';
 import type { Logger } from 'pino';
+import { failpoint } from '../failpoints/index.ts';
 import type { HostClient } from '../hosts/index.ts';
 import type { Life } from './life.ts';
 import type { Lives } from './lives.ts';
@@ -74,6 +75,7 @@ export class Ends {
 
   async fail(life: Life, reason: string): Promise<void> {
     if (life.status === 'failed') return;
+    failpoint('fail.told');
     const now = Date.now();
     this.#log.warn({ sandbox: life.id, reason }, 'a sandbox failed');
     await this.#lives.transition(
@@ -88,6 +90,7 @@ export class Ends {
       },
       reason.slice(0, 1_000),
     );
+    failpoint('fail.done');
   }
 
   /** Destroys what the host has and nobody knows. */
@@ -99,6 +102,7 @@ export class Ends {
   async #destroy(id: string, detail: string, requestId: string | undefined): Promise<void> {
     const life = await this.#begin(id, detail);
     if (!life) return;
+    failpoint('destroy.written');
     await this.#host.destroy(id, requestId);
     if (this.#operations.kind(id) === 'create') {
       // The call to start it may have come to the host after the one to destroy it. A pause or a resume that
@@ -106,7 +110,9 @@ export class Ends {
       await this.#operations.ended(id);
       await this.#host.destroy(id, requestId);
     }
+    failpoint('destroy.answered');
     await this.gone(life, null);
+    failpoint('destroy.done');
   }
 
   /** @returns undefined when it was destroyed before */

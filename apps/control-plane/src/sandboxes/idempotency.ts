@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PerchError, type Sandbox } from '@perch/protocol';
 import type { Database } from '../database/index.ts';
+import { failpoint } from '../failpoints/index.ts';
 import { persist } from './persist.ts';
 
 /** How long an answer is kept. */
@@ -83,6 +84,7 @@ export class Idempotency {
         });
       } else await sleep(200);
     }
+    failpoint('create.reserved');
     let answer: Sandbox;
     try {
       answer = await work();

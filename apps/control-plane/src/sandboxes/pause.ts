@@ -1,6 +1,7 @@
 import { type HostSandbox, isPerchError, PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { SandboxRow } from '../database/index.ts';
+import { failpoint } from '../failpoints/index.ts';
 import type { HostClient } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { Ends } from './destroy.ts';
@@ -80,14 +81,17 @@ export class Pauses {
       detail,
     );
     if (!begun) throw (lives.get(id) ?? life).refusal();
+    failpoint('pause.written');
     let seen: HostSandbox;
     try {
       seen = await host.pause(life, requestId);
+      failpoint('pause.answered');
     } catch (error) {
       throw await this.#refused(life, error);
     }
     const row = await this.paused(life, null);
     if (!row) throw life.refusal();
+    failpoint('pause.done');
     metrics.transition('pause', seen.timings_ms);
     log.info({ sandbox: id, timings_ms: seen.timings_ms }, 'paused');
     return { row, timings: seen.timings_ms };

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type HostSandbox, isPerchError, PerchError } from '@perch/protocol';
 import type { SandboxRow } from '../database/index.ts';
+import { failpoint } from '../failpoints/index.ts';
 import { type Life, resumeRefusalOf } from './life.ts';
 import type { Transitioned } from './operations.ts';
 import type { Pauses, TransitionParts } from './pause.ts';
@@ -88,15 +89,18 @@ export class Resumes {
       detail,
     );
     if (!begun) throw resumeRefusalOf(id, life.status, life.reason);
+    failpoint('resume.written');
     let seen: HostSandbox;
     try {
       const next = { generation: generation + 1, access_token: token };
       seen = await host.resume(life, { ...next, ...(from === undefined ? {} : { from }) }, requestId);
+      failpoint('resume.answered');
     } catch (error) {
       throw await this.#refused(life, error);
     }
     const row = await this.runs(life, seen, null);
     if (!row) throw life.refusal();
+    failpoint('resume.done');
     metrics.transition('resume', seen.timings_ms);
     log.info({ sandbox: id, timings_ms: seen.timings_ms }, 'resumed');
     return { row, timings: seen.timings_ms };
