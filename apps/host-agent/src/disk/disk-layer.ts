@@ -79,6 +79,8 @@ export interface DiskLayer {
   add(spec: Pick<DiskSpec, 'dir' | 'uid' | 'sizeBytes'>): Promise<string>;
   /** The layers that were made in the VM's directory, in their order. One that was never used is empty. */
   layers(spec: Pick<DiskSpec, 'dir'>): Promise<LayerFile[]>;
+  /** What the layer that was made last occupies, bytes: of a disk that nobody copies, the guest's writes. 0 without. */
+  writtenBytes(spec: Pick<DiskSpec, 'dir'>): Promise<number>;
   /**
    * Puts a layer, as it is now, on disk and gives it a second name at `target`. The guest must be stopped, or
    * write to another layer, and its monitor have written out everything.

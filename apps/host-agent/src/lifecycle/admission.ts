@@ -1,6 +1,7 @@
 /**
- * What this host can still take on. A sandbox reserves its memory, and on disk its quota plus its memory,
- * since a pause writes that to files; what it occupies already is part of that, not on top of it.
+ * What this host can still take on. A sandbox reserves its memory, and on disk its quota plus its memory, since a
+ * pause writes that to files. That is for one life: the one it is in, or of a paused sandbox the next. What its guest
+ * has written in this life is part of that; what earlier lives left on the disk is not, and just takes room.
  */
 import { readFileSync } from 'node:fs';
 import { PerchError } from '@perch/protocol';
@@ -17,7 +18,7 @@ export interface AdmissionOptions {
   memoryMb: number;
   /** Memory that a monitor may take beside its guest's, MiB. */
   overheadMb: number;
-  room: DiskRoom;
+  room: Pick<DiskRoom, 'freeBytes'>;
 }
 
 /** Default for sandboxes: what the machine has, less a tenth and at least 512 MiB for everything else. */
@@ -31,8 +32,25 @@ export type Shape = Pick<SandboxRecord, 'memory_mb' | 'disk_mb'>;
 export type Resource = 'memory' | 'disk';
 type Held = Shape & Pick<SandboxRecord, 'status'>;
 
+export interface OnDisk extends Shape {
+  /** What of the promise is on the disk already, bytes. */
+  writtenBytes: number;
+}
+
+const mebibyte = 2 ** 20;
+
 function diskOf(shape: Shape): number {
   return shape.disk_mb + shape.memory_mb;
+}
+
+/** Bytes that may still be written. */
+function toCome(one: OnDisk): number {
+  return Math.max(0, diskOf(one) * mebibyte - one.writtenBytes);
+}
+
+/** Whether anything is reserved for it: a failed one whose teardown is done can write nothing any more. */
+export function isHeld({ status, slot }: Pick<SandboxRecord, 'status' | 'slot'>): boolean {
+  return status !== 'failed' || slot !== null;
 }
 
 export class Admission {
@@ -49,16 +67,17 @@ export class Admission {
     return { total, free: total - sum(inMemory.map((shape) => this.#memoryOf(shape))) };
   }
 
-  /** @param occupiedBytes what the sandboxes in `held` occupy on disk already */
-  async disk(held: readonly Shape[], occupiedBytes: number): Promise<Capacity> {
-    const freeMb = Math.floor(((await this.#options.room.freeBytes()) + occupiedBytes) / 2 ** 20);
-    return { total: freeMb, free: freeMb - sum(held.map(diskOf)) };
+  /** `total` is what is promised and what is free together. */
+  async disk(held: readonly OnDisk[]): Promise<Capacity> {
+    const unreserved = (await this.#options.room.freeBytes()) - sum(held.map(toCome));
+    const free = Math.floor(unreserved / mebibyte);
+    return { total: free + sum(held.map(diskOf)), free };
   }
 
   /** @throws PerchError capacity_exhausted */
-  async admit(shape: Shape, held: readonly Held[], occupiedBytes: number): Promise<void> {
+  async admit(shape: Shape, held: readonly (Held & OnDisk)[]): Promise<void> {
     this.admitMemory(shape, held);
-    refuseUnless('disk', diskOf(shape), (await this.disk(held, occupiedBytes)).free);
+    refuseUnless('disk', diskOf(shape), (await this.disk(held)).free);
   }
 
   /** Whether the memory of one more is there. */

@@ -1,7 +1,8 @@
 /** Guests that stand ready, step by step: see testing.ts. */
+import { join } from 'node:path';
 import { limits } from '@perch/protocol';
 import { expect, test } from 'vitest';
-import { FakeMachine, host, id, request } from './testing.ts';
+import { FakeMachine, host, id, request, seen } from './testing.ts';
 
 const wanted = {
   ...request,
@@ -72,6 +73,36 @@ test('they are not counted as held, and go when their memory is needed', async (
   await h.lifecycle.create(id, { ...wanted, memory_mb: memoryMb - 500 });
   expect(h.machine.vms.size).toBe(1);
   expect(standing(h.machine)).toBe(0);
+});
+
+test('one that is being made gives way at once, and leaves nothing', async () => {
+  const machine = new FakeMachine();
+  const gate = Promise.withResolvers<void>();
+  machine.readyGate = gate.promise;
+  await using h = await host(machine, { readyGuests: 1, memoryMb, bootTimeoutMs: 600_000 });
+  await expect.poll(() => machine.vms.size, { timeout: 5000 }).toBe(1);
+  const begun = seen(h.lifecycle, id, 'creating');
+  const creating = h.lifecycle.create(id, { ...wanted, memory_mb: memoryMb - 500 });
+  await begun;
+  gate.resolve();
+  expect(await creating).toMatchObject({ status: 'running' });
+  expect([...machine.vms.keys()]).toEqual([join(h.vmsDir, id)]);
+});
+
+test('failed sandboxes keep no memory from them', async () => {
+  await using h = await ready(1);
+  for (const letter of ['b', 'c', 'd', 'e', 'f']) {
+    const other = `sb${letter.repeat(18)}`;
+    await h.lifecycle.create(other, { ...wanted, vcpus: 2 });
+    const failed = seen(h.lifecycle, other, 'failed');
+    h.machine.vms.get(join(h.vmsDir, other))?.end('gone');
+    await failed;
+  }
+  await expect.poll(() => h.machine.vms.size).toBe(1);
+  await h.lifecycle.create(`sb${'g'.repeat(18)}`, request);
+  expect(standing(h.machine)).toBe(1);
+  await h.lifecycle.create(id, wanted);
+  await expect.poll(() => standing(h.machine), { timeout: 5000 }).toBe(1);
 });
 
 test('one that ends by itself is removed', async () => {

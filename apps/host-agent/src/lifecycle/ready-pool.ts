@@ -8,8 +8,8 @@ import type { SandboxDriver } from './driver.ts';
 export interface ReadyPoolOptions {
   /** How many stand ready. */
   size: number;
-  /** Makes one. Undefined when there is no room. */
-  make: () => Promise<SandboxDriver | undefined>;
+  /** Makes one. Undefined when there is no room. When `signal` aborts it gives up, and leaves nothing. */
+  make: (signal: AbortSignal) => Promise<SandboxDriver | undefined>;
   /** Milliseconds without a create before the next is made, so that none of them has to share the CPU with it. */
   quietMs: number;
   /** Milliseconds until it is tried again when there was no room, or it could not be made. */
@@ -21,7 +21,7 @@ export class ReadyPool {
   readonly #options: ReadyPoolOptions;
   #ready: SandboxDriver[] = [];
   #timer: NodeJS.Timeout | undefined;
-  #making: Promise<void> | undefined;
+  #making: { done: Promise<void>; giveUp: AbortController } | undefined;
   #stopped = false;
 
   constructor(options: ReadyPoolOptions) {
@@ -51,10 +51,11 @@ export class ReadyPool {
     this.#later(this.#options.againMs);
   }
 
-  /** Gives all memory back, and keeps off for a while. */
+  /** Gives all memory back, also of the one that is being made, and keeps off for a while. */
   async giveWay(): Promise<void> {
     this.#later(this.#options.againMs);
-    await this.#making;
+    this.#making?.giveUp.abort(new Error('Its memory is needed.'));
+    await this.#making?.done;
     await this.#destroy(this.#ready.splice(0));
   }
 
@@ -73,21 +74,24 @@ export class ReadyPool {
     clearTimeout(this.#timer);
     if (this.#stopped) return;
     this.#timer = setTimeout(() => {
-      this.#making ??= this.#make().finally(() => {
+      if (this.#making) return;
+      const giveUp = new AbortController();
+      const done = this.#make(giveUp.signal).finally(() => {
         this.#making = undefined;
       });
+      this.#making = { done, giveUp };
     }, ms).unref();
   }
 
-  async #make(): Promise<void> {
+  async #make(signal: AbortSignal): Promise<void> {
     const { size, make, quietMs, againMs, log } = this.#options;
     if (this.#stopped || this.#ready.length >= size) return;
     try {
-      const driver = await make();
+      const driver = await make(signal);
       if (driver) this.#ready.push(driver);
       this.#later(driver ? quietMs : againMs);
     } catch (err) {
-      log.warn({ err }, 'no guest could be made ready');
+      if (!signal.aborted) log.warn({ err }, 'no guest could be made ready');
       this.#later(againMs);
     }
   }

@@ -321,6 +321,11 @@ export class Resources {
     return (await this.vm?.console()) ?? this.#lastConsole;
   }
 
+  /** What its guest has written to its disk in this life, bytes: 0 when it has none. */
+  writtenBytes(record: SandboxRecord): Promise<number> {
+    return this.#deps.disks.writtenBytes({ dir: this.#dir(record) });
+  }
+
   /** What the sandbox occupies on this host's disk: its machine's directory and its points together. */
   async occupied(record: SandboxRecord): Promise<Occupied> {
     return occupiedBy([this.#dir(record), ...(await this.#deps.saved.paths(record.id))]);

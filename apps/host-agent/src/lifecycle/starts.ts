@@ -5,7 +5,14 @@ import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
 import type { SnapshotDirectory } from '../snapshot/index.ts';
 import type { BaseTemplate, BootFiles, TemplateStore } from '../template/index.ts';
-import type { Admission, Capacity, Resource, Shape } from './admission.ts';
+import {
+  type Admission,
+  type Capacity,
+  isHeld,
+  type OnDisk,
+  type Resource,
+  type Shape,
+} from './admission.ts';
 import { isDiskFull } from './disk-room.ts';
 import type { SandboxDriver } from './driver.ts';
 import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
@@ -64,7 +71,7 @@ export class Starts {
     this.sources = new Sources(deps, (template, shape, keep) => this.#bootTemplate(template, shape, keep));
     this.pool = new ReadyPool({
       size: deps.readyGuests,
-      make: () => this.#makeReady(),
+      make: (signal) => this.#makeReady(signal),
       ...poolTimes,
       log: deps.log,
     });
@@ -95,8 +102,7 @@ export class Starts {
     const { admission } = this.#deps;
     return this.#admitting.take(async () => {
       if (this.#registry.find(id)) return undefined;
-      const held = this.#held();
-      await admission.admit(source.shape, held, await this.#occupied());
+      await admission.admit(source.shape, await this.#onDisk());
       if (source.pooled) {
         const taken = this.#takeReady(id, source.shape, { generation, template });
         if (taken) return taken;
@@ -121,9 +127,9 @@ export class Starts {
   }
 
   async capacity(): Promise<Record<Resource, Capacity>> {
-    const held = this.#held();
+    const held = await this.#onDisk();
     const { admission } = this.#deps;
-    return { memory: admission.memory(held), disk: await admission.disk(held, await this.#occupied()) };
+    return { memory: admission.memory(held), disk: await admission.disk(held) };
   }
 
   /** What there is too little of for one more of this shape. @param room of whoever has just asked for it */
@@ -146,21 +152,19 @@ export class Starts {
 
   /** Guests that stand ready are not counted as held, and go when their memory is needed. */
   async #makeRoom(shape: Shape): Promise<void> {
-    const { admission, journal } = this.#deps;
-    const all = journal.list().filter(({ kind }) => kind !== 'template');
-    if (admission.fitsMemory(shape, all)) return;
+    if (this.#deps.admission.fitsMemory(shape, this.#inMemory())) return;
     await this.pool.giveWay();
   }
 
-  /** Makes a guest that stands ready, where there is room for it. */
-  async #makeReady(): Promise<SandboxDriver | undefined> {
-    const { admission, journal } = this.#deps;
+  /** Makes a guest that stands ready, where there is room for it. A destroy is what cuts it short. */
+  async #makeReady(signal: AbortSignal): Promise<SandboxDriver | undefined> {
     const source = await this.sources.find(defaultRequest);
-    const all = journal.list().filter(({ kind }) => kind !== 'template');
-    if (!admission.fitsMemory(source.shape, all)) return undefined;
+    if (!this.#deps.admission.fitsMemory(source.shape, this.#inMemory())) return undefined;
+    signal.throwIfAborted();
     const id = newSandboxId();
     const { template } = defaultRequest;
     const driver = this.#registry.insert({ ...source.shape, id, kind: 'ready', generation: 1, template });
+    signal.addEventListener('abort', () => void driver.destroy().catch(() => {}), { once: true });
     try {
       const accessToken = randomBytes(32).toString('hex');
       await driver.create(1, (signal) => this.#origin(driver, source, signal), { accessToken, env: {} });
@@ -236,18 +240,23 @@ export class Starts {
     }
   }
 
-  /** A failed sandbox whose teardown is done holds nothing. */
+  /** Sandboxes that something is reserved for. */
   #held(): SandboxRecord[] {
-    return this.#registry.sandboxes().filter((record) => record.status !== 'failed' || record.slot !== null);
+    return this.#registry.sandboxes().filter(isHeld);
   }
 
-  async #occupied(): Promise<number> {
-    const each = await Promise.all(
-      this.#registry
-        .all()
-        .map(async ({ record, resources }) => (record ? (await resources.occupied(record)).ownBytes : 0)),
+  /** Sandboxes and guests that stand ready, which have memory that is nobody's yet. */
+  #inMemory(): SandboxRecord[] {
+    return this.#deps.journal.list().filter((record) => record.kind !== 'template' && isHeld(record));
+  }
+
+  #onDisk(): Promise<(SandboxRecord & OnDisk)[]> {
+    return Promise.all(
+      this.#held().map(async (record) => {
+        const writtenBytes = await this.#registry.find(record.id)?.resources.writtenBytes(record);
+        return { ...record, writtenBytes: writtenBytes ?? 0 };
+      }),
     );
-    return each.reduce((sum, bytes) => sum + bytes, 0);
   }
 }
 

@@ -44,6 +44,8 @@ export class FakeMachine {
     { end: (reason: string) => void; exited: Promise<string>; pid: number; frozen: boolean }
   >();
   readonly disks = new Set<string>();
+  /** Bytes that guests have written in this life, by directory. */
+  readonly written = new Map<string, number>();
   readonly slots = new Set<number>();
   readonly order: string[] = [];
   bootGate: Promise<void> = Promise.resolve();
@@ -126,6 +128,7 @@ export class FakeMachine {
     base: (dir) => join(dir, 'base'),
     add: async ({ dir }) => join(dir, 'next'),
     layers: async () => [],
+    writtenBytes: async ({ dir }) => this.written.get(dir) ?? 0,
     capture: async () => {},
     seal: async () => {},
     flatten: async () => '/flat',
@@ -232,7 +235,10 @@ export class FakeMachine {
   }
 }
 
-export async function host(machine = new FakeMachine(), { readyGuests = 0, memoryMb = 1000 } = {}) {
+export async function host(
+  machine = new FakeMachine(),
+  { readyGuests = 0, memoryMb = 1000, bootTimeoutMs = 1000 } = {},
+) {
   const dir = await mkdtempDisposable(join(tmpdir(), 'perch-lifecycle-'));
   const vmsDir = join(dir.path, 'vms');
   const begin = async () => {
@@ -266,7 +272,7 @@ export async function host(machine = new FakeMachine(), { readyGuests = 0, memor
       warm: machine.warm,
       snapshots: new SnapshotStore({ dir: join(dir.path, 'snapshots'), log: pino({ level: 'silent' }) }),
       boot: { kernel: '/k', initramfs: '/i', kernelId: 'b'.repeat(64), initramfsId: 'c'.repeat(64) },
-      bootTimeoutMs: 1000,
+      bootTimeoutMs,
       readyGuests,
       merges: { merge: (...args) => machine.merge(...args), quietMs: 0 },
       log: pino({ level: 'silent' }),

@@ -48,6 +48,17 @@ describe('a qcow2 layer', () => {
     expect(await layer.layers(it.spec)).toHaveLength(maxLayers);
   });
 
+  test('tells what was written to it, and of an empty one above it nothing', async () => {
+    using it = setUp();
+    expect(await layer.writtenBytes(it.spec)).toBe(0);
+    const { path } = await layer.create(it.spec);
+    const empty = await layer.writtenBytes(it.spec);
+    writeFileSync(path, Buffer.alloc(2 * MiB, 'x'), { flag: 'a' });
+    expect(await layer.writtenBytes(it.spec)).toBe(empty + 2 * MiB);
+    await layer.add(it.spec);
+    expect(await layer.writtenBytes(it.spec)).toBe(empty);
+  });
+
   test('is removed as often as asked, and is then not there', async () => {
     using it = setUp();
     await layer.create(it.spec);

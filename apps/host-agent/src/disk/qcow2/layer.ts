@@ -35,6 +35,7 @@ export function createQcow2Layer(): DiskLayer {
     base: basePath,
     add,
     layers,
+    writtenBytes,
     capture,
     seal,
     flatten,
@@ -110,6 +111,14 @@ async function layers({ dir }: Pick<DiskSpec, 'dir'>): Promise<LayerFile[]> {
   return Promise.all(paths.map(async (path) => ({ path, inode: (await lstat(path)).ino })));
 }
 
+async function writtenBytes({ dir }: Pick<DiskSpec, 'dir'>): Promise<number> {
+  const top = (await overlayNames(dir)).at(-1);
+  if (top === undefined) return 0;
+  // A teardown may be removing it.
+  const found = await lstat(join(dir, top)).catch(undefinedIfMissing);
+  return (found?.blocks ?? 0) * 512;
+}
+
 /** Overlays of the guest's own, in the order in which they were made. */
 async function overlayNames(dir: string): Promise<string[]> {
   const names = await namesIn(dir);
@@ -123,10 +132,11 @@ function numberOf(name: string): number {
 }
 
 async function namesIn(dir: string): Promise<string[]> {
-  return readdir(dir).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
+  return (await readdir(dir).catch(undefinedIfMissing)) ?? [];
+}
+
+function undefinedIfMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
 }
 
 async function capture({ uid }: Pick<DiskSpec, 'uid'>, path: string, target: string): Promise<void> {
