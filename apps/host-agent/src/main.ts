@@ -99,7 +99,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     log,
   });
   const merge = pointMerger({
-    ...{ disks, network, saved, room, vmsDir: paths.vms, log },
+    ...{ disks, network, saved, room, vmsDir: paths.vms },
     bounds: config.mergeBounds,
   });
   const lifecycle = new Lifecycle({

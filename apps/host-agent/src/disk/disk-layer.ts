@@ -74,9 +74,14 @@ export interface DiskLayer {
   /**
    * Makes an empty layer beside the one that the guest writes to, for the monitor to go on with.
    * @returns its path
-   * @throws Error when the disk has too many layers already
+   * @throws Error when the disk may get no more, see `fullBy`
    */
   add(spec: Pick<DiskSpec, 'dir' | 'uid' | 'sizeBytes'>): Promise<string>;
+  /**
+   * Why a disk of `sizeBytes` may get no layer on top of these before they are merged, for the end of a sentence;
+   * undefined when it may. With it a disk has at most so many layers, and they occupy at most so much.
+   */
+  fullBy(layers: readonly string[], sizeBytes: number): Promise<string | undefined>;
   /** The layers that were made in the VM's directory, in their order. One that was never used is empty. */
   layers(spec: Pick<DiskSpec, 'dir'>): Promise<LayerFile[]>;
   /** What the layer that was made last occupies, bytes: of a disk that nobody copies, the guest's writes. 0 without. */

@@ -49,7 +49,7 @@ export class Captures {
     if (record.status === 'paused' || from !== undefined) {
       const point = from ?? record.snapshot;
       // Whatever cannot be gone on from is said before anything is made of it.
-      await this.#life.resources.saved(record, point);
+      await this.#life.saved(record, point, this.#signal);
       await this.#life.resources.assertCopyRoom(record);
       if (point !== null) await take(point, {});
       return;

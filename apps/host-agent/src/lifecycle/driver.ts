@@ -261,7 +261,8 @@ export class SandboxDriver {
       });
     }
     const point = from ?? record.snapshot;
-    const origin = { kind: 'snapshot', snapshot: await this.resources.saved(record, point) } as const;
+    const snapshot = await this.#life.saved(record, point, this.#abort.signal);
+    const origin = { kind: 'snapshot', snapshot } as const;
     await this.#deps.admitAgain(record, () => this.#life.transition('resuming', { generation }));
     const resuming = this.#life.expect();
     started(resuming, 'journaled');

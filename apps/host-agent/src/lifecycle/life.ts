@@ -3,8 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
+import { SnapshotDamaged } from '../snapshot/index.ts';
 import type { Journal, SandboxRecord, TransitionDetail } from './journal.ts';
 import type { Resources } from './resources.ts';
+import type { SavedState } from './saved/index.ts';
 import type { HostState } from './state-machine.ts';
 
 export interface LifeDeps {
@@ -12,6 +14,8 @@ export interface LifeDeps {
   log: Logger;
   /** Told after every transition; `destroyed` is the last. */
   changed: (record: SandboxRecord) => void;
+  /** Merges a point in the turn of its driver, as Merges.now. */
+  mergeNow: (record: SandboxRecord, point: number, signal: AbortSignal) => Promise<void>;
   /** Pauses between the tries of what has to be done, milliseconds; the last repeats. */
   retryMs: readonly number[];
 }
@@ -79,6 +83,35 @@ export class Life {
       if (this.expect().status !== 'failed') this.markFailed(reason);
       await this.resources.remove(this.expect());
     });
+  }
+
+  /**
+   * What to go on from at a point. A disk that may get no more layers is merged first, however long that takes: so
+   * all that go on from it, and what they make in turn, keep to the bound.
+   * @param point default: the last
+   * @param signal aborted by a destroy
+   * @throws PerchError generation_not_found, snapshot_damaged, capacity_exhausted, resume_failed
+   */
+  async saved(
+    record: SandboxRecord,
+    point: number | null | undefined,
+    signal: AbortSignal,
+  ): Promise<SavedState> {
+    const at = point ?? record.snapshot;
+    const state = await this.resources.saved(record, at);
+    if (at === null || !(await this.resources.isFull(record, state))) return state;
+    try {
+      await this.#deps.mergeNow(record, at, signal);
+    } catch (cause) {
+      if (signal.aborted) throw this.goingAway();
+      if (cause instanceof PerchError) throw cause;
+      if (cause instanceof SnapshotDamaged) throw cause.toPerchError(this.id);
+      const { id } = this;
+      const reason = `The layers of its disk have to be merged, and cannot be. ${sentence(cause)}`;
+      const message = `Nothing can go on from the state of sandbox ${id}. ${reason}`;
+      throw new PerchError('resume_failed', message, { id, reason }, { cause });
+    }
+    return this.resources.saved(record, at);
   }
 
   /**

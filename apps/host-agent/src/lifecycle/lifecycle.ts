@@ -37,6 +37,7 @@ export class Lifecycle {
         new SandboxDriver(id, new Resources(deps), {
           ...{ journal, log, changed, retryMs: teardownRetryMs },
           admitAgain: (record, work) => this.#starts.admitAgain(record, work),
+          mergeNow: (...args) => this.#merges.now(...args),
         }),
       lost: (id) => this.#starts.pool.lost(id),
     });

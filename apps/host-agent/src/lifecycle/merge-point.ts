@@ -2,7 +2,6 @@
 import { link } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Logger } from 'pino';
 import type { DiskLayer } from '../disk/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import {
@@ -21,8 +20,7 @@ export interface MergePointDeps extends LayersUserDeps {
   disks: DiskLayer;
   saved: StateStore;
   bounds: MergeBounds;
-  room: DiskRoom;
-  log: Logger;
+  room: Pick<DiskRoom, 'require'>;
 }
 
 /** Between two steps of a few MiB, so that whoever waits for this process gets it in between. */
@@ -32,14 +30,12 @@ export function pointMerger(deps: MergePointDeps): MergePoint {
   return async ({ id }, point, signal) => {
     const place = deps.saved.directory(id, point);
     const from = await openSnapshot(place);
-    const excess = await excessOf(from, deps.bounds);
+    const full = await deps.disks.fullBy(diskOf(from).layers, from.manifest.machine.disk_mb * 2 ** 20);
+    const excess = await excessOf(from, deps.bounds, full !== undefined);
     if (!(excess.memory || excess.layers)) return undefined;
     await using undo = new AsyncDisposableStack();
     const { path } = undo.use(await deps.saved.scratch());
-    if (excess.bytes > (await deps.room.freeBytes())) {
-      deps.log.warn({ sandbox: id, point, bytes: excess.bytes }, 'no room on the disk to merge a point');
-      return undefined;
-    }
+    await deps.room.require(excess.bytes, `The merge of sandbox ${id}`);
     const made = new SnapshotDirectory(join(path, 'made'));
     const target = { temporary: new SnapshotDirectory(join(path, 'new')), final: made, durable: true };
     const merged = await mergeSnapshot(from, excess, target, {

@@ -1,17 +1,18 @@
 /** When points are merged, step by step: see testing.ts. */
+import { PerchError } from '@perch/protocol';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { ExchangeNotDurable } from '../snapshot/index.ts';
 import type { SandboxDriver } from './driver.ts';
 import { type MergePoint, Merges, type PreparedMerge } from './merges.ts';
-import { host, id, request, seen } from './testing.ts';
+import { FakeMachine, host, id, request, seen } from './testing.ts';
 
 const next = { generation: 2, access_token: 'b'.repeat(64) };
 const other = `sb${'b'.repeat(18)}`;
 
 /** A host on which every merge waits to be let go, and says what becomes of it. */
-async function merging() {
-  const h = await host();
+async function merging(options: Parameters<typeof host>[1] = {}) {
+  const h = await host(new FakeMachine(), options);
   const log: string[] = [];
   const begun: { id: string; prepared: () => void; fails: (error: Error) => void }[] = [];
   const merge: MergePoint = async (record, point, signal) => {
@@ -25,7 +26,10 @@ async function merging() {
     const prepared = () =>
       resolve({
         merged: { memoryBytes: 1, layerBytes: 2 },
-        replace: async () => void log.push(`replace ${letter}`),
+        replace: async () => {
+          log.push(`replace ${letter}`);
+          h.machine.isFull = false;
+        },
         [Symbol.asyncDispose]: async () => void log.push(`remove ${letter}`),
       });
     begun.push({ id: record.id, prepared, fails: reject });
@@ -108,6 +112,85 @@ test('a fork of a paused sandbox waits for no merge, and the merge goes on', asy
   await until(() => it.log).toEqual(['begin a 1', 'replace a', 'remove a']);
 });
 
+test('a resume of a disk that may get no more layers waits for the merge that is under way', async () => {
+  await using it = await merging();
+  await it.running(id);
+  await it.h.lifecycle.pause(id, 1);
+  await until(() => it.log).toEqual(['begin a 1']);
+  it.h.machine.isFull = true;
+  it.h.machine.order.length = 0;
+  const resumed = it.h.lifecycle.resume(id, next);
+  await until(() => it.h.machine.order).toContain('open');
+  expect(it.h.lifecycle.get(id).status).toBe('paused');
+  it.begun[0]?.prepared();
+  expect(await resumed).toMatchObject({ status: 'running' });
+  expect(it.log.slice(0, 2)).toEqual(['begin a 1', 'replace a']);
+  await until(() => it.log).toContain('remove a');
+  expect(it.begun).toHaveLength(1);
+  expect(it.log.filter((line) => line === 'replace a')).toHaveLength(1);
+});
+
+test.each(['resume', 'fork'])(
+  'a %s of a disk that may get no more layers has it merged first',
+  async (what) => {
+    await using it = await merging({ mergeQuietMs: 600_000 });
+    await it.running(id);
+    await it.h.lifecycle.pause(id, 1);
+    it.h.machine.isFull = true;
+    const children = [{ id: other, access_token: 'c'.repeat(64) }];
+    const done =
+      what === 'resume'
+        ? it.h.lifecycle.resume(id, next)
+        : it.h.lifecycle.copies.fork(id, { generation: 1, children });
+    await until(() => it.log).toEqual(['begin a 1']);
+    it.begun[0]?.prepared();
+    await done;
+    expect(it.log).toEqual(['begin a 1', 'replace a', 'remove a']);
+  },
+);
+
+test('one whose layers cannot be merged stays paused, and says why', async () => {
+  await using it = await merging({ mergeQuietMs: 600_000 });
+  await it.running(id);
+  await it.h.lifecycle.pause(id, 1);
+  it.h.machine.isFull = true;
+  const room = new PerchError('capacity_exhausted', 'no room', {
+    resource: 'disk',
+    requested: 2,
+    available: 1,
+  });
+  for (const [error, told] of [
+    [room, { code: 'capacity_exhausted', message: 'no room' }],
+    [new Error('no tool'), { code: 'resume_failed', message: expect.stringContaining('no tool') }],
+  ] as const) {
+    it.begun.length = 0;
+    const resumed = expect(it.h.lifecycle.resume(id, next)).rejects.toMatchObject(told);
+    await until(() => it.begun.length).toBe(1);
+    it.begun[0]?.fails(error);
+    await resumed;
+    expect(it.h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 1 });
+  }
+});
+
+test.each([0, 600_000])(
+  'a destroy ends a merge that a resume waits for (quiet for %i ms)',
+  async (mergeQuietMs) => {
+    await using it = await merging({ mergeQuietMs });
+    await it.running(id);
+    it.h.machine.isFull = true;
+    await it.h.lifecycle.pause(id, 1);
+    if (mergeQuietMs === 0) await until(() => it.begun.length).toBe(1);
+    it.h.machine.order.length = 0;
+    const resumed = expect(it.h.lifecycle.resume(id, next)).rejects.toMatchObject({
+      code: 'sandbox_not_running',
+    });
+    await until(() => it.h.machine.order.includes('open') && it.begun.length === 1).toBe(true);
+    await it.h.lifecycle.destroy(id);
+    await resumed;
+    expect(it.log).toEqual(['begin a 1', 'give up a']);
+  },
+);
+
 test('one point is merged at a time, and one that fails holds up no other', async () => {
   await using it = await merging();
   for (const sandbox of [id, other]) await it.running(sandbox);
@@ -121,7 +204,11 @@ test('one point is merged at a time, and one that fails holds up no other', asyn
 });
 
 test.each([
-  [new Error('no room'), 'a point cannot be merged, and stays as it was'],
+  [
+    new PerchError('capacity_exhausted', 'no', { resource: 'disk', requested: 2, available: 1 }),
+    'no room on the disk to merge a point',
+  ],
+  [new Error('no tool'), 'a point cannot be merged, and stays as it was'],
   [new ExchangeNotDurable('not synced'), 'a point was merged, and may not outlive a power cut'],
 ])('the log says of %s what became of the point', async (error, message) => {
   const lines: string[] = [];

@@ -1,10 +1,11 @@
 /**
  * Merges the last points of sandboxes that have been paused for a while, one at a time on a host. What is made lies
  * beside the point and takes its place in one step, which the driver of the sandbox does among its others: nobody
- * waits for a merge, and one whose sandbox goes on meanwhile is given up.
+ * waits for a merge, and one whose sandbox goes on meanwhile is given up. But for a disk that may get no more layers:
+ * then whoever goes on from the point waits, see `now`.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { HostSandbox } from '@perch/protocol';
+import { type HostSandbox, isPerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { UserStillRuns } from '../disk/index.ts';
 import { ExchangeNotDurable } from '../snapshot/index.ts';
@@ -20,7 +21,7 @@ export interface PreparedMerge extends AsyncDisposable {
   replace: () => Promise<void>;
 }
 
-/** Undefined when there is nothing to merge, or no room for it. @throws what `signal` was aborted with */
+/** Undefined when there is nothing to merge. @throws PerchError capacity_exhausted; what `signal` was aborted with */
 export type MergePoint = (
   record: SandboxRecord,
   point: number,
@@ -39,12 +40,21 @@ export interface MergesOptions {
   log: Logger;
 }
 
+/** A merge that nobody waits for. */
+interface Current {
+  id: string;
+  point: number;
+  made: Promise<PreparedMerge | undefined>;
+  giveUp: AbortController;
+  start: number;
+}
+
 export class Merges {
   readonly #options: MergesOptions;
   /** Sandboxes by id, and when their turn may come; the first was paused first. */
   readonly #waiting = new Map<string, number>();
   readonly #stopped = new AbortController();
-  #current: { id: string; giveUp: AbortController } | undefined;
+  #current: Current | undefined;
   #loop: Promise<void> | undefined;
   #listener: (report: MergeReport) => void = () => {};
 
@@ -63,6 +73,46 @@ export class Merges {
     }
   }
 
+  /**
+   * Merges a point in the turn of its driver, and goes on with the merge of it that is under way.
+   * @throws PerchError capacity_exhausted; what the merge throws; what `signal` was aborted with
+   */
+  async now(record: SandboxRecord, point: number, signal: AbortSignal): Promise<void> {
+    this.#waiting.delete(record.id);
+    const either = AbortSignal.any([signal, this.#stopped.signal]);
+    either.throwIfAborted();
+    if (this.#current?.id === record.id && this.#current.point === point) {
+      await this.#takeOver(this.#current, either);
+      return;
+    }
+    const start = performance.now();
+    await using made = await this.#options.merge(record, point, either);
+    await made?.replace();
+    if (made) this.#report(record.id, point, made, start);
+  }
+
+  async #takeOver(current: Current, signal: AbortSignal): Promise<void> {
+    const { id, point, giveUp, start } = current;
+    const aborted = () => giveUp.abort(signal.reason);
+    signal.addEventListener('abort', aborted, { once: true });
+    try {
+      const made = await current.made;
+      giveUp.signal.throwIfAborted();
+      await made?.replace();
+      if (made) this.#report(id, point, made, start);
+    } finally {
+      signal.removeEventListener('abort', aborted);
+      // It waits for its turn, which is of no use any more.
+      giveUp.abort(new Error('It was merged for one who waited.'));
+    }
+  }
+
+  #report(id: string, point: number, { merged }: PreparedMerge, start: number): void {
+    const report = { ...merged, ms: milliseconds(start) };
+    this.#options.log.info({ sandbox: id, point, ...report }, 'a point was merged');
+    this.#listener(report);
+  }
+
   /** Has `listener` told of each merge, in place of the one before. */
   watch(listener: (report: MergeReport) => void): void {
     this.#listener = listener;
@@ -70,8 +120,9 @@ export class Merges {
 
   /** Gives up the one under way. To be called before the drivers stop. */
   async stop(): Promise<void> {
-    this.#stopped.abort();
-    this.#current?.giveUp.abort(new Error('The host agent stops.'));
+    const reason = new Error('The host agent stops.');
+    this.#stopped.abort(reason);
+    this.#current?.giveUp.abort(reason);
     await this.#loop;
   }
 
@@ -98,17 +149,18 @@ export class Merges {
     if (!driver || record?.status !== 'paused' || record.snapshot === null) return;
     const { generation, snapshot: point } = record;
     const giveUp = new AbortController();
-    this.#current = { id, giveUp };
     const start = performance.now();
+    const making = merge(record, point, giveUp.signal);
+    this.#current = { id, point, made: making, giveUp, start };
     try {
-      await using made = await merge(record, point, giveUp.signal);
+      await using made = await making;
       const inTurn: InTurn = (work) => driver.whilePaused(generation, point, work);
       if (!(made && (await unlessGivenUp(made.replace, inTurn, giveUp.signal)))) return;
-      const report = { ...made.merged, ms: milliseconds(start) };
-      log.info({ sandbox: id, point, ...report }, 'a point was merged');
-      this.#listener(report);
+      this.#report(id, point, made, start);
     } catch (err) {
-      if (err instanceof ExchangeNotDurable)
+      if (isPerchError(err, 'capacity_exhausted'))
+        log.warn({ err, sandbox: id, point }, 'no room on the disk to merge a point');
+      else if (err instanceof ExchangeNotDurable)
         log.error({ err, sandbox: id, point }, 'a point was merged, and may not outlive a power cut');
       else if (!giveUp.signal.aborted || err instanceof UserStillRuns)
         log.error({ err, sandbox: id, point }, 'a point cannot be merged, and stays as it was');

@@ -266,6 +266,11 @@ export class Resources {
     return this.#deps.saved.open(record.id, point);
   }
 
+  /** Whether its disk at that point may get no more layers. */
+  async isFull({ disk_mb }: SandboxRecord, { disk }: SavedState): Promise<boolean> {
+    return (await this.#deps.disks.fullBy(disk.layers, disk_mb * 2 ** 20)) !== undefined;
+  }
+
   /** Finds the monitor of a sandbox that ran before this process did. False when it is gone. */
   async adopt(record: SandboxRecord): Promise<boolean> {
     if (record.slot === null) return false;

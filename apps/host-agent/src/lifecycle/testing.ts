@@ -127,6 +127,7 @@ export class FakeMachine {
     open: async ({ dir }) => ({ path: join(dir, 'disk'), format: 'qcow2', lower: [], maxFileBytes: 1 }),
     base: (dir) => join(dir, 'base'),
     add: async ({ dir }) => join(dir, 'next'),
+    fullBy: async () => (this.isFull ? 'has too much' : undefined),
     layers: async () => [],
     writtenBytes: async ({ dir }) => this.written.get(dir) ?? 0,
     capture: async () => {},
@@ -200,6 +201,8 @@ export class FakeMachine {
     scratch: async () => ({ path: '/scratch', [Symbol.asyncDispose]: async () => {} }),
   };
 
+  /** Whether no disk may get more layers. */
+  isFull = false;
   /** What merges a point; there is nothing to merge unless a test sets it. */
   merge: MergePoint = async () => undefined;
 
@@ -237,7 +240,7 @@ export class FakeMachine {
 
 export async function host(
   machine = new FakeMachine(),
-  { readyGuests = 0, memoryMb = 1000, bootTimeoutMs = 1000 } = {},
+  { readyGuests = 0, memoryMb = 1000, bootTimeoutMs = 1000, mergeQuietMs = 0 } = {},
 ) {
   const dir = await mkdtempDisposable(join(tmpdir(), 'perch-lifecycle-'));
   const vmsDir = join(dir.path, 'vms');
@@ -274,7 +277,7 @@ export async function host(
       boot: { kernel: '/k', initramfs: '/i', kernelId: 'b'.repeat(64), initramfsId: 'c'.repeat(64) },
       bootTimeoutMs,
       readyGuests,
-      merges: { merge: (...args) => machine.merge(...args), quietMs: 0 },
+      merges: { merge: (...args) => machine.merge(...args), quietMs: mergeQuietMs },
       log: pino({ level: 'silent' }),
     });
     await lifecycle.start();

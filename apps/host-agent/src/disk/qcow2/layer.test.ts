@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { createQcow2Layer, maxLayers } from './layer.ts';
+import { createQcow2Layer, maxLayers, maxSizes } from './layer.ts';
 
 const MiB = 2 ** 20;
 
@@ -46,6 +46,21 @@ describe('a qcow2 layer', () => {
     for (let has = 1; has < maxLayers; has++) await layer.add(it.spec);
     await expect(layer.add(it.spec)).rejects.toThrow(`has ${maxLayers} layers`);
     expect(await layer.layers(it.spec)).toHaveLength(maxLayers);
+  });
+
+  test('gets no more layers when those it has occupy too much', async () => {
+    using it = setUp();
+    const { sizeBytes } = it.spec;
+    const lower = join(it.spec.dir, 'lower-0.qcow2');
+    writeFileSync(lower, Buffer.alloc(sizeBytes, 'x'));
+    const { path } = await layer.create(it.spec);
+    const tables = await layer.writtenBytes(it.spec);
+    writeFileSync(path, Buffer.alloc(sizeBytes - 2 * tables, 'x'), { flag: 'a' });
+    const next = await layer.add(it.spec);
+    expect(await layer.fullBy([lower, path, next], sizeBytes)).toBe(undefined);
+    writeFileSync(next, Buffer.alloc(tables, 'x'), { flag: 'a' });
+    await expect(layer.add(it.spec)).rejects.toThrow(`more than ${maxSizes} times its size`);
+    expect(await layer.fullBy([lower, path], sizeBytes)).toBe(undefined);
   });
 
   test('tells what was written to it, and of an empty one above it nothing', async () => {

@@ -27,6 +27,9 @@ const isLower = (name: string) => /^lower-\d+\.qcow2$/.test(name);
  */
 export const maxLayers = 128;
 
+/** What all layers may occupy before they get another, in sizes of the disk: one life adds at most one. */
+export const maxSizes = 2;
+
 export function createQcow2Layer(): DiskLayer {
   return {
     kind: 'qcow2',
@@ -34,6 +37,7 @@ export function createQcow2Layer(): DiskLayer {
     open: openLayer,
     base: basePath,
     add,
+    fullBy,
     layers,
     writtenBytes,
     capture,
@@ -94,16 +98,28 @@ function basePath(dir: string): string {
 /** @throws Error when the disk has all the layers that one may have */
 async function add(spec: Pick<DiskSpec, 'dir' | 'uid' | 'sizeBytes'>): Promise<string> {
   const names = await namesIn(spec.dir);
-  const has = names.filter((name) => isLower(name) || !Number.isNaN(numberOf(name))).length;
-  if (has >= maxLayers) {
+  const layers = names.filter((name) => isLower(name) || !Number.isNaN(numberOf(name)));
+  const full = await fullBy(
+    layers.map((name) => join(spec.dir, name)),
+    spec.sizeBytes,
+  );
+  if (full !== undefined) {
     throw new Error(
-      `Its disk has ${has} layers, and cannot get more while it runs: they are merged once it is paused.`,
+      `Its disk ${full}, and cannot get more while it runs: they are merged once it is paused.`,
     );
   }
   const last = numberOf((await overlayNames(spec.dir)).at(-1) ?? overlayName);
   const path = join(spec.dir, laterName(last + 1));
   await makeOverlay(path, emptyOverlay(spec.sizeBytes, baseName), spec.uid);
   return path;
+}
+
+async function fullBy(layers: readonly string[], sizeBytes: number): Promise<string | undefined> {
+  if (layers.length >= maxLayers) return `has ${layers.length} layers`;
+  const stats = await Promise.all(layers.map((path) => lstat(path)));
+  const bytes = stats.reduce((sum, { blocks }) => sum + blocks * 512, 0);
+  if (bytes <= maxSizes * sizeBytes) return undefined;
+  return `has layers of ${Math.ceil(bytes / 2 ** 20)} MiB, more than ${maxSizes} times its size`;
 }
 
 async function layers({ dir }: Pick<DiskSpec, 'dir'>): Promise<LayerFile[]> {

@@ -42,13 +42,14 @@ export interface Merged {
   layerBytes: number;
 }
 
-export async function excessOf(snapshot: Snapshot, bounds: MergeBounds): Promise<Excess> {
+/** @param isFull whether its disk may get no more layers */
+export async function excessOf(snapshot: Snapshot, bounds: MergeBounds, isFull: boolean): Promise<Excess> {
   const { manifest, header, rootfs, directory } = snapshot;
   const { memoryBytes } = header.mapping;
   const isFlat = header.build === header.baseBuild;
   const changed = isFlat ? 0 : (manifest.files[snapshotFiles.memfile]?.length ?? 0);
   const memory = changed * 100 > memoryBytes * bounds.memoryPercent;
-  const layers = rootfs !== null && rootfs.layers.length + 1 > bounds.layers;
+  const layers = rootfs !== null && (isFull || rootfs.layers.length + 1 > bounds.layers);
   const stored = [...header.mapping].reduce((sum, { build, length }) => sum + (build ? length : 0), 0);
   const chain = layers ? await directory.bytesOf(layerFiles(snapshot)) : 0;
   return { memory, layers, bytes: (memory ? stored : 0) + chain };
