@@ -1,4 +1,4 @@
-/** A file system of a test's own, which loses in a power cut what was not synced. */
+/** A file system of a test's own, which can be full, and loses in a power cut what was not synced. */
 import { chmod, mkdir, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import { eventually } from './eventually.ts';
 import { run } from './machine.ts';
 
 /** Sparse: only what is written takes room. */
-const diskBytes = 32 * 2 ** 30;
+const defaultBytes = 32 * 2 ** 30;
 /** linux/ext4.h: EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH */
 const shutdown = 0x8004587d;
 const withoutFlush = 2;
@@ -24,12 +24,12 @@ export class PowerDisk implements AsyncDisposable {
     this.path = join(folder, 'on');
   }
 
-  static async make(): Promise<PowerDisk> {
+  static async make(bytes = defaultBytes): Promise<PowerDisk> {
     const folder = await mkdtemp(join(tmpdir(), 'perch-power-'));
     await chmod(folder, 0o755);
     const disk = new PowerDisk(folder);
     await using image = await open(disk.#image, 'wx');
-    await image.truncate(diskBytes);
+    await image.truncate(bytes);
     await mkdir(disk.path);
     await run('mkfs.ext4', ['-q', '-F', disk.#image]);
     await disk.#mount();

@@ -7,6 +7,7 @@ test('the stages of a start are counted once, and not again when the guest runs 
   let tell: (sandbox: HostSandbox) => void = () => {};
   const lifecycle = {
     list: () => [],
+    lackingRoom: () => 0,
     watch: (listener: typeof tell) => {
       tell = listener;
     },

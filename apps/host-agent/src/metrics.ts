@@ -29,6 +29,14 @@ export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo
       this.set({ resource: 'slots' }, slots.total - slots.used);
     },
   });
+  new Gauge({
+    name: 'perch_host_sandboxes_without_room',
+    help: "Guests that stand still until the host's disk has room for what they write.",
+    registers,
+    collect() {
+      this.set(lifecycle.lackingRoom());
+    },
+  });
   const stages = new Histogram({
     name: 'perch_host_stage_seconds',
     help: 'Stages of the transitions of sandboxes.',

@@ -300,7 +300,9 @@ export class SandboxDriver {
   }
 
   #watch(generation: number): void {
-    void this.resources.vm?.exited.then((reason) => {
+    const { vm } = this.resources;
+    vm?.onRoom((lacks) => this.#life.tellOfRoom(lacks));
+    void vm?.exited.then((reason) => {
       if (this.#life.stopped || this.#queue.closing) return;
       void this.#ask({ kind: 'exited', generation, reason }).catch(() => {});
     });

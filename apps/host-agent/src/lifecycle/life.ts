@@ -114,6 +114,14 @@ export class Life {
     return this.resources.saved(record, at);
   }
 
+  /** @param lacks whether the guest stands still since the host's disk is full, or goes on */
+  tellOfRoom(lacks: boolean): void {
+    const about = { sandbox: this.id, generation: this.record?.generation };
+    if (lacks)
+      this.#deps.log.warn(about, 'a guest stands still: the disk of the host has no room for its writes');
+    else this.#deps.log.info(about, 'a guest goes on: the disk of the host has room again');
+  }
+
   /**
    * Does `work`, which must be safe to repeat, until it is done. A destroy removes all there is, so nothing else is
    * tried again then.

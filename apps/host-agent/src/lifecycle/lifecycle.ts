@@ -133,6 +133,11 @@ export class Lifecycle {
     return this.#registry.sandboxes().map((record) => this.#registry.view(record));
   }
 
+  /** Guests that stand still until the host's disk has room for what they write. */
+  lackingRoom(): number {
+    return this.#registry.all().filter(({ resources }) => resources.vm?.lacksRoom).length;
+  }
+
   /** Bytes that the guest wrote to its console, the last of them. @throws PerchError sandbox_not_found */
   async console(id: string): Promise<Buffer> {
     return this.#registry.expect(id).resources.console();

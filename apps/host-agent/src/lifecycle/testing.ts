@@ -105,6 +105,8 @@ export class FakeMachine {
         vm.end('killed');
       },
       release: () => {},
+      lacksRoom: false,
+      onRoom: () => {},
       freeze: async () => {
         this.#step('freeze');
         vm.frozen = true;

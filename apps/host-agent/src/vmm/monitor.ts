@@ -73,7 +73,14 @@ export interface Vm {
    * before. An adopted VM has what nobody had read.
    */
   console(): Promise<Buffer>;
-  /** Stops the guest between two instructions; its disk is written out. Safe to repeat. */
+  /** Whether the guest stands still until the host's disk has room for what it writes. It goes on by itself. */
+  readonly lacksRoom: boolean;
+  /** Has `listener` told when that changes, and at once when it is so; in place of the one before. */
+  onRoom(listener: (lacks: boolean) => void): void;
+  /**
+   * Stops the guest between two instructions; its disk is written out. Safe to repeat.
+   * @throws Error with code ENOSPC when the host's disk has no room for what it wrote; it is stopped all the same
+   */
   freeze(): Promise<void>;
   /** Lets a stopped guest run. Safe to repeat. */
   thaw(): Promise<void>;

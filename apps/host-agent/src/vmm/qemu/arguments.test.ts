@@ -26,8 +26,10 @@ describe('the command line of QEMU', () => {
     expect(values(args, '-blockdev').map((json) => JSON.parse(json))).toEqual([
       { driver: 'file', 'node-name': 'base-file', filename: 'base.ext4', 'read-only': true, locking: 'off' },
       { driver: 'raw', 'node-name': 'base', file: 'base-file', 'read-only': true },
-      { driver: 'file', 'node-name': 'root-file', filename: 'rootfs.qcow2', discard: 'unmap' },
-      { driver: 'qcow2', 'node-name': 'root', file: 'root-file', discard: 'unmap', backing: 'base' },
+    ]);
+    expect(values(args, '-drive')).toEqual([
+      'if=none,id=disk,driver=qcow2,node-name=root,discard=unmap,file.driver=file,' +
+        'file.filename=rootfs.qcow2,file.discard=unmap,backing=base',
     ]);
     const lower = ['/data/vms/sb1/lower-0.qcow2', '/data/vms/sb1/lower-1.qcow2'];
     const layered = qemuArguments({
@@ -38,13 +40,19 @@ describe('the command line of QEMU', () => {
     expect(nodes.filter((node) => node.backing).map((node) => [node['node-name'], node.backing])).toEqual([
       ['lower0', 'base'],
       ['lower1', 'lower0'],
-      ['root', 'lower1'],
     ]);
-    expect(
-      nodes.filter((node) => node['read-only'] === undefined).map((node) => node.filename ?? node.file),
-    ).toEqual(['a.qcow2', 'root-file']);
-    const alone = qemuArguments({ ...spec, disk: { path: '/x/a.qcow2', format: 'qcow2' } });
-    expect(JSON.parse(values(alone, '-blockdev')[1] ?? '')).toMatchObject({ backing: null });
+    expect(nodes.every((node) => node['read-only'])).toBe(true);
+    expect(values(layered, '-drive')[0]).toMatch(/,file.filename=a.qcow2,.*,backing=lower1$/);
+    // Without one its header would be followed.
+    expect(() => qemuArguments({ ...spec, disk: { path: '/x/a.qcow2', format: 'qcow2' } })).toThrow(
+      /below it/,
+    );
+  });
+
+  test('stops the machine when the host is full, and tells the guest of every other error', () => {
+    expect(values(qemuArguments(spec), '-device')[0]).toBe(
+      'virtio-blk-device,id=disk0,drive=disk,werror=enospc,rerror=report',
+    );
   });
 
   test('maps guest memory privately from a file that is opened for reading', () => {

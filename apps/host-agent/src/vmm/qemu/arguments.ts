@@ -22,7 +22,7 @@ export interface MachineSpec {
 }
 
 /** Ids by which QMP commands name parts of the machine. */
-export const ids = { console: 'console', memory: 'memory', rootDisk: 'root' } as const;
+export const ids = { console: 'console', memory: 'memory', drive: 'disk', rootDisk: 'root' } as const;
 
 /** Bytes of console that QEMU keeps until they are read; a power of two. */
 export const consoleBytes = 128 * 1024;
@@ -119,17 +119,18 @@ function disk(spec: NonNullable<MachineSpec['disk']>): string[] {
   for (const [i, path] of (spec.lower ?? []).entries()) {
     readOnly(`lower${i}`, path, { driver: 'qcow2', backing: below });
   }
-  nodes.push({ driver: 'file', 'node-name': 'root-file', filename: file, discard: 'unmap' });
-  nodes.push({
-    driver: spec.format,
-    'node-name': ids.rootDisk,
-    file: 'root-file',
-    discard: 'unmap',
-    ...(spec.format === 'qcow2' ? { backing: below } : {}),
-  });
+  if (spec.format === 'qcow2' && below === null) throw new Error('A qcow2 layer needs the image below it');
+  // By -drive, which makes a back end with a name: only of those `cont` forgets that a write has failed.
+  const top = [
+    ...['if=none', `id=${ids.drive}`, `driver=${spec.format}`, `node-name=${ids.rootDisk}`, 'discard=unmap'],
+    ...['file.driver=file', `file.filename=${file}`, 'file.discard=unmap'],
+    ...(spec.format === 'qcow2' ? [`backing=${below}`] : []),
+  ];
   return [
     ...nodes.flatMap((node) => ['-blockdev', JSON.stringify(node)]),
-    ...['-device', `virtio-blk-device,id=disk0,drive=${ids.rootDisk}`],
+    ...['-drive', top.join(',')],
+    // On a full host the machine stands still and keeps the request; any other error is the guest's.
+    ...['-device', `virtio-blk-device,id=disk0,drive=${ids.drive},werror=enospc,rerror=report`],
   ];
 }
 

@@ -18,6 +18,7 @@ import { type ExitFacts, exitReason } from './exit-reason.ts';
 import { ExitWatch } from './exit-watch.ts';
 import { printable } from './printable.ts';
 import { connectQmp, isObject, type QmpClient, type QmpEvent } from './qmp/index.ts';
+import { RoomWait, standsStill } from './room-wait.ts';
 import { fileNames, readLogTail, takeDeviceState } from './vm-directory.ts';
 
 /** Answers come from a main loop that the guest cannot hold up for long. */
@@ -25,6 +26,8 @@ const commandTimeoutMs = 5000;
 const reconnectTimeoutMs = 3000;
 /** To stop a guest its disk is written out, which a slow disk makes long. */
 const slowCommandMs = 60_000;
+/** A look costs nothing, and a guest that waits for room holds up whoever uses it. */
+const roomRetryMs = [500, 1000, 2000, 5000];
 /** A connection that breaks because the process ends does so a moment before the end shows. */
 const exitFollowsMs = 500;
 
@@ -46,6 +49,11 @@ export class QemuVm implements Vm {
   readonly #of: RunningVm;
   readonly #watch: ExitWatch;
   readonly #console = new ConsoleTail();
+  readonly #room = new RoomWait({
+    status: () => this.status(AbortSignal.timeout(reconnectTimeoutMs)),
+    go: () => this.#command('cont'),
+    retryMs: roomRetryMs,
+  });
   readonly #facts: Pick<ExitFacts, 'killed' | 'shutdown' | 'status'> = {
     killed: false,
     shutdown: undefined,
@@ -100,6 +108,7 @@ export class QemuVm implements Vm {
     const status =
       isObject(answer) && typeof answer.status === 'string' ? printable(answer.status) : 'unknown';
     if (status === 'shutdown') void this.#onShutdown(undefined);
+    if (status === standsStill) this.#room.begin();
     return status;
   }
 
@@ -122,12 +131,27 @@ export class QemuVm implements Vm {
     return this.#console.last();
   }
 
+  get lacksRoom(): boolean {
+    return this.#room.lacks;
+  }
+
+  onRoom(listener: (lacks: boolean) => void): void {
+    this.#room.watch(listener);
+  }
+
   async freeze(): Promise<void> {
+    this.#room.hold();
     await this.#command('stop');
+    // A request that failed stays in the device, and what depends on it may not be on the disk.
+    const { 'io-status': status } = await this.#drive();
+    if (status === 'ok') return;
+    const message = 'The disk of the host has no room for what the guest writes.';
+    throw Object.assign(new Error(message), { code: 'ENOSPC' });
   }
 
   async thaw(): Promise<void> {
     await this.#command('cont');
+    this.#room.letGo();
   }
 
   async isFrozen(): Promise<boolean> {
@@ -155,13 +179,20 @@ export class QemuVm implements Vm {
     };
   }
 
+  /** `BlockInfo` of the guest's disk, qapi/block-core.json. */
+  async #drive(): Promise<Record<string, unknown>> {
+    const answer = await this.#command('query-block');
+    const drives = (Array.isArray(answer) ? answer : []).filter(isObject);
+    const [drive, ...others] = drives.filter(({ inserted }) => isObject(inserted));
+    if (!drive || others.length > 0) throw new Error('The guest has no single disk');
+    return drive;
+  }
+
   /** Name of the node that the guest's disk writes to. */
   async #diskNode(): Promise<string> {
-    const answer = await this.#command('query-block');
-    const drives = Array.isArray(answer) ? answer.filter(isObject) : [];
-    const inserted = drives.map(({ inserted }) => inserted).filter(isObject);
-    const name = inserted[0]?.['node-name'];
-    if (inserted.length !== 1 || typeof name !== 'string') throw new Error('The guest has no single disk');
+    const { inserted } = await this.#drive();
+    const name = isObject(inserted) ? inserted['node-name'] : undefined;
+    if (typeof name !== 'string') throw new Error('The disk of the guest has no name');
     return name;
   }
 
@@ -194,13 +225,15 @@ export class QemuVm implements Vm {
 
   release(): void {
     this.#watch.stop();
+    this.#room.stop();
     this.#of.child?.removeAllListeners('exit');
     this.#qmp?.close();
   }
 
   #onEvent({ event, data }: QmpEvent): void {
-    if (event !== 'SHUTDOWN') return;
-    void this.#onShutdown(typeof data.reason === 'string' ? data.reason : 'unknown');
+    if (event === 'SHUTDOWN') {
+      void this.#onShutdown(typeof data.reason === 'string' ? data.reason : 'unknown');
+    } else if (event === 'BLOCK_IO_ERROR' && data.action === 'stop') this.#room.begin();
   }
 
   /** The guest is over, and QEMU waits with its console and its memory: take the one, and end it. */
@@ -236,6 +269,7 @@ export class QemuVm implements Vm {
   /** Nothing in here may fail: the sentence is all that is wanted. */
   async #conclude(): Promise<string> {
     const { dir, cgroup, cgroups } = this.#of;
+    this.#room.stop();
     this.#qmp?.close();
     const [log, oomKills] = await Promise.all([
       readLogTail(dir),

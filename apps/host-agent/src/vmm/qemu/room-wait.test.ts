@@ -1,0 +1,106 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { RoomWait, standsStill } from './room-wait.ts';
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** A machine whose disk is full until `hasRoom`. */
+class Machine {
+  status = 'running';
+  hasRoom = false;
+  answers = true;
+  readonly log: string[] = [];
+  readonly wait = new RoomWait({
+    status: async () => {
+      if (!this.answers) throw new Error('no answer');
+      return this.status;
+    },
+    go: async () => {
+      this.log.push('go');
+      this.status = 'running';
+      if (!this.hasRoom) this.fails();
+    },
+    retryMs: [1, 10],
+  });
+
+  constructor() {
+    this.wait.watch((lacks) => this.log.push(lacks ? 'lacks' : 'has'));
+  }
+
+  fails(): void {
+    this.status = standsStill;
+    this.wait.begin();
+  }
+}
+
+test('a machine is let go until it can write, more slowly each time, and told of once', async () => {
+  const it = new Machine();
+  it.fails();
+  it.fails();
+  await vi.advanceTimersByTimeAsync(1);
+  await vi.advanceTimersByTimeAsync(25);
+  expect(it.log).toEqual(['lacks', 'go', 'go', 'go']);
+  expect(it.wait.lacks).toBe(true);
+  it.hasRoom = true;
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(it.log).toEqual(['lacks', 'go', 'go', 'go', 'go', 'has']);
+  expect(it.wait.lacks).toBe(false);
+  it.fails();
+  expect(it.log.at(-1)).toBe('lacks');
+});
+
+test('one that Perch has stopped is not let go, whenever that was', async () => {
+  const it = new Machine();
+  it.fails();
+  it.wait.hold();
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(it.log).toEqual(['lacks']);
+  // It was stopped before it failed.
+  it.fails();
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(it.log).toEqual(['lacks']);
+  it.hasRoom = true;
+  it.wait.letGo();
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(it.log).toEqual(['lacks', 'go', 'has']);
+});
+
+test('one that Perch stops while it is being asked is not let go', async () => {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const go = vi.fn(async () => {});
+  const wait = new RoomWait({ status: () => promise, go, retryMs: [1] });
+  wait.begin();
+  await vi.advanceTimersByTimeAsync(1);
+  wait.hold();
+  resolve(standsStill);
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(go).not.toHaveBeenCalled();
+});
+
+test('one that was let go by somebody else, or has been stopped for another reason, is left alone', async () => {
+  const it = new Machine();
+  it.fails();
+  it.status = 'paused';
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(it.log).toEqual(['lacks', 'has']);
+});
+
+test('one that does not answer is asked again, until it is over', async () => {
+  const it = new Machine();
+  it.answers = false;
+  it.fails();
+  await vi.advanceTimersByTimeAsync(100);
+  it.answers = true;
+  await vi.advanceTimersByTimeAsync(10);
+  expect(it.log).toEqual(['lacks', 'go']);
+  it.wait.stop();
+  it.fails();
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(it.log).toEqual(['lacks', 'go']);
+  expect(vi.getTimerCount()).toBe(0);
+});

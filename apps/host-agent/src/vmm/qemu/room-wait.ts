@@ -1,0 +1,98 @@
+/**
+ * The wait of a guest for room on the host's disk. QEMU stops a machine that writes to a full disk and keeps the
+ * request (`werror=enospc`), but never looks again: so the machine is let go every now and then. QEMU repeats the
+ * request, and stops the machine again while it fails.
+ */
+
+export interface RoomWaitOptions {
+  /** State of the machine, `RunState` in qapi/run-state.json. */
+  status: () => Promise<string>;
+  /** Lets the machine go. */
+  go: () => Promise<unknown>;
+  /** Pauses between two tries, milliseconds; the last repeats. */
+  retryMs: readonly number[];
+}
+
+/** State of a machine that was stopped because a request failed. Nothing that Perch does leads there. */
+export const standsStill = 'io-error';
+
+export class RoomWait {
+  readonly #options: RoomWaitOptions;
+  #lacks = false;
+  #tries = 0;
+  #held = false;
+  #over = false;
+  #timer: NodeJS.Timeout | undefined;
+  #listener: (lacks: boolean) => void = () => {};
+
+  constructor(options: RoomWaitOptions) {
+    this.#options = options;
+  }
+
+  /** Whether the machine stands still until there is room. */
+  get lacks(): boolean {
+    return this.#lacks;
+  }
+
+  /** Has `listener` told when that changes, and at once when it is so; in place of the one before. */
+  watch(listener: (lacks: boolean) => void): void {
+    this.#listener = listener;
+    if (this.#lacks) listener(true);
+  }
+
+  /** The machine was stopped since there is no room. Safe to repeat. */
+  begin(): void {
+    if (this.#over) return;
+    if (!this.#lacks) {
+      this.#lacks = true;
+      this.#tries = 0;
+      this.#listener(true);
+    }
+    this.#later();
+  }
+
+  /** Perch itself stops the machine: nothing here lets it go until `letGo`. */
+  hold(): void {
+    this.#held = true;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  letGo(): void {
+    this.#held = false;
+    if (this.#lacks) this.#later();
+  }
+
+  /** Nothing happens any more. */
+  stop(): void {
+    this.#over = true;
+    this.hold();
+  }
+
+  #later(): void {
+    if (this.#timer || this.#held) return;
+    const { retryMs } = this.#options;
+    const ms = retryMs[Math.min(this.#tries, retryMs.length - 1)];
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      // A monitor that does not answer is asked again.
+      void this.#try().catch(() => this.#later());
+    }, ms).unref();
+  }
+
+  async #try(): Promise<void> {
+    const status = await this.#options.status();
+    // In one breath with the command: a machine that Perch has stopped meanwhile is not let go.
+    if (this.#held) return;
+    if (status !== standsStill) {
+      this.#lacks = false;
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      this.#listener(false);
+      return;
+    }
+    this.#tries++;
+    await this.#options.go();
+    this.#later();
+  }
+}
