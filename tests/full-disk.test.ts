@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Failpoint } from '../apps/host-agent/src/failpoints/index.ts';
 import { dataPaths } from '../packages/protocol/src/index.ts';
 import type { Perch } from '../packages/sdk/src/index.ts';
 import { Armed } from './setup/armed.ts';
@@ -17,13 +18,13 @@ import { newSandbox, sh } from './setup/sandbox.ts';
 const MiB = 2 ** 20;
 const shape = { memory_mb: 256, disk_mb: 1024, timeout_sec: 1800 };
 let disk: PowerDisk;
-let armed: Armed;
+let armed: Armed<Failpoint>;
 let instance: PerchInstance;
 let perch: Perch;
 
 beforeAll(async () => {
   disk = await PowerDisk.make(6 * 2 ** 30);
-  armed = await Armed.make();
+  armed = await Armed.make<Failpoint>();
   instance = await PerchInstance.start({
     network: 89,
     dataDir: join(disk.path, 'perch'),

@@ -1,4 +1,5 @@
 /** Room on the disk of the state, and what is said when there is none. */
+import type { StatsFs } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { PerchError } from '@perch/protocol';
 
@@ -7,6 +8,8 @@ export interface DiskRoomOptions {
   dir: string;
   /** MiB that stay free for the rest of the machine. */
   keepMb: number;
+  /** What the kernel says of it: for tests. */
+  statfs?: (path: string) => Promise<Pick<StatsFs, 'bavail' | 'bsize'>>;
 }
 
 export class DiskRoom {
@@ -34,7 +37,8 @@ export class DiskRoom {
   }
 
   async #availableBytes(): Promise<number> {
-    const { bavail, bsize } = await statfs(this.#options.dir);
+    const { dir, statfs: look = statfs } = this.#options;
+    const { bavail, bsize } = await look(dir);
     return bavail * bsize;
   }
 }

@@ -17,14 +17,17 @@ const copyBytes = 4 * 2 ** 20;
 export class ForeignDirectory implements AsyncDisposable {
   /** Its files by name, with the length in bytes that each had when the directory was opened. */
   readonly lengths: ReadonlyMap<string, number>;
-  /** What they occupied then. */
-  readonly occupiedBytes: number;
+  /** What each occupied then, bytes. */
+  readonly occupied: ReadonlyMap<string, number>;
   readonly #dir: FileHandle;
 
-  private constructor(dir: FileHandle, lengths: ReadonlyMap<string, number>, occupiedBytes: number) {
+  private constructor(
+    dir: FileHandle,
+    { lengths, occupied }: Pick<ForeignDirectory, 'lengths' | 'occupied'>,
+  ) {
     this.#dir = dir;
     this.lengths = lengths;
-    this.occupiedBytes = occupiedBytes;
+    this.occupied = occupied;
   }
 
   /**
@@ -35,7 +38,7 @@ export class ForeignDirectory implements AsyncDisposable {
     const dir = await openDirectory(path);
     try {
       const lengths = new Map<string, number>();
-      let occupied = 0;
+      const occupied = new Map<string, number>();
       for await (const { name } of await opendir(inside(dir))) {
         if (!isSnapshotFile(name)) {
           throw new SnapshotDamaged(JSON.stringify(name), 'is no file of a snapshot; move it elsewhere');
@@ -43,10 +46,10 @@ export class ForeignDirectory implements AsyncDisposable {
         const stat = await lstat(inside(dir, name));
         if (!stat.isFile()) throw new SnapshotDamaged(name, 'is not a regular file');
         lengths.set(name, stat.size);
-        occupied += stat.blocks * 512;
+        occupied.set(name, stat.blocks * 512);
         if (lengths.size > maxFiles) throw damagedDirectory(`holds more than ${maxFiles} files`);
       }
-      return new ForeignDirectory(dir, lengths, occupied);
+      return new ForeignDirectory(dir, { lengths, occupied });
     } catch (error) {
       await dir.close();
       throw error;

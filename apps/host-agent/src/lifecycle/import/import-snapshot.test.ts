@@ -64,7 +64,7 @@ async function writeMeta(directory: SnapshotDirectory, change: object = {}): Pro
   await writeFile(directory.file('rootfs.meta'), JSON.stringify(all));
 }
 
-async function setUp(keepMb = 0) {
+async function setUp(keepMb = 0, freeBytes?: number) {
   const dir = await temporaryDirectory();
   const from = await older(join(dir.path, 'from'));
   const image = join(dir.path, 'image.ext4');
@@ -76,11 +76,15 @@ async function setUp(keepMb = 0) {
     boot: { kernelId: contentId, initramfsId: contentId },
     templates: { rootfsOf: (id) => (has.has(id) ? image : undefined) },
     disks: { kind: 'qcow2' },
-    room: new DiskRoom({ dir: dir.path, keepMb }),
+    room: new DiskRoom({
+      ...{ dir: dir.path, keepMb },
+      ...(freeBytes === undefined ? {} : { statfs: async () => ({ bavail: freeBytes / page, bsize: page }) }),
+    }),
   };
   const temporary = new SnapshotDirectory(join(dir.path, '.new'));
   const final = new SnapshotDirectory(join(dir.path, 'final'));
   return {
+    temporary,
     from,
     final,
     image,
@@ -132,6 +136,26 @@ describe('a directory of the older layout', () => {
       ...{ 'rootfs.cow': 0o444, [`rootfs.cow.${build(1)}`]: 0o444, 'rootfs.base': 0o444 },
       ...{ 'identity.json': 0o600, 'manifest.json': 0o600 },
     });
+  });
+
+  test('needs room for its memory as it will be, however often a page is told of', async () => {
+    /** One stored page at every second place, so that the places are no run. */
+    const everywhere = async (directory: SnapshotDirectory) => {
+      const pages = memoryBytes / page;
+      const runs = Array.from({ length: pages }, (_, at) => run(at, 1, at % 2));
+      const mapping = createMapping(memoryBytes, { build: build(3), runs });
+      await writeFile(directory.file('memfile'), Buffer.concat([filled('a', 1), filled('b', 1)]));
+      await writeHeader(directory, { generation: 0, build: build(3), baseBuild: build(3), mapping });
+    };
+    await using short = await setUp(0, memoryBytes);
+    await everywhere(short.from);
+    await expect(short.import()).rejects.toMatchObject({ code: 'capacity_exhausted' });
+    await expect(stat(short.temporary.path)).rejects.toMatchObject({ code: 'ENOENT' });
+    await using enough = await setUp(0, memoryBytes + 4 * MiB);
+    await everywhere(enough.from);
+    await enough.import();
+    const { mapping } = (await openSnapshot(enough.final)).header;
+    expect([...mapping.bytesByBuild().values()]).toEqual([memoryBytes]);
   });
 
   test('says what was assumed, and takes what is said', async () => {

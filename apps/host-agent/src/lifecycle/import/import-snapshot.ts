@@ -27,7 +27,6 @@ export async function importSnapshot(
       throw new ImportRefused('the path is not plain; name it without "..", as realpath does');
     }
     await using from = await ForeignDirectory.open(directory);
-    await host.room.require(from.occupiedBytes, `A copy of ${directory}`);
     const assumed = await take(from, to, request, host);
     failpoint('import.checked');
     return assumed;
@@ -47,6 +46,8 @@ async function take(
 ): Promise<Assumed> {
   if (!from.has(snapshotFiles.manifest)) return takeOlderLayout(from, to, request, host);
   assertNothingSaid(request);
+  const bytes = [...from.occupied.values()].reduce((sum, one) => sum + one, 0);
+  await host.room.require(bytes, `A copy of ${request.directory}`);
   await takeSnapshot(from, to, host);
   return [];
 }

@@ -39,7 +39,7 @@ const qemuMagic = 'QEVM';
 /** Higher than any number that a guest was given; the next must be higher than the last. */
 const unknownNumber = 2 ** 32;
 
-/** @returns what was assumed. @throws SnapshotDamaged, ImportRefused */
+/** @returns what was assumed. @throws SnapshotDamaged, ImportRefused; PerchError capacity_exhausted */
 export async function takeOlderLayout(
   from: ForeignDirectory,
   to: FlatCopyTarget,
@@ -53,6 +53,8 @@ export async function takeOlderLayout(
   const memoryMb = assertMemory(header, from);
   const disk = await findDisk(from, host);
   const identity = await readIdentity(from, request.access_token);
+
+  await host.room.require(bytesToWrite(from, header), `A copy of ${request.directory}`);
 
   const { temporary, final, durable } = to;
   const { snapfile, identity: identityName } = snapshotFiles;
@@ -105,6 +107,13 @@ function assertMemory(header: MemoryHeader, from: ForeignDirectory): number {
     throw new SnapshotDamaged(file, problem);
   }
   return mebibytes;
+}
+
+/** The memory becomes one file, in which a page that is stored once may be at any number of places. */
+function bytesToWrite(from: ForeignDirectory, { build, mapping }: MemoryHeader): number {
+  const memfiles = new Set([build, ...mapping.builds].map((one) => memfileName(one, build)));
+  const others = [...from.occupied].filter(([name]) => !memfiles.has(name)).map(([, bytes]) => bytes);
+  return [...others, ...mapping.bytesByBuild().values()].reduce((sum, bytes) => sum + bytes, 0);
 }
 
 async function readIdentity(from: ForeignDirectory, token: string | undefined): Promise<CapturedIdentity> {
