@@ -144,7 +144,7 @@ export class QemuVm implements Vm {
     await this.#command('stop');
     // A request that failed stays in the device, and what depends on it may not be on the disk.
     const { 'io-status': status } = await this.#drive();
-    if (status === 'ok') return;
+    if (status !== 'nospace') return;
     const message = 'The disk of the host has no room for what the guest writes.';
     throw Object.assign(new Error(message), { code: 'ENOSPC' });
   }
