@@ -59,7 +59,7 @@ test('fifty sandboxes made and destroyed leave nothing behind', { timeout: 600_0
   expect((await perch.sandboxes.list()).items).toEqual([]);
   expect(await machine()).toEqual(before.machine);
   expect(readdirSync(join(dataDir, 'control/uploads'))).toEqual([]);
-  expectFlat(before);
+  await expectFlat(before);
 });
 
 test('a hundred pauses and resumes keep nothing open', { timeout: 600_000 }, async () => {
@@ -85,18 +85,22 @@ test('a hundred pauses and resumes keep nothing open', { timeout: 600_000 }, asy
   const before = daemons();
   await cycles(100 / atOnce);
   await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf(...ids));
-  expectFlat(before);
+  await expectFlat(before);
 });
 
 const small = { memory_mb: 128, disk_mb: 1024, timeout_sec: 600 };
 
-function expectFlat(before: ReturnType<typeof daemons>): void {
-  const after = daemons();
-  for (const name of ['host', 'control'] as const) {
-    expect(after[name].pid).toBe(before[name].pid);
-    expect(after[name].fds).toBeLessThanOrEqual(before[name].fds + 4);
-    expect(after[name].threads).toBeLessThanOrEqual(before[name].threads + 2);
-  }
+/** What stays open: tools that make a network slot ahead have their pipes for a moment. */
+async function expectFlat(before: ReturnType<typeof daemons>): Promise<void> {
+  const grown = () => {
+    const after = daemons();
+    return (['host', 'control'] as const)
+      .map((name) => ({ name, was: before[name], is: after[name] }))
+      .filter(({ was, is }) => is.fds > was.fds + 4 || is.threads > was.threads + 2);
+  };
+  await expect.poll(grown, { timeout: 10_000 }).toEqual([]);
+  const { host, control } = daemons();
+  expect([host.pid, control.pid]).toEqual([before.host.pid, before.control.pid]);
 }
 
 /** One life, with a command in it. @returns its id */

@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -61,12 +62,15 @@ describe('a process', () => {
   });
 
   test('that ended and was not reaped is gone', async () => {
-    // The shell starts a child, which ends, and then becomes a program that never waits for it.
-    const parent = spawn('sh', ['-c', 'sleep 0 & echo $!; exec sleep 60'], {
-      stdio: ['ignore', 'pipe', 'ignore'],
+    // The shell starts a child and becomes a program that never waits for it. Only then may the child end.
+    const parent = spawn('sh', ['-c', 'read end <&3 & echo $!; exec sleep 60 3<&-'], {
+      stdio: ['ignore', 'pipe', 'ignore', 'pipe'],
     });
-    const [output] = await once(parent.stdout, 'data');
+    const [output] = await once(parent.stdout as Readable, 'data');
     const pid = Number(output);
+    const program = () => readFileSync(`/proc/${parent.pid}/comm`, 'utf8');
+    await expect.poll(program, { timeout: 5000 }).toBe('sleep\n');
+    (parent.stdio[3] as Writable).end('\n');
     await expect.poll(() => readProcess(pid)?.state, { timeout: 5000 }).toBe('Z');
     expect(isAlive({ pid, startTime: readProcess(pid)?.startTime ?? 0 })).toBe(false);
     parent.kill('SIGKILL');
