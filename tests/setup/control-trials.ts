@@ -3,8 +3,8 @@ import { type Failpoint, failpoints } from '../../apps/control-plane/src/failpoi
 import { isPerchError } from '../../packages/sdk/src/index.ts';
 import type { Way } from './armed.ts';
 import { eventually } from './eventually.ts';
-import { monitorOf } from './machine.ts';
 import { kept, type Outcome, type Scene, small } from './scene.ts';
+import { deathOf, destroyOf, madeNone } from './ways.ts';
 
 type Operation = Failpoint extends `${infer Name}.${string}` ? Name : never;
 
@@ -82,19 +82,8 @@ const makes: Record<Case['by'], Make> = {
     if (place === 'fork.done') return { call, left: ['running'] };
     return { call, left: place === 'fork.child' ? ['running', 'gone'] : ['gone'] };
   },
-  destroy: async ({ instance: { perch } }) => {
-    const { id } = await perch.sandboxes.create(small);
-    return { id, call: () => perch.sandboxes.delete(id).then(madeNone), left: ['gone'] };
-  },
-  fail: async ({ instance: { perch, dataDir } }) => {
-    const { id } = await perch.sandboxes.create(small);
-    const monitor = monitorOf(dataDir, id);
-    const call = async () => {
-      process.kill(monitor, 'SIGKILL');
-      return [];
-    };
-    return { id, call, left: ['failed'] };
-  },
+  destroy: async (scene) => ({ ...(await destroyOf(scene)), left: ['gone'] }),
+  fail: async (scene) => ({ ...(await deathOf(scene)), left: ['failed'] }),
   /** The one before ends when the host has paused a sandbox and nothing is written of it. */
   start: async (scene) => ({ ...(await makes.pause(scene, 'pause.answered')), after: 'pause.answered' }),
 };
@@ -102,8 +91,6 @@ const makes: Record<Case['by'], Make> = {
 export function controlTrialAt({ place, by }: Case, scene: Scene): Promise<ControlTrial> {
   return makes[by](scene, place);
 }
-
-const madeNone = (): string[] => [];
 
 /** Whoever asks again with the same key gets one sandbox. */
 function repeated({ instance: { perch } }: Scene): ControlTrial {

@@ -6,9 +6,10 @@ import { expect } from 'vitest';
 import { type Failpoint, failpoints } from '../../apps/host-agent/src/failpoints/index.ts';
 import type { ForkResults } from '../../packages/protocol/src/index.ts';
 import type { Way } from './armed.ts';
-import { daemonPid, monitorOf, run } from './machine.ts';
+import { daemonPid, run } from './machine.ts';
 import { untilStanding } from './ready.ts';
 import { kept, mergeLayers, type Outcome, passing, type Scene, small, warmShapes } from './scene.ts';
+import { deathOf, destroyOf, madeNone } from './ways.ts';
 
 type Operation = Failpoint extends `${infer Name}.${string}` ? Name : never;
 
@@ -148,20 +149,8 @@ const makes: Record<Operation, Make> = {
     for (let made = 0; made < mergeLayers; made++) await replaceKept(scene, subject.id);
     return { ...pauseOf(scene, subject.id), left: 'paused' };
   },
-  destroy: async ({ instance: { perch } }) => {
-    const { id } = await perch.sandboxes.create(small);
-    const call = () => perch.sandboxes.delete(id).then(madeNone);
-    return { id, call, left: 'gone', done: 'gone' };
-  },
-  fail: async ({ instance: { perch, dataDir } }) => {
-    const { id } = await perch.sandboxes.create(small);
-    const monitor = monitorOf(dataDir, id);
-    const call = async () => {
-      process.kill(monitor, 'SIGKILL');
-      return [];
-    };
-    return { id, call, left: 'failed', done: 'failed' };
-  },
+  destroy: async (scene) => ({ ...(await destroyOf(scene)), left: 'gone', done: 'gone' }),
+  fail: async (scene) => ({ ...(await deathOf(scene)), left: 'failed', done: 'failed' }),
   start: async (scene, name) => {
     const after = unfinished[name];
     if (!after) throw new Error(`What is left unfinished before ${name}?`);
@@ -178,8 +167,6 @@ export function trialAt(name: Failpoint, scene: Scene): Promise<Trial> {
 const runsOn = { left: 'running', done: 'running' } as const;
 /** It is about no sandbox. */
 const nothingMade = { left: 'gone', done: 'gone' } as const;
-const madeNone = (): string[] => [];
-
 function createOf({ instance: { perch } }: Scene, shape: { memory_mb?: number }): Trial {
   const call = async () => [(await perch.sandboxes.create({ ...small, ...shape })).id];
   return { call, left: 'gone', done: 'running' };

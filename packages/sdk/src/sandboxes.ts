@@ -15,6 +15,7 @@ import type {
 import { type ExecStart, ExecStream } from './exec/stream.ts';
 import { Files } from './files.ts';
 import type { Http, RequestOptions } from './http.ts';
+import { itemsOf } from './pages.ts';
 
 export interface CreateOptions extends RequestOptions {
   /** The same key gives the same sandbox; by default each call has a new one. */
@@ -71,13 +72,8 @@ export class Sandboxes {
   }
 
   /** All pages. */
-  async *all(filter: Omit<ListFilter, 'cursor'> = {}, options: RequestOptions = {}): AsyncGenerator<Sandbox> {
-    let cursor: string | undefined;
-    do {
-      const page: SandboxList = await this.list({ limit: 100, ...filter, cursor }, options);
-      yield* page.items;
-      cursor = page.next_cursor ?? undefined;
-    } while (cursor !== undefined);
+  all(filter: Omit<ListFilter, 'cursor'> = {}, options: RequestOptions = {}): AsyncGenerator<Sandbox> {
+    return itemsOf((cursor) => this.list({ limit: 100, ...filter, cursor }, options));
   }
 
   get(id: string, options: RequestOptions = {}): Promise<Sandbox> {

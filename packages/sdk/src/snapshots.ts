@@ -1,5 +1,6 @@
 import type { CreateSnapshot, NewSnapshot, Snapshot, SnapshotList, SnapshotType } from '@perch/protocol';
 import type { Http, RequestOptions } from './http.ts';
+import { itemsOf } from './pages.ts';
 
 export interface SnapshotOptions extends RequestOptions {
   /** Whether it takes the place of one of that name. */
@@ -47,16 +48,8 @@ export class Snapshots {
   }
 
   /** All pages. */
-  async *all(
-    filter: Omit<SnapshotFilter, 'cursor'> = {},
-    options: RequestOptions = {},
-  ): AsyncGenerator<Snapshot> {
-    let cursor: string | undefined;
-    do {
-      const page: SnapshotList = await this.list({ limit: 100, ...filter, cursor }, options);
-      yield* page.items;
-      cursor = page.next_cursor ?? undefined;
-    } while (cursor !== undefined);
+  all(filter: Omit<SnapshotFilter, 'cursor'> = {}, options: RequestOptions = {}): AsyncGenerator<Snapshot> {
+    return itemsOf((cursor) => this.list({ limit: 100, ...filter, cursor }, options));
   }
 
   /** @throws PerchError `snapshot_not_found` */

@@ -35,10 +35,10 @@ export async function unownedFindings(deps: UnownedDeps, repair: boolean): Promi
   const { journal, network, monitor, vmsDir, sandboxesDir } = deps;
   const kinds: Record<string, Look> = {
     processes: async () => unownedProcesses(deps),
-    [vmsDir]: () => unownedMachines(vmsDir, () => machines(journal.list())),
+    [vmsDir]: () => unownedIn(vmsDir, () => machines(journal.list()), removeMachine),
     'cgroups of this instance': () => monitor.unowned(() => machines(journal.list())),
     'the network of this instance': () => network.unowned(() => slotsInUse(deps)),
-    [sandboxesDir]: () => unownedStates(sandboxesDir, () => ids(journal.list())),
+    [sandboxesDir]: () => unownedIn(sandboxesDir, () => ids(journal.list()), removeState),
   };
   const findings: FsckFinding[] = [];
   for (const [kind, look] of Object.entries(kinds)) {
@@ -107,13 +107,18 @@ function isMonitorOf({ process: known }: SandboxRecord, { pid, startTime }: Proc
   return known === null || (known.pid === pid && known.startTime === startTime);
 }
 
-async function unownedMachines(vmsDir: string, owned: () => ReadonlySet<string>): Promise<Leftover[]> {
-  const existing = (await readdir(vmsDir)).sort();
+/** What lies in a directory and has none of the names that are owned once it was listed. */
+async function unownedIn(
+  dir: string,
+  owned: () => ReadonlySet<string>,
+  remove: (path: string) => Promise<void>,
+): Promise<Leftover[]> {
+  const existing = (await readdir(dir)).sort();
   const known = owned();
   return existing
     .filter((name) => !(known.has(name) || isBeingMade(name)))
-    .map((name) => join(vmsDir, name))
-    .map((path) => ({ what: path, remove: () => removeMachine(path) }));
+    .map((name) => join(dir, name))
+    .map((path) => ({ what: path, remove: () => remove(path) }));
 }
 
 /** Its user may be another machine's by now: of that one's processes none works in this directory. */
@@ -124,11 +129,6 @@ async function removeMachine(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true });
 }
 
-async function unownedStates(dir: string, owned: () => ReadonlySet<string>): Promise<Leftover[]> {
-  const existing = (await readdir(dir)).sort();
-  const known = owned();
-  return existing
-    .filter((name) => !(known.has(name) || isBeingMade(name)))
-    .map((name) => join(dir, name))
-    .map((path) => ({ what: path, remove: () => rm(path, { recursive: true, force: true }) }));
+function removeState(path: string): Promise<void> {
+  return rm(path, { recursive: true, force: true });
 }
