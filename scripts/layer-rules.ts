@@ -1,4 +1,4 @@
-/** The layers of docs/ARCHITECTURE.md, as rules. */
+/** The layers of docs/architecture/host-agent.md, as rules. */
 import type { IConfiguration } from 'dependency-cruiser';
 
 const means = ['guest', 'vmm', 'disk', 'network', 'snapshot', 'template'];
