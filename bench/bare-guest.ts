@@ -6,15 +6,14 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { link, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { createQcow2Layer } from '../apps/host-agent/src/disk/index.ts';
 import { giveIdentity, guestPort } from '../apps/host-agent/src/guest/index.ts';
+import { connectWhenListening } from '../apps/host-agent/src/linux/index.ts';
 import type { Sandbox } from '../packages/protocol/src/index.ts';
 import type { PerchInstance } from '../tests/setup/perch-instance.ts';
 
@@ -128,7 +127,6 @@ export class BareGuest implements AsyncDisposable {
  * @param socket QEMU's QMP socket
  */
 async function firstAnswer(socket: string, signal: AbortSignal): Promise<void> {
-  while (!existsSync(socket)) await sleep(1, undefined, { signal });
   await untilRunning(socket, signal);
   const { status } = await fetch(`http://${guest.address}:${guestPort}/health`, {
     headers: { connection: 'close' },
@@ -138,9 +136,8 @@ async function firstAnswer(socket: string, signal: AbortSignal): Promise<void> {
 }
 
 async function untilRunning(path: string, signal: AbortSignal): Promise<void> {
-  const qmp = connect(path);
+  const qmp = await connectWhenListening(path, signal, 1);
   try {
-    await once(qmp, 'connect', { signal });
     let said = '';
     qmp.setEncoding('latin1').on('data', (text) => {
       said += text;

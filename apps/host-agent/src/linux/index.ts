@@ -17,4 +17,5 @@ export * from './sparse.ts';
 export * from './sync.ts';
 export * from './tsc.ts';
 export * from './tun.ts';
+export * from './unix-socket.ts';
 export * from './user.ts';
