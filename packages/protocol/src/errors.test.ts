@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { errorStatus, isPerchError, PerchError } from './errors.ts';
+import { type errorRemedy, errorStatus, isPerchError, PerchError } from './errors.ts';
 
 test('an error survives the way through its body', () => {
   const sent = new PerchError('sandbox_not_found', 'No sandbox sbx.', { id: 'sbx' });
@@ -27,4 +27,12 @@ test('every status is an HTTP error status', () => {
     expect(status, code).toBeGreaterThanOrEqual(400);
     expect(status, code).toBeLessThan(600);
   }
+});
+
+test('a code without status or remedy does not compile', () => {
+  // @ts-expect-error
+  const status: typeof errorStatus = { internal: 500 };
+  // @ts-expect-error
+  const remedy: typeof errorRemedy = { internal: 'Report it.' };
+  expect([status, remedy]).toHaveLength(2);
 });

@@ -1,0 +1,44 @@
+/**
+ * Says which promise of docs/SPECIFICATION.md no test holds and which link of a page is dead. It plants a violation
+ * of each kind first, to show that it can see.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { checkLinks, pages } from './docs/links.ts';
+import { checkPromises } from './docs/promises.ts';
+
+const root = join(import.meta.dirname, '..');
+const fewestPromises = 100;
+const fewestLinks = 15;
+const specification = readFileSync(join(root, 'docs/SPECIFICATION.md'), 'utf8');
+
+seesPlanted('names no test', checkPromises(withRow('the tests'), root));
+seesPlanted('no test or benchmark', checkPromises(withRow('`no-such-file.test.ts`'), root));
+seesPlanted('no test or benchmark', checkPromises(withRow('`packages/protocol/src/index.ts`'), root));
+seesPlanted('has no test "', checkPromises(withRow('`exec.test.ts` "no such title"'), root));
+seesPlanted('no docs/no-such-page.md', checkLinks('README.md', '[x](docs/no-such-page.md)', root));
+seesPlanted('no heading', checkLinks('README.md', '[x](docs/SECURITY.md#no-such-heading)', root));
+
+const { promises, problems } = checkPromises(specification, root);
+let links = 0;
+for (const page of pages(root)) {
+  const found = checkLinks(page, readFileSync(join(root, page), 'utf8'), root);
+  links += found.links;
+  problems.push(...found.problems);
+}
+if (promises < fewestPromises) problems.push(`Only ${promises} promises were found.`);
+if (links < fewestLinks) problems.push(`Only ${links} links were found.`);
+for (const problem of problems) console.error(problem);
+console.log(`${promises} promises, ${links} links, ${problems.length} problems`);
+if (problems.length > 0) process.exitCode = 1;
+
+function withRow(last: string): string {
+  return `| promise | number | held by |\n|---|---|---|\n| planted | | ${last} |\n`;
+}
+
+/** @param complaint part of what must be said about the violation that was planted */
+function seesPlanted(complaint: string, { problems: seen }: { problems: string[] }): void {
+  if (seen.some((problem) => problem.includes(complaint))) return;
+  console.error(`A violation was planted, and nothing was said of "${complaint}".`);
+  process.exit(1);
+}
