@@ -22,8 +22,8 @@ afterAll(async () => {
   await instance?.[Symbol.asyncDispose]();
 });
 
-async function fork(id: string, count = 1, generation?: number): Promise<Sandbox[]> {
-  const request = generation === undefined ? { count } : { count, generation };
+async function fork(id: string, count = 1, checkpoint?: number): Promise<Sandbox[]> {
+  const request = checkpoint === undefined ? { count } : { count, checkpoint };
   const { results } = await perch.sandboxes.fork(id, request);
   return results.map((result) => {
     if ('error' in result) throw new Error(result.error.message);

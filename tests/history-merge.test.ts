@@ -31,11 +31,11 @@ afterAll(async () => {
   await instance?.[Symbol.asyncDispose]();
 });
 
-const newest = async (id: string) => (await perch.sandboxes.history(id)).items.at(-1)?.generation ?? 0;
+const newest = async (id: string) => (await perch.sandboxes.history(id)).items.at(-1)?.checkpoint ?? 0;
 
 /** What has to be read and opened when it is gone on from. */
-function costOf(id: string, generation: number) {
-  const dir = join(instance.dataDir, 'sandboxes', id, `${generation}`);
+function costOf(id: string, checkpoint: number) {
+  const dir = join(instance.dataDir, 'sandboxes', id, `${checkpoint}`);
   const flat = readdirSync(dir).find((name) => /^memfile\.[0-9a-f]{32}$/.test(name));
   const meta = JSON.parse(readFileSync(join(dir, 'rootfs.meta'), 'utf8'));
   return {
@@ -46,9 +46,9 @@ function costOf(id: string, generation: number) {
 
 /** Once no merge is under way, nor due. */
 async function merged(id: string) {
-  const generation = await newest(id);
+  const checkpoint = await newest(id);
   return eventually(() => {
-    const cost = costOf(id, generation);
+    const cost = costOf(id, checkpoint);
     const within = cost.layers <= bounds.layers && cost.changedBytes * 100 <= bounds.percent * 256 * MiB;
     const atRest = readdirSync(join(instance.dataDir, 'sandboxes')).every((name) => !name.startsWith('.'));
     return within && atRest && cost;
@@ -71,17 +71,17 @@ test('a sandbox that has changed much over many lives is merged, and goes on wit
     const before = (await perch.sandboxes.history(id)).items;
     expect(await merged(id)).toEqual({ changedBytes: 0, layers: 1 });
     const after = (await perch.sandboxes.history(id)).items;
-    const told = ({ generation, parent, kind, created_at }: (typeof after)[number]) =>
-      JSON.stringify({ generation, parent, kind, created_at });
+    const told = ({ checkpoint, parent, kind, created_at }: (typeof after)[number]) =>
+      JSON.stringify({ checkpoint, parent, kind, created_at });
     expect(after.map(told)).toEqual(before.map(told));
     expect(await instance.run('fsck')).toBe('All is as it was written.\n');
     await perch.sandboxes.resume(id);
     await witness.expectWhole();
     expect(await sh(perch, id, 'cat /dev/shm/much-* | sha256sum')).toBe(much);
   }
-  // Points of before the last merge are as they were.
+  // Checkpoints of before the last merge are as they were.
   const { items } = await perch.sandboxes.history(id);
-  const { results } = await perch.sandboxes.fork(id, { generation: items.at(-2)?.generation ?? 0 });
+  const { results } = await perch.sandboxes.fork(id, { checkpoint: items.at(-2)?.checkpoint ?? 0 });
   const child = results[0] && 'sandbox' in results[0] ? results[0].sandbox.id : '';
   await witness.in(child).expectWhole();
   await perch.sandboxes.delete(child);
@@ -116,8 +116,8 @@ test('a guest that rewrites its disk in each life, and is resumed at once, occup
   await using sandbox = await newSandbox(perch, shape);
   const { id } = sandbox;
   const diskBytes = shape.disk_mb * MiB;
-  const layersOf = (generation: number) => {
-    const dir = join(instance.dataDir, 'sandboxes', id, `${generation}`);
+  const layersOf = (checkpoint: number) => {
+    const dir = join(instance.dataDir, 'sandboxes', id, `${checkpoint}`);
     const layers = readdirSync(dir).filter((name) => name.startsWith('rootfs.cow'));
     return layers.reduce((sum, name) => sum + statSync(join(dir, name)).blocks * 512, 0);
   };
@@ -129,13 +129,13 @@ test('a guest that rewrites its disk in each life, and is resumed at once, occup
     await rewrite(life);
     const written = await sh(perch, id, `sha256sum ${file}`);
     await perch.sandboxes.pause(id);
-    const point = await newest(id);
-    const before = layersOf(point);
+    const checkpoint = await newest(id);
+    const before = layersOf(checkpoint);
     // The tables of qcow2 take 1/8192 of what they map, and some clusters more.
     expect(before).toBeLessThan(3 * (diskBytes * 1.001 + MiB));
     await perch.sandboxes.resume(id);
     if (before > 2 * diskBytes) {
-      expect(layersOf(point)).toBeLessThan(diskBytes * 1.001 + MiB);
+      expect(layersOf(checkpoint)).toBeLessThan(diskBytes * 1.001 + MiB);
       merged = true;
     }
     expect(await sh(perch, id, `echo 3 | sudo tee /proc/sys/vm/drop_caches; sha256sum ${file}`)).toContain(
@@ -158,7 +158,7 @@ test('what a sandbox occupies of its own is what goes when it goes', async () =>
   await perch.sandboxes.delete(id);
   await expect.poll(() => readdirSync(join(instance.dataDir, 'sandboxes'))).toEqual([]);
   expect(before - (await occupied())).toBe(own_bytes);
-  // Points share with each other, and with the template.
+  // Checkpoints share with each other, and with the template.
   expect(own_bytes).toBeGreaterThan(items.reduce((sum, one) => sum + one.own_bytes, 0));
   expect(shared_bytes).toBeLessThan(items.reduce((sum, one) => sum + one.shared_bytes, 0));
 });

@@ -159,44 +159,44 @@ describe('the history of a sandbox', () => {
   test('has each pause and snapshot, of which the newest stay, and any of them can be gone on from', async () => {
     await using sandbox = await newSandbox(perch, small);
     const { id } = sandbox;
-    const generations = async () =>
-      (await perch.sandboxes.history(id)).items.map(({ generation, parent, kind }) => [
-        generation,
+    const checkpoints = async () =>
+      (await perch.sandboxes.history(id)).items.map(({ checkpoint, parent, kind }) => [
+        checkpoint,
         parent,
         kind,
       ]);
-    expect(await generations()).toEqual([[0, null, 'start']]);
+    expect(await checkpoints()).toEqual([[0, null, 'start']]);
     await sh(perch, id, 'echo one > /home/user/x; echo one > /dev/shm/y');
     await perch.sandboxes.pause(id);
     await perch.sandboxes.resume(id);
     await sh(perch, id, 'echo two > /home/user/x; echo two > /dev/shm/y');
     await perch.snapshots.create({ sandbox_id: id, name: 'two' });
-    expect(await generations()).toEqual([
+    expect(await checkpoints()).toEqual([
       [0, null, 'start'],
       [1, 0, 'pause'],
       [2, 1, 'snapshot'],
     ]);
     await sh(perch, id, 'echo three > /home/user/x; echo three > /dev/shm/y');
     await perch.sandboxes.pause(id);
-    expect(await generations()).toEqual([
+    expect(await checkpoints()).toEqual([
       [1, null, 'pause'],
       [2, 1, 'snapshot'],
       [3, 2, 'pause'],
     ]);
     const holds = 'cat /home/user/x /dev/shm/y';
-    const { results } = await perch.sandboxes.fork(id, { generation: 1 });
+    const { results } = await perch.sandboxes.fork(id, { checkpoint: 1 });
     const child = results[0] && 'sandbox' in results[0] ? results[0].sandbox.id : '';
     expect(await sh(perch, child, holds)).toBe('one\none\n');
     await perch.sandboxes.delete(child);
 
-    await expect(perch.sandboxes.resume(id, { generation: 0 })).rejects.toMatchObject({
-      code: 'generation_not_found',
+    await expect(perch.sandboxes.resume(id, { checkpoint: 0 })).rejects.toMatchObject({
+      code: 'checkpoint_not_found',
     });
     expect((await perch.sandboxes.get(id)).status).toBe('paused');
-    await perch.sandboxes.resume(id, { generation: 2 });
+    await perch.sandboxes.resume(id, { checkpoint: 2 });
     expect(await sh(perch, id, holds)).toBe('two\ntwo\n');
     await perch.sandboxes.pause(id);
-    expect(await generations()).toEqual([
+    expect(await checkpoints()).toEqual([
       [2, null, 'snapshot'],
       [3, 2, 'pause'],
       [4, 2, 'pause'],

@@ -31,7 +31,7 @@ const lasting = ['images', 'host/boot', 'warm'];
 const imageFiles = ['rootfs.ext4', 'content-id'];
 const bootFile = /^(vmlinuz|initramfs)-[0-9a-f]{64}$/;
 const warmKey = /^[0-9a-f]{32}$/;
-const point = /^\d+$/;
+const checkpoint = /^\d+$/;
 
 /** All there is below these folders, without the folders. What goes meanwhile is left out. */
 export function entriesOf(dataDir: string): Entry[] {
@@ -78,8 +78,8 @@ function isOwned(path: string, { machines, sandboxes, failed, snapshots }: Owner
   if (path.startsWith('host/boot/')) return bootFile.test(first) && second === undefined;
   if (folder === 'sandboxes') {
     if (failed.includes(first)) return true;
-    const isPoint = second === undefined || point.test(second);
-    return sandboxes.includes(first) && isPoint && isFileOf(third, more);
+    const isCheckpoint = second === undefined || checkpoint.test(second);
+    return sandboxes.includes(first) && isCheckpoint && isFileOf(third, more);
   }
   if (folder === 'snapshots') return snapshots.includes(first) && isFileOf(second, [third, ...more]);
   if (folder === 'warm') return warmKey.test(first) && isFileOf(second, [third, ...more]);

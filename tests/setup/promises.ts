@@ -133,8 +133,8 @@ function expectSnapshots(instance: PerchInstance, sandboxes: Sandbox[]): void {
   for (const { id, status } of sandboxes) {
     // One that failed may have failed before it had any.
     if (status === 'failed') continue;
-    const points = readdirSync(join(dataDir, 'sandboxes', id));
-    expect(points.length, `points of ${id}, which is ${status}`).toBeGreaterThan(0);
+    const checkpoints = readdirSync(join(dataDir, 'sandboxes', id));
+    expect(checkpoints.length, `checkpoints of ${id}, which is ${status}`).toBeGreaterThan(0);
   }
 }
 

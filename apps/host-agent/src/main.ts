@@ -10,12 +10,12 @@ import { armFailpointsOf } from './failpoints/index.ts';
 import { giveIdentity, waitForAgent, warmUp } from './guest/index.ts';
 import {
   Admission,
+  checkpointMerger,
   DiskRoom,
   defaultMemoryMb,
   fsck,
   Journal,
   Lifecycle,
-  pointMerger,
   SavedStates,
   SnapshotStore,
   WarmTemplates,
@@ -98,7 +98,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     limit: config.warmShapes,
     log,
   });
-  const merge = pointMerger({
+  const merge = checkpointMerger({
     ...{ disks, network, saved, room, vmsDir: paths.vms },
     bounds: config.mergeBounds,
   });

@@ -35,7 +35,7 @@ export interface ErrorContexts {
   root_only: { uid: number };
   shape_mismatch: { template: string; vcpus: number; memory_mb: number; disk_mb: number };
   fork_failed: { id: string; reason: string };
-  generation_not_found: { id: string; generation: number };
+  checkpoint_not_found: { id: string; checkpoint: number };
   template_not_found: { template: string };
   api_key_not_found: { id: string };
   last_api_key: { id: string };
@@ -101,7 +101,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   root_only: 403,
   shape_mismatch: 400,
   fork_failed: 500,
-  generation_not_found: 404,
+  checkpoint_not_found: 404,
   template_not_found: 404,
   api_key_not_found: 404,
   last_api_key: 409,
@@ -152,7 +152,7 @@ export const errorRemedy: Record<ErrorCode, string> = {
   pause_failed: 'The sandbox runs on; try again.',
   resume_failed: 'The sandbox is still paused and whole; try again, and if it stays read its logs.',
   snapshot_damaged:
-    'Run `perch fsck` to see what is damaged. Go on from an older generation, or destroy the sandbox; delete or overwrite a snapshot.',
+    'Run `perch fsck` to see what is damaged. Go on from an older checkpoint, or destroy the sandbox; delete or overwrite a snapshot.',
   snapshot_failed: 'The sandbox is as before; try again.',
   snapshot_not_found: 'List the snapshots there are with GET /v1/snapshots.',
   snapshot_exists: 'Choose another name, or say overwrite=true.',
@@ -163,7 +163,7 @@ export const errorRemedy: Record<ErrorCode, string> = {
   shape_mismatch:
     'Leave vcpus, memory_mb and disk_mb out: a sandbox made from a snapshot has the machine that details name.',
   fork_failed: 'The source is as before; try again.',
-  generation_not_found: 'List what is kept with GET /v1/sandboxes/{id}/history.',
+  checkpoint_not_found: 'List what is kept with GET /v1/sandboxes/{id}/history.',
   template_not_found: 'List what there is with GET /v1/templates and GET /v1/snapshots.',
   api_key_not_found: 'List the keys there are with GET /v1/api-keys.',
   last_api_key: 'Create another key with POST /v1/api-keys first.',

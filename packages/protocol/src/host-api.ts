@@ -63,8 +63,8 @@ export const HostResume = Type.Object(
   {
     generation: Type.Integer({ minimum: 2, description: 'Of the life that begins: one more than the last.' }),
     access_token: HostCreate.properties.access_token,
-    from: Type.Optional(
-      Type.Integer({ minimum: 0, description: 'Generation of its history; default: the last.' }),
+    checkpoint: Type.Optional(
+      Type.Integer({ minimum: 0, description: 'Checkpoint of its history; default: the last.' }),
     ),
   },
   { additionalProperties: false },
@@ -74,7 +74,7 @@ export type HostResume = Static<typeof HostResume>;
 export const HostFork = Type.Object(
   {
     generation: Type.Integer({ minimum: 1, description: 'Life of the source, which runs or is paused.' }),
-    from: HostResume.properties.from,
+    checkpoint: HostResume.properties.checkpoint,
     children: Type.Array(
       Type.Object(
         {

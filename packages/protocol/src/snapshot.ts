@@ -73,23 +73,23 @@ export const NewSnapshot = Type.Object(
 export type NewSnapshot = Static<typeof NewSnapshot>;
 
 /** A state of a sandbox that is kept: what a pause or a snapshot of it wrote. */
-export const Generation = Type.Object(
+export const Checkpoint = Type.Object(
   {
-    generation: Type.Integer({ minimum: 0, description: '0: what the sandbox was created from.' }),
+    checkpoint: Type.Integer({ minimum: 0, description: '0: what the sandbox was created from.' }),
     parent: Type.Union([Type.Integer(), Type.Null()], {
-      description: 'The generation that its life went on from; null when that is not kept.',
+      description: 'The checkpoint that its life went on from; null when that is not kept.',
     }),
     kind: Type.Union([Type.Literal('start'), Type.Literal('pause'), Type.Literal('snapshot')]),
     created_at: Time,
     ...sizes,
   },
-  { $id: 'Generation' },
+  { $id: 'Checkpoint' },
 );
-export type Generation = Static<typeof Generation>;
+export type Checkpoint = Static<typeof Checkpoint>;
 
 export const SandboxHistory = Type.Object(
   {
-    items: Type.Array(Generation, { description: 'The oldest first.' }),
+    items: Type.Array(Checkpoint, { description: 'The oldest first.' }),
     own_bytes: Bytes('What goes when the sandbox goes.'),
     shared_bytes: Bytes('What others need too.'),
   },
@@ -97,12 +97,12 @@ export const SandboxHistory = Type.Object(
 );
 export type SandboxHistory = Static<typeof SandboxHistory>;
 
-const FromGeneration = Type.Optional(
+const FromCheckpoint = Type.Optional(
   Type.Integer({ minimum: 0, description: 'Of its history; default: as it is now.' }),
 );
 
 export const ResumeSandbox = Type.Object(
-  { generation: FromGeneration },
+  { checkpoint: FromCheckpoint },
   { $id: 'ResumeSandbox', additionalProperties: false },
 );
 export type ResumeSandbox = Static<typeof ResumeSandbox>;
@@ -110,7 +110,7 @@ export type ResumeSandbox = Static<typeof ResumeSandbox>;
 export const ForkSandbox = Type.Object(
   {
     count: Type.Optional(Type.Integer({ minimum: 1, maximum: maxForks, default: 1 })),
-    generation: FromGeneration,
+    checkpoint: FromCheckpoint,
   },
   { $id: 'ForkSandbox', additionalProperties: false },
 );

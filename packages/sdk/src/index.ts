@@ -1,12 +1,12 @@
 /** The public TypeScript client of Perch. */
 export {
+  type Checkpoint,
   type CreateSandbox,
   type ErrorCode,
   type ExecRequest,
   type ExecResult,
   type FileEntry,
   type ForkResults,
-  type Generation,
   isPerchError,
   PerchError,
   type Sandbox,

@@ -97,20 +97,20 @@ export class Sandboxes {
 
   /**
    * Resolves when it runs again where it was, with its full time-out. It runs also when nobody waits any more.
-   * @param options with `generation`, it goes on from an earlier state of its history
-   * @throws PerchError `sandbox_not_paused`, `generation_not_found`, and `resume_failed`, `snapshot_damaged` and `capacity_exhausted` (it
+   * @param options with `checkpoint`, it goes on from an earlier state of its history
+   * @throws PerchError `sandbox_not_paused`, `checkpoint_not_found`, and `resume_failed`, `snapshot_damaged` and `capacity_exhausted` (it
    *   is still paused)
    */
   resume(id: string, options: RequestOptions & ResumeSandbox = {}): Promise<SandboxTransition> {
-    const { generation, ...rest } = options;
-    const json = generation === undefined ? {} : { json: { generation } };
+    const { checkpoint, ...rest } = options;
+    const json = checkpoint === undefined ? {} : { json: { checkpoint } };
     return this.#http.json('POST', `${at(id)}/resume`, { timeoutMs: transitionTimeoutMs, ...rest, ...json });
   }
 
   /**
    * Resolves when each child runs or failed; the source is as before. A child has the memory, processes and disk
    * of the source, and an identity of its own.
-   * @throws PerchError `sandbox_not_running`, `generation_not_found`, `capacity_exhausted`, `host_disk_full`, `fork_failed`: there is
+   * @throws PerchError `sandbox_not_running`, `checkpoint_not_found`, `capacity_exhausted`, `host_disk_full`, `fork_failed`: there is
    *   no child
    */
   fork(id: string, request: ForkSandbox = {}, options: RequestOptions = {}): Promise<ForkResults> {

@@ -7,7 +7,7 @@ import { stagesLine } from '../timings.ts';
 
 interface Options {
   count?: number;
-  generation?: number;
+  checkpoint?: number;
 }
 
 export function addFork(program: Command, output: Output): void {
@@ -17,9 +17,9 @@ export function addFork(program: Command, output: Output): void {
     .argument('<id>', 'a running or paused sandbox')
     .option('-n, --count <n>', 'how many (default: 1)', wholeNumber('sandboxes'))
     .option(
-      '-g, --generation <n>',
+      '-c, --checkpoint <n>',
       'go on from an earlier state: see perch history',
-      wholeNumber('generation'),
+      wholeNumber('checkpoint'),
     )
     .addHelpText(
       'after',

@@ -11,9 +11,9 @@ export function addResume(program: Command, output: Output): void {
     .description('take paused sandboxes up where they were')
     .argument('<id...>', 'sandboxes')
     .option(
-      '-g, --generation <n>',
+      '-c, --checkpoint <n>',
       'go on from an earlier state: see perch history',
-      wholeNumber('generation'),
+      wholeNumber('checkpoint'),
     )
     .addHelpText(
       'after',
@@ -27,10 +27,10 @@ Examples:
   perch resume sbo2k3v9x1q7m4t8w5z0
   perch ls --json --status paused | jq -r .id | xargs -r perch resume`,
     )
-    .action(async (ids: string[], { generation }: { generation?: number }) => {
+    .action(async (ids: string[], { checkpoint }: { checkpoint?: number }) => {
       const { sandboxes } = new Perch();
       await forEach(ids, output, async (id) =>
-        printTransition(await sandboxes.resume(id, defined({ generation })), output),
+        printTransition(await sandboxes.resume(id, defined({ checkpoint })), output),
       );
     });
 }

@@ -61,7 +61,7 @@ export class Copies {
    * Makes children that go on from where the source is. Each has a row before the host is asked for any of them.
    * @throws what the host says when there is none
    */
-  fork(id: string, { count = 1, generation: from }: ForkSandbox, context: CreateContext): Promise<Forked> {
+  fork(id: string, { count = 1, checkpoint }: ForkSandbox, context: CreateContext): Promise<Forked> {
     const { host, lives, operations, metrics, log } = this.#parts;
     return operations.begin(id, 'fork', async () => {
       const life = await this.#source(id);
@@ -70,7 +70,7 @@ export class Copies {
       const rows = Array.from({ length: count }, () => childOf(source));
       const body: HostFork = {
         generation: life.generation,
-        ...(from === undefined ? {} : { from }),
+        ...(checkpoint === undefined ? {} : { checkpoint }),
         children: rows.map((row) => ({ id: row.id, access_token: row.access_token })),
       };
       const asked = Promise.withResolvers<HostForked>();

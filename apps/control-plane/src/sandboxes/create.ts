@@ -48,7 +48,7 @@ const neverRan = new Set<string>([
   // Of a whole fork.
   'fork_failed',
   'host_disk_full',
-  'generation_not_found',
+  'checkpoint_not_found',
   'sandbox_not_found',
   'sandbox_not_running',
 ]);

@@ -25,8 +25,8 @@ type Kind = keyof Results;
 
 interface Operation {
   kind: Kind;
-  /** Generation that a resume goes on from; undefined: the last. */
-  from: number | undefined;
+  /** Checkpoint that a resume goes on from; undefined: the last. */
+  checkpoint: number | undefined;
   task: Promise<unknown>;
 }
 
@@ -50,7 +50,7 @@ export class Operations {
     id: string,
     kind: K,
     work: () => Promise<Results[K]>,
-    from?: number,
+    checkpoint?: number,
   ): Promise<Results[K]> {
     const before = this.ended(id);
     const task = (before ? before.then(work) : work()).finally(async () => {
@@ -59,7 +59,7 @@ export class Operations {
       this.#told.delete(id);
       if (told) await this.#after(told);
     });
-    const operation = { kind, from, task };
+    const operation = { kind, checkpoint, task };
     this.#running.set(id, operation);
     return task;
   }
@@ -74,9 +74,9 @@ export class Operations {
     return operation?.kind === kind ? (operation.task as Promise<Results[K]>) : undefined;
   }
 
-  /** Generation that the resume under way goes on from; undefined: the last. */
-  from(id: string): number | undefined {
-    return this.#running.get(id)?.from;
+  /** Checkpoint that the resume under way goes on from; undefined: the last. */
+  checkpoint(id: string): number | undefined {
+    return this.#running.get(id)?.checkpoint;
   }
 
   /** Resolves at the end of the operation that is under way, whatever it comes to. */

@@ -11,7 +11,7 @@ const stillPaused = new Set<string>([
   'resume_failed',
   'capacity_exhausted',
   'snapshot_damaged',
-  'generation_not_found',
+  'checkpoint_not_found',
 ]);
 
 /**
@@ -30,18 +30,23 @@ export class Resumes {
   /**
    * Those who ask for the same state meanwhile share the outcome.
    * @param detail who asked, for the events of the sandbox
-   * @param from generation of its history; default: the last
+   * @param checkpoint of its history; default: the last
    * @throws PerchError sandbox_not_paused, also when another state is being resumed; what the host says
    */
-  async resume(id: string, detail: string, requestId?: string, from?: number): Promise<Transitioned> {
+  async resume(id: string, detail: string, requestId?: string, checkpoint?: number): Promise<Transitioned> {
     const { lives, operations } = this.#parts;
     const joined = operations.join(id, 'resume');
-    if (joined && operations.from(id) === from) return joined;
-    if (joined) throw resumesElsewhere(id, operations.from(id), from);
+    if (joined && operations.checkpoint(id) === checkpoint) return joined;
+    if (joined) throw resumesElsewhere(id, operations.checkpoint(id), checkpoint);
     const life = lives.get(id);
     const { status, reason } = life ?? (await lives.row(id));
     if (!life || status !== 'paused') throw resumeRefusalOf(id, status, reason);
-    return operations.begin(id, 'resume', () => this.#resume(life, detail, requestId, from), from);
+    return operations.begin(
+      id,
+      'resume',
+      () => this.#resume(life, detail, requestId, checkpoint),
+      checkpoint,
+    );
   }
 
   /** The same for a request that needs the sandbox as it is: a resume under way will do, whatever it goes on from. */
@@ -77,7 +82,7 @@ export class Resumes {
     life: Life,
     detail: string,
     requestId: string | undefined,
-    from: number | undefined,
+    checkpoint: number | undefined,
   ): Promise<Transitioned> {
     const { host, lives, metrics, log } = this.#parts;
     const { id, generation } = life;
@@ -93,7 +98,11 @@ export class Resumes {
     let seen: HostSandbox;
     try {
       const next = { generation: generation + 1, access_token: token };
-      seen = await host.resume(life, { ...next, ...(from === undefined ? {} : { from }) }, requestId);
+      seen = await host.resume(
+        life,
+        { ...next, ...(checkpoint === undefined ? {} : { checkpoint }) },
+        requestId,
+      );
       failpoint('resume.answered');
     } catch (error) {
       throw await this.#refused(life, error);
@@ -122,7 +131,8 @@ export class Resumes {
 }
 
 function resumesElsewhere(id: string, under: number | undefined, asked: number | undefined): PerchError {
-  const state = (from: number | undefined) => (from === undefined ? 'its last state' : `generation ${from}`);
+  const state = (checkpoint: number | undefined) =>
+    checkpoint === undefined ? 'its last state' : `checkpoint ${checkpoint}`;
   const message = `Sandbox ${id} is resuming from ${state(under)}, not from ${state(asked)}.`;
   return new PerchError('sandbox_not_paused', message, { id, status: 'resuming' });
 }

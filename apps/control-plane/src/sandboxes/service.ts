@@ -131,8 +131,8 @@ export class SandboxService implements Disposable {
   }
 
   /** Resolves when it runs. It does, whether or not somebody waits. */
-  async resume(id: string, requestId: string, from?: number): Promise<SandboxTransition> {
-    return this.#toTransition(await this.#resumes.resume(id, 'asked for', requestId, from));
+  async resume(id: string, requestId: string, checkpoint?: number): Promise<SandboxTransition> {
+    return this.#toTransition(await this.#resumes.resume(id, 'asked for', requestId, checkpoint));
   }
 
   /** Resolves when the snapshot is there; the sandbox is as before. */

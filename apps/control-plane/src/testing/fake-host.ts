@@ -256,8 +256,8 @@ export class FakeHost implements AsyncDisposable {
       const created_at = new Date().toISOString();
       return {
         items: [
-          { generation: 0, parent: null, kind: 'start', created_at, ...sizes },
-          { generation: 1, parent: 0, kind: 'pause', created_at, ...sizes },
+          { checkpoint: 0, parent: null, kind: 'start', created_at, ...sizes },
+          { checkpoint: 1, parent: 0, kind: 'pause', created_at, ...sizes },
         ],
         own_bytes: 8,
         shared_bytes: 12,

@@ -170,8 +170,8 @@ describe('a fork', () => {
 
   test('of a paused sandbox leaves it paused, and of an older state names that', async () => {
     const { id } = await plane.paused();
-    expect(await children(id, { generation: 0 })).toHaveLength(1);
-    expect(plane.host.forked.at(-1)?.body.from).toBe(0);
+    expect(await children(id, { checkpoint: 0 })).toHaveLength(1);
+    expect(plane.host.forked.at(-1)?.body.checkpoint).toBe(0);
     expect((await plane.get(id)).status).toBe('paused');
   });
 
@@ -241,10 +241,10 @@ describe('a fork', () => {
 test('the history of a sandbox is what its host keeps; of a destroyed one nothing', async () => {
   const { id } = await plane.paused();
   const history = () => told<{ items: object[] }>(plane.fetch(`/v1/sandboxes/${id}/history`), 200);
-  expect((await history()).items).toMatchObject([{ generation: 0 }, { generation: 1, parent: 0 }]);
-  const resumed = await plane.fetch(`/v1/sandboxes/${id}/resume`, { json: { generation: 0 } });
+  expect((await history()).items).toMatchObject([{ checkpoint: 0 }, { checkpoint: 1, parent: 0 }]);
+  const resumed = await plane.fetch(`/v1/sandboxes/${id}/resume`, { json: { checkpoint: 0 } });
   expect(resumed.status).toBe(200);
-  expect(plane.host.resumed.at(-1)?.body).toMatchObject({ generation: 2, from: 0 });
+  expect(plane.host.resumed.at(-1)?.body).toMatchObject({ generation: 2, checkpoint: 0 });
   await plane.fetch(`/v1/sandboxes/${id}`, { method: 'DELETE' });
   expect((await history()).items).toEqual([]);
 });

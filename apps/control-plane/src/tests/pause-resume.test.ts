@@ -235,12 +235,12 @@ test('a pause of what is being resumed and a resume of what is being paused are 
 });
 
 test.each([
-  { under: {}, asked: { generation: 0 }, says: 'is resuming from its last state, not from generation 0' },
-  { under: { generation: 0 }, asked: {}, says: 'is resuming from generation 0, not from its last state' },
+  { under: {}, asked: { checkpoint: 0 }, says: 'is resuming from its last state, not from checkpoint 0' },
+  { under: { checkpoint: 0 }, asked: {}, says: 'is resuming from checkpoint 0, not from its last state' },
   {
-    under: { generation: 0 },
-    asked: { generation: 1 },
-    says: 'is resuming from generation 0, not from generation 1',
+    under: { checkpoint: 0 },
+    asked: { checkpoint: 1 },
+    says: 'is resuming from checkpoint 0, not from checkpoint 1',
   },
 ])('a resume to another state than the one under way is refused: $says', async ({ under, asked, says }) => {
   const { id } = await plane.paused({ auto_resume: true });

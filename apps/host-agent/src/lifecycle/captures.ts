@@ -42,34 +42,34 @@ export class Captures {
   }
 
   async copy(record: SandboxRecord, generation: number, request: CopyRequest): Promise<void> {
-    const { as, from, take } = request;
+    const { as, checkpoint, take } = request;
     if (record.generation !== generation || (record.status !== 'running' && record.status !== 'paused')) {
       throw this.#life.notRunning(record.status);
     }
-    if (record.status === 'paused' || from !== undefined) {
-      const point = from ?? record.snapshot;
+    if (record.status === 'paused' || checkpoint !== undefined) {
+      const at = checkpoint ?? record.last_checkpoint;
       // Whatever cannot be gone on from is said before anything is made of it.
-      await this.#life.saved(record, point, this.#signal);
+      await this.#life.saved(record, at, this.#signal);
       await this.#life.resources.assertCopyRoom(record);
-      if (point !== null) await take(point, {});
+      if (at !== null) await take(at, {});
       return;
     }
     await this.#life.resources.assertCopyRoom(record);
     this.#life.transition(as, { captures: record.captures + 1 });
     const begun = this.#life.expect();
     captured(begun, 'journaled');
-    const isPoint = as === 'snapshotting';
+    const isCheckpoint = as === 'snapshotting';
     let timings_ms: Record<string, number>;
     try {
       timings_ms = await this.#life.resources.capture(
         begun,
-        { kind: 'snapshot', durable: isPoint },
+        { kind: 'snapshot', durable: isCheckpoint },
         this.#signal,
       );
       await take(begun.captures, timings_ms);
     } catch (cause) {
       if (this.#signal.aborted) throw this.#life.goingAway();
-      const code = isPoint ? 'snapshot_failed' : 'fork_failed';
+      const code = isCheckpoint ? 'snapshot_failed' : 'fork_failed';
       throw await this.#undoCapture(record, cause, code, 'was not copied');
     }
     await this.#settleCopy(begun, timings_ms);
@@ -102,17 +102,17 @@ export class Captures {
     this.#watch(record.generation);
   }
 
-  /** The guest runs on. Of a snapshot the point stays in its history. */
+  /** The guest runs on. Of a snapshot the checkpoint stays in its history. */
   async #settleCopy(record: SandboxRecord, timings_ms?: Record<string, number>): Promise<void> {
-    const isPoint = record.status === 'snapshotting';
+    const isCheckpoint = record.status === 'snapshotting';
     await this.#life.insist('copy', async () => {
-      if (!isPoint) await this.#life.resources.dropCapture(record);
+      if (!isCheckpoint) await this.#life.resources.dropCapture(record);
       this.#life.transition('running', {
-        ...(isPoint ? { snapshot: record.captures } : {}),
+        ...(isCheckpoint ? { last_checkpoint: record.captures } : {}),
         ...(timings_ms ? { timings_ms } : {}),
       });
     });
-    if (isPoint) await this.#prune(this.#life.expect());
+    if (isCheckpoint) await this.#prune(this.#life.expect());
   }
 
   /** The snapshot is there, so the guest may never run on: what it holds is given back. */
@@ -122,19 +122,19 @@ export class Captures {
     await this.#life.insist('pause', async () => {
       await resources.remove(this.#life.expect());
       await resources.settleCapture(record);
-      await this.#prune({ ...record, snapshot: record.captures });
+      await this.#prune({ ...record, last_checkpoint: record.captures });
       failpoint('pause.settled');
       const teardown = milliseconds(start);
       const total = (timings_ms.total ?? 0) + teardown;
       this.#life.transition('paused', {
-        snapshot: record.captures,
+        last_checkpoint: record.captures,
         timings_ms: { ...timings_ms, teardown, total: Math.round(total * 10) / 10 },
       });
     });
     failpoint('pause.paused');
   }
 
-  /** Points that stay too long go after the next capture. */
+  /** Checkpoints that stay too long go after the next capture. */
   async #prune(record: SandboxRecord): Promise<void> {
     await this.#life.attempt('prune', () => this.#life.resources.prune(record));
   }

@@ -1,4 +1,4 @@
-/** Copies of sandboxes: snapshots with names, forks, and the points of a history. */
+/** Copies of sandboxes: snapshots with names, forks, and the checkpoints of a history. */
 import {
   type HostFork,
   type HostForked,
@@ -44,11 +44,11 @@ export class Copies {
   }
 
   /**
-   * Makes children that go on from where the source is, or was at a point of its history; resolves once each of
+   * Makes children that go on from where the source is, or was at a checkpoint of its history; resolves once each of
    * them runs or failed.
    * @throws PerchError as SandboxDriver.copy; sandbox_not_found, sandbox_exists. There is no child then.
    */
-  async fork(id: string, { generation, from, children }: HostFork): Promise<HostForked> {
+  async fork(id: string, { generation, checkpoint, children }: HostFork): Promise<HostForked> {
     const driver = this.#registry.expect(id);
     for (const child of children) {
       if (this.#registry.find(child.id)) throw exists(child.id);
@@ -58,10 +58,10 @@ export class Copies {
     let timings: Readonly<Record<string, number>> = {};
     await using scratch = await snapshots.scratch(async (to) => {
       await driver.copy(generation, {
-        ...{ as: 'forking', from },
-        take: async (point, stages) => {
+        ...{ as: 'forking', checkpoint },
+        take: async (taken, stages) => {
           timings = stages;
-          await saved.copy(id, point, to);
+          await saved.copy(id, taken, to);
         },
       });
     });
@@ -104,9 +104,9 @@ export class Copies {
     await snapshots.create(name, overwrite, (to) =>
       driver.copy(generation, {
         as: 'snapshotting',
-        take: async (point, stages) => {
+        take: async (taken, stages) => {
           timings = stages;
-          await saved.copy(id, point, to);
+          await saved.copy(id, taken, to);
         },
       }),
     );
@@ -174,11 +174,11 @@ export class Copies {
   /** @throws PerchError sandbox_not_found */
   async history(id: string): Promise<SandboxHistory> {
     const { record, resources } = this.#registry.expect(id);
-    const points = await this.#deps.saved.history(id);
+    const checkpoints = await this.#deps.saved.history(id);
     const all = record ? await resources.occupied(record) : { ownBytes: 0, sharedBytes: 0 };
     return {
-      items: points.map(({ number, parent, kind, createdAt, occupied: { ownBytes, sharedBytes } }) => ({
-        ...{ generation: number, parent, kind, created_at: createdAt },
+      items: checkpoints.map(({ number, parent, kind, createdAt, occupied: { ownBytes, sharedBytes } }) => ({
+        ...{ checkpoint: number, parent, kind, created_at: createdAt },
         ...{ size_bytes: ownBytes + sharedBytes, own_bytes: ownBytes, shared_bytes: sharedBytes },
       })),
       own_bytes: all.ownBytes,

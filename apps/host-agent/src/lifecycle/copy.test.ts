@@ -167,12 +167,12 @@ test.each(['snapshotting', 'forking'] as const)(
   },
 );
 
-test.each(['its point', 'the journal'])(
+test.each(['its checkpoint', 'the journal'])(
   'a fork whose source has run on ends well, though %s cannot be written at first',
   async (what) => {
     await using h = await running();
     const drop = vi.spyOn(h.machine.saved, 'drop');
-    if (what === 'its point') drop.mockRejectedValueOnce(new Error('cannot remove'));
+    if (what === 'its checkpoint') drop.mockRejectedValueOnce(new Error('cannot remove'));
     else failOnce(h.journal, 'running');
     const { results } = await h.lifecycle.copies.fork(id, { generation: 1, children });
     expect(results.every((one) => 'sandbox' in one)).toBe(true);
@@ -191,7 +191,7 @@ test('a guest that ends while its fork cannot be settled is failed with its reas
   expect((await failed).reason).toBe('gone');
 });
 
-test('old points that cannot be removed keep no copy from being taken', async () => {
+test('old checkpoints that cannot be removed keep no copy from being taken', async () => {
   await using h = await running();
   const prune = vi.spyOn(h.machine.saved, 'prune').mockRejectedValue(new Error('cannot remove'));
   const taken = h.lifecycle.copies.snapshot({ name: 'a', sandbox_id: id, generation: 1, overwrite: false });
@@ -201,7 +201,7 @@ test('old points that cannot be removed keep no copy from being taken', async ()
   expect(h.lifecycle.get(id)).toMatchObject({ status: 'running', generation: 1 });
 });
 
-test('a host agent that is started again finishes a copy that was written, though its point goes late', async () => {
+test('a host agent that is started again finishes a copy that was written, though its checkpoint goes late', async () => {
   await using h = await running();
   const dropping = Promise.withResolvers<void>();
   vi.spyOn(h.machine.saved, 'drop')
@@ -220,11 +220,11 @@ test('a host agent that is started again finishes a copy that was written, thoug
   expect((await failed).reason).toBe('gone');
 });
 
-test('an older generation that is not kept is refused', async () => {
+test('an older checkpoint that is not kept is refused', async () => {
   await using h = await running();
   await h.lifecycle.pause(id, 1);
   h.machine.failing = 'open';
-  await expect(h.lifecycle.copies.fork(id, { generation: 1, from: 7, children })).rejects.toThrow(
+  await expect(h.lifecycle.copies.fork(id, { generation: 1, checkpoint: 7, children })).rejects.toThrow(
     'cannot open',
   );
   expect(h.machine.order.at(-1)).toBe('open');

@@ -76,18 +76,18 @@ export class SandboxDriver {
 
   /**
    * Begins a new life from the snapshot of the last; resolves once it runs, at once when it does already.
-   * @param from point of its history; default: the last
-   * @throws PerchError sandbox_not_paused, generation_not_found, capacity_exhausted, snapshot_damaged,
+   * @param checkpoint of its history; default: the last
+   * @throws PerchError sandbox_not_paused, checkpoint_not_found, capacity_exhausted, snapshot_damaged,
    *   resume_failed (still paused)
    */
-  resume(generation: number, accessToken: string, from?: number): Promise<void> {
-    return this.#ask({ kind: 'resume', generation, accessToken, from });
+  resume(generation: number, accessToken: string, checkpoint?: number): Promise<void> {
+    return this.#ask({ kind: 'resume', generation, accessToken, checkpoint });
   }
 
   /**
-   * Lets `request.take` have a point of the sandbox as it is now, or was. One that runs is stopped for a moment,
-   * and runs on before the point is written out.
-   * @throws PerchError sandbox_not_running, generation_not_found, capacity_exhausted, snapshot_failed or
+   * Lets `request.take` have a checkpoint of the sandbox as it is now, or was. One that runs is stopped for a moment,
+   * and runs on before the checkpoint is written out.
+   * @throws PerchError sandbox_not_running, checkpoint_not_found, capacity_exhausted, snapshot_failed or
    *   fork_failed (it is as before), sandbox_failed
    */
   copy(generation: number, request: CopyRequest): Promise<void> {
@@ -95,17 +95,17 @@ export class SandboxDriver {
   }
 
   /**
-   * Does `work` if it is paused at this point of this life when its turn comes, and nothing else meanwhile.
+   * Does `work` if it is paused at this checkpoint of this life when its turn comes, and nothing else meanwhile.
    * @returns whether it was
    * @throws what `work` throws; PerchError sandbox_not_running when a destroy came first
    */
-  async whilePaused(generation: number, point: number, work: () => Promise<void>): Promise<boolean> {
+  async whilePaused(generation: number, checkpoint: number, work: () => Promise<void>): Promise<boolean> {
     let done = false;
     const noted = async () => {
       await work();
       done = true;
     };
-    await this.#ask({ kind: 'paused', generation, request: { point, work: noted } });
+    await this.#ask({ kind: 'paused', generation, request: { checkpoint, work: noted } });
     return done;
   }
 
@@ -249,7 +249,7 @@ export class SandboxDriver {
 
   async #resume(
     record: SandboxRecord,
-    { generation, accessToken, from }: Extract<Intent, { kind: 'resume' }>,
+    { generation, accessToken, checkpoint }: Extract<Intent, { kind: 'resume' }>,
   ): Promise<void> {
     if (record.status === 'running' && record.generation === generation) return;
     if (record.status !== 'paused' || record.generation + 1 !== generation) {
@@ -260,15 +260,15 @@ export class SandboxDriver {
         status: record.status,
       });
     }
-    const point = from ?? record.snapshot;
-    const snapshot = await this.#life.saved(record, point, this.#abort.signal);
+    const at = checkpoint ?? record.last_checkpoint;
+    const snapshot = await this.#life.saved(record, at, this.#abort.signal);
     const origin = { kind: 'snapshot', snapshot } as const;
     await this.#deps.admitAgain(record, () => this.#life.transition('resuming', { generation }));
     const resuming = this.#life.expect();
     started(resuming, 'journaled');
     try {
       const timings_ms = await this.resources.make(resuming, origin, { accessToken }, this.#abort.signal);
-      this.#life.transition('running', { timings_ms, ...(point === null ? {} : { snapshot: point }) });
+      this.#life.transition('running', { timings_ms, ...(at === null ? {} : { last_checkpoint: at }) });
       started(resuming, 'running');
       this.#watch(generation);
     } catch (cause) {
@@ -310,11 +310,11 @@ export class SandboxDriver {
 }
 
 async function doWhilePaused(
-  { status, generation, snapshot }: SandboxRecord,
+  { status, generation, last_checkpoint }: SandboxRecord,
   wanted: number,
-  { point, work }: PausedWork,
+  { checkpoint, work }: PausedWork,
 ): Promise<void> {
-  if (status === 'paused' && generation === wanted && snapshot === point) await work();
+  if (status === 'paused' && generation === wanted && last_checkpoint === checkpoint) await work();
 }
 
 function isCapturing({ status }: SandboxRecord): boolean {

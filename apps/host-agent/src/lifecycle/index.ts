@@ -4,7 +4,7 @@ export { DiskRoom } from './disk-room.ts';
 export { type FsckDeps, fsck } from './fsck/index.ts';
 export { Journal } from './journal.ts';
 export { Lifecycle } from './lifecycle.ts';
-export { pointMerger } from './merge-point.ts';
+export { checkpointMerger } from './merge-checkpoint.ts';
 export { SavedStates } from './saved/index.ts';
 export { SnapshotStore } from './snapshot-store.ts';
 export { WarmTemplates } from './warm-templates.ts';

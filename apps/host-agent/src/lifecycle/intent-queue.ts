@@ -9,20 +9,20 @@
 
 /** A copy of a sandbox that runs on, or stays paused. */
 export interface CopyRequest {
-  /** What its state is called meanwhile. A snapshot is a point of its history too. */
+  /** What its state is called meanwhile. A snapshot is a checkpoint of its history too. */
   as: 'snapshotting' | 'forking';
-  /** Point of its history; default: as it is now. */
-  from?: number | undefined;
+  /** Checkpoint of its history; default: as it is now. */
+  checkpoint?: number | undefined;
   /**
-   * Takes over what it needs of the point, which may be gone afterwards.
+   * Takes over what it needs of the checkpoint, which may be gone afterwards.
    * @param timings milliseconds of each stage so far
    */
-  take: (point: number, timings: Readonly<Record<string, number>>) => Promise<void>;
+  take: (checkpoint: number, timings: Readonly<Record<string, number>>) => Promise<void>;
 }
 
-/** Something that is done with a sandbox while it stays paused at one point. */
+/** Something that is done with a sandbox while it stays paused at one checkpoint. */
 export interface PausedWork {
-  point: number;
+  checkpoint: number;
   work: () => Promise<void>;
 }
 
@@ -30,7 +30,7 @@ export type Intent =
   | { kind: 'recover' }
   | { kind: 'create'; generation: number }
   | { kind: 'pause'; generation: number }
-  | { kind: 'resume'; generation: number; accessToken: string; from?: number | undefined }
+  | { kind: 'resume'; generation: number; accessToken: string; checkpoint?: number | undefined }
   | { kind: 'copy'; generation: number; request: CopyRequest }
   | { kind: 'paused'; generation: number; request: PausedWork }
   | { kind: 'exited'; generation: number; reason: string }

@@ -62,11 +62,24 @@ test('a journal of an older version keeps its sandboxes', async () => {
     const journal = new Journal(home.file);
     if (open === 1) journal.insert(spec);
     expect(journal.list()).toMatchObject([
-      { id: 'sb0', kind: 'sandbox', status: 'running', slot: 3, identity: null, snapshot: null },
+      { id: 'sb0', kind: 'sandbox', status: 'running', slot: 3, identity: null, last_checkpoint: null },
       spec,
     ]);
     journal.close();
   }
+});
+
+test('a journal in which the last checkpoint had another name keeps it', async () => {
+  await using home = await open();
+  home.journal.insert(spec);
+  home.journal.setLastCheckpoint(spec.id, 7);
+  home.journal.close();
+  const old = new DatabaseSync(home.file);
+  old.exec('alter table sandboxes rename column last_checkpoint to snapshot; pragma user_version = 3;');
+  old.close();
+  const journal = new Journal(home.file);
+  expect(journal.get(spec.id)?.last_checkpoint).toBe(7);
+  journal.close();
 });
 
 test('a way that the state machine does not have is refused and changes nothing', async () => {

@@ -36,9 +36,9 @@ export interface SandboxRecord extends SandboxSpec {
   process: ProcessRef | null;
   /** What its guest agent believes, once it confirmed it; of a paused sandbox its snapshot has it. */
   identity: HeldIdentity | null;
-  /** Point that its life went on from, or that was committed since; null when there is none. */
-  snapshot: number | null;
-  /** Points that were begun: the number of the last. */
+  /** Checkpoint that its life went on from, or that was committed since; null when there is none. */
+  last_checkpoint: number | null;
+  /** Checkpoints that were begun: the number of the last. */
   captures: number;
   changed_at: string;
   timings_ms: Record<string, number>;
@@ -54,9 +54,9 @@ export interface HeldIdentity {
 export interface TransitionDetail {
   /** Of the life that begins, or is gone back to. */
   generation?: number;
-  /** Point that is the last from now on. */
-  snapshot?: number;
-  /** Point that is begun. */
+  /** Checkpoint that is the last from now on. */
+  last_checkpoint?: number;
+  /** Checkpoint that is begun. */
   captures?: number;
   /** Why, for `failed`. */
   reason?: string;
@@ -94,6 +94,7 @@ const versions = [
    update sandboxes set captures = max(generation, coalesce(snapshot, 0));
    alter table sandboxes add column vm text not null default '';
    update sandboxes set vm = id;`,
+  `alter table sandboxes rename column snapshot to last_checkpoint;`,
 ];
 
 export class Journal {
@@ -165,13 +166,13 @@ export class Journal {
       this.#db
         .prepare(
           `update sandboxes
-           set status = ?, generation = ?, snapshot = ?, captures = ?, reason = ?, changed_at = ?, timings_ms = ?
+           set status = ?, generation = ?, last_checkpoint = ?, captures = ?, reason = ?, changed_at = ?, timings_ms = ?
            where id = ?`,
         )
         .run(
           to,
           generation,
-          detail.snapshot ?? from.snapshot,
+          detail.last_checkpoint ?? from.last_checkpoint,
           detail.captures ?? from.captures,
           detail.reason ?? from.reason,
           now(),
@@ -191,8 +192,8 @@ export class Journal {
       .run(process?.pid ?? null, process?.startTime ?? null, id);
   }
 
-  setSnapshot(id: string, snapshot: number): void {
-    this.#db.prepare('update sandboxes set snapshot = ? where id = ?').run(snapshot, id);
+  setLastCheckpoint(id: string, checkpoint: number): void {
+    this.#db.prepare('update sandboxes set last_checkpoint = ? where id = ?').run(checkpoint, id);
   }
 
   setIdentity(id: string, identity: HeldIdentity | null): void {

@@ -14,8 +14,8 @@ export interface LifeDeps {
   log: Logger;
   /** Told after every transition; `destroyed` is the last. */
   changed: (record: SandboxRecord) => void;
-  /** Merges a point in the turn of its driver, as Merges.now. */
-  mergeNow: (record: SandboxRecord, point: number, signal: AbortSignal) => Promise<void>;
+  /** Merges a checkpoint in the turn of its driver, as Merges.now. */
+  mergeNow: (record: SandboxRecord, checkpoint: number, signal: AbortSignal) => Promise<void>;
   /** Pauses between the tries of what has to be done, milliseconds; the last repeats. */
   retryMs: readonly number[];
 }
@@ -86,18 +86,18 @@ export class Life {
   }
 
   /**
-   * What to go on from at a point. A disk that may get no more layers is merged first, however long that takes: so
+   * What to go on from at a checkpoint. A disk that may get no more layers is merged first, however long that takes: so
    * all that go on from it, and what they make in turn, keep to the bound.
-   * @param point default: the last
+   * @param checkpoint default: the last
    * @param signal aborted by a destroy
-   * @throws PerchError generation_not_found, snapshot_damaged, capacity_exhausted, resume_failed
+   * @throws PerchError checkpoint_not_found, snapshot_damaged, capacity_exhausted, resume_failed
    */
   async saved(
     record: SandboxRecord,
-    point: number | null | undefined,
+    checkpoint: number | null | undefined,
     signal: AbortSignal,
   ): Promise<SavedState> {
-    const at = point ?? record.snapshot;
+    const at = checkpoint ?? record.last_checkpoint;
     const state = await this.resources.saved(record, at);
     if (at === null || !(await this.resources.isFull(record, state))) return state;
     try {

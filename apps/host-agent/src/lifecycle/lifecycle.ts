@@ -110,7 +110,7 @@ export class Lifecycle {
 
   /** As SandboxDriver.resume. @throws PerchError sandbox_not_found too */
   async resume(id: string, request: HostResume): Promise<HostSandbox> {
-    await this.#registry.expect(id).resume(request.generation, request.access_token, request.from);
+    await this.#registry.expect(id).resume(request.generation, request.access_token, request.checkpoint);
     return this.get(id);
   }
 
@@ -148,7 +148,7 @@ export class Lifecycle {
     return this.#registry.watch(listener);
   }
 
-  /** Has `listener` told of each point that was merged. */
+  /** Has `listener` told of each checkpoint that was merged. */
   watchMerges(listener: (report: MergeReport) => void): void {
     this.#merges.watch(listener);
   }

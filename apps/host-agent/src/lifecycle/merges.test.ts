@@ -1,10 +1,10 @@
-/** When points are merged, step by step: see testing.ts. */
+/** When checkpoints are merged, step by step: see testing.ts. */
 import { PerchError } from '@perch/protocol';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { ExchangeNotDurable } from '../snapshot/index.ts';
 import type { SandboxDriver } from './driver.ts';
-import { type MergePoint, Merges, type PreparedMerge } from './merges.ts';
+import { type MergeCheckpoint, Merges, type PreparedMerge } from './merges.ts';
 import { FakeMachine, host, id, request, seen } from './testing.ts';
 
 const next = { generation: 2, access_token: 'b'.repeat(64) };
@@ -15,10 +15,10 @@ async function merging(options: Parameters<typeof host>[1] = {}) {
   const h = await host(new FakeMachine(), options);
   const log: string[] = [];
   const begun: { id: string; prepared: () => void; fails: (error: Error) => void }[] = [];
-  const merge: MergePoint = async (record, point, signal) => {
+  const merge: MergeCheckpoint = async (record, checkpoint, signal) => {
     const { promise, resolve, reject } = Promise.withResolvers<PreparedMerge>();
     const letter = record.id.at(-1);
-    log.push(`begin ${letter} ${point}`);
+    log.push(`begin ${letter} ${checkpoint}`);
     signal.addEventListener('abort', () => {
       log.push(`give up ${letter}`);
       reject(signal.reason);
@@ -44,7 +44,7 @@ async function merging(options: Parameters<typeof host>[1] = {}) {
 
 const until = (check: () => unknown) => expect.poll(check);
 
-test('the point of a sandbox that is paused is replaced, and that is reported', async () => {
+test('the checkpoint of a sandbox that is paused is replaced, and that is reported', async () => {
   await using it = await merging();
   const reported = Promise.withResolvers<unknown>();
   it.h.lifecycle.watchMerges(reported.resolve);
@@ -191,7 +191,7 @@ test.each([0, 600_000])(
   },
 );
 
-test('one point is merged at a time, and one that fails holds up no other', async () => {
+test('one checkpoint is merged at a time, and one that fails holds up no other', async () => {
   await using it = await merging();
   for (const sandbox of [id, other]) await it.running(sandbox);
   for (const sandbox of [id, other]) await it.h.lifecycle.pause(sandbox, 1);
@@ -206,15 +206,15 @@ test('one point is merged at a time, and one that fails holds up no other', asyn
 test.each([
   [
     new PerchError('capacity_exhausted', 'no', { resource: 'disk', requested: 2, available: 1 }),
-    'no room on the disk to merge a point',
+    'no room on the disk to merge a checkpoint',
   ],
-  [new Error('no tool'), 'a point cannot be merged, and stays as it was'],
-  [new ExchangeNotDurable('not synced'), 'a point was merged, and may not outlive a power cut'],
-])('the log says of %s what became of the point', async (error, message) => {
+  [new Error('no tool'), 'a checkpoint cannot be merged, and stays as it was'],
+  [new ExchangeNotDurable('not synced'), 'a checkpoint was merged, and may not outlive a power cut'],
+])('the log says of %s what became of the checkpoint', async (error, message) => {
   const lines: string[] = [];
   const log = pino({}, { write: (line: string) => void lines.push(line) });
-  const record = { id, status: 'paused', generation: 1, snapshot: 1 };
-  const whilePaused = async (_: number, _point: number, work: () => Promise<void>) => work();
+  const record = { id, status: 'paused', generation: 1, last_checkpoint: 1 };
+  const whilePaused = async (_: number, _checkpoint: number, work: () => Promise<void>) => work();
   const merges = new Merges({
     find: () => ({ record, whilePaused }) as unknown as SandboxDriver,
     merge: async () => ({
@@ -227,7 +227,7 @@ test.each([
   });
   merges.note({ id, status: 'paused' });
   await until(() => lines.length).toBe(1);
-  expect(JSON.parse(lines[0] ?? '')).toMatchObject({ sandbox: id, point: 1, msg: message });
+  expect(JSON.parse(lines[0] ?? '')).toMatchObject({ sandbox: id, checkpoint: 1, msg: message });
   await merges.stop();
 });
 

@@ -1,8 +1,8 @@
 /**
- * Merges the last points of sandboxes that have been paused for a while, one at a time on a host. What is made lies
- * beside the point and takes its place in one step, which the driver of the sandbox does among its others: nobody
+ * Merges the last checkpoints of sandboxes that have been paused for a while, one at a time on a host. What is made lies
+ * beside the checkpoint and takes its place in one step, which the driver of the sandbox does among its others: nobody
  * waits for a merge, and one whose sandbox goes on meanwhile is given up. But for a disk that may get no more layers:
- * then whoever goes on from the point waits, see `now`.
+ * then whoever goes on from the checkpoint waits, see `now`.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type HostSandbox, isPerchError } from '@perch/protocol';
@@ -14,7 +14,7 @@ import type { SandboxRecord } from './journal.ts';
 import type { Merged } from './saved/index.ts';
 import { milliseconds } from './stopwatch.ts';
 
-/** What a point can be replaced by. It goes, or else what it has replaced, at the end of its scope. */
+/** What a checkpoint can be replaced by. It goes, or else what it has replaced, at the end of its scope. */
 export interface PreparedMerge extends AsyncDisposable {
   merged: Merged;
   /** To be called while the sandbox is paused there. */
@@ -22,9 +22,9 @@ export interface PreparedMerge extends AsyncDisposable {
 }
 
 /** Undefined when there is nothing to merge. @throws PerchError capacity_exhausted; what `signal` was aborted with */
-export type MergePoint = (
+export type MergeCheckpoint = (
   record: SandboxRecord,
-  point: number,
+  checkpoint: number,
   signal: AbortSignal,
 ) => Promise<PreparedMerge | undefined>;
 
@@ -33,9 +33,9 @@ export interface MergeReport extends Merged {
 }
 
 export interface MergesOptions {
-  merge: MergePoint;
+  merge: MergeCheckpoint;
   find: (id: string) => SandboxDriver | undefined;
-  /** How long a sandbox has been paused when its point is merged: many are resumed at once. */
+  /** How long a sandbox has been paused when its checkpoint is merged: many are resumed at once. */
   quietMs: number;
   log: Logger;
 }
@@ -43,7 +43,7 @@ export interface MergesOptions {
 /** A merge that nobody waits for. */
 interface Current {
   id: string;
-  point: number;
+  checkpoint: number;
   made: Promise<PreparedMerge | undefined>;
   giveUp: AbortController;
   start: number;
@@ -74,32 +74,32 @@ export class Merges {
   }
 
   /**
-   * Merges a point in the turn of its driver, and goes on with the merge of it that is under way.
+   * Merges a checkpoint in the turn of its driver, and goes on with the merge of it that is under way.
    * @throws PerchError capacity_exhausted; what the merge throws; what `signal` was aborted with
    */
-  async now(record: SandboxRecord, point: number, signal: AbortSignal): Promise<void> {
+  async now(record: SandboxRecord, checkpoint: number, signal: AbortSignal): Promise<void> {
     this.#waiting.delete(record.id);
     const either = AbortSignal.any([signal, this.#stopped.signal]);
     either.throwIfAborted();
-    if (this.#current?.id === record.id && this.#current.point === point) {
+    if (this.#current?.id === record.id && this.#current.checkpoint === checkpoint) {
       await this.#takeOver(this.#current, either);
       return;
     }
     const start = performance.now();
-    await using made = await this.#options.merge(record, point, either);
+    await using made = await this.#options.merge(record, checkpoint, either);
     await made?.replace();
-    if (made) this.#report(record.id, point, made, start);
+    if (made) this.#report(record.id, checkpoint, made, start);
   }
 
   async #takeOver(current: Current, signal: AbortSignal): Promise<void> {
-    const { id, point, giveUp, start } = current;
+    const { id, checkpoint, giveUp, start } = current;
     const aborted = () => giveUp.abort(signal.reason);
     signal.addEventListener('abort', aborted, { once: true });
     try {
       const made = await current.made;
       giveUp.signal.throwIfAborted();
       await made?.replace();
-      if (made) this.#report(id, point, made, start);
+      if (made) this.#report(id, checkpoint, made, start);
     } finally {
       signal.removeEventListener('abort', aborted);
       // It waits for its turn, which is of no use any more.
@@ -107,9 +107,9 @@ export class Merges {
     }
   }
 
-  #report(id: string, point: number, { merged }: PreparedMerge, start: number): void {
+  #report(id: string, checkpoint: number, { merged }: PreparedMerge, start: number): void {
     const report = { ...merged, ms: milliseconds(start) };
-    this.#options.log.info({ sandbox: id, point, ...report }, 'a point was merged');
+    this.#options.log.info({ sandbox: id, checkpoint, ...report }, 'a checkpoint was merged');
     this.#listener(report);
   }
 
@@ -146,24 +146,27 @@ export class Merges {
     const { find, merge, log } = this.#options;
     const driver = find(id);
     const record = driver?.record;
-    if (!driver || record?.status !== 'paused' || record.snapshot === null) return;
-    const { generation, snapshot: point } = record;
+    if (!driver || record?.status !== 'paused' || record.last_checkpoint === null) return;
+    const { generation, last_checkpoint: checkpoint } = record;
     const giveUp = new AbortController();
     const start = performance.now();
-    const making = merge(record, point, giveUp.signal);
-    this.#current = { id, point, made: making, giveUp, start };
+    const making = merge(record, checkpoint, giveUp.signal);
+    this.#current = { id, checkpoint, made: making, giveUp, start };
     try {
       await using made = await making;
-      const inTurn: InTurn = (work) => driver.whilePaused(generation, point, work);
+      const inTurn: InTurn = (work) => driver.whilePaused(generation, checkpoint, work);
       if (!(made && (await unlessGivenUp(made.replace, inTurn, giveUp.signal)))) return;
-      this.#report(id, point, made, start);
+      this.#report(id, checkpoint, made, start);
     } catch (err) {
       if (isPerchError(err, 'capacity_exhausted'))
-        log.warn({ err, sandbox: id, point }, 'no room on the disk to merge a point');
+        log.warn({ err, sandbox: id, checkpoint }, 'no room on the disk to merge a checkpoint');
       else if (err instanceof ExchangeNotDurable)
-        log.error({ err, sandbox: id, point }, 'a point was merged, and may not outlive a power cut');
+        log.error(
+          { err, sandbox: id, checkpoint },
+          'a checkpoint was merged, and may not outlive a power cut',
+        );
       else if (!giveUp.signal.aborted || err instanceof UserStillRuns)
-        log.error({ err, sandbox: id, point }, 'a point cannot be merged, and stays as it was');
+        log.error({ err, sandbox: id, checkpoint }, 'a checkpoint cannot be merged, and stays as it was');
     } finally {
       this.#current = undefined;
     }

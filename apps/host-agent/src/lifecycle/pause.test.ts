@@ -127,7 +127,7 @@ test.each(['settle', 'paused'] as const)(
   },
 );
 
-test('old points that cannot be removed keep nothing from being paused, nor a host agent from finishing it', async () => {
+test('old checkpoints that cannot be removed keep nothing from being paused, nor a host agent from finishing it', async () => {
   await using h = await host();
   vi.spyOn(h.machine.saved, 'prune').mockRejectedValue(new Error('cannot remove'));
   await h.lifecycle.create(id, request);
@@ -242,7 +242,7 @@ test('a host agent that is started again finishes a pause that was written', asy
   h.machine.captureGate = new Promise(() => {});
   void h.lifecycle.pause(id, 1).catch(() => {});
   await seen(h.lifecycle, id, 'pausing');
-  h.machine.captured.set(id, { point: 1, identity: { accessToken: request.access_token, number: 1 } });
+  h.machine.captured.set(id, { checkpoint: 1, identity: { accessToken: request.access_token, number: 1 } });
   await h.restart();
   await expect.poll(() => h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 1 });
   nothingLeft(h.machine, h.vmsDir);

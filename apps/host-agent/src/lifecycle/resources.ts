@@ -220,7 +220,7 @@ export class Resources {
   }
 
   /**
-   * Stops the guest and writes its state as the point that its record counted last; resolves once that is there,
+   * Stops the guest and writes its state as the checkpoint that its record counted last; resolves once that is there,
    * for good when `durable`. Until then `dropCapture` takes it back.
    * @param kind after `snapshot` the guest runs on
    * @returns milliseconds of each stage
@@ -246,27 +246,27 @@ export class Resources {
     return this.#deps.saved.drop(record.id, record.captures);
   }
 
-  /** Makes what a pause has captured a point to go on from. Safe to repeat. */
+  /** Makes what a pause has captured a checkpoint to go on from. Safe to repeat. */
   settleCapture(record: SandboxRecord): Promise<void> {
     return this.#deps.saved.settle(record.id, record.captures);
   }
 
-  /** Removes points that are too old to be kept. */
-  prune({ id, snapshot, captures }: SandboxRecord): Promise<void> {
-    return this.#deps.saved.prune(id, snapshot ?? captures);
+  /** Removes checkpoints that are too old to be kept. */
+  prune({ id, last_checkpoint, captures }: SandboxRecord): Promise<void> {
+    return this.#deps.saved.prune(id, last_checkpoint ?? captures);
   }
 
   removeSnapshots(id: string): Promise<void> {
     return this.#deps.saved.removeAll(id);
   }
 
-  /** @param point default: the last. @throws PerchError generation_not_found, snapshot_damaged */
-  saved(record: SandboxRecord, point = record.snapshot): Promise<SavedState> {
-    if (point === null) throw new Error(`Sandbox ${record.id} has no snapshot.`);
-    return this.#deps.saved.open(record.id, point);
+  /** @param checkpoint default: the last. @throws PerchError checkpoint_not_found, snapshot_damaged */
+  saved(record: SandboxRecord, checkpoint = record.last_checkpoint): Promise<SavedState> {
+    if (checkpoint === null) throw new Error(`Sandbox ${record.id} has no snapshot.`);
+    return this.#deps.saved.open(record.id, checkpoint);
   }
 
-  /** Whether its disk at that point may get no more layers. */
+  /** Whether its disk at that checkpoint may get no more layers. */
   async isFull({ disk_mb }: SandboxRecord, { disk }: SavedState): Promise<boolean> {
     return (await this.#deps.disks.fullBy(disk.layers, disk_mb * 2 ** 20)) !== undefined;
   }
@@ -331,7 +331,7 @@ export class Resources {
     return this.#deps.disks.writtenBytes({ dir: this.#dir(record) });
   }
 
-  /** What the sandbox occupies on this host's disk: its machine's directory and its points together. */
+  /** What the sandbox occupies on this host's disk: its machine's directory and its checkpoints together. */
   async occupied(record: SandboxRecord): Promise<Occupied> {
     return occupiedBy([this.#dir(record), ...(await this.#deps.saved.paths(record.id))]);
   }

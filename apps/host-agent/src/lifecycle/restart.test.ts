@@ -58,7 +58,7 @@ test('a host agent starts beside machines that cannot be ended, and goes on unti
   machine.readyGate = new Promise(() => {});
   for (const ask of asked) void ask().catch(() => {});
   await Promise.all(inState);
-  await expect.poll(() => machine.captured.get(ids[2] ?? '')?.point).toBe(1);
+  await expect.poll(() => machine.captured.get(ids[2] ?? '')?.checkpoint).toBe(1);
   machine.readyGate = Promise.resolve();
   await h.restart();
   expect(ids.map((one) => h.lifecycle.get(one).status)).toEqual(states);

@@ -8,7 +8,7 @@ import type { GuestMemory } from '../vmm/index.ts';
 import { DiskRoom } from './disk-room.ts';
 import { flattenSnapshot } from './flatten.ts';
 import type { SandboxRecord } from './journal.ts';
-import { pointMerger } from './merge-point.ts';
+import { checkpointMerger } from './merge-checkpoint.ts';
 import { SavedStates } from './saved/index.ts';
 import { FakeMachine } from './testing.ts';
 
@@ -118,10 +118,10 @@ test.runIf(isRoot)('a merge needs room for all memory and for the layers', async
   const deps = { disks: machine.disk, network: machine.network(), vmsDir, saved };
   const bounds = { memoryPercent: 0, layers: 8 };
   const { signal } = new AbortController();
-  const short = pointMerger({ ...deps, bounds, room: roomOf(needed - block) });
+  const short = checkpointMerger({ ...deps, bounds, room: roomOf(needed - block) });
   await expect(short(record, 1, signal)).rejects.toMatchObject(refused);
   expect(await readdir(scratch)).toEqual([]);
-  const enough = pointMerger({ ...deps, bounds, room: roomOf(needed) });
+  const enough = checkpointMerger({ ...deps, bounds, room: roomOf(needed) });
   await using made = await enough(record, 1, signal);
   expect(made?.merged).toMatchObject({ memoryBytes: 3 * block });
 });

@@ -12,7 +12,7 @@ export interface Source {
   /** Whether guests of its shape may stand ready. */
   pooled: boolean;
   /**
-   * Makes it the point that the first life of a sandbox goes on from. Once it has settled, nothing more is made.
+   * Makes it the checkpoint that the first life of a sandbox goes on from. Once it has settled, nothing more is made.
    * @throws what `signal` was aborted with, which cuts everything short but the linking of files
    */
   begin: (id: string, signal: AbortSignal) => Promise<void>;

@@ -20,7 +20,7 @@ import { sentence } from './life.ts';
 import { ReadyPool } from './ready-pool.ts';
 import type { Registry } from './registry.ts';
 import type { Origin, Secrets } from './resources.ts';
-import { type SavedState, type StateStore, startPoint } from './saved/index.ts';
+import { type SavedState, type StateStore, startCheckpoint } from './saved/index.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
 import { type Source, Sources } from './sources.ts';
 import { Turns } from './turns.ts';
@@ -194,13 +194,13 @@ export class Starts {
     }
     await source.begin(id, signal);
     failpoint('create.begun');
-    journal.setSnapshot(id, startPoint);
+    journal.setLastCheckpoint(id, startCheckpoint);
     return { kind: 'snapshot', snapshot: await this.#open(id) };
   }
 
   async #open(id: string): Promise<SavedState> {
     try {
-      return await this.#deps.saved.open(id, startPoint);
+      return await this.#deps.saved.open(id, startCheckpoint);
     } catch (cause) {
       // Of a sandbox that never ran nothing is left to be resumed.
       if (!isPerchError(cause, 'resume_failed')) throw cause;

@@ -21,7 +21,7 @@
  * | snapshotting, forking | the same, stopped for a moment, and the copy that is being written | use the guest, wait, destroy |
  * | paused | its snapshot | resume, destroy |
  * | resuming | its snapshot, and what the steps of a start have made so far | wait, destroy |
- * | failed | its points, once its teardown is done; the reason stays | read the reason, destroy |
+ * | failed | its checkpoints, once its teardown is done; the reason stays | read the reason, destroy |
  * | destroying | what its teardown has not removed yet | wait |
  */
 import type { SandboxStatus } from '@perch/protocol';

@@ -19,7 +19,7 @@ import { Admission } from './admission.ts';
 import { DiskRoom } from './disk-room.ts';
 import { type HeldIdentity, Journal } from './journal.ts';
 import { Lifecycle } from './lifecycle.ts';
-import type { MergePoint } from './merges.ts';
+import type { MergeCheckpoint } from './merges.ts';
 import type { StateStore } from './saved/index.ts';
 import { SnapshotStore } from './snapshot-store.ts';
 import type { HostState } from './state-machine.ts';
@@ -54,8 +54,8 @@ export class FakeMachine {
   /** Set to make the step of a pause fail that has this name, once. */
   failing: string | undefined;
   failure = (message: string) => new Error(message);
-  /** Points that were captured last, by sandbox. */
-  readonly captured = new Map<string, { point: number; identity: HeldIdentity }>();
+  /** Checkpoints that were captured last, by sandbox. */
+  readonly captured = new Map<string, { checkpoint: number; identity: HeldIdentity }>();
   /** Holds a pause up after the guest was stopped. */
   captureGate: Promise<void> = Promise.resolve();
   /** What guests were told. */
@@ -164,13 +164,13 @@ export class FakeMachine {
       signal.throwIfAborted();
       this.#step('write');
       if (kind === 'snapshot') await vm.thaw();
-      this.captured.set(record.id, { point: record.captures, identity });
+      this.captured.set(record.id, { checkpoint: record.captures, identity });
       this.#step('answer');
       return { freeze: 1, total: 2 };
     },
-    isComplete: async (id, point) => this.captured.get(id)?.point === point,
-    drop: async (id, point) => {
-      if (this.captured.get(id)?.point === point) this.captured.delete(id);
+    isComplete: async (id, checkpoint) => this.captured.get(id)?.checkpoint === checkpoint,
+    drop: async (id, checkpoint) => {
+      if (this.captured.get(id)?.checkpoint === checkpoint) this.captured.delete(id);
     },
     settle: async () => {},
     prune: async () => {},
@@ -178,9 +178,9 @@ export class FakeMachine {
     copy: async () => this.#step('copy'),
     begin: async (id) => {
       this.#step('begin');
-      this.captured.set(id, { point: 0, identity: { accessToken: 'template', number: 1 } });
+      this.captured.set(id, { checkpoint: 0, identity: { accessToken: 'template', number: 1 } });
     },
-    directory: (id, point) => new SnapshotDirectory(join('/nowhere', id, `${point}`)),
+    directory: (id, checkpoint) => new SnapshotDirectory(join('/nowhere', id, `${checkpoint}`)),
     open: async (id) => {
       this.#step('open');
       const captured = this.captured.get(id);
@@ -205,8 +205,8 @@ export class FakeMachine {
 
   /** Whether no disk may get more layers. */
   isFull = false;
-  /** What merges a point; there is nothing to merge unless a test sets it. */
-  merge: MergePoint = async () => undefined;
+  /** What merges a checkpoint; there is nothing to merge unless a test sets it. */
+  merge: MergeCheckpoint = async () => undefined;
 
   network(): NetworkLayer {
     const describe = (number: number): Slot => ({

@@ -57,18 +57,18 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
       description:
         'Answers once it runs and its guest has confirmed clock, entropy and identity, with the milliseconds of each ' +
         'stage. It gets its full time-out again. Two calls for the same state at the same time, or a request ' +
-        'that resumes it by `auto_resume`, share one resume and its answer. A client that goes away changes nothing. With `generation` it goes on from ' +
+        'that resumes it by `auto_resume`, share one resume and its answer. A client that goes away changes nothing. With `checkpoint` it goes on from ' +
         'an earlier state of its history instead; the states since then stay in the history as long as others do.',
       response: {
         200: { ...SandboxTransition, description: 'It runs.' },
         400: badField,
-        404: 'No such sandbox, or no such generation of it.',
+        404: 'No such sandbox, or no such checkpoint of it.',
         409: 'It is not paused, is being resumed from another state, or failed; the message names its status, such as running, pausing or destroying.',
         500: 'resume_failed, snapshot_damaged: it is still paused.',
         503: `The host has no room for it: it is still paused. Or ${noAnswer}.`,
       } as object,
     },
-    handler: (request) => sandboxes.resume(request.params.id, request.id, request.body.generation),
+    handler: (request) => sandboxes.resume(request.params.id, request.id, request.body.checkpoint),
   });
 
   app.route({
@@ -87,7 +87,7 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
       response: {
         201: { ...ForkResults, description: 'One result for each child.' },
         400: badField,
-        404: 'No such sandbox, or no such generation of it.',
+        404: 'No such sandbox, or no such checkpoint of it.',
         409: 'It neither runs nor is paused; the message names its status.',
         500: 'fork_failed, snapshot_damaged: the source is as before, and there is no child.',
         507: 'host_disk_full: the disk of the host filled up meanwhile, and there is no child.',
@@ -108,7 +108,7 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
       params: IdParams,
       summary: 'List the states of a sandbox that are kept',
       description:
-        'Each pause and each snapshot is a generation. The oldest go; resume and fork can go on from those that are ' +
+        'Each pause and each snapshot is a checkpoint. The oldest go; resume and fork can go on from those that are ' +
         'there.',
       response: { 200: SandboxHistory, 404: unknown, 503: 'The host does not answer.' } as object,
     },

@@ -61,14 +61,14 @@ function enter(journal: Journal, name = id): void {
   journal.insert({ id: name, kind: 'sandbox', generation: 1, template: 'base', ...machine, ...content });
 }
 
-/** In the journal, with the points 0 and 1 of which it goes on from the second. */
+/** In the journal, with the checkpoints 0 and 1 of which it goes on from the second. */
 async function pausedSandbox({ journal, deps: { sandboxesDir } }: Awaited<ReturnType<typeof host>>) {
   enter(journal);
-  for (const point of ['0', '1']) await snapshotAt(join(sandboxesDir, id, point));
+  for (const checkpoint of ['0', '1']) await snapshotAt(join(sandboxesDir, id, checkpoint));
   journal.transition(id, 'running');
   journal.transition(id, 'pausing', { captures: 1 });
-  journal.transition(id, 'paused', { snapshot: 1 });
-  return (point: number) => join(sandboxesDir, id, `${point}`);
+  journal.transition(id, 'paused', { last_checkpoint: 1 });
+  return (checkpoint: number) => join(sandboxesDir, id, `${checkpoint}`);
 }
 
 /** A process of the user of a slot. */
@@ -90,19 +90,19 @@ test('of a host where all is whole there is nothing to say', async () => {
 
 test('a paused sandbox whose state is missing, or empty, is told', async () => {
   await using it = await host();
-  const point = await pausedSandbox(it);
-  rmSync(point(1), { recursive: true });
-  expect(await it.look()).toEqual([point(1)]);
-  await mkdir(point(1));
-  expect(await it.look(true)).toEqual([point(1)]);
-  rmSync(join(point(1), '..'), { recursive: true });
-  expect(await it.look()).toEqual([point(1)]);
+  const checkpoint = await pausedSandbox(it);
+  rmSync(checkpoint(1), { recursive: true });
+  expect(await it.look()).toEqual([checkpoint(1)]);
+  await mkdir(checkpoint(1));
+  expect(await it.look(true)).toEqual([checkpoint(1)]);
+  rmSync(join(checkpoint(1), '..'), { recursive: true });
+  expect(await it.look()).toEqual([checkpoint(1)]);
 });
 
 test('a running sandbox needs the state that it went on from', async () => {
   await using it = await host();
   enter(it.journal);
-  it.journal.setSnapshot(id, 0);
+  it.journal.setLastCheckpoint(id, 0);
   expect(await it.look()).toEqual([]);
   it.journal.transition(id, 'running');
   const [finding] = await fsck(it.deps, false);
@@ -112,46 +112,46 @@ test('a running sandbox needs the state that it went on from', async () => {
 
 test('an older state that is damaged is removed when asked, unless something may go on from it', async () => {
   await using it = await host();
-  const point = await pausedSandbox(it);
-  await truncate(join(point(0), 'memfile'), 1);
+  const checkpoint = await pausedSandbox(it);
+  await truncate(join(checkpoint(0), 'memfile'), 1);
   it.journal.transition(id, 'resuming', { generation: 2 });
-  expect(await it.look(true)).toEqual([point(0)]);
+  expect(await it.look(true)).toEqual([checkpoint(0)]);
   it.journal.transition(id, 'paused', { generation: 1 });
-  expect(await it.look()).toEqual([point(0)]);
-  expect(await it.look(true)).toEqual([`${point(0)} removed`]);
+  expect(await it.look()).toEqual([checkpoint(0)]);
+  expect(await it.look(true)).toEqual([`${checkpoint(0)} removed`]);
   expect(await it.look()).toEqual([]);
 });
 
 test('what cannot be looked at is told, and does not keep the rest from being looked at', async () => {
   await using it = await host();
-  const point = await pausedSandbox(it);
+  const checkpoint = await pausedSandbox(it);
   const loop = join(it.deps.snapshotsDir, 'loop');
   await symlink(loop, loop);
   rmSync(it.deps.warmDir, { recursive: true });
   await writeFile(it.deps.warmDir, 'no directory');
   rmSync(it.deps.vmsDir, { recursive: true });
-  await truncate(join(point(1), 'snapfile'), 1);
+  await truncate(join(checkpoint(1), 'snapfile'), 1);
   const findings = await fsck(it.deps, true);
   expect(findings.map(({ what }) => what)).toEqual(
-    expect.arrayContaining([it.deps.vmsDir, point(1), loop, it.deps.warmDir]),
+    expect.arrayContaining([it.deps.vmsDir, checkpoint(1), loop, it.deps.warmDir]),
   );
   for (const { what, problem, repaired } of findings) {
     expect(repaired).toBe(false);
-    if (what !== point(1)) expect(problem).toContain('could not be looked at');
+    if (what !== checkpoint(1)) expect(problem).toContain('could not be looked at');
   }
 });
 
 test('a sandbox that goes on from another state meanwhile has lost none', async () => {
   await using it = await host();
-  const point = await pausedSandbox(it);
+  const checkpoint = await pausedSandbox(it);
   let looks = 0;
   const journal = {
     list: () => it.journal.list(),
     get: (name: string) => {
       const record = it.journal.get(name);
-      // As a look finds it that began before the second point was there.
-      if (record && looks++ === 0) rmSync(point(0), { recursive: true, force: true });
-      return record && looks === 1 ? { ...record, snapshot: 0 } : record;
+      // As a look finds it that began before the second checkpoint was there.
+      if (record && looks++ === 0) rmSync(checkpoint(0), { recursive: true, force: true });
+      return record && looks === 1 ? { ...record, last_checkpoint: 0 } : record;
     },
   };
   expect(await fsck({ ...it.deps, journal }, false)).toEqual([]);

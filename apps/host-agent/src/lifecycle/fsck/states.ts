@@ -17,7 +17,7 @@ export interface StatesDeps {
   warm: Pick<WarmTemplates, 'remove'>;
 }
 
-/** States of a sandbox in which no other point becomes the one that it goes on from. */
+/** States of a sandbox in which no other checkpoint becomes the one that it goes on from. */
 const settled: readonly SandboxRecord['status'][] = ['running', 'paused', 'failed'];
 
 export async function statesFindings(deps: StatesDeps, repair: boolean): Promise<FsckFinding[]> {
@@ -39,8 +39,8 @@ export async function statesFindings(deps: StatesDeps, repair: boolean): Promise
   };
   for (const { id } of deps.journal.list()) {
     const dir = join(deps.sandboxesDir, id);
-    await checkAll(dir, (point) => pointDamaged(deps.journal.get(id), dir, point));
-    const missing = await missingPoint(deps, id);
+    await checkAll(dir, (checkpoint) => checkpointDamaged(deps.journal.get(id), dir, checkpoint));
+    const missing = await missingCheckpoint(deps, id);
     if (missing) await add(missing, repair);
   }
   await checkAll(deps.snapshotsDir, (name) => ({ remedy: `Delete it: perch snapshot rm ${name}` }));
@@ -91,12 +91,12 @@ function noneIfMissing(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT') throw error;
 }
 
-function pointDamaged(record: SandboxRecord | undefined, dir: string, point: string): IfDamaged {
-  if (record?.snapshot === Number(point)) return { remedy: neededBy(record) };
+function checkpointDamaged(record: SandboxRecord | undefined, dir: string, checkpoint: string): IfDamaged {
+  if (record?.last_checkpoint === Number(checkpoint)) return { remedy: neededBy(record) };
   const remedy = 'It is an older state of its sandbox, which `perch fsck --repair` removes.';
   // A resume under way may go on from it.
   if (!(record && settled.includes(record.status))) return { remedy };
-  return { remedy, remove: () => new SnapshotDirectory(join(dir, point)).remove() };
+  return { remedy, remove: () => new SnapshotDirectory(join(dir, checkpoint)).remove() };
 }
 
 /** What goes on from a state that is not whole, and what can be done about it. */
@@ -108,14 +108,14 @@ function neededBy({ id, kind, status }: SandboxRecord): string {
   return `Sandbox ${id} runs and cannot be paused without it: save what is in it, then destroy it.`;
 }
 
-/** The point that a sandbox goes on from is there; else, looked at again when the sandbox changed meanwhile, a problem. */
-async function missingPoint({ journal, sandboxesDir }: StatesDeps, id: string) {
+/** The checkpoint that a sandbox goes on from is there; else, looked at again when the sandbox changed meanwhile, a problem. */
+async function missingCheckpoint({ journal, sandboxesDir }: StatesDeps, id: string) {
   for (;;) {
     const record = journal.get(id);
     // The state of a guest that was booted becomes a warm template.
-    if (!record || record.snapshot === null || record.kind === 'template') return undefined;
+    if (!record || record.last_checkpoint === null || record.kind === 'template') return undefined;
     if (record.status !== 'paused' && record.status !== 'running') return undefined;
-    const path = join(sandboxesDir, id, `${record.snapshot}`);
+    const path = join(sandboxesDir, id, `${record.last_checkpoint}`);
     try {
       if ((await inodeOf(path)) !== undefined) return undefined;
     } catch (error) {

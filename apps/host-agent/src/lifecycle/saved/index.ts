@@ -5,10 +5,10 @@ export { CapturedIdentity } from './identity.ts';
 export { excessOf, type MergeBounds, type Merged, mergeSnapshot } from './merge.ts';
 export { factsOf, layerFiles, shareFiles } from './parts.ts';
 export {
+  type Checkpoint,
   diskOf,
-  type Point,
   type SavedState,
   SavedStates,
   type StateStore,
-  startPoint,
+  startCheckpoint,
 } from './saved-states.ts';

@@ -14,8 +14,8 @@ import { excessOf, mergeSnapshot } from './merge.ts';
 
 const pageBytes = 4096;
 
-/** A point with one page of its own in 256, and two layers. */
-async function point(path: string) {
+/** A checkpoint with one page of its own in 256, and two layers. */
+async function checkpoint(path: string) {
   const temporary = await fillDirectory(`${path}.new`);
   await writeFile(temporary.file(`rootfs.cow.${build(1)}`), 'lower layer');
   await rm(temporary.file('rootfs.meta'));
@@ -28,7 +28,10 @@ async function point(path: string) {
   return openSnapshot(final);
 }
 
-async function merged(of: Awaited<ReturnType<typeof point>>, what: { memory: boolean; layers: boolean }) {
+async function merged(
+  of: Awaited<ReturnType<typeof checkpoint>>,
+  what: { memory: boolean; layers: boolean },
+) {
   const path = join(of.directory.path, '..', newBuildId());
   const [temporary, final] = [`${path}.new`, path].map((one) => new SnapshotDirectory(one));
   if (!temporary || !final) throw new Error('no names');
@@ -42,7 +45,7 @@ async function merged(of: Awaited<ReturnType<typeof point>>, what: { memory: boo
 
 test('only what is beyond its bound is merged', async () => {
   await using dir = await temporaryDirectory();
-  const of = await point(join(dir.path, 'point'));
+  const of = await checkpoint(join(dir.path, 'checkpoint'));
   expect(await excessOf(of, { memoryPercent: 1, layers: 2 }, false)).toEqual({
     memory: false,
     layers: false,
@@ -66,9 +69,9 @@ test('only what is beyond its bound is merged', async () => {
   expect(all.bytes).toBe(3 * pageBytes + layerBytes);
 });
 
-test('a merged point is the same state, with all memory in one file and one layer', async () => {
+test('a merged checkpoint is the same state, with all memory in one file and one layer', async () => {
   await using dir = await temporaryDirectory();
-  const of = await point(join(dir.path, 'point'));
+  const of = await checkpoint(join(dir.path, 'checkpoint'));
   const { snapshot, wrote } = await merged(of, { memory: true, layers: true });
   const { files, ...said } = snapshot.manifest;
   expect(said).toMatchObject(facts);
@@ -104,7 +107,7 @@ test('a merged point is the same state, with all memory in one file and one laye
 test('what is not merged is shared', async () => {
   await using dir = await temporaryDirectory();
   await mkdir(join(dir.path, 'x'));
-  const of = await point(join(dir.path, 'x/point'));
+  const of = await checkpoint(join(dir.path, 'x/checkpoint'));
   const layersOnly = (await merged(of, { memory: false, layers: true })).snapshot;
   expect(layersOnly.header).toEqual(of.header);
   const memoryOnly = (await merged(of, { memory: true, layers: false })).snapshot;
@@ -121,7 +124,7 @@ test.each(['memfile', `memfile.${build(1)}`, 'rootfs.cow', `rootfs.cow.${build(1
   'a damaged %s is not merged',
   async (name) => {
     await using dir = await temporaryDirectory();
-    const of = await point(join(dir.path, 'point'));
+    const of = await checkpoint(join(dir.path, 'checkpoint'));
     const bytes = await readFile(of.directory.file(name));
     bytes.writeUInt8(bytes.readUInt8(0) ^ 1);
     await writeFile(of.directory.file(name), bytes);

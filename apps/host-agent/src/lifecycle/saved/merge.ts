@@ -1,5 +1,5 @@
 /**
- * A point of a history in another form, which costs less to go on from: all memory in one file, all layers in one.
+ * A checkpoint of a history in another form, which costs less to go on from: all memory in one file, all layers in one.
  * Build, parent and time stay, since it is the same state.
  */
 import { failpoint } from '../../failpoints/index.ts';
@@ -15,7 +15,7 @@ import {
 import type { FlatCopyTarget } from './flat-copy.ts';
 import { factsOf, layerFiles, memoryFiles, shareFiles, writeFlatMemory } from './parts.ts';
 
-/** Beyond these a point is merged. */
+/** Beyond these a checkpoint is merged. */
 export interface MergeBounds {
   /** Memory that differs from the file which is mapped, percent of all. */
   memoryPercent: number;

@@ -1,6 +1,6 @@
 /**
- * Snapshots of sandboxes: `{sandbox}/{point}/` below one directory, 0700. Points are counted from 1 on, whether a
- * pause or a copy of a running guest wrote them; the one that is being written is `{sandbox}/.{point}`.
+ * Snapshots of sandboxes: `{sandbox}/{checkpoint}/` below one directory, 0700. Checkpoints are counted from 1 on, whether a
+ * pause or a copy of a running guest wrote them; the one that is being written is `{sandbox}/.{checkpoint}`.
  */
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
@@ -42,7 +42,7 @@ export interface SavedStatesOptions {
   machine: MonitorMachine;
   /** Path of the base image with this content, as long as a template has it. */
   baseImage: (contentId: string) => string | undefined;
-  /** Points of a sandbox that are kept, the newest: at least 1. */
+  /** Checkpoints of a sandbox that are kept, the newest: at least 1. */
   keep: number;
 }
 
@@ -58,13 +58,13 @@ export interface SavedState {
 /** What others use of `SavedStates`. */
 export type StateStore = Pick<SavedStates, keyof SavedStates>;
 
-/** The point that a sandbox starts from. */
-export const startPoint = 0;
+/** The checkpoint that a sandbox starts from. */
+export const startCheckpoint = 0;
 
-/** A committed point, for people. */
-export interface Point {
+/** A committed checkpoint, for people. */
+export interface Checkpoint {
   number: number;
-  /** The point that was gone on from; null when it is not kept. */
+  /** The checkpoint that was gone on from; null when it is not kept. */
   parent: number | null;
   kind: 'start' | 'pause' | 'snapshot';
   createdAt: string;
@@ -114,15 +114,17 @@ export class SavedStates {
   }
 
   /**
-   * Stops the guest and writes its state, as the point that its record counted last.
+   * Stops the guest and writes its state, as the checkpoint that its record counted last.
    * @returns milliseconds of each stage
    * @throws when it is not written; `drop` removes what was begun
    */
   async capture(from: Capture): Promise<Record<string, number>> {
     const { record } = from;
     const { disks, machine, baseImage } = this.#options;
-    const parent = record.snapshot === null ? undefined : await this.#open(record.id, record.snapshot);
-    if (parent && record.snapshot === startPoint && from.durable) await this.#keepStart(parent.directory);
+    const parent =
+      record.last_checkpoint === null ? undefined : await this.#open(record.id, record.last_checkpoint);
+    if (parent && record.last_checkpoint === startCheckpoint && from.durable)
+      await this.#keepStart(parent.directory);
     const below = parent?.rootfs === null ? snapshotFiles.rootfsExt4 : snapshotFiles.rootfsBase;
     const path = parent?.directory.file(below) ?? baseImage(record.base) ?? disks.base(from.dir);
     const sum = parent?.manifest.files[below] ?? (await this.#baseSum(path));
@@ -143,23 +145,23 @@ export class SavedStates {
 
   /** Makes a snapshot what the first life of a sandbox goes on from; files are shared. */
   async begin(id: string, from: SnapshotDirectory): Promise<void> {
-    const temporary = this.#temporary(id, startPoint);
+    const temporary = this.#temporary(id, startCheckpoint);
     await temporary.remove();
     await temporary.ensure();
     for (const name of await from.names()) await link(from.file(name), temporary.file(name));
     failpoint('create.linked');
-    await rename(temporary.path, this.directory(id, startPoint).path);
+    await rename(temporary.path, this.directory(id, startCheckpoint).path);
   }
 
   /** @throws SnapshotDamaged */
-  async copy(id: string, point: number, to: FlatCopyTarget): Promise<void> {
-    await copyFlat(await this.#open(id, point), to);
+  async copy(id: string, checkpoint: number, to: FlatCopyTarget): Promise<void> {
+    await copyFlat(await this.#open(id, checkpoint), to);
   }
 
-  /** Whether a point was committed. */
-  async isComplete(id: string, point: number): Promise<boolean> {
+  /** Whether a checkpoint was committed. */
+  async isComplete(id: string, checkpoint: number): Promise<boolean> {
     try {
-      await readManifest(this.directory(id, point));
+      await readManifest(this.directory(id, checkpoint));
       return true;
     } catch (error) {
       if (error instanceof SnapshotDamaged) return false;
@@ -167,29 +169,29 @@ export class SavedStates {
     }
   }
 
-  /** Removes a point, committed or just begun; no error when there is none. */
-  async drop(id: string, point: number): Promise<void> {
-    await this.#temporary(id, point).remove();
-    await this.directory(id, point).remove();
+  /** Removes a checkpoint, committed or just begun; no error when there is none. */
+  async drop(id: string, checkpoint: number): Promise<void> {
+    await this.#temporary(id, checkpoint).remove();
+    await this.directory(id, checkpoint).remove();
   }
 
-  /** Makes a point one to go on from. The monitor that wrote it must be gone. Safe to repeat. */
-  async settle(id: string, point: number): Promise<void> {
-    await this.#options.disks.seal(this.directory(id, point).file(snapshotFiles.rootfsCow));
+  /** Makes a checkpoint one to go on from. The monitor that wrote it must be gone. Safe to repeat. */
+  async settle(id: string, checkpoint: number): Promise<void> {
+    await this.#options.disks.seal(this.directory(id, checkpoint).file(snapshotFiles.rootfsCow));
     failpoint('pause.sealed');
   }
 
-  /** Removes all but the newest points, and what was begun. @param current is kept, whatever its age */
+  /** Removes all but the newest checkpoints, and what was begun. @param current is kept, whatever its age */
   async prune(id: string, current: number): Promise<void> {
-    const points = await this.#points(id);
-    const old = points.slice(0, -this.#options.keep).filter((point) => point !== current);
-    for (const point of old) await this.directory(id, point).remove();
+    const checkpoints = await this.#checkpoints(id);
+    const old = checkpoints.slice(0, -this.#options.keep).filter((checkpoint) => checkpoint !== current);
+    for (const checkpoint of old) await this.directory(id, checkpoint).remove();
   }
 
-  /** What is kept of a sandbox, the oldest first. Points that cannot be read are left out. */
-  async history(id: string): Promise<Point[]> {
+  /** What is kept of a sandbox, the oldest first. Checkpoints that cannot be read are left out. */
+  async history(id: string): Promise<Checkpoint[]> {
     const found: { number: number; manifest: Manifest; occupied: Occupied }[] = [];
-    for (const number of await this.#points(id)) {
+    for (const number of await this.#checkpoints(id)) {
       const directory = this.directory(id, number);
       try {
         const manifest = await whileInPlace(directory, () => readManifest(directory));
@@ -201,14 +203,14 @@ export class SavedStates {
     return found.map(({ number, manifest, occupied }) => ({
       number,
       parent: found.find((one) => one.manifest.build_id === manifest.parent)?.number ?? null,
-      kind: number === startPoint || manifest.kind === 'copy' ? 'start' : manifest.kind,
+      kind: number === startCheckpoint || manifest.kind === 'copy' ? 'start' : manifest.kind,
       createdAt: manifest.created_at,
       occupied,
     }));
   }
 
-  /** Numbers of the points that a sandbox has, ascending. */
-  async #points(id: string): Promise<number[]> {
+  /** Numbers of the checkpoints that a sandbox has, ascending. */
+  async #checkpoints(id: string): Promise<number[]> {
     const names = await this.#names(id);
     return names
       .filter((name) => /^\d+$/.test(name))
@@ -224,15 +226,15 @@ export class SavedStates {
   }
 
   /**
-   * @throws PerchError generation_not_found, snapshot_damaged, resume_failed when this host cannot go on from it
+   * @throws PerchError checkpoint_not_found, snapshot_damaged, resume_failed when this host cannot go on from it
    */
-  async open(id: string, point: number): Promise<SavedState> {
-    if (!(await this.#points(id)).includes(point)) {
-      const details = { id, generation: point };
-      throw new PerchError('generation_not_found', `Sandbox ${id} has no generation ${point}.`, details);
+  async open(id: string, checkpoint: number): Promise<SavedState> {
+    if (!(await this.#checkpoints(id)).includes(checkpoint)) {
+      const details = { id, checkpoint };
+      throw new PerchError('checkpoint_not_found', `Sandbox ${id} has no checkpoint ${checkpoint}.`, details);
     }
     try {
-      const snapshot = await this.#open(id, point);
+      const snapshot = await this.#open(id, checkpoint);
       const { version, accelerator, kind, cpu } = this.#options.machine;
       assertCompatible(snapshot.manifest, { monitor: { kind, version, accelerator }, cpu });
       const { directory } = snapshot;
@@ -259,7 +261,7 @@ export class SavedStates {
     }
   }
 
-  /** Makes all points of one those of another, which has none; no error when it is done already. */
+  /** Makes all checkpoints of one those of another, which has none; no error when it is done already. */
   async moveAll(from: string, to: string): Promise<void> {
     const { dir } = this.#options;
     await rename(join(dir, from), join(dir, to)).catch((error: NodeJS.ErrnoException) => {
@@ -272,7 +274,7 @@ export class SavedStates {
     await rm(join(this.#options.dir, id), { recursive: true, force: true });
   }
 
-  /** Where there may be something of a sandbox: a directory for each point. */
+  /** Where there may be something of a sandbox: a directory for each checkpoint. */
   async paths(id: string): Promise<string[]> {
     return (await this.#names(id)).map((name) => join(this.#options.dir, id, name));
   }
@@ -284,8 +286,8 @@ export class SavedStates {
     return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
   }
 
-  #open(id: string, point: number): Promise<Snapshot> {
-    return openSnapshot(this.directory(id, point));
+  #open(id: string, checkpoint: number): Promise<Snapshot> {
+    return openSnapshot(this.directory(id, checkpoint));
   }
 
   async #baseSum(path: string): Promise<FileSum> {
@@ -299,13 +301,13 @@ export class SavedStates {
     return sum;
   }
 
-  /** Where a point is, or would be. */
-  directory(id: string, point: number): SnapshotDirectory {
-    return new SnapshotDirectory(join(this.#options.dir, id, `${point}`));
+  /** Where a checkpoint is, or would be. */
+  directory(id: string, checkpoint: number): SnapshotDirectory {
+    return new SnapshotDirectory(join(this.#options.dir, id, `${checkpoint}`));
   }
 
-  #temporary(id: string, point: number): SnapshotDirectory {
-    return new SnapshotDirectory(join(this.#options.dir, id, `.${point}`));
+  #temporary(id: string, checkpoint: number): SnapshotDirectory {
+    return new SnapshotDirectory(join(this.#options.dir, id, `.${checkpoint}`));
   }
 }
 

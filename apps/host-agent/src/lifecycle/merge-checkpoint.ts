@@ -1,4 +1,4 @@
-/** Merges the memory and the layers of a point that are beyond their bounds, in a place beside it. */
+/** Merges the memory and the layers of a checkpoint that are beyond their bounds, in a place beside it. */
 import { link } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,10 +13,10 @@ import {
 } from '../snapshot/index.ts';
 import type { DiskRoom } from './disk-room.ts';
 import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
-import type { MergePoint } from './merges.ts';
+import type { MergeCheckpoint } from './merges.ts';
 import { diskOf, excessOf, type MergeBounds, mergeSnapshot, type StateStore } from './saved/index.ts';
 
-export interface MergePointDeps extends LayersUserDeps {
+export interface MergeCheckpointDeps extends LayersUserDeps {
   disks: DiskLayer;
   saved: StateStore;
   bounds: MergeBounds;
@@ -26,9 +26,9 @@ export interface MergePointDeps extends LayersUserDeps {
 /** Between two steps of a few MiB, so that whoever waits for this process gets it in between. */
 const restMs = 2;
 
-export function pointMerger(deps: MergePointDeps): MergePoint {
-  return async ({ id }, point, signal) => {
-    const place = deps.saved.directory(id, point);
+export function checkpointMerger(deps: MergeCheckpointDeps): MergeCheckpoint {
+  return async ({ id }, checkpoint, signal) => {
+    const place = deps.saved.directory(id, checkpoint);
     const from = await openSnapshot(place);
     const full = await deps.disks.fullBy(diskOf(from).layers, from.manifest.machine.disk_mb * 2 ** 20);
     const excess = await excessOf(from, deps.bounds, full !== undefined);
@@ -67,7 +67,7 @@ export function pointMerger(deps: MergePointDeps): MergePoint {
   };
 }
 
-async function mergeLayers(from: Snapshot, target: string, signal: AbortSignal, deps: MergePointDeps) {
+async function mergeLayers(from: Snapshot, target: string, signal: AbortSignal, deps: MergeCheckpointDeps) {
   await withLayersUser('merge', from.manifest.machine.disk_mb, deps, async (user) => {
     await link(await deps.disks.merge({ ...user, ...diskOf(from), signal }), target);
   });
