@@ -60,6 +60,11 @@ impl Input {
         }
     }
 
+    pub fn is_open(&self) -> bool {
+        // A writer that holds it has it open.
+        self.stream.try_lock().map_or(true, |stream| stream.is_some())
+    }
+
     pub fn is_terminal(&self) -> bool {
         self.terminal
     }

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::watch;
 
+use super::brief::Brief;
 use super::cgroup::Group;
 use super::hub::Hub;
 use super::input::Input;
@@ -16,6 +17,7 @@ use crate::rpc::{Code, ConnectError};
 pub struct Process {
     pid: Pid,
     pub config: ProcessConfig,
+    pub brief: Arc<Brief>,
     pub tag: Option<String>,
     pub input: Input,
     /// The terminal, to resize it; its input may be busy.
@@ -33,9 +35,11 @@ impl Process {
         input: Input,
         terminal: Option<Arc<Stream>>,
         group: Option<Group>,
+        hub: Arc<Hub>,
     ) -> Self {
         let exited = watch::Sender::new(false);
-        Self { pid, config, tag, input, terminal, hub: Arc::default(), group, exited }
+        let brief = Arc::new(Brief::new(&config));
+        Self { pid, config, brief, tag, input, terminal, hub, group, exited }
     }
 
     pub fn pid(&self) -> u32 {

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::reaper::Exit;
+use crate::rpc::raw_frame;
 
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
@@ -53,6 +57,9 @@ pub struct Selector {
 #[derive(Deserialize)]
 pub struct SelectRequest {
     pub process: Selector,
+    /// Of `Connect`: the kept output comes first. Not in E2B's protocol.
+    #[serde(default)]
+    pub replay: bool,
 }
 
 #[derive(Deserialize)]
@@ -107,13 +114,74 @@ pub struct Listed {
     pub tag: Option<String>,
 }
 
-/// The events of a stream, but `data`, whose frames [`super::pump`] writes itself.
+/// What `perch.Commands` tells of a process. Not in E2B's protocol.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandInfo {
+    pub pid: u32,
+    pub cmd: String,
+    pub args: Vec<String>,
+    /// Milliseconds since 1970.
+    pub started_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
+
+#[derive(Serialize)]
+pub struct CommandList {
+    pub commands: Vec<CommandInfo>,
+}
+
+#[derive(Serialize)]
+pub struct CommandOutput {
+    pub command: CommandInfo,
+    pub outputs: BTreeMap<&'static str, KeptOutput>,
+}
+
+#[derive(Serialize)]
+pub struct KeptOutput {
+    /// Base64.
+    pub data: String,
+    pub truncated: bool,
+}
+
+/// The events of a stream, but [`data`].
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Event {
-    Start { pid: u32 },
+    Start(Start),
     End(End),
     Keepalive {},
+}
+
+#[derive(Serialize)]
+pub struct Start {
+    pub pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
+}
+
+/// To a client that asked for the kept output. Not in E2B's protocol.
+#[derive(Serialize)]
+pub struct Replay {
+    /// Its input is open.
+    pub stdin: bool,
+    /// Streams of which only the end is kept.
+    pub truncated: Vec<&'static str>,
+}
+
+/// The frame `{"event":{"data":{"stdout":"…"}}}`. Neither the name nor base64 needs escaping.
+pub fn data(name: &str, bytes: &[u8]) -> Bytes {
+    let encoded = STANDARD.encode(bytes);
+    raw_frame(&[
+        br#"{"event":{"data":{""#,
+        name.as_bytes(),
+        br#"":""#,
+        encoded.as_bytes(),
+        br#""}}}"#,
+    ])
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -171,6 +239,13 @@ mod tests {
 
     fn json(exit: Exit) -> String {
         serde_json::to_string(&Event::End(exit.into())).unwrap()
+    }
+
+    #[test]
+    fn output_is_framed_as_a_data_event() {
+        let frame = data("stdout", b"hi\n");
+        let event: serde_json::Value = serde_json::from_slice(&frame[5..]).unwrap();
+        assert_eq!(event, serde_json::json!({ "event": { "data": { "stdout": "aGkK" } } }));
     }
 
     #[test]

@@ -13,11 +13,14 @@
 //! `reaper` is the only caller of wait; `supervisor` owns the steps after `live`; `pump` carries
 //! output from a pipe to the `hub`, which hands it to every subscriber at the slowest one's pace.
 
+mod brief;
 mod cgroup;
 mod child;
 mod command;
+mod commands;
 mod hub;
 mod input;
+mod kept;
 mod live;
 mod messages;
 mod pump;
@@ -28,6 +31,7 @@ mod stdio;
 mod subscription;
 mod supervisor;
 
+pub use commands::{list_commands, read_command};
 pub use reaper::reap;
 pub use registry::Processes;
 pub use service::{close_stdin, connect, list, send_input, send_signal, start, update};

@@ -8,15 +8,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::live::Process;
 use super::stdio::Stream;
-use crate::rpc::raw_frame;
 
 /// Longest piece of output, `bytes`.
 const PIPE_CHUNK: usize = 32 << 10;
@@ -90,10 +86,7 @@ impl Pump {
     /// Whether there may be more.
     async fn publish(&self, read: io::Result<usize>, buffer: &[u8]) -> bool {
         let Ok(count @ 1..) = read else { return false };
-        let hub = self.process.hub();
-        if hub.has_subscribers() {
-            hub.publish(data(self.name, &buffer[..count])).await;
-        }
+        self.process.hub().publish(self.name, &buffer[..count]).await;
         // A process that writes all the time must not keep the thread to itself.
         tokio::task::consume_budget().await;
         true
@@ -109,28 +102,4 @@ async fn discard(stream: &Stream, buffer: &mut [u8]) {
 async fn wait(exited: &mut watch::Receiver<bool>) {
     // The sender lives in the process, which the pump holds.
     let _ = exited.wait_for(|exited| *exited).await;
-}
-
-/// `{"event":{"data":{"stdout":"…"}}}`. Neither the name nor base64 needs escaping.
-fn data(name: &str, bytes: &[u8]) -> Bytes {
-    let encoded = STANDARD.encode(bytes);
-    raw_frame(&[
-        br#"{"event":{"data":{""#,
-        name.as_bytes(),
-        br#"":""#,
-        encoded.as_bytes(),
-        br#""}}}"#,
-    ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn output_is_framed_as_a_data_event() {
-        let frame = data("stdout", b"hi\n");
-        let event: serde_json::Value = serde_json::from_slice(&frame[5..]).unwrap();
-        assert_eq!(event, serde_json::json!({ "event": { "data": { "stdout": "aGkK" } } }));
-    }
 }

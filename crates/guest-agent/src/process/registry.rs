@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::brief::Brief;
 use super::cgroup::{Group, Groups};
 use super::hub::Hub;
+use super::kept::Ledger;
 use super::live::Process;
 use super::messages::Selector;
 use super::reaper::Reaper;
@@ -16,13 +18,16 @@ use crate::rpc::{Code, ConnectError};
 
 const MAX_LIVE: usize = 1024;
 /// How long, and how many, ended processes can still be connected to.
-const RETENTION: Duration = Duration::from_secs(60);
+const RETENTION: Duration = Duration::from_secs(3600);
+/// How long one can whose end somebody was told.
+const FOLLOWED_RETENTION: Duration = Duration::from_secs(60);
 const MAX_ENDED: usize = 256;
 
 pub struct Processes {
     machine: Machine,
     reaper: Arc<Reaper>,
     groups: Option<Arc<Groups>>,
+    ledger: Ledger,
     table: Mutex<Table>,
 }
 
@@ -36,15 +41,44 @@ struct Table {
 /// Little is kept of a process that has ended: its request may have been large.
 struct Ended {
     pid: u32,
+    brief: Arc<Brief>,
     tag: Option<String>,
     hub: Arc<Hub>,
     at: Instant,
 }
 
-/// What `Connect` needs of a process, live or ended.
+/// What clients are told of a process, live or ended.
 pub struct Found {
     pub pid: u32,
+    pub brief: Arc<Brief>,
     pub hub: Arc<Hub>,
+    /// Its input is open.
+    pub stdin: bool,
+}
+
+impl From<&Arc<Process>> for Found {
+    fn from(live: &Arc<Process>) -> Self {
+        Self {
+            pid: live.pid(),
+            brief: Arc::clone(&live.brief),
+            hub: Arc::clone(live.hub()),
+            stdin: live.input.is_open(),
+        }
+    }
+}
+
+impl From<&Ended> for Found {
+    fn from(ended: &Ended) -> Self {
+        let (brief, hub) = (Arc::clone(&ended.brief), Arc::clone(&ended.hub));
+        Self { pid: ended.pid, brief, hub, stdin: false }
+    }
+}
+
+impl Ended {
+    fn is_over(&self, now: Instant) -> bool {
+        let kept = if self.hub.was_followed() { FOLLOWED_RETENTION } else { RETENTION };
+        now - self.at > kept
+    }
 }
 
 impl Processes {
@@ -53,7 +87,8 @@ impl Processes {
             Machine::Own => Groups::open(),
             Machine::Network | Machine::Foreign => None,
         };
-        Self { machine, reaper: Arc::default(), groups, table: Mutex::default() }
+        let (reaper, ledger, table) = Default::default();
+        Self { machine, reaper, groups, ledger, table }
     }
 
     pub fn reaper(&self) -> Arc<Reaper> {
@@ -68,6 +103,11 @@ impl Processes {
     /// same, and is killed by process group alone.
     pub fn new_group(&self) -> Option<Group> {
         self.groups.as_ref().and_then(|groups| groups.create().ok())
+    }
+
+    /// Of the output that is kept.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger.clone()
     }
 
     pub fn check_room(&self) -> Result<(), ConnectError> {
@@ -92,13 +132,15 @@ impl Processes {
             table.live.remove(&process.pid());
         }
         let at = Instant::now();
-        while table.ended.len() >= MAX_ENDED
-            || table.ended.front().is_some_and(|oldest| at - oldest.at > RETENTION)
-        {
-            table.ended.pop_front();
+        table.ended.retain(|ended| !ended.is_over(at));
+        while table.ended.len() >= MAX_ENDED || (self.ledger.is_over() && !table.ended.is_empty()) {
+            // What somebody has seen goes before what nobody has.
+            let seen = table.ended.iter().position(|ended| ended.hub.was_followed());
+            table.ended.remove(seen.unwrap_or(0));
         }
         table.ended.push_back(Ended {
             pid: process.pid(),
+            brief: Arc::clone(&process.brief),
             tag: process.tag.clone(),
             hub: Arc::clone(process.hub()),
             at,
@@ -118,7 +160,7 @@ impl Processes {
     /// A live process, or the latest of that pid or tag that has ended within the retention.
     pub fn any(&self, selector: &Selector) -> Result<Found, ConnectError> {
         if let Ok(live) = self.live(selector) {
-            return Ok(Found { pid: live.pid(), hub: Arc::clone(live.hub()) });
+            return Ok(Found::from(&live));
         }
         let now = Instant::now();
         let table = self.table();
@@ -126,15 +168,22 @@ impl Processes {
             (Some(pid), _) => ended.pid == pid,
             (None, tag) => tag.is_some() && ended.tag == *tag,
         };
-        let recent = table.ended.iter().rev().filter(|ended| now - ended.at <= RETENTION);
-        let found = recent.into_iter().find(chosen).ok_or_else(|| missing(selector))?;
-        Ok(Found { pid: found.pid, hub: Arc::clone(&found.hub) })
+        let mut recent = table.ended.iter().rev().filter(|ended| !ended.is_over(now));
+        recent.find(chosen).map(Found::from).ok_or_else(|| missing(selector))
     }
 
     pub fn all_live(&self) -> Vec<Arc<Process>> {
         let mut all: Vec<_> = self.table().live.values().cloned().collect();
         all.sort_by_key(|process| process.pid());
         all
+    }
+
+    /// All live ones, and those that ended and can be connected to.
+    pub fn all(&self) -> Vec<Found> {
+        let now = Instant::now();
+        let table = self.table();
+        let ended = table.ended.iter().filter(|ended| !ended.is_over(now)).map(Found::from);
+        table.live.values().map(Found::from).chain(ended).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -30,7 +30,10 @@ pub async fn connect(
     request: SelectRequest,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ConnectError> {
     let found = call.agent.processes.any(&request.process)?;
-    let subscription = Subscription::new(found.pid, found.hub, call.keepalive);
+    let subscription = match request.replay {
+        true => Subscription::replayed(found, call.keepalive),
+        false => Subscription::new(found.pid, found.hub, call.keepalive),
+    };
     Ok(subscription.with_deadline(call.timeout).into_stream())
 }
 

@@ -10,13 +10,16 @@ use tokio::time::{Instant, sleep_until};
 
 use super::hub::{Feed, Hub, Outcome};
 use super::live::Process;
-use super::messages::Event;
-use crate::rpc::{ConnectError, end_of_stream, event};
+use super::messages::{Event, Replay, Start};
+use super::registry::Found;
+use crate::rpc::{ConnectError, LeashEnd, end_of_stream, event};
 
 pub struct Subscription {
     pid: u32,
     hub: Arc<Hub>,
     feed: Feed,
+    /// What the first event tells of the kept output.
+    replay: Option<Replay>,
     phase: Phase,
     keepalive: Duration,
     /// Ends this stream, not the process (`Connect` with a time-out).
@@ -31,17 +34,37 @@ enum Phase {
     Over,
 }
 
-/// Kills the process when its client leaves before the end. A client that a change of generation
-/// cut off has not left.
+/// Kills the process when its client leaves before the end, or, if it asked for that, before it is told
+/// the pid. A client that a change of generation cut off has not left.
 struct Leash {
     process: Arc<Process>,
     generation: watch::Receiver<u64>,
+    until: LeashEnd,
 }
 
 impl Subscription {
     pub fn new(pid: u32, hub: Arc<Hub>, keepalive: Duration) -> Self {
-        let feed = hub.subscribe();
-        Self { pid, hub, feed, phase: Phase::Start, keepalive, deadline: None, leash: None }
+        let feed = hub.subscribe(false);
+        Self::of(pid, hub, feed, None, keepalive)
+    }
+
+    /// Its kept output comes first.
+    pub fn replayed(found: Found, keepalive: Duration) -> Self {
+        let mut feed = found.hub.subscribe(true);
+        let truncated = std::mem::take(&mut feed.truncated);
+        let replay = Replay { stdin: found.stdin, truncated };
+        Self::of(found.pid, found.hub, feed, Some(replay), keepalive)
+    }
+
+    fn of(
+        pid: u32,
+        hub: Arc<Hub>,
+        feed: Feed,
+        replay: Option<Replay>,
+        keepalive: Duration,
+    ) -> Self {
+        let phase = Phase::Start;
+        Self { pid, hub, feed, replay, phase, keepalive, deadline: None, leash: None }
     }
 
     pub fn with_deadline(mut self, limit: Option<Duration>) -> Self {
@@ -49,8 +72,13 @@ impl Subscription {
         self
     }
 
-    pub fn with_leash(mut self, process: Arc<Process>, generation: watch::Receiver<u64>) -> Self {
-        self.leash = Some(Leash { process, generation });
+    pub fn with_leash(
+        mut self,
+        process: Arc<Process>,
+        generation: watch::Receiver<u64>,
+        until: LeashEnd,
+    ) -> Self {
+        self.leash = Some(Leash { process, generation, until });
         self
     }
 
@@ -67,13 +95,17 @@ impl Subscription {
             Phase::Over => None,
             Phase::Start => {
                 self.phase = Phase::Output;
-                Some(event(&Event::Start { pid: self.pid }))
+                self.leash.take_if(|leash| leash.until == LeashEnd::Start);
+                Some(event(&Event::Start(Start { pid: self.pid, replay: self.replay.take() })))
             }
             Phase::Output => Some(self.output().await),
         }
     }
 
     async fn output(&mut self) -> Bytes {
+        if let Some(frame) = self.feed.replay.pop_front() {
+            return frame;
+        }
         let silence = Instant::now() + self.keepalive;
         loop {
             // Looked at before the queue: all frames are queued before the outcome is known.

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::child::{self, Credentials, Descriptors, Plan, Stage};
 use super::command::Command;
+use super::hub::Hub;
 use super::input::Input;
 use super::live::Process;
 use super::messages::{Size, StartRequest};
@@ -64,7 +65,8 @@ pub async fn start(call: Call, request: StartRequest) -> Result<Subscription, Co
     }
     let tty = stdio.input.clone().filter(|_| terminal);
     let input = Input::new(stdio.input, terminal);
-    let process = Process::new(pid, request.process, request.tag, input, tty, group);
+    let hub = Arc::new(Hub::new(processes.ledger()));
+    let process = Process::new(pid, request.process, request.tag, input, tty, group, hub);
     let process = processes.add(process);
     let mut subscription =
         Subscription::new(process.pid(), Arc::clone(process.hub()), call.keepalive);
@@ -79,8 +81,9 @@ pub async fn start(call: Call, request: StartRequest) -> Result<Subscription, Co
         exit,
         limit: call.timeout,
     };
-    if call.kill_on_disconnect {
-        subscription = subscription.with_leash(process, call.agent.identity.generation());
+    if let Some(until) = call.kill_on_disconnect {
+        let generation = call.agent.identity.generation();
+        subscription = subscription.with_leash(process, generation, until);
     }
     let agent = Arc::clone(&call.agent);
     tokio::spawn(async move { watch.run(&agent.processes).await });

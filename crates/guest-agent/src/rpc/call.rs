@@ -20,8 +20,17 @@ pub struct Call {
     pub timeout: Option<Duration>,
     /// `Keepalive-Ping-Interval`: longest silence of a stream.
     pub keepalive: Duration,
-    /// `Perch-Kill-On-Disconnect: 1`: the process does not outlive its client.
-    pub kill_on_disconnect: bool,
+    /// `Perch-Kill-On-Disconnect`: the process does not outlive its client.
+    pub kill_on_disconnect: Option<LeashEnd>,
+}
+
+/// Until when a client that leaves takes its process with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeashEnd {
+    /// `start`: until the client is told the pid, by which it can kill the process itself.
+    Start,
+    /// `1`: until the process has ended.
+    Exit,
 }
 
 impl Call {
@@ -38,7 +47,11 @@ impl Call {
             keepalive: number("keepalive-ping-interval")
                 .filter(|seconds| *seconds > 0)
                 .map_or(DEFAULT_KEEPALIVE, |seconds| Duration::from_secs(seconds.into())),
-            kill_on_disconnect: text("perch-kill-on-disconnect") == Some("1"),
+            kill_on_disconnect: match text("perch-kill-on-disconnect") {
+                Some("1") => Some(LeashEnd::Exit),
+                Some("start") => Some(LeashEnd::Start),
+                _ => None,
+            },
         }
     }
 

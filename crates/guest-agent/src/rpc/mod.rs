@@ -5,7 +5,7 @@ mod call;
 mod envelope;
 mod error;
 
-pub use call::Call;
+pub use call::{Call, LeashEnd};
 pub use envelope::{end_of_stream, event, raw_frame};
 pub use error::{Code, ConnectError};
 
@@ -42,6 +42,8 @@ pub async fn handle(agent: &Arc<Agent>, request: Request) -> Response {
         "/process.Process/CloseStdin" => unary(call, request, process::close_stdin).await,
         "/process.Process/SendSignal" => unary(call, request, process::send_signal).await,
         "/process.Process/Update" => unary(call, request, process::update).await,
+        "/perch.Commands/List" => unary(call, request, process::list_commands).await,
+        "/perch.Commands/Get" => unary(call, request, process::read_command).await,
         "/filesystem.Filesystem/Stat" => unary(call, request, filesystem::stat).await,
         "/filesystem.Filesystem/ListDir" => unary(call, request, filesystem::list_dir).await,
         "/filesystem.Filesystem/MakeDir" => unary(call, request, filesystem::make_dir).await,

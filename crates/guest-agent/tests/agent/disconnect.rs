@@ -43,3 +43,16 @@ async fn a_leash_ends_with_the_process() {
     agent.run("true").await;
     assert!(alive(child));
 }
+
+#[tokio::test]
+async fn a_client_that_knows_the_pid_leaves_a_process_behind_whose_leash_ends_at_the_start() {
+    let agent = Agent::start().await;
+    let start = agent.sh("sleep 1000").header("Perch-Kill-On-Disconnect", "start");
+    let mut events = Events::open(start).await;
+    let pid = events.pid().await;
+    drop(events);
+    // Two round trips: the agent has seen the first client go.
+    agent.run("true").await;
+    agent.run("true").await;
+    assert!(alive(pid));
+}

@@ -7,6 +7,7 @@ mod support;
 mod authorization;
 mod background;
 mod backpressure;
+mod commands;
 mod connect;
 mod disconnect;
 mod downloads;

@@ -1,0 +1,52 @@
+//! The methods of `perch.Commands`: commands that run, and how those that have ended did. Not in E2B's
+//! protocol.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::kept::Tail;
+use super::messages::{
+    CommandInfo, CommandList, CommandOutput, KeptOutput, Nothing, SelectRequest,
+};
+use super::registry::Found;
+use crate::rpc::{Call, ConnectError};
+
+pub async fn list_commands(call: Call, _: Nothing) -> Result<CommandList, ConnectError> {
+    let found = call.agent.processes.all();
+    Ok(CommandList { commands: found.iter().map(info).collect() })
+}
+
+/// With the last output of it.
+pub async fn read_command(
+    call: Call,
+    request: SelectRequest,
+) -> Result<CommandOutput, ConnectError> {
+    let found = call.agent.processes.any(&request.process)?;
+    let outputs = found.hub.read_kept(|tails| tails.iter().map(kept).collect());
+    Ok(CommandOutput { command: info(&found), outputs })
+}
+
+/// One that has exited runs until the last of its output has come.
+fn info(found: &Found) -> CommandInfo {
+    let (end, ended_at) = found.hub.end().unzip();
+    CommandInfo {
+        pid: found.pid,
+        cmd: found.brief.cmd.clone(),
+        args: found.brief.args.clone(),
+        started_at: milliseconds(found.brief.started_at),
+        ended_at: ended_at.map(milliseconds),
+        end,
+    }
+}
+
+fn kept(tail: &Tail) -> (&'static str, KeptOutput) {
+    let (front, back) = tail.bytes.as_slices();
+    let data = STANDARD.encode([front, back].concat());
+    (tail.name, KeptOutput { data, truncated: tail.truncated })
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
