@@ -29,10 +29,12 @@ test('every status is an HTTP error status', () => {
   }
 });
 
-test('a code without status or remedy does not compile', () => {
+test('a code without status, remedy or description does not compile', () => {
   // @ts-expect-error
   const status: typeof errorStatus = { internal: 500 };
   // @ts-expect-error
   const remedy: typeof errorRemedy = { internal: 'Report it.' };
-  expect([status, remedy]).toHaveLength(2);
+  // @ts-expect-error
+  const description: typeof errorDescription = { internal: { when: 'A fault.', after: 'Unknown.' } };
+  expect([status, remedy, description]).toHaveLength(3);
 });

@@ -1,6 +1,6 @@
 /**
  * Every error that leaves a Perch daemon. A new code does not compile until it has a context type,
- * an HTTP status and a remedy.
+ * an HTTP status, a remedy and a description (error-descriptions/); `npm run docs` then writes docs/ERRORS.md.
  */
 import { type Static, Type } from 'typebox';
 
@@ -39,7 +39,6 @@ export interface ErrorContexts {
   template_not_found: { template: string };
   api_key_not_found: { id: string };
   last_api_key: { id: string };
-  host_not_found: { id: string };
   disk_too_small: { disk_mb: number; minimum_mb: number };
   capacity_exhausted: { resource: 'memory' | 'disk' | 'slots'; requested: number; available: number };
   host_disk_full: Record<string, never>;
@@ -105,7 +104,6 @@ export const errorStatus: Record<ErrorCode, number> = {
   template_not_found: 404,
   api_key_not_found: 404,
   last_api_key: 409,
-  host_not_found: 404,
   disk_too_small: 400,
   capacity_exhausted: 503,
   host_disk_full: 507,
@@ -167,7 +165,6 @@ export const errorRemedy: Record<ErrorCode, string> = {
   template_not_found: 'List what there is with GET /v1/templates and GET /v1/snapshots.',
   api_key_not_found: 'List the keys there are with GET /v1/api-keys.',
   last_api_key: 'Create another key with POST /v1/api-keys first.',
-  host_not_found: 'List the hosts there are with GET /v1/hosts.',
   disk_too_small: 'Ask for at least minimum_mb, the size of the template.',
   capacity_exhausted: 'Destroy a sandbox, ask for a smaller one, or try again later.',
   host_disk_full:

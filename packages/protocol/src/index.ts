@@ -1,3 +1,4 @@
+export * from './error-descriptions/index.ts';
 export * from './errors.ts';
 export * from './exec.ts';
 export * from './files.ts';

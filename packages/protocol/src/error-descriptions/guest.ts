@@ -1,0 +1,52 @@
+/** Errors of what is done inside of a sandbox: commands and files. */
+import type { ErrorDescriptions } from './description.ts';
+
+const asBefore = 'The file system of the sandbox is as before.';
+
+export const guestErrors = {
+  guest_unavailable: {
+    when: 'The agent in the guest cannot be reached, does not answer in time, or takes no more of an upload.',
+    after:
+      'The sandbox is as before. The outcome of a command or of a change of files is unknown. Nothing of an upload has its final name.',
+  },
+  guest_protocol: {
+    when: 'The answer of the guest is none that its agent gives, such as a malformed message or more bytes than it may have. A guest is root over its own agent, so this can be intent.',
+    after: 'The connection was closed. The sandbox runs on; the outcome of what was asked is unknown.',
+  },
+  exec_timeout: {
+    when: 'A command ran longer than `timeout_sec`.',
+    after:
+      'The command is killed, and with it all processes of its control group. The output so far is in `details`, cut at 8 MiB a stream; a stream has sent it before and has none there.',
+  },
+  invalid_user: {
+    when: 'The user of a command or of a file call does not exist in the sandbox, or the caller may not run as it.',
+    after: 'The command did not start. No file was touched.',
+  },
+  invalid_cwd: {
+    when: 'The working directory of a command does not exist, or its user may not enter it.',
+    after: 'The command did not start.',
+  },
+  file_not_found: { when: 'There is nothing at the path.', after: asBefore },
+  file_exists: { when: 'Something is at the path already.', after: asBefore },
+  not_a_file: {
+    when: 'The path is a directory, a device, a FIFO or a socket, where a regular file is needed.',
+    after: asBefore,
+  },
+  not_a_directory: {
+    when: 'The path, or a part of it, is no directory, where one is needed.',
+    after: asBefore,
+  },
+  permission_denied: {
+    when: 'The user of the call may not touch the path.',
+    after: asBefore,
+  },
+  disk_full: {
+    when: 'The disk of the sandbox has no room for what is written.',
+    after: 'Nothing of the upload was kept, and a file that was to be overwritten is as before.',
+  },
+  transfer_interrupted: {
+    when: 'An upload or a download broke off: its source, the client or the guest went away, or a file ended before its length. The SDK throws it for a download that ends early.',
+    after:
+      'A file that was to be written is as before. Of a download the client has a part, which it must not take for the whole.',
+  },
+} satisfies Partial<ErrorDescriptions>;
