@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -62,6 +62,25 @@ test('an entry is built once', async () => {
   expect(await readFile(join(entry, 'n'), 'utf8')).toBe('1');
   await cached(folder.path, 'kind', 'key', build, true);
   expect(await readFile(join(entry, 'n'), 'utf8')).toBe('2');
+});
+
+test('an entry is open to read for all, whatever the umask is', async () => {
+  await using folder = await temporaryFolder();
+  const before = process.umask(0o077);
+  try {
+    const entry = await cached(folder.path, 'kind', 'key', async (target) => {
+      await mkdir(join(target, 'modules'));
+      await writeFile(join(target, 'modules/order'), '');
+      await writeFile(join(target, 'image'), '', { mode: 0o444 });
+      await writeFile(join(target, 'program'), '', { mode: 0o777 });
+    });
+    const modes = ['.', 'modules', 'modules/order', 'image', 'program'].map(
+      async (name) => (await stat(join(entry, name))).mode & 0o777,
+    );
+    expect(await Promise.all(modes)).toEqual([0o755, 0o755, 0o644, 0o444, 0o755]);
+  } finally {
+    process.umask(before);
+  }
 });
 
 test('a build that fails leaves nothing, and one that was killed is swept', async () => {

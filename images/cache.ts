@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, relative } from 'node:path';
 import { run } from './commands.ts';
@@ -63,7 +63,8 @@ export async function cached(
   const partial = await mkdtemp(join(parent, `.partial-${process.pid}-`));
   try {
     await build(partial);
-    await chmod(partial, 0o755);
+    // Whatever the umask was: all can read, and nobody but the owner can write.
+    await run('chmod', ['-R', 'a+rX,go-w', partial]);
     // The name may outlive a power cut, and has to mean that all of it is there.
     await run('sync', ['--file-system', partial]);
     if (replace) await rm(entry, { recursive: true, force: true });

@@ -4,7 +4,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { accessSync, chmodSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { backportsSource, compareVersions, debianMirror } from './apt.mjs';
@@ -205,6 +205,8 @@ function addBackports() {
   if (/^bookworm-backports /m.test(indexes.stdout) || existsSync(BACKPORTS_FILE)) return false;
   const mirror = debianMirror(indexes.stdout, 'bookworm', (file) => readFileSync(file, 'utf8'));
   writeFileSync(BACKPORTS_FILE, backportsSource(mirror));
+  // apt reads it as a user of its own, too.
+  chmodSync(BACKPORTS_FILE, 0o644);
   console.log(`… packages: added ${BACKPORTS_FILE}`);
   return true;
 }

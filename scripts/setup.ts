@@ -4,6 +4,8 @@ import { BuildError, ensureArtifacts } from '../images/index.ts';
 
 const { values } = parseArgs({ options: { refresh: { type: 'boolean', default: false } } });
 
+// The modes of what a guest has are not a matter of who builds it.
+process.umask(0o022);
 try {
   await ensureArtifacts({ log: (line) => console.log(line), refresh: values.refresh });
 } catch (error) {

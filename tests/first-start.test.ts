@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, statSync } from 'node:fs';
+import { chmod, mkdtempDisposable } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
@@ -9,11 +11,20 @@ import { dataPaths } from '../packages/protocol/src/index.ts';
 import { Perch } from '../packages/sdk/src/index.ts';
 import { eventually } from './setup/eventually.ts';
 import { cli, PerchInstance } from './setup/perch-instance.ts';
-import { sh } from './setup/sandbox.ts';
+import { newSandbox, sh } from './setup/sandbox.ts';
 
 /** Starts `perch up`, does the work once it is ready, and ends it as Ctrl-C does. @returns what it reported */
-async function whileUp(env: Record<string, string>, work: () => Promise<void>): Promise<UpEvent[]> {
-  const child = spawn(process.execPath, [cli, 'up', '--json'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+async function whileUp(
+  env: Record<string, string>,
+  work: () => Promise<void>,
+  { umask = '022', cwd }: { umask?: string; cwd?: string } = {},
+): Promise<UpEvent[]> {
+  const line = `umask ${umask}; exec "$0" "$@"`;
+  const child = spawn('sh', ['-c', line, process.execPath, cli, 'up', '--json'], {
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    ...(cwd === undefined ? {} : { cwd }),
+  });
   const ended = once(child, 'exit');
   const events: UpEvent[] = [];
   const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
@@ -99,4 +110,21 @@ test('the first start makes a key, shows it once and keeps it for the user alone
   for (const daemon of ['perch-host', 'perchd'] as const) {
     expect(await instance.log(daemon)).not.toContain(apiKey);
   }
+});
+
+test('a start under umask 077, in a folder that only root may enter, is as any other', async () => {
+  await using place = await mkdtempDisposable(join(tmpdir(), 'perch-strict-'));
+  await chmod(place.path, 0o755);
+  const dataDir = join(place.path, 'srv/perch');
+  await using instance = await PerchInstance.prepare({ network: 84, dataDir });
+  await using cwd = await mkdtempDisposable(join(tmpdir(), 'perch-strict-'));
+  await whileUp(
+    instance.env,
+    async () => {
+      expect(await (await fetch(`${instance.url}/test`)).text()).toContain('<html ');
+      await using sandbox = await newSandbox(instance.perch);
+      expect(await sh(instance.perch, sandbox.id, 'umask; node --version')).toMatch(/^0022\nv24\./);
+    },
+    { umask: '077', cwd: cwd.path },
+  );
 });

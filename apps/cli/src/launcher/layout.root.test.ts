@@ -1,4 +1,4 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -20,6 +20,31 @@ test('a data directory is open to all, with an instance that stays', async () =>
   expect((await stat(folder.path)).mode & 0o777).toBe(0o755);
   expect(await ensureLayout(folder.path, perch)).toBe(instance);
 });
+
+test.each([0o077, 0o027])(
+  'a data directory that is made with those above it is open to all under umask %o',
+  async (mask) => {
+    await using folder = await privateFolder();
+    await chmod(folder.path, 0o755);
+    const perch = await lookUpUser('perch');
+    const before = process.umask(mask);
+    try {
+      await ensureLayout(join(folder.path, 'a/b/data'), perch);
+    } finally {
+      process.umask(before);
+    }
+    for (const [path, mode] of [
+      ['a', 0o755],
+      ['a/b', 0o755],
+      ['a/b/data', 0o755],
+      ['a/b/data/bin', 0o755],
+      ['a/b/data/instance', 0o644],
+      ['a/b/data/control', 0o700],
+    ] as const) {
+      expect({ path, mode: (await stat(join(folder.path, path))).mode & 0o777 }).toEqual({ path, mode });
+    }
+  },
+);
 
 test('one that cannot be one is refused, with what to do', async () => {
   await using folder = await privateFolder();

@@ -73,7 +73,9 @@ async function mayEnter(path: string, { name, uid, gid }: User): Promise<boolean
 }
 
 async function folder(path: string, mode: number, uid: number, gid: number): Promise<void> {
-  await mkdir(path, { recursive: true });
+  const first = await mkdir(path, { recursive: true });
+  // Those above it that were missing: others have to get through, whatever the umask is.
+  if (first) for (let at = dirname(path); at.startsWith(first); at = dirname(at)) await chmod(at, 0o755);
   await chown(path, uid, gid);
   await chmod(path, mode);
 }

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { chmod, cp, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { build, type Plugin, stop } from 'esbuild';
 import { placeFolderDurably } from './durable.ts';
@@ -29,10 +29,11 @@ const entries = {
   perchd: 'apps/control-plane/src/main.ts',
 };
 
-/** Gives the programs of this checkout below `binDir`, made first when they are not there. */
+/** Gives the programs of this checkout below `binDir`, made first when they are not there, and open to all users. */
 export async function ensurePrograms(binDir: string): Promise<Programs> {
   const folder = join(binDir, await contentKey());
-  if (!existsSync(folder)) await make(folder);
+  if (existsSync(folder)) await openToRead(folder);
+  else await make(folder);
   return {
     node: join(folder, 'node'),
     hostAgent: join(folder, 'perch-host.mjs'),
@@ -79,7 +80,6 @@ async function make(folder: string): Promise<void> {
     // Its service would live as long as we do.
     await stop();
     await cp(process.execPath, join(temporary, 'node'));
-    await chmod(join(temporary, 'node'), 0o755);
     await cp(join(root, page), join(temporary, basename(page)));
     await copyKoffi(join(temporary, 'node_modules'));
     await copyPostgres(join(temporary, 'postgres'));
@@ -154,15 +154,19 @@ async function copyPostgres(target: string): Promise<void> {
     await rm(place, { force: true });
     await symlink(relative(dirname(link.target), link.source), place);
   }
-  for (const name of await readdir(join(target, 'bin'))) await chmod(join(target, 'bin', name), 0o755);
 }
 
-/** Whatever the umask was: folders 0755, files readable by all, writable by root. */
+/** Modes by what a path is, since those of the checkout and the umask may be any: all can read, root alone can write. */
 async function openToRead(folder: string): Promise<void> {
-  await chmod(folder, 0o755);
+  await setMode(folder, 0o755);
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name);
-    if (entry.isDirectory()) await chmod(path, 0o755);
-    else if (entry.isFile() && !path.includes('/bin/') && entry.name !== 'node') await chmod(path, 0o644);
+    const runs = path === join(folder, 'node') || entry.parentPath === join(folder, 'postgres/bin');
+    if (entry.isDirectory()) await setMode(path, 0o755);
+    else if (entry.isFile()) await setMode(path, runs ? 0o755 : 0o644);
   }
+}
+
+async function setMode(path: string, mode: number): Promise<void> {
+  if (((await stat(path)).mode & 0o7777) !== mode) await chmod(path, mode);
 }
