@@ -1,7 +1,7 @@
 /** The layers of docs/architecture/host-agent.md, as rules. */
 import type { IConfiguration } from 'dependency-cruiser';
 
-const means = ['guest', 'vmm', 'disk', 'network', 'snapshot', 'template'];
+const means = ['guest', 'vmm', 'disk', 'network', 'snapshot', 'images'];
 const hostLayers = ['api', 'lifecycle', ...means, 'linux'];
 /** Tests and their helpers stand outside of the layers. */
 const tests = '(\\.test\\.ts$|[/-]testing(/|\\.ts$)|/test-[a-z-]+\\.ts$)';

@@ -9,7 +9,7 @@ import { entriesOf, halves, type Owners, occupied, unowned } from './setup/disk-
 const block = 4096;
 const owners: Owners = { machines: ['one'], sandboxes: ['one', 'two'], failed: ['two'], snapshots: ['kept'] };
 const none: Owners = { machines: [], sandboxes: [], failed: [], snapshots: [] };
-const warm = `warm/${'a'.repeat(32)}`;
+const bootSnapshot = `boot-snapshots/${'a'.repeat(32)}`;
 
 /** A data directory with one of everything, by the names that Perch gives. */
 async function dataDir() {
@@ -22,7 +22,7 @@ async function dataDir() {
   await put('images/base/rootfs.ext4', 8);
   await put('images/base/content-id');
   await put(`host/boot/vmlinuz-${'0'.repeat(64)}`, 2);
-  for (const snapshot of ['sandboxes/one/3', 'snapshots/kept', warm]) {
+  for (const snapshot of ['sandboxes/one/3', 'snapshots/kept', bootSnapshot]) {
     for (const file of ['snapfile', 'memfile', 'memfile.header', 'manifest.json'])
       await put(`${snapshot}/${file}`);
     await link(at('images/base/rootfs.ext4'), at(`${snapshot}/rootfs.base`));
@@ -52,8 +52,8 @@ test.each([
   'snapshots/.made-1/memfile',
   'snapshots/kept/deeper/memfile',
   'snapshots/another/memfile',
-  'warm/begun/memfile',
-  `${warm}/flat.ext4`,
+  'boot-snapshots/begun/memfile',
+  `${bootSnapshot}/flat.ext4`,
   'control/uploads/1',
 ])('%s is left over, with its bytes', async (path) => {
   await using dir = await dataDir();
@@ -67,8 +67,13 @@ test.each([
 
 test('a snapshot without its manifest is half of one', async () => {
   await using dir = await dataDir();
-  for (const path of ['sandboxes/one/3', 'snapshots/kept', warm]) await dir.remove(`${path}/manifest.json`);
-  expect(halves(entriesOf(dir.path), owners).sort()).toEqual(['sandboxes/one/3', 'snapshots/kept', warm]);
+  for (const path of ['sandboxes/one/3', 'snapshots/kept', bootSnapshot])
+    await dir.remove(`${path}/manifest.json`);
+  expect(halves(entriesOf(dir.path), owners).sort()).toEqual([
+    'sandboxes/one/3',
+    'snapshots/kept',
+    bootSnapshot,
+  ]);
 });
 
 test('a file counts once, holes do not count, and what an image shares is the image’s', async () => {

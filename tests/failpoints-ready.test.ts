@@ -11,7 +11,7 @@ let scene: Scene;
 
 beforeAll(async () => {
   // The shape of the ready guests is kept, too.
-  scene = await Scene.start(94, { PERCH_READY: '1', PERCH_WARM_SHAPES: '8' });
+  scene = await Scene.start(94, { PERCH_READY: '1', PERCH_BOOT_SNAPSHOTS: '8' });
 });
 
 afterAll(async () => {

@@ -165,7 +165,7 @@ test('what a sandbox occupies of its own is what goes when it goes', async () =>
 
 /** Bytes in files of sandboxes and of what they share, each once. */
 async function occupied(): Promise<number> {
-  const all = ['sandboxes', 'warm', 'images', 'host/boot', 'host/vms'].map((name) =>
+  const all = ['sandboxes', 'boot-snapshots', 'images', 'host/boot', 'host/vms'].map((name) =>
     join(instance.dataDir, name),
   );
   const { stdout } = await run('find', [...all, '-type', 'f', '-printf', '%D:%i %b\n']);

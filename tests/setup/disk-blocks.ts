@@ -26,11 +26,11 @@ export interface Owners {
 /** Folders of what comes and goes with sandboxes and snapshots. */
 const passing = ['host/vms', 'sandboxes', 'snapshots', 'control/uploads'];
 /** Folders of what is kept on purpose, for all sandboxes. */
-const lasting = ['images', 'host/boot', 'warm'];
+const lasting = ['images', 'host/boot', 'boot-snapshots'];
 
 const imageFiles = ['rootfs.ext4', 'content-id'];
 const bootFile = /^(vmlinuz|initramfs)-[0-9a-f]{64}$/;
-const warmKey = /^[0-9a-f]{32}$/;
+const snapshotKey = /^[0-9a-f]{32}$/;
 const checkpoint = /^\d+$/;
 
 /** All there is below these folders, without the folders. What goes meanwhile is left out. */
@@ -66,7 +66,7 @@ export function halves(entries: readonly Entry[], { failed }: Pick<Owners, 'fail
     const [folder, name = '', ...more] = path.split('/');
     const isSnapshot =
       (folder === 'sandboxes' && more.length === 1 && !failed.includes(name)) ||
-      ((folder === 'snapshots' || folder === 'warm') && more.length === 0);
+      ((folder === 'snapshots' || folder === 'boot-snapshots') && more.length === 0);
     return isSnapshot && !paths.has(`${path}/manifest.json`);
   });
 }
@@ -82,7 +82,7 @@ function isOwned(path: string, { machines, sandboxes, failed, snapshots }: Owner
     return sandboxes.includes(first) && isCheckpoint && isFileOf(third, more);
   }
   if (folder === 'snapshots') return snapshots.includes(first) && isFileOf(second, [third, ...more]);
-  if (folder === 'warm') return warmKey.test(first) && isFileOf(second, [third, ...more]);
+  if (folder === 'boot-snapshots') return snapshotKey.test(first) && isFileOf(second, [third, ...more]);
   if (folder === 'images')
     return !first.startsWith('.') && (second === undefined || imageFiles.includes(second));
   return false;

@@ -45,16 +45,19 @@ export async function expectConsistent(instance: PerchInstance): Promise<Map<str
 
 /**
  * Nothing is left of any sandbox or snapshot: what the disk holds of them is what it held before there was one.
- * @param before as `occupied` told it then; warm templates may have come and gone since
+ * @param before as `occupied` told it then; boot snapshots may have come and gone since
  */
 export async function expectNothingLeft(
   instance: PerchInstance,
   before: Readonly<Record<string, number>>,
 ): Promise<void> {
   expect([...(await expectConsistent(instance)).keys()]).toEqual([]);
-  const withoutWarm = (of: Readonly<Record<string, number>>) => ({ ...of, warm: undefined });
-  expect(withoutWarm(occupied(entriesOf(instance.dataDir))), 'bytes on the disk').toEqual(
-    withoutWarm(before),
+  const withoutBootSnapshots = (of: Readonly<Record<string, number>>) => ({
+    ...of,
+    'boot-snapshots': undefined,
+  });
+  expect(withoutBootSnapshots(occupied(entriesOf(instance.dataDir))), 'bytes on the disk').toEqual(
+    withoutBootSnapshots(before),
   );
 }
 

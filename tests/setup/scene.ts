@@ -22,7 +22,7 @@ export const kept = 'kept';
 /** A snapshot of the running sandbox, that some trials make and others remove. */
 export const passing = 'passing';
 /** Shapes of which a booted guest is kept. */
-export const warmShapes = 2;
+export const bootSnapshots = 2;
 /** Layers of a disk beyond which they are merged. */
 export const mergeLayers = 3;
 
@@ -34,8 +34,8 @@ export class Scene implements AsyncDisposable {
   readonly armedControl: Armed<ControlFailpoint>;
   /** A directory for what is imported. */
   readonly outside: string;
-  /** The warm template of `small`. */
-  readonly warm: string;
+  /** The boot snapshot of `small`. */
+  readonly bootSnapshot: string;
   /** Nobody asks anything of these two. */
   readonly #running: Witness;
   readonly #paused: Witness;
@@ -47,7 +47,7 @@ export class Scene implements AsyncDisposable {
   #subject: Witness | undefined;
 
   private constructor(
-    parts: Pick<Scene, 'instance' | 'armed' | 'armedControl' | 'outside' | 'warm'> & {
+    parts: Pick<Scene, 'instance' | 'armed' | 'armedControl' | 'outside' | 'bootSnapshot'> & {
       before: Record<string, number>;
       running: Witness;
       paused: Witness;
@@ -58,7 +58,7 @@ export class Scene implements AsyncDisposable {
     this.armed = parts.armed;
     this.armedControl = parts.armedControl;
     this.outside = parts.outside;
-    this.warm = parts.warm;
+    this.bootSnapshot = parts.bootSnapshot;
     this.#before = parts.before;
     this.#running = parts.running;
     this.#paused = parts.paused;
@@ -75,7 +75,7 @@ export class Scene implements AsyncDisposable {
     all.defer(() => rm(outside, { recursive: true }));
     const env = {
       ...{ PERCH_FAILPOINTS: armed.file, PERCH_CONTROL_FAILPOINTS: armedControl.file },
-      ...{ PERCH_GOOD_RUN_SEC: '0', PERCH_WARM_SHAPES: `${warmShapes}` },
+      ...{ PERCH_GOOD_RUN_SEC: '0', PERCH_BOOT_SNAPSHOTS: `${bootSnapshots}` },
       // Each start of the host agent makes them anew, and each check waits for them.
       PERCH_SLOT_POOL: '1',
       // Only that of which many copies were taken is merged.
@@ -87,11 +87,14 @@ export class Scene implements AsyncDisposable {
     const before = occupied(entriesOf(instance.dataDir));
     const create = async () => Witness.place(perch, (await perch.sandboxes.create(small)).id);
     const running = await create();
-    const [warm = ''] = readdirSync(join(instance.dataDir, 'warm'));
+    const [bootSnapshot = ''] = readdirSync(join(instance.dataDir, 'boot-snapshots'));
     const paused = await create();
     await perch.sandboxes.pause(paused.id);
     await perch.snapshots.create({ sandbox_id: running.id, name: kept });
-    return new Scene({ instance, armed, armedControl, outside, warm, before, running, paused }, all.move());
+    return new Scene(
+      { instance, armed, armedControl, outside, bootSnapshot, before, running, paused },
+      all.move(),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

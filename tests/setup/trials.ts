@@ -8,7 +8,7 @@ import type { ForkResults } from '../../packages/protocol/src/index.ts';
 import type { Way } from './armed.ts';
 import { daemonPid, run } from './machine.ts';
 import { untilStanding } from './ready.ts';
-import { kept, mergeLayers, type Outcome, passing, type Scene, small, warmShapes } from './scene.ts';
+import { bootSnapshots, kept, mergeLayers, type Outcome, passing, type Scene, small } from './scene.ts';
 import { deathOf, destroyOf, madeNone } from './ways.ts';
 
 type Operation = Failpoint extends `${infer Name}.${string}` ? Name : never;
@@ -56,12 +56,12 @@ const makes: Record<Operation, Make> = {
   slot: create,
   template: async (scene) => createOf(scene, newShape(scene)),
   evict: async (scene) => {
-    if (warmOf(scene).length < warmShapes) await passThrough(scene, newShape(scene));
-    const before = warmOf(scene);
+    if (bootSnapshotsOf(scene).length < bootSnapshots) await passThrough(scene, newShape(scene));
+    const before = bootSnapshotsOf(scene);
     const check = async () => {
       // The newest is there, and so is what is in use.
-      const now = warmOf(scene);
-      expect(now).toContain(scene.warm);
+      const now = bootSnapshotsOf(scene);
+      expect(now).toContain(scene.bootSnapshot);
       expect(now.filter((key) => !before.includes(key))).toHaveLength(1);
     };
     return { ...createOf(scene, newShape(scene)), check };
@@ -173,9 +173,9 @@ function createOf({ instance: { perch } }: Scene, shape: { memory_mb?: number })
 }
 
 /** One that nobody has asked for yet. What gives way to it is not the shape that all others have. */
-function newShape({ instance: { dataDir }, warm }: Scene): { memory_mb: number } {
+function newShape({ instance: { dataDir }, bootSnapshot }: Scene): { memory_mb: number } {
   const now = new Date();
-  utimesSync(join(dataDir, 'warm', warm), now, now);
+  utimesSync(join(dataDir, 'boot-snapshots', bootSnapshot), now, now);
   return { memory_mb: 130 + shapes++ };
 }
 
@@ -183,8 +183,8 @@ async function passThrough({ instance: { perch } }: Scene, shape: { memory_mb: n
   await perch.sandboxes.delete((await perch.sandboxes.create({ ...small, ...shape })).id);
 }
 
-function warmOf({ instance: { dataDir } }: Scene): string[] {
-  return readdirSync(join(dataDir, 'warm'));
+function bootSnapshotsOf({ instance: { dataDir } }: Scene): string[] {
+  return readdirSync(join(dataDir, 'boot-snapshots'));
 }
 
 function pauseOf({ instance: { perch } }: Scene, id: string): Trial {

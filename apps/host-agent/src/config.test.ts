@@ -19,7 +19,7 @@ const given = {
 test('every setting of a user has a default', async () => {
   expect(await readConfig(given)).toMatchObject({
     ...{ instance: 'abc123', network: '10.11.0.0/16', logLevel: 'info', user: 'perch' },
-    ...{ slotPool: 4, slotRestMs: 30_000, keepDiskMb: 1024, readyGuests: 2, history: 3, warmShapes: 8 },
+    ...{ slotPool: 4, slotRestMs: 30_000, keepDiskMb: 1024, readyGuests: 2, history: 3, bootSnapshots: 8 },
   });
 });
 

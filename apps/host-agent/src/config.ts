@@ -23,7 +23,7 @@ export interface Config {
   memoryMb: number | undefined;
   keepDiskMb: number;
   /** Machine shapes of which a booted guest is kept. */
-  warmShapes: number;
+  bootSnapshots: number;
   /** Guests of the default shape that stand ready for a create. */
   readyGuests: number;
   /** States of a sandbox that are kept: what pauses and snapshots of it wrote, the newest. */
@@ -63,7 +63,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     dns: env.PERCH_DNS || undefined,
     memoryMb: whole(env, 'PERCH_MEMORY_MB'),
     keepDiskMb: whole(env, 'PERCH_KEEP_DISK_MB') ?? 1024,
-    warmShapes: Math.max(1, whole(env, 'PERCH_WARM_SHAPES') ?? 8),
+    bootSnapshots: Math.max(1, whole(env, 'PERCH_BOOT_SNAPSHOTS') ?? 8),
     readyGuests: whole(env, 'PERCH_READY') ?? 2,
     history: Math.max(1, whole(env, 'PERCH_HISTORY') ?? 3),
     mergeBounds: {
@@ -108,7 +108,7 @@ export function hostPaths(dataDir: string) {
     boot: join(host, 'boot'),
     probe: join(host, 'probe.json'),
     sandboxes: join(dataDir, 'sandboxes'),
-    warm: join(dataDir, 'warm'),
+    bootSnapshots: join(dataDir, 'boot-snapshots'),
     snapshots: join(dataDir, 'snapshots'),
     images: join(dataDir, 'images'),
   };

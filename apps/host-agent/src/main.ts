@@ -8,8 +8,10 @@ import { createQcow2Layer } from './disk/index.ts';
 import { exitCodeOf } from './exit-code.ts';
 import { armFailpointsOf } from './failpoints/index.ts';
 import { giveIdentity, waitForAgent, warmUp } from './guest/index.ts';
+import { adoptBootFiles, ImageStore } from './images/index.ts';
 import {
   Admission,
+  BootSnapshots,
   checkpointMerger,
   DiskRoom,
   defaultMemoryMb,
@@ -18,13 +20,11 @@ import {
   Lifecycle,
   SavedStates,
   SnapshotStore,
-  WarmTemplates,
 } from './lifecycle/index.ts';
 import { lookUpUser } from './linux/index.ts';
 import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
 import { requireOneFileSystem } from './one-file-system.ts';
-import { adoptBootFiles, TemplateStore } from './template/index.ts';
 import { createQemuMonitor, type MonitorProbe, overheadMb, probeMonitor } from './vmm/index.ts';
 
 /** How long a guest may take until its agent answers; a busy machine without KVM takes tens of seconds. */
@@ -53,7 +53,7 @@ try {
 async function serve(config: Config, log: Logger): Promise<void> {
   const paths = hostPaths(config.dataDir);
   const user = await lookUpUser(config.user);
-  const linked = ['host', 'vms', 'boot', 'images', 'sandboxes', 'snapshots', 'warm'] as const;
+  const linked = ['host', 'vms', 'boot', 'images', 'sandboxes', 'snapshots', 'bootSnapshots'] as const;
   await requireOneFileSystem(
     config.dataDir,
     linked.map((name) => paths[name]),
@@ -63,9 +63,9 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const journal = new Journal(paths.journal);
   const network = await openNetwork(config, journal, user.uid, log);
 
-  const templates = new TemplateStore(paths.images);
-  await templates.open();
-  await templates.import('base', config.baseImage.path, config.baseImage.contentId);
+  const images = new ImageStore(paths.images);
+  await images.open();
+  await images.import('base', config.baseImage.path, config.baseImage.contentId);
   const boot = await adoptBootFiles(paths.boot, config.kernel, config.initramfs);
   const probe = await probeMonitor({ ...boot, cacheFile: paths.probe, force: config.vmm, log });
   log.info({ probe }, 'monitor probed');
@@ -88,14 +88,14 @@ async function serve(config: Config, log: Logger): Promise<void> {
     dir: paths.sandboxes,
     ...{ disks, room },
     machine: monitor.machine,
-    baseImage: (contentId) => templates.rootfsOf(contentId),
+    baseImage: (contentId) => images.rootfsOf(contentId),
     keep: config.history,
   });
   const snapshots = new SnapshotStore({ dir: paths.snapshots, log });
-  const warm = new WarmTemplates({
-    dir: paths.warm,
+  const bootSnapshots = new BootSnapshots({
+    dir: paths.bootSnapshots,
     machine: monitor.machine,
-    limit: config.warmShapes,
+    limit: config.bootSnapshots,
     log,
   });
   const merge = checkpointMerger({
@@ -103,9 +103,9 @@ async function serve(config: Config, log: Logger): Promise<void> {
     bounds: config.mergeBounds,
   });
   const lifecycle = new Lifecycle({
-    ...{ journal, network, disks, monitor, saved, warm, snapshots },
+    ...{ journal, network, disks, monitor, saved, bootSnapshots, snapshots },
     guest: { waitForAgent, giveIdentity, warmUp },
-    templates,
+    images,
     ...{ admission, room },
     vmsDir: paths.vms,
     boot,
@@ -116,7 +116,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   });
   await lifecycle.start();
 
-  const info = () => describe(config, probe, lifecycle, network, templates);
+  const info = () => describe(config, probe, lifecycle, network, images);
   let stopping: Promise<void> | undefined;
   const stop = (remove: boolean) => {
     stopping ??= (async () => {
@@ -138,7 +138,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       fsck(
         {
           ...{ journal, network, monitor, vmsDir: paths.vms, sandboxesDir: paths.sandboxes },
-          ...{ snapshotsDir: paths.snapshots, warmDir: paths.warm, warm },
+          ...{ snapshotsDir: paths.snapshots, bootSnapshotsDir: paths.bootSnapshots, bootSnapshots },
         },
         repair,
       ),
@@ -199,12 +199,12 @@ async function describe(
   probe: MonitorProbe,
   lifecycle: Lifecycle,
   network: NetworkLayer,
-  templates: TemplateStore,
+  images: ImageStore,
 ): Promise<HostInfo> {
-  const images = await templates.list();
+  const list = await images.list();
   const smallest = {
     memory_mb: limits.memoryMb.min,
-    disk_mb: Math.max(limits.diskMb.min, Math.min(...images.map(({ disk_mb }) => disk_mb))),
+    disk_mb: Math.max(limits.diskMb.min, Math.min(...list.map(({ disk_mb }) => disk_mb))),
   };
   // Asked once: it looks at every file of every sandbox.
   const room = await lifecycle.capacity();
@@ -220,6 +220,6 @@ async function describe(
     disk_mb: room.disk,
     lacks: await lifecycle.lacks(smallest, room),
     slots: network.counts(),
-    templates: images,
+    templates: list,
   };
 }

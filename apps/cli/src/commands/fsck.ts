@@ -12,8 +12,8 @@ export function addFsck(program: Command, output: Output): void {
     .addHelpText(
       'after',
       `
-For root, while Perch runs: it disturbs nothing, but for the disk. Reads every byte of every state, snapshot and warm
-template once, and looks for processes, VM directories, cgroups, slots and tables that no sandbox has. The exit code is
+For root, while Perch runs: it disturbs nothing, but for the disk. Reads every byte of every state, snapshot and boot
+snapshot once, and looks for processes, VM directories, cgroups, slots and tables that no sandbox has. The exit code is
 1 while something is wrong. With --json, one finding a line.
 
 Examples:

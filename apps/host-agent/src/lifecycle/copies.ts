@@ -11,7 +11,7 @@ import {
   type Snapshot,
 } from '@perch/protocol';
 import { failpoint } from '../failpoints/index.ts';
-import type { BootFiles, TemplateStore } from '../template/index.ts';
+import type { BootFiles, ImageStore } from '../images/index.ts';
 import type { VmMonitor } from '../vmm/index.ts';
 import { type FlattenDeps, flattenSnapshot } from './flatten.ts';
 import { importSnapshot } from './import/index.ts';
@@ -25,7 +25,7 @@ import type { Starts } from './starts.ts';
 import { milliseconds } from './stopwatch.ts';
 
 export interface CopyDeps extends FlattenDeps {
-  templates: TemplateStore;
+  images: ImageStore;
   snapshots: SnapshotStore;
   saved: StateStore;
   monitor: Pick<VmMonitor, 'machine'>;
@@ -130,8 +130,8 @@ export class Copies {
   }
 
   async #assertFree(name: string, overwrite: boolean): Promise<void> {
-    const { snapshots, templates } = this.#deps;
-    if (templates.find(name)) {
+    const { snapshots, images } = this.#deps;
+    if (images.find(name)) {
       throw new PerchError('snapshot_exists', `${name} is an image.`, { name });
     }
     if (!overwrite) await snapshots.assertFree(name);
@@ -149,8 +149,8 @@ export class Copies {
 
   /** @throws PerchError snapshot_not_found; snapshot_in_use for an image, which Perch itself needs */
   async remove(name: string): Promise<void> {
-    const { snapshots, templates } = this.#deps;
-    if (templates.find(name)) {
+    const { snapshots, images } = this.#deps;
+    if (images.find(name)) {
       throw new PerchError('snapshot_in_use', `${name} is an image, and Perch needs it.`, {
         name,
         by: 'perch',
@@ -164,8 +164,8 @@ export class Copies {
    * @throws PerchError snapshot_not_found, capacity_exhausted, host_disk_full
    */
   async flatten(name: string): Promise<Snapshot> {
-    const { snapshots, templates } = this.#deps;
-    if (!templates.find(name) && !(await snapshots.get(name)).standalone) {
+    const { snapshots, images } = this.#deps;
+    if (!images.find(name) && !(await snapshots.get(name)).standalone) {
       await snapshots.change(name, (from, to) => flattenSnapshot(from, to, this.#deps));
     }
     return this.#starts.sources.describe(name);

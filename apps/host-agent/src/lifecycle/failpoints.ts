@@ -7,10 +7,10 @@ type Of = Pick<SandboxRecord, 'kind' | 'status'>;
 
 /** @param of while it is started, `creating` or `resuming` */
 export function started({ kind, status }: Of, step: StartStep): void {
-  if (status === 'resuming') failpoint(`resume.${step}`);
-  else if (kind === 'sandbox') failpoint(`create.${step}`);
-  else failpoint(`${kind}.${step}`);
+  failpoint(`${status === 'resuming' ? 'resume' : starts[kind]}.${step}`);
 }
+
+const starts = { sandbox: 'create', boot: 'template', ready: 'ready' } as const;
 
 const captures: Partial<Record<HostState, 'pause' | 'snapshot' | 'fork'>> = {
   pausing: 'pause',

@@ -9,10 +9,10 @@ import { assertCanGo, type HostState } from './state-machine.ts';
 export interface SandboxSpec {
   id: string;
   /**
-   * What only this host knows: `template`, a guest that is booted to become a warm template; `ready`, one that
+   * What only this host knows: `boot`, a guest that is booted to become a boot snapshot; `ready`, one that
    * stands still until a create takes it over.
    */
-  kind: 'sandbox' | 'template' | 'ready';
+  kind: 'sandbox' | 'boot' | 'ready';
   generation: number;
   template: string;
   vcpus: number;
@@ -94,7 +94,8 @@ const versions = [
    update sandboxes set captures = max(generation, coalesce(snapshot, 0));
    alter table sandboxes add column vm text not null default '';
    update sandboxes set vm = id;`,
-  `alter table sandboxes rename column snapshot to last_checkpoint;`,
+  `alter table sandboxes rename column snapshot to last_checkpoint;
+   update sandboxes set kind = 'boot' where kind = 'template';`,
 ];
 
 export class Journal {

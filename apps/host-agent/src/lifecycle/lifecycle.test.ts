@@ -134,9 +134,9 @@ test('a destroy of what was destroyed meanwhile is done', async () => {
   const keeping = Promise.withResolvers<void>();
   const kept = Promise.withResolvers<void>();
   let booted: Promise<void> | undefined;
-  const { use } = h.machine.warm;
-  h.machine.isWarm = false;
-  h.machine.warm.use = (shape, boot, link, signal) => {
+  const { use } = h.machine.bootSnapshots;
+  h.machine.isBooted = false;
+  h.machine.bootSnapshots.use = (shape, boot, link, signal) => {
     const held: typeof boot = (wanted) => {
       booted = boot(wanted, () => {
         keeping.resolve();
@@ -207,37 +207,37 @@ test('a create that fails is failed also when the journal cannot be written at f
 
 test('the first of a shape boots a guest that nobody sees, and goes on from its snapshot', async () => {
   await using h = await host();
-  h.machine.isWarm = false;
+  h.machine.isBooted = false;
   const told: HostSandbox[] = [];
   h.lifecycle.watch((sandbox) => told.push(sandbox));
   const sandbox = await h.lifecycle.create(id, request);
   expect(sandbox.timings_ms).toHaveProperty('template');
   // What it did for the first time is in its memory before that is kept.
-  const ofTemplate = ['warm up', 'freeze', 'keep'];
-  expect(h.machine.order.filter((step) => ofTemplate.includes(step))).toEqual(ofTemplate);
+  const ofBoot = ['warm up', 'freeze', 'keep'];
+  expect(h.machine.order.filter((step) => ofBoot.includes(step))).toEqual(ofBoot);
   expect(new Set(told.map((one) => one.id))).toEqual(new Set([id]));
   expect(h.lifecycle.list()).toHaveLength(1);
   expect([...h.machine.vms.keys()]).toEqual([join(h.vmsDir, id)]);
-  // The guest of the template has an identity of its own; the sandbox's comes after that.
+  // The guest of the boot snapshot has an identity of its own; the sandbox's comes after that.
   expect(h.machine.told.map(({ sandboxId, number }) => [sandboxId === id, number])).toEqual([
     [false, 1],
     [true, 2],
   ]);
-  expect(h.machine.told.at(-1)).toMatchObject({ env: request.env, proof: 'template' });
+  expect(h.machine.told.at(-1)).toMatchObject({ env: request.env, proof: 'boot' });
 });
 
-test('a template that cannot be booted fails the sandbox that waits for it, and leaves nothing', async () => {
+test('a boot snapshot that cannot be made fails the sandbox that waits for it, and leaves nothing', async () => {
   await using h = await host();
-  h.machine.isWarm = false;
+  h.machine.isBooted = false;
   h.machine.failing = 'freeze';
   await expect(h.lifecycle.create(id, request)).rejects.toMatchObject({ code: 'sandbox_failed' });
   expect(h.lifecycle.get(id)).toMatchObject({ status: 'failed' });
   nothingLeft(h.machine, h.vmsDir);
 });
 
-test('a create without room on the disk is told so, whether it boots a template or starts from one', async () => {
+test('a create without room on the disk is told so, whether it makes a boot snapshot or starts from one', async () => {
   await using h = await host();
-  h.machine.isWarm = false;
+  h.machine.isBooted = false;
   h.machine.failing = 'find room';
   const room = { resource: 'disk', requested: 2, available: 1 } as const;
   h.machine.failure = (message) => new PerchError('capacity_exhausted', message, room);
@@ -246,26 +246,26 @@ test('a create without room on the disk is told so, whether it boots a template 
     message: expect.stringContaining('No guest of this shape could be prepared'),
   });
   h.machine.failure = (message) => Object.assign(new Error(message), { code: 'ENOSPC' });
-  for (const [step, isWarm] of [
+  for (const [step, isBooted] of [
     ['write', false],
     ['keep', false],
     ['begin', true],
   ] as const) {
     await h.lifecycle.destroy(id);
-    Object.assign(h.machine, { failing: step, isWarm });
+    Object.assign(h.machine, { failing: step, isBooted });
     await expect(h.lifecycle.create(id, request)).rejects.toMatchObject({ code: 'host_disk_full' });
   }
   nothingLeft(h.machine, h.vmsDir);
 });
 
-test('a destroy does not wait for the template of its sandbox, and nothing is begun once that is there', async () => {
+test('a destroy does not wait for the boot snapshot of its sandbox, and nothing is begun once that is there', async () => {
   await using h = await host();
-  h.machine.isWarm = false;
+  h.machine.isBooted = false;
   const opened = Promise.withResolvers<void>();
   h.machine.bootGate = opened.promise;
-  const { use } = h.machine.warm;
+  const { use } = h.machine.bootSnapshots;
   const asked = Promise.withResolvers<{ booting: Promise<void> }>();
-  h.machine.warm.use = (shape, boot, link, signal) => {
+  h.machine.bootSnapshots.use = (shape, boot, link, signal) => {
     const seen: typeof boot = (...args) => {
       const booting = boot(...args);
       asked.resolve({ booting });

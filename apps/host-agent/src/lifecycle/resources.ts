@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import type { Disk, DiskLayer } from '../disk/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import type { GuestReadiness } from '../guest/index.ts';
+import type { BaseImage, BootFiles } from '../images/index.ts';
 import type { NetworkLayer, Slot } from '../network/index.ts';
 import { type Occupied, occupiedBy } from '../snapshot/index.ts';
-import type { BaseTemplate, BootFiles } from '../template/index.ts';
 import type { Vm, VmMonitor, VmSpec } from '../vmm/index.ts';
 import { started, tornDown } from './failpoints.ts';
 import type { HeldIdentity, Journal, SandboxRecord } from './journal.ts';
@@ -39,7 +39,7 @@ export interface Secrets {
 
 /** What a life starts from. */
 export type Origin =
-  | { kind: 'template'; template: BaseTemplate }
+  | { kind: 'image'; image: BaseImage }
   /** A guest that stands still, and that the journal says is this sandbox's. */
   | { kind: 'ready'; vm: Vm; identity: HeldIdentity }
   | { kind: 'snapshot'; snapshot: SavedState };
@@ -93,7 +93,7 @@ export class Resources {
     signal.throwIfAborted();
     this.vm = await this.#startMonitor(record, origin, slot, disk);
     stages.lap('monitor');
-    if (origin.kind === 'template') {
+    if (origin.kind === 'image') {
       await this.#whileReady(record, signal, (ready) => this.#deps.guest.waitForAgent(slot.address, ready));
       failpoint('template.agent');
       stages.lap('agent');
@@ -159,8 +159,8 @@ export class Resources {
     started(record, 'directory');
     await chown(dir, uid, uid);
     const below =
-      origin.kind === 'template'
-        ? { base: origin.template.rootfs }
+      origin.kind === 'image'
+        ? { base: origin.image.rootfs }
         : { base: origin.snapshot.disk.base, lower: origin.snapshot.disk.layers };
     return this.#deps.disks.create({ ...below, dir, uid, sizeBytes: record.disk_mb * 2 ** 20 });
   }
@@ -170,7 +170,7 @@ export class Resources {
     const { journal, monitor } = this.#deps;
     const spec = { ...this.#spec(record, slot.number), disk };
     const vm =
-      origin.kind === 'template' ? await monitor.boot(spec) : await monitor.restore(spec, origin.snapshot.vm);
+      origin.kind === 'image' ? await monitor.boot(spec) : await monitor.restore(spec, origin.snapshot.vm);
     this.vm = vm;
     started(record, 'monitor');
     journal.setProcess(record.id, vm.process);

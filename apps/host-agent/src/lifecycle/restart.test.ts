@@ -92,9 +92,9 @@ test('a directory that no journal entry owns is removed at the start', async () 
   nothingLeft(h.machine, h.vmsDir);
 });
 
-test('a template that a crash cut off is removed at the start', async () => {
+test('a boot snapshot that a crash cut off is removed at the start', async () => {
   await using h = await host();
-  h.machine.isWarm = false;
+  h.machine.isBooted = false;
   h.machine.readyGate = new Promise(() => {});
   void h.lifecycle.create(id, request).catch(() => {});
   await expect.poll(() => h.machine.vms.size).toBe(1);

@@ -1,14 +1,14 @@
 /** What a sandbox can start from: an image by way of a guest that was booted from it, or a snapshot. */
 import { stat } from 'node:fs/promises';
 import { type HostCreate, isPerchError, PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
+import type { BaseImage, BootFiles, ImageStore } from '../images/index.ts';
 import type { Snapshot, SnapshotDirectory } from '../snapshot/index.ts';
-import type { BaseTemplate, BootFiles, TemplateStore } from '../template/index.ts';
+import type { BootGuest, BootSnapshots, GuestShape } from './boot-snapshots.ts';
 import type { StateStore } from './saved/index.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
-import type { BootShape, WarmShape, WarmTemplates } from './warm-templates.ts';
 
 export interface Source {
-  shape: WarmShape;
+  shape: GuestShape;
   /** Whether guests of its shape may stand ready. */
   pooled: boolean;
   /**
@@ -19,19 +19,19 @@ export interface Source {
 }
 
 export interface SourceDeps {
-  templates: TemplateStore;
-  warm: Pick<WarmTemplates, 'use'>;
+  images: ImageStore;
+  bootSnapshots: Pick<BootSnapshots, 'use'>;
   snapshots: SnapshotStore;
   saved: StateStore;
   boot: BootFiles;
 }
 
-type Machine = Pick<WarmShape, 'vcpus' | 'memory_mb' | 'disk_mb'>;
+type Machine = Pick<GuestShape, 'vcpus' | 'memory_mb' | 'disk_mb'>;
 /** Boots a guest of an image, and has `keep` take its snapshot. */
 export type BootImage = (
-  template: BaseTemplate,
-  shape: WarmShape,
-  keep: Parameters<BootShape>[1],
+  image: BaseImage,
+  shape: GuestShape,
+  keep: Parameters<BootGuest>[1],
 ) => Promise<void>;
 
 export class Sources {
@@ -45,8 +45,8 @@ export class Sources {
 
   /** @throws PerchError template_not_found, disk_too_small, shape_mismatch, snapshot_damaged */
   async find(request: Pick<HostCreate, 'template'> & Machine): Promise<Source> {
-    const { templates, snapshots } = this.#deps;
-    const image = templates.find(request.template);
+    const { images, snapshots } = this.#deps;
+    const image = images.find(request.template);
     if (image) return this.#image(image, request);
     try {
       return await snapshots.use(request.template, async (snapshot) => {
@@ -63,36 +63,36 @@ export class Sources {
 
   /** Images and snapshots, by name. */
   async list(): Promise<SnapshotView[]> {
-    const images = await Promise.all(this.#deps.templates.all().map(describeImage));
-    return [...images, ...(await this.#deps.snapshots.list())].sort((a, b) => (a.name < b.name ? -1 : 1));
+    const all = await Promise.all(this.#deps.images.all().map(describeImage));
+    return [...all, ...(await this.#deps.snapshots.list())].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** @throws PerchError snapshot_not_found */
   async describe(name: string): Promise<SnapshotView> {
-    const image = this.#deps.templates.find(name);
+    const image = this.#deps.images.find(name);
     return image ? describeImage(image) : this.#deps.snapshots.get(name);
   }
 
-  #image(template: BaseTemplate, machine: Machine): Source {
-    const minimum_mb = Math.ceil(template.sizeBytes / 2 ** 20);
+  #image(image: BaseImage, machine: Machine): Source {
+    const minimum_mb = Math.ceil(image.sizeBytes / 2 ** 20);
     const { vcpus, memory_mb, disk_mb } = machine;
     if (disk_mb < minimum_mb) {
       throw new PerchError(
         'disk_too_small',
-        `The template ${template.name} needs a disk of ${minimum_mb} MiB or more, and disk_mb is ${disk_mb}.`,
+        `The template ${image.name} needs a disk of ${minimum_mb} MiB or more, and disk_mb is ${disk_mb}.`,
         { disk_mb, minimum_mb },
       );
     }
-    const { warm, saved, boot } = this.#deps;
+    const { bootSnapshots, saved, boot } = this.#deps;
     const { kernelId: kernel, initramfsId: initramfs } = boot;
-    const shape = { base: template.contentId, kernel, initramfs, vcpus, memory_mb, disk_mb };
+    const shape = { base: image.contentId, kernel, initramfs, vcpus, memory_mb, disk_mb };
     return {
       shape,
       pooled: true,
       begin: (id, signal) =>
-        warm.use(
+        bootSnapshots.use(
           shape,
-          (_, keep) => this.#boot(template, shape, keep),
+          (_, keep) => this.#boot(image, shape, keep),
           (snapshot) => saved.begin(id, snapshot),
           signal,
         ),
@@ -114,13 +114,13 @@ export class Sources {
 }
 
 /** A source that only the caller knows. */
-export function sourceOf(of: WarmShape, directory: SnapshotDirectory, saved: StateStore): Source {
+export function sourceOf(of: GuestShape, directory: SnapshotDirectory, saved: StateStore): Source {
   const { base, kernel, initramfs, vcpus, memory_mb, disk_mb } = of;
   const shape = { base, kernel, initramfs, vcpus, memory_mb, disk_mb };
   return { shape, pooled: false, begin: (id) => saved.begin(id, directory) };
 }
 
-function shapeOf({ manifest, rootfs }: Snapshot): WarmShape {
+function shapeOf({ manifest, rootfs }: Snapshot): GuestShape {
   const { machine, kernel_content_id: kernel, initramfs_content_id: initramfs } = manifest;
   const base = rootfs?.base_content_id ?? manifest.rootfs_content_id ?? '';
   return { base, kernel, initramfs, ...machine };
@@ -137,7 +137,7 @@ function assertShape(request: Pick<HostCreate, 'template'> & Machine, shape: Mac
   );
 }
 
-async function describeImage({ name, rootfs, sizeBytes }: BaseTemplate): Promise<SnapshotView> {
+async function describeImage({ name, rootfs, sizeBytes }: BaseImage): Promise<SnapshotView> {
   const { blocks, mtime } = await stat(rootfs);
   const bytes = blocks * 512;
   return {

@@ -3,8 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { isPerchError, limits, newSandboxId, PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
+import type { BaseImage, BootFiles, ImageStore } from '../images/index.ts';
 import type { SnapshotDirectory } from '../snapshot/index.ts';
-import type { BaseTemplate, BootFiles, TemplateStore } from '../template/index.ts';
 import {
   type Admission,
   type Capacity,
@@ -13,24 +13,24 @@ import {
   type Resource,
   type Shape,
 } from './admission.ts';
+import type { BootSnapshots, GuestShape } from './boot-snapshots.ts';
 import { isDiskFull } from './disk-room.ts';
 import type { SandboxDriver } from './driver.ts';
 import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
 import { sentence } from './life.ts';
-import { ReadyPool } from './ready-pool.ts';
+import { PrewarmedPool } from './prewarmed-pool.ts';
 import type { Registry } from './registry.ts';
 import type { Origin, Secrets } from './resources.ts';
 import { type SavedState, type StateStore, startCheckpoint } from './saved/index.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
 import { type Source, Sources } from './sources.ts';
 import { Turns } from './turns.ts';
-import type { WarmShape, WarmTemplates } from './warm-templates.ts';
 
 export interface StartDeps {
   journal: Journal;
-  templates: TemplateStore;
+  images: ImageStore;
   admission: Admission;
-  warm: Pick<WarmTemplates, 'start' | 'use'>;
+  bootSnapshots: Pick<BootSnapshots, 'start' | 'use'>;
   snapshots: SnapshotStore;
   saved: StateStore;
   boot: BootFiles;
@@ -54,12 +54,12 @@ const poolTimes = { quietMs: 300, againMs: 10_000 };
 
 /** The first command of a guest takes ten times as long as the next: QEMU translates what the kernel does for it. */
 const firstCommand = 'true';
-/** What most commands need is then in the memory of all who start from a template, and nothing is left to write. */
+/** What most commands need is then in the memory of all who start from the boot snapshot, and nothing is left to write. */
 const usualCommands = '/bin/true; ls; python3 -c pass; sync';
 
 export class Starts {
   readonly sources: Sources;
-  readonly pool: ReadyPool;
+  readonly pool: PrewarmedPool;
   readonly #deps: StartDeps;
   readonly #registry: Registry;
   /** Admissions look at what is held and then add to it: one at a time. */
@@ -68,8 +68,8 @@ export class Starts {
   constructor(deps: StartDeps, registry: Registry) {
     this.#deps = deps;
     this.#registry = registry;
-    this.sources = new Sources(deps, (template, shape, keep) => this.#bootTemplate(template, shape, keep));
-    this.pool = new ReadyPool({
+    this.sources = new Sources(deps, (image, shape, keep) => this.#bootImage(image, shape, keep));
+    this.pool = new PrewarmedPool({
       size: deps.readyGuests,
       make: (signal) => this.#makeReady(signal),
       ...poolTimes,
@@ -79,9 +79,9 @@ export class Starts {
 
   /** When the journal has been brought together with the machine. */
   async begin(): Promise<void> {
-    const { boot, journal, warm, templates, readyGuests } = this.#deps;
+    const { boot, journal, bootSnapshots, images, readyGuests } = this.#deps;
     const { kernelId: kernel, initramfsId: initramfs } = boot;
-    await warm.start((base) => (templates.rootfsOf(base) ? { kernel, initramfs } : undefined));
+    await bootSnapshots.start((base) => (images.rootfsOf(base) ? { kernel, initramfs } : undefined));
     // Whoever wanted it has gone.
     for (const { id, kind } of journal.list()) {
       if (kind === 'sandbox') continue;
@@ -140,7 +140,7 @@ export class Starts {
   /** Makes a guest of this shape that stands ready the sandbox `id`. Undefined when there is none. */
   #takeReady(
     id: string,
-    shape: WarmShape,
+    shape: GuestShape,
     spec: Pick<SandboxSpec, 'generation' | 'template'>,
   ): SandboxDriver | undefined {
     this.pool.quiet();
@@ -212,22 +212,22 @@ export class Starts {
    * Boots a guest from power-on, as a sandbox that nobody else sees, and has `keep` take its snapshot. Room for
    * it is what the sandbox that waits for it has reserved.
    */
-  async #bootTemplate(
-    template: BaseTemplate,
-    shape: WarmShape,
+  async #bootImage(
+    image: BaseImage,
+    shape: GuestShape,
     keep: (snapshot: SnapshotDirectory) => Promise<void>,
   ): Promise<void> {
     const id = newSandboxId();
     const driver = this.#registry.insert({
       ...shape,
       id,
-      kind: 'template',
+      kind: 'boot',
       generation: 1,
-      template: template.name,
+      template: image.name,
     });
     try {
       const accessToken = randomBytes(32).toString('hex');
-      await driver.create(1, async () => ({ kind: 'template', template }), { accessToken, env: {} });
+      await driver.create(1, async () => ({ kind: 'image', image }), { accessToken, env: {} });
       await warmUp(driver, accessToken, usualCommands);
       await driver.pause(1);
       failpoint('template.paused');
@@ -247,7 +247,7 @@ export class Starts {
 
   /** Sandboxes and guests that stand ready, which have memory that is nobody's yet. */
   #inMemory(): SandboxRecord[] {
-    return this.#deps.journal.list().filter((record) => record.kind !== 'template' && isHeld(record));
+    return this.#deps.journal.list().filter((record) => record.kind !== 'boot' && isHeld(record));
   }
 
   #onDisk(): Promise<(SandboxRecord & OnDisk)[]> {

@@ -11,11 +11,12 @@ import { pino } from 'pino';
 import { expect, vi } from 'vitest';
 import type { DiskLayer } from '../disk/index.ts';
 import type { GuestIdentity } from '../guest/index.ts';
+import type { ImageStore } from '../images/index.ts';
 import type { NetworkLayer, Slot } from '../network/index.ts';
 import { SnapshotDirectory } from '../snapshot/index.ts';
-import type { TemplateStore } from '../template/index.ts';
 import type { Vm, VmMonitor } from '../vmm/index.ts';
 import { Admission } from './admission.ts';
+import type { BootSnapshots } from './boot-snapshots.ts';
 import { DiskRoom } from './disk-room.ts';
 import { type HeldIdentity, Journal } from './journal.ts';
 import { Lifecycle } from './lifecycle.ts';
@@ -23,7 +24,6 @@ import type { MergeCheckpoint } from './merges.ts';
 import type { StateStore } from './saved/index.ts';
 import { SnapshotStore } from './snapshot-store.ts';
 import type { HostState } from './state-machine.ts';
-import type { WarmTemplates } from './warm-templates.ts';
 
 export const request: HostCreate = {
   generation: 1,
@@ -143,14 +143,14 @@ export class FakeMachine {
   };
 
   /** Whether a guest of each shape was booted before. */
-  isWarm = true;
+  isBooted = true;
 
-  warm: Pick<WarmTemplates, 'start' | 'use'> = {
+  bootSnapshots: Pick<BootSnapshots, 'start' | 'use'> = {
     start: async () => {},
     use: async (shape, boot, use, signal) => {
-      if (!this.isWarm) await Promise.race([boot(shape, async () => this.#step('keep')), aborted(signal)]);
-      this.isWarm = true;
-      return use(new SnapshotDirectory('/warm'));
+      if (!this.isBooted) await Promise.race([boot(shape, async () => this.#step('keep')), aborted(signal)]);
+      this.isBooted = true;
+      return use(new SnapshotDirectory('/boot-snapshots'));
     },
   };
 
@@ -178,7 +178,7 @@ export class FakeMachine {
     copy: async () => this.#step('copy'),
     begin: async (id) => {
       this.#step('begin');
-      this.captured.set(id, { checkpoint: 0, identity: { accessToken: 'template', number: 1 } });
+      this.captured.set(id, { checkpoint: 0, identity: { accessToken: 'boot', number: 1 } });
     },
     directory: (id, checkpoint) => new SnapshotDirectory(join('/nowhere', id, `${checkpoint}`)),
     open: async (id) => {
@@ -264,17 +264,17 @@ export async function host(
           machine.told.push(identity);
         },
       },
-      templates: {
+      images: {
         find: (name: string) =>
           name === 'base'
             ? { name, contentId: 'a'.repeat(64), sizeBytes: 32 * 2 ** 20, rootfs: '/base' }
             : undefined,
-      } as unknown as TemplateStore,
+      } as unknown as ImageStore,
       admission: new Admission({ memoryMb, overheadMb: 64, room }),
       room,
       vmsDir,
       saved: machine.saved,
-      warm: machine.warm,
+      bootSnapshots: machine.bootSnapshots,
       snapshots: new SnapshotStore({ dir: join(dir.path, 'snapshots'), log: pino({ level: 'silent' }) }),
       boot: { kernel: '/k', initramfs: '/i', kernelId: 'b'.repeat(64), initramfsId: 'c'.repeat(64) },
       bootTimeoutMs,

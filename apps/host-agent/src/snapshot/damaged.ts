@@ -15,7 +15,7 @@ export class SnapshotDamaged extends Error {
     this.reason = reason;
   }
 
-  /** @param id of the sandbox or template that the snapshot belongs to */
+  /** @param id of the sandbox or name that the snapshot belongs to */
   toPerchError(id: string): PerchError<'snapshot_damaged'> {
     return new PerchError(
       'snapshot_damaged',

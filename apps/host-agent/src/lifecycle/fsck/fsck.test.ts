@@ -18,19 +18,22 @@ const firstUid = 70_030;
 
 async function host() {
   const root = await mkdtempDisposable(join(tmpdir(), 'perch-fsck-'));
-  const [vmsDir, sandboxesDir, snapshotsDir, warmDir] = ['vms', 'sandboxes', 'snapshots', 'warm'].map(
-    (name) => join(root.path, name),
-  ) as [string, string, string, string];
-  for (const path of [vmsDir, sandboxesDir, snapshotsDir, warmDir]) await mkdir(path);
+  const [vmsDir, sandboxesDir, snapshotsDir, bootSnapshotsDir] = [
+    'vms',
+    'sandboxes',
+    'snapshots',
+    'boot-snapshots',
+  ].map((name) => join(root.path, name)) as [string, string, string, string];
+  for (const path of [vmsDir, sandboxesDir, snapshotsDir, bootSnapshotsDir]) await mkdir(path);
   const journal = new Journal(join(root.path, 'journal.db'));
   const deps: FsckDeps = {
-    ...{ journal, vmsDir, sandboxesDir, snapshotsDir, warmDir },
+    ...{ journal, vmsDir, sandboxesDir, snapshotsDir, bootSnapshotsDir },
     network: {
       slotOf: (uid) => (uid > firstUid && uid < firstUid + 10 ? uid - firstUid : undefined),
       unowned: async () => [],
     },
     monitor: { unowned: async () => [] },
-    warm: { remove: (key) => new SnapshotDirectory(join(warmDir, key)).remove() },
+    bootSnapshots: { remove: (key) => new SnapshotDirectory(join(bootSnapshotsDir, key)).remove() },
   };
   return {
     deps,
@@ -84,7 +87,7 @@ test('of a host where all is whole there is nothing to say', async () => {
   await using it = await host();
   await pausedSandbox(it);
   await snapshotAt(join(it.deps.snapshotsDir, 'named'));
-  await snapshotAt(join(it.deps.warmDir, 'ab'.repeat(16)));
+  await snapshotAt(join(it.deps.bootSnapshotsDir, 'ab'.repeat(16)));
   expect(await it.look(true)).toEqual([]);
 });
 
@@ -127,13 +130,13 @@ test('what cannot be looked at is told, and does not keep the rest from being lo
   const checkpoint = await pausedSandbox(it);
   const loop = join(it.deps.snapshotsDir, 'loop');
   await symlink(loop, loop);
-  rmSync(it.deps.warmDir, { recursive: true });
-  await writeFile(it.deps.warmDir, 'no directory');
+  rmSync(it.deps.bootSnapshotsDir, { recursive: true });
+  await writeFile(it.deps.bootSnapshotsDir, 'no directory');
   rmSync(it.deps.vmsDir, { recursive: true });
   await truncate(join(checkpoint(1), 'snapfile'), 1);
   const findings = await fsck(it.deps, true);
   expect(findings.map(({ what }) => what)).toEqual(
-    expect.arrayContaining([it.deps.vmsDir, checkpoint(1), loop, it.deps.warmDir]),
+    expect.arrayContaining([it.deps.vmsDir, checkpoint(1), loop, it.deps.bootSnapshotsDir]),
   );
   for (const { what, problem, repaired } of findings) {
     expect(repaired).toBe(false);
@@ -162,9 +165,9 @@ test('what is removed or destroyed while it looks is neither damaged nor lost', 
   await using it = await host();
   for (let round = 0; round < 20; round++) {
     const named = await snapshotAt(join(it.deps.snapshotsDir, 'named'));
-    const warm = await snapshotAt(join(it.deps.warmDir, 'warm'));
+    const other = await snapshotAt(join(it.deps.bootSnapshotsDir, 'other'));
     const looked = it.look();
-    await Promise.all([named.remove(), warm.remove()]);
+    await Promise.all([named.remove(), other.remove()]);
     expect(await looked).toEqual([]);
   }
 });

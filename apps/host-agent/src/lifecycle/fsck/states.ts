@@ -1,11 +1,11 @@
-/** States of sandboxes, snapshots and warm templates: whether each that is needed is there, and all are whole. */
+/** States of sandboxes, snapshots and boot snapshots: whether each that is needed is there, and all are whole. */
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { FsckFinding } from '@perch/protocol';
 import { SnapshotDamaged, SnapshotDirectory, verifySnapshot } from '../../snapshot/index.ts';
+import type { BootSnapshots } from '../boot-snapshots.ts';
 import type { Journal, SandboxRecord } from '../journal.ts';
-import type { WarmTemplates } from '../warm-templates.ts';
 import { findingOf, notLookedAt } from './finding.ts';
 
 export interface StatesDeps {
@@ -13,8 +13,8 @@ export interface StatesDeps {
   /** Directories with a snapshot in each of their directories. */
   sandboxesDir: string;
   snapshotsDir: string;
-  warmDir: string;
-  warm: Pick<WarmTemplates, 'remove'>;
+  bootSnapshotsDir: string;
+  bootSnapshots: Pick<BootSnapshots, 'remove'>;
 }
 
 /** States of a sandbox in which no other checkpoint becomes the one that it goes on from. */
@@ -44,9 +44,9 @@ export async function statesFindings(deps: StatesDeps, repair: boolean): Promise
     if (missing) await add(missing, repair);
   }
   await checkAll(deps.snapshotsDir, (name) => ({ remedy: `Delete it: perch snapshot rm ${name}` }));
-  await checkAll(deps.warmDir, (key) => ({
+  await checkAll(deps.bootSnapshotsDir, (key) => ({
     remedy: 'The next create of its shape boots another.',
-    remove: () => deps.warm.remove(key),
+    remove: () => deps.bootSnapshots.remove(key),
   }));
   return findings;
 }
@@ -104,7 +104,7 @@ function neededBy({ id, kind, status }: SandboxRecord): string {
   if (kind !== 'sandbox')
     return 'It is of a guest that stands ready, which the next start of perch-host replaces.';
   if (status === 'paused')
-    return `Sandbox ${id} goes on from it: resume or fork an older generation (perch history ${id}), or destroy it.`;
+    return `Sandbox ${id} goes on from it: resume or fork an older checkpoint (perch history ${id}), or destroy it.`;
   return `Sandbox ${id} runs and cannot be paused without it: save what is in it, then destroy it.`;
 }
 
@@ -112,8 +112,8 @@ function neededBy({ id, kind, status }: SandboxRecord): string {
 async function missingCheckpoint({ journal, sandboxesDir }: StatesDeps, id: string) {
   for (;;) {
     const record = journal.get(id);
-    // The state of a guest that was booted becomes a warm template.
-    if (!record || record.last_checkpoint === null || record.kind === 'template') return undefined;
+    // The state of a guest that was booted becomes a boot snapshot.
+    if (!record || record.last_checkpoint === null || record.kind === 'boot') return undefined;
     if (record.status !== 'paused' && record.status !== 'running') return undefined;
     const path = join(sandboxesDir, id, `${record.last_checkpoint}`);
     try {

@@ -74,7 +74,7 @@ async function setUp(keepMb = 0, freeBytes?: number) {
   const host: ImportHost = {
     machine: { ...facts.monitor, kind: 'qemu', cpu: facts.cpu },
     boot: { kernelId: contentId, initramfsId: contentId },
-    templates: { rootfsOf: (id) => (has.has(id) ? image : undefined) },
+    images: { rootfsOf: (id) => (has.has(id) ? image : undefined) },
     disks: { kind: 'qcow2' },
     room: new DiskRoom({
       ...{ dir: dir.path, keepMb },

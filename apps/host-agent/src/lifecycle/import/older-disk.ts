@@ -67,10 +67,10 @@ async function findLayers(from: ForeignDirectory, host: ImportHost): Promise<Old
 async function findBase(
   from: ForeignDirectory,
   meta: RootfsMeta,
-  { templates }: ImportHost,
+  { images }: ImportHost,
 ): Promise<(target: string) => Promise<void>> {
   const { base_content_id: id, base_template: name, disk_bytes: diskBytes } = meta;
-  const here = templates.rootfsOf(id);
+  const here = images.rootfsOf(id);
   if (here === undefined && !from.has(rootfsBase)) {
     throw new ImportRefused(
       `${rootfsBase} is missing, and no image of this host has the content ${id} (of the image ${JSON.stringify(name)}); put that image there as ${rootfsBase}`,

@@ -1,7 +1,7 @@
 /** What an import is told. */
 import type { HostImported, HostSnapshotImport } from '@perch/protocol';
 import type { DiskLayer } from '../../disk/index.ts';
-import type { BootFiles, TemplateStore } from '../../template/index.ts';
+import type { BootFiles, ImageStore } from '../../images/index.ts';
 import type { MonitorMachine } from '../../vmm/index.ts';
 import type { DiskRoom } from '../disk-room.ts';
 
@@ -9,7 +9,7 @@ import type { DiskRoom } from '../disk-room.ts';
 export interface ImportHost {
   machine: MonitorMachine;
   boot: Pick<BootFiles, 'kernelId' | 'initramfsId'>;
-  templates: Pick<TemplateStore, 'rootfsOf'>;
+  images: Pick<ImageStore, 'rootfsOf'>;
   disks: Pick<DiskLayer, 'kind'>;
   room: DiskRoom;
 }

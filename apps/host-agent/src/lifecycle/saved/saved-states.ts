@@ -40,7 +40,7 @@ export interface SavedStatesOptions {
   disks: DiskLayer;
   room: DiskRoom;
   machine: MonitorMachine;
-  /** Path of the base image with this content, as long as a template has it. */
+  /** Path of the base image with this content, as long as there is one. */
   baseImage: (contentId: string) => string | undefined;
   /** Checkpoints of a sandbox that are kept, the newest: at least 1. */
   keep: number;

@@ -1,2 +1,2 @@
 export { adoptBootFiles, type BootFiles } from './boot-files.ts';
-export { type BaseTemplate, TemplateStore } from './store.ts';
+export { type BaseImage, ImageStore } from './store.ts';

@@ -1,5 +1,5 @@
 /**
- * Base templates of this host: one directory each below `images/`, 0700, with the root disk as
+ * Base images of this host: one directory each below `images/`, 0700, with the root disk as
  * `rootfs.ext4`, root-owned and 0444. A disk is never changed: another content is another file that takes
  * the name's place, and sandboxes keep the one they started from by a hard link of their own.
  */
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Template } from '@perch/protocol';
 import { run, sync } from '../linux/index.ts';
 
-export interface BaseTemplate {
+export interface BaseImage {
   name: string;
   /** SHA-256 of the root disk. */
   contentId: string;
@@ -18,9 +18,9 @@ export interface BaseTemplate {
   rootfs: string;
 }
 
-export class TemplateStore {
+export class ImageStore {
   readonly #dir: string;
-  readonly #templates = new Map<string, BaseTemplate>();
+  readonly #images = new Map<string, BaseImage>();
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -36,13 +36,13 @@ export class TemplateStore {
       }
       const rootfs = join(this.#dir, name, 'rootfs.ext4');
       const contentId = (await readFile(join(this.#dir, name, 'content-id'), 'utf8')).trim();
-      this.#templates.set(name, { name, contentId, sizeBytes: (await stat(rootfs)).size, rootfs });
+      this.#images.set(name, { name, contentId, sizeBytes: (await stat(rootfs)).size, rootfs });
     }
   }
 
-  /** Takes over an image, unless the template has this content already. */
+  /** Takes over an image, unless the name has this content already. */
   async import(name: string, source: string, contentId: string): Promise<void> {
-    if (this.#templates.get(name)?.contentId === contentId) return;
+    if (this.#images.get(name)?.contentId === contentId) return;
     const temporary = join(this.#dir, `.${name}-${contentId.slice(0, 12)}`);
     await rm(temporary, { recursive: true, force: true });
     await mkdir(temporary, { mode: 0o700 });
@@ -54,30 +54,30 @@ export class TemplateStore {
     // Away in one step: what is removed bit by bit could be left in parts, which the next start could not read.
     const replaced = join(this.#dir, `.replaced-${name}`);
     await rm(replaced, { recursive: true, force: true });
-    if (this.#templates.has(name)) await rename(target, replaced);
+    if (this.#images.has(name)) await rename(target, replaced);
     await rename(temporary, target);
     await sync(this.#dir);
     await rm(replaced, { recursive: true, force: true });
     const sizeBytes = (await stat(join(target, 'rootfs.ext4'))).size;
-    this.#templates.set(name, { name, contentId, sizeBytes, rootfs: join(target, 'rootfs.ext4') });
+    this.#images.set(name, { name, contentId, sizeBytes, rootfs: join(target, 'rootfs.ext4') });
   }
 
-  find(name: string): BaseTemplate | undefined {
-    return this.#templates.get(name);
+  find(name: string): BaseImage | undefined {
+    return this.#images.get(name);
   }
 
-  all(): BaseTemplate[] {
-    return [...this.#templates.values()];
+  all(): BaseImage[] {
+    return [...this.#images.values()];
   }
 
-  /** Path of the root disk with this content, undefined when no template has it any more. */
+  /** Path of the root disk with this content, undefined when no name has it any more. */
   rootfsOf(contentId: string): string | undefined {
-    return [...this.#templates.values()].find((template) => template.contentId === contentId)?.rootfs;
+    return [...this.#images.values()].find((image) => image.contentId === contentId)?.rootfs;
   }
 
   async list(): Promise<Template[]> {
     return Promise.all(
-      [...this.#templates.values()].map(async ({ name, contentId, sizeBytes, rootfs }) => ({
+      [...this.#images.values()].map(async ({ name, contentId, sizeBytes, rootfs }) => ({
         name,
         content_id: contentId,
         size_bytes: (await stat(rootfs)).blocks * 512,

@@ -18,7 +18,7 @@ import type { MonitorMachine } from '../vmm/index.ts';
 import { Turns } from './turns.ts';
 
 /** Everything that a booted guest depends on. */
-export interface WarmShape {
+export interface GuestShape {
   /** Content ids. */
   base: string;
   kernel: string;
@@ -28,7 +28,7 @@ export interface WarmShape {
   disk_mb: number;
 }
 
-export interface WarmTemplatesOptions {
+export interface BootSnapshotsOptions {
   /** Absolute; on the file system of the snapshots of sandboxes. */
   dir: string;
   machine: MonitorMachine;
@@ -38,32 +38,34 @@ export interface WarmTemplatesOptions {
 }
 
 /** Boots a guest of the shape, and has `keep` take its snapshot over before anything of it is removed. */
-export type BootShape = (
-  shape: WarmShape,
+export type BootGuest = (
+  shape: GuestShape,
   keep: (snapshot: SnapshotDirectory) => Promise<void>,
 ) => Promise<void>;
 
 /** What has just been booted may go at once to make place for others, or be damaged; not time and again. */
 const mostBoots = 3;
 
-export class WarmTemplates {
-  readonly #options: WarmTemplatesOptions;
+export class BootSnapshots {
+  readonly #options: BootSnapshotsOptions;
   readonly #booting = new Map<string, Promise<void>>();
-  /** Templates come and go by renames, one at a time, so that whoever links the files of one gets all of them. */
+  /** They come and go by renames, one at a time, so that whoever links the files of one gets all of them. */
   readonly #turns = new Turns();
 
-  constructor(options: WarmTemplatesOptions) {
+  constructor(options: BootSnapshotsOptions) {
     this.#options = options;
   }
 
   /** Removes what is damaged, and what another kernel, guest agent, image or monitor made. */
-  async start(current: (base: string) => Pick<WarmShape, 'kernel' | 'initramfs'> | undefined): Promise<void> {
+  async start(
+    current: (base: string) => Pick<GuestShape, 'kernel' | 'initramfs'> | undefined,
+  ): Promise<void> {
     const { dir, log } = this.#options;
     await mkdir(dir, { recursive: true, mode: 0o700 });
     for (const key of await readdir(dir)) {
       const directory = this.#directory(key);
       if ((await this.#keyOf(directory, current)) === key) continue;
-      log.info({ key }, 'a warm template is of no use any more');
+      log.info({ key }, 'a boot snapshot is of no use any more');
       await directory.remove();
     }
   }
@@ -73,8 +75,8 @@ export class WarmTemplates {
    * @param signal cuts short all but `use` itself, which does not begin afterwards. @throws what it was aborted with
    */
   async use<T>(
-    shape: WarmShape,
-    boot: BootShape,
+    shape: GuestShape,
+    boot: BootGuest,
     use: (snapshot: SnapshotDirectory) => Promise<T>,
     signal: AbortSignal,
   ): Promise<T> {
@@ -106,7 +108,7 @@ export class WarmTemplates {
       await verifyFiles(await openSnapshot(directory), [snapshotFiles.snapfile, snapshotFiles.identity]);
     } catch (err) {
       if (!(err instanceof SnapshotDamaged)) throw err;
-      this.#options.log.warn({ err, key }, 'a warm template is damaged, and is made again');
+      this.#options.log.warn({ err, key }, 'a boot snapshot is damaged, and is made again');
       await directory.remove();
       return false;
     }
@@ -115,7 +117,7 @@ export class WarmTemplates {
     return true;
   }
 
-  async #boot(key: string, shape: WarmShape, boot: BootShape): Promise<void> {
+  async #boot(key: string, shape: GuestShape, boot: BootGuest): Promise<void> {
     const place = this.#directory(key).path;
     await boot(shape, (snapshot) => this.#turns.take(() => rename(snapshot.path, place)));
     await this.#turns.take(() => this.#evict(key));
@@ -130,7 +132,7 @@ export class WarmTemplates {
     );
     const old = used.sort((a, b) => b.at - a.at).slice(Math.max(0, limit - 1));
     for (const { key } of old) {
-      log.info({ key }, 'a warm template gives way to another');
+      log.info({ key }, 'a boot snapshot gives way to another');
       failpoint('evict.chosen');
       await this.#directory(key).remove();
       failpoint('evict.removed');
@@ -139,7 +141,7 @@ export class WarmTemplates {
 
   async #keyOf(
     directory: SnapshotDirectory,
-    current: (base: string) => Pick<WarmShape, 'kernel' | 'initramfs'> | undefined,
+    current: (base: string) => Pick<GuestShape, 'kernel' | 'initramfs'> | undefined,
   ): Promise<string | undefined> {
     try {
       const { manifest, rootfs } = await openSnapshot(directory);
@@ -152,7 +154,7 @@ export class WarmTemplates {
     }
   }
 
-  #key({ base, kernel, initramfs, vcpus, memory_mb, disk_mb }: WarmShape): string {
+  #key({ base, kernel, initramfs, vcpus, memory_mb, disk_mb }: GuestShape): string {
     const { kind, version, accelerator, cpu } = this.#options.machine;
     const all = [base, kernel, initramfs, vcpus, memory_mb, disk_mb, kind, version, accelerator, cpu];
     return createHash('sha256').update(JSON.stringify(all)).digest('hex').slice(0, 32);

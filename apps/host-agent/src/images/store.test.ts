@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { TemplateStore } from './store.ts';
+import { ImageStore } from './store.ts';
 
 const isRoot = process.getuid?.() === 0;
 
@@ -12,8 +12,8 @@ async function folder(): Promise<string> {
   return dir;
 }
 
-async function opened(dir: string): Promise<TemplateStore> {
-  const store = new TemplateStore(join(dir, 'images'));
+async function opened(dir: string): Promise<ImageStore> {
+  const store = new ImageStore(join(dir, 'images'));
   await store.open();
   return store;
 }

@@ -5,7 +5,7 @@
 import type { Logger } from 'pino';
 import type { SandboxDriver } from './driver.ts';
 
-export interface ReadyPoolOptions {
+export interface PrewarmedPoolOptions {
   /** How many stand ready. */
   size: number;
   /** Makes one. Undefined when there is no room. When `signal` aborts it gives up, and leaves nothing. */
@@ -17,14 +17,14 @@ export interface ReadyPoolOptions {
   log: Logger;
 }
 
-export class ReadyPool {
-  readonly #options: ReadyPoolOptions;
+export class PrewarmedPool {
+  readonly #options: PrewarmedPoolOptions;
   #ready: SandboxDriver[] = [];
   #timer: NodeJS.Timeout | undefined;
   #making: { done: Promise<void>; giveUp: AbortController } | undefined;
   #stopped = false;
 
-  constructor(options: ReadyPoolOptions) {
+  constructor(options: PrewarmedPoolOptions) {
     this.#options = options;
   }
 
