@@ -27,9 +27,10 @@ async function open() {
 
 test('what was written is there after the process is gone', async () => {
   await using home = await open();
+  const processes = [42, 43].map((pid) => ({ pid, startTime: 1234 }));
   home.journal.insert(spec);
   home.journal.setSlot('sb1', 7);
-  home.journal.setProcess('sb1', { pid: 42, startTime: 1234 });
+  home.journal.setProcesses('sb1', processes);
   home.journal.transition('sb1', 'running', { timings_ms: { boot: 12.5 } });
   home.journal.close();
   const again = new Journal(home.file);
@@ -38,7 +39,7 @@ test('what was written is there after the process is gone', async () => {
       ...spec,
       status: 'running',
       slot: 7,
-      process: { pid: 42, startTime: 1234 },
+      processes,
       timings_ms: { boot: 12.5 },
     },
   ]);
@@ -56,13 +57,19 @@ test('a journal of an older version keeps its sandboxes', async () => {
     status text not null, reason text, slot integer unique, pid integer, pid_start integer,
     changed_at text not null, timings_ms text not null default '{}'
   ) strict;
-  insert into sandboxes values ('sb0', 1, 'base', 1, 512, 1024, 'running', null, 3, 42, 1234, 'now', '{}');`);
+  insert into sandboxes values
+    ('sb0', 1, 'base', 1, 512, 1024, 'running', null, 3, 42, 1234, 'now', '{}'),
+    ('sb00', 1, 'base', 1, 512, 1024, 'failed', null, null, null, null, 'now', '{}');`);
   old.close();
   for (const open of [1, 2]) {
     const journal = new Journal(home.file);
     if (open === 1) journal.insert(spec);
     expect(journal.list()).toMatchObject([
-      { id: 'sb0', kind: 'sandbox', status: 'running', slot: 3, identity: null, last_checkpoint: null },
+      {
+        ...{ id: 'sb0', kind: 'sandbox', status: 'running', slot: 3, identity: null, last_checkpoint: null },
+        processes: [{ pid: 42, startTime: 1234 }],
+      },
+      { id: 'sb00', processes: [] },
       spec,
     ]);
     journal.close();
@@ -75,7 +82,11 @@ test('a journal in which the last checkpoint had another name keeps it', async (
   home.journal.setLastCheckpoint(spec.id, 7);
   home.journal.close();
   const old = new DatabaseSync(home.file);
-  old.exec('alter table sandboxes rename column last_checkpoint to snapshot; pragma user_version = 3;');
+  old.exec(`alter table sandboxes rename column last_checkpoint to snapshot;
+    alter table sandboxes drop column processes;
+    alter table sandboxes add column pid integer;
+    alter table sandboxes add column pid_start integer;
+    pragma user_version = 3;`);
   old.close();
   const journal = new Journal(home.file);
   expect(journal.get(spec.id)?.last_checkpoint).toBe(7);

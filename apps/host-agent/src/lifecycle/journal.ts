@@ -32,8 +32,8 @@ export interface SandboxRecord extends SandboxSpec {
   vm: string;
   /** Set before anything is made in the slot, cleared once the slot was given back. */
   slot: number | null;
-  /** Set as soon as the monitor runs; null before and after. */
-  process: ProcessRef | null;
+  /** Of its VM, as soon as it runs; none before and after. */
+  processes: readonly ProcessRef[];
   /** What its guest agent believes, once it confirmed it; of a paused sandbox its snapshot has it. */
   identity: HeldIdentity | null;
   /** Checkpoint that its life went on from, or that was committed since; null when there is none. */
@@ -96,6 +96,10 @@ const versions = [
    update sandboxes set vm = id;`,
   `alter table sandboxes rename column snapshot to last_checkpoint;
    update sandboxes set kind = 'boot' where kind = 'template';`,
+  `alter table sandboxes add column processes text not null default '[]';
+   update sandboxes set processes = json_array(json_object('pid', pid, 'startTime', pid_start)) where pid is not null;
+   alter table sandboxes drop column pid;
+   alter table sandboxes drop column pid_start;`,
 ];
 
 export class Journal {
@@ -187,10 +191,8 @@ export class Journal {
     this.#db.prepare('update sandboxes set slot = ? where id = ?').run(slot, id);
   }
 
-  setProcess(id: string, process: ProcessRef | null): void {
-    this.#db
-      .prepare('update sandboxes set pid = ?, pid_start = ? where id = ?')
-      .run(process?.pid ?? null, process?.startTime ?? null, id);
+  setProcesses(id: string, processes: readonly ProcessRef[]): void {
+    this.#db.prepare('update sandboxes set processes = ? where id = ?').run(JSON.stringify(processes), id);
   }
 
   setLastCheckpoint(id: string, checkpoint: number): void {
@@ -262,10 +264,10 @@ export class Journal {
 }
 
 function toRecord(row: Row): SandboxRecord {
-  const { pid, pid_start, access_token, identity_number, timings_ms, ...rest } = row;
+  const { processes, access_token, identity_number, timings_ms, ...rest } = row;
   return {
     ...(rest as unknown as SandboxRecord),
-    process: pid === null ? null : { pid: pid as number, startTime: pid_start as number },
+    processes: JSON.parse(processes as string) as ProcessRef[],
     identity:
       access_token === null
         ? null

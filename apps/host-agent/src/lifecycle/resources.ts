@@ -173,7 +173,7 @@ export class Resources {
       origin.kind === 'image' ? await monitor.boot(spec) : await monitor.restore(spec, origin.snapshot.vm);
     this.vm = vm;
     started(record, 'monitor');
-    journal.setProcess(record.id, vm.process);
+    journal.setProcesses(record.id, vm.processes);
     started(record, 'process_journaled');
     if (origin.kind === 'snapshot') await vm.thaw();
     started(record, 'thawed');
@@ -275,7 +275,7 @@ export class Resources {
   async adopt(record: SandboxRecord): Promise<boolean> {
     if (record.slot === null) return false;
     this.vm ??= await this.#find(record, record.slot);
-    if (this.vm) this.#deps.journal.setProcess(record.id, this.vm.process);
+    if (this.vm) this.#deps.journal.setProcesses(record.id, this.vm.processes);
     return this.vm !== undefined;
   }
 
@@ -296,7 +296,7 @@ export class Resources {
       this.vm = undefined;
     }
     tornDown(record, 'killed');
-    journal.setProcess(record.id, null);
+    journal.setProcesses(record.id, []);
     journal.setIdentity(record.id, null);
     const failures: unknown[] = [];
     const step = async (work: () => Promise<unknown>) => {
@@ -343,14 +343,13 @@ export class Resources {
 
   async #find(record: SandboxRecord, slot: number): Promise<Vm | undefined> {
     const spec = this.#spec(record, slot);
-    return this.#deps.monitor.adopt(spec, record.process ?? undefined);
+    return this.#deps.monitor.adopt(spec, record.processes);
   }
 
   #spec(record: SandboxRecord, slotNumber: number): Omit<VmSpec, 'disk'> {
     const slot = this.#deps.network.describe(slotNumber);
     return {
       id: record.vm,
-      generation: record.generation,
       dir: this.#dir(record),
       uid: slot.uid,
       vcpus: record.vcpus,

@@ -94,9 +94,8 @@ export class FakeMachine {
     const vm = this.vms.get(dir);
     if (!vm) throw new Error(`no VM in ${dir}`);
     return {
-      process: { pid: vm.pid, startTime: 1 },
+      processes: [{ pid: vm.pid, startTime: 1 }],
       exited: vm.exited,
-      timings: {},
       console: async () => Buffer.from('console'),
       kill: async () => {
         if (this.killFails-- > 0) throw new Error('cannot kill');

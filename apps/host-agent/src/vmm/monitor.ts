@@ -10,9 +10,8 @@ export interface ProcessRef {
 }
 
 export interface VmSpec {
-  /** Sandbox id. */
+  /** Of the VM. */
   id: string;
-  generation: number;
   /** The VM's own directory: absolute, 0700, owned by `uid`; sockets of the monitor live in it. */
   dir: string;
   /** The monitor's uid and gid, which nothing else on the machine uses. */
@@ -61,13 +60,15 @@ export interface GuestMemory {
 /** What finds a monitor again. */
 export type VmIdentity = Pick<VmSpec, 'id' | 'dir' | 'uid'>;
 
-/** A monitor process that we started or found again. */
+/** A VM that we started or found again. */
 export interface Vm {
-  readonly process: ProcessRef;
-  /** Settles once the process is gone, with a sentence that says why as far as it is known. Never rejects. */
+  /** The monitor, and what serves it, in the order in which they are ended. */
+  readonly processes: readonly ProcessRef[];
+  /**
+   * Settles once they are gone, as all are with the first of them, with a sentence that says why as far as it is
+   * known. Never rejects.
+   */
   readonly exited: Promise<string>;
-  /** Stages of the boot, milliseconds. An adopted VM has none. */
-  readonly timings?: Readonly<Record<string, number>>;
   /**
    * The last bytes of the guest's console (bounded), as the guest wrote them. After the exit: what was read
    * before. An adopted VM has what nobody had read.
@@ -97,11 +98,11 @@ export interface Vm {
   /** The guest's memory; the process must be there. */
   memory(): GuestMemory;
   /**
-   * Ends the process and resolves when the kernel has released it. Safe to repeat.
-   * @throws when it is still there after 10 s
+   * Ends the processes and resolves when the kernel has released them. Safe to repeat.
+   * @throws when one is still there after 10 s
    */
   kill(): Promise<void>;
-  /** Drops what this process holds of the VM (sockets, timers), and lets it run on. `exited` stays open then. */
+  /** Drops what this process holds of the VM (sockets, timers), which runs on. `exited` stays open then. */
   release(): void;
 }
 
@@ -125,10 +126,11 @@ export interface VmMonitor {
    */
   restore(spec: VmSpec, state: VmState): Promise<Vm>;
   /**
-   * Finds the monitor of `spec` again: by (pid, start time) where that is known, and by uid and directory
-   * where the journal has none yet. Undefined when there is none alive.
+   * Finds the VM of `spec` again: its processes by (pid, start time) where these are known, and by uid and directory
+   * where the journal has none yet. Undefined when its monitor is not alive.
+   * @param known `Vm.processes`, or none
    */
-  adopt(spec: Omit<VmSpec, 'disk'>, known: ProcessRef | undefined): Promise<Vm | undefined>;
+  adopt(spec: VmIdentity, known: readonly ProcessRef[]): Promise<Vm | undefined>;
   /**
    * What is left of monitors that have no process, as a look at one moment finds it.
    * @param owned ids of those that are there, or may be; asked once all that exists is listed

@@ -235,7 +235,7 @@ test.runIf(isRoot)(
     const monitor = await processOf(1);
     expect(await it.look()).toEqual([]);
     const startTime = readProcess(monitor.pid)?.startTime ?? 0;
-    it.journal.setProcess(id, { pid: monitor.pid, startTime });
+    it.journal.setProcesses(id, [{ pid: monitor.pid, startTime }]);
     const another = await processOf(1);
     const lost = await processOf(2);
     const found = await it.look();
@@ -276,7 +276,7 @@ test.runIf(isRoot)(
     it.journal.setSlot(id, 1);
     const monitor = await processOf(1);
     const startTime = readProcess(monitor.pid)?.startTime ?? 0;
-    it.journal.setProcess(id, { pid: monitor.pid, startTime });
+    it.journal.setProcesses(id, [{ pid: monitor.pid, startTime }]);
     const dir = join(it.deps.vmsDir, 'lost');
     await mkdir(dir);
     await chown(dir, firstUid + 1, firstUid + 1);

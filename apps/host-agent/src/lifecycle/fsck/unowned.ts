@@ -83,7 +83,7 @@ function slotsInUse({ journal, network, vmsDir }: Omit<UnownedDeps, 'monitor'>):
   return [...ofSandboxes, ...ofTools].filter((slot) => slot !== null && slot !== undefined);
 }
 
-/** A slot's user has one process, the monitor of the sandbox that has the slot, or tools that read layers. */
+/** A slot's user has the processes of the VM that has the slot, or tools that read layers. */
 function unownedProcesses(deps: UnownedDeps): Leftover[] {
   const running = processes().flatMap((process) => {
     const slot = deps.network.slotOf(process.uid);
@@ -94,7 +94,7 @@ function unownedProcesses(deps: UnownedDeps): Leftover[] {
   return running
     .filter(({ process, slot }) => {
       const record = records.get(slot);
-      return record ? !isMonitorOf(record, process) : !inUse.has(slot);
+      return record ? !isOf(record, process) : !inUse.has(slot);
     })
     .map(({ process }) => ({
       what: `process ${process.pid} of user ${process.uid}`,
@@ -102,9 +102,9 @@ function unownedProcesses(deps: UnownedDeps): Leftover[] {
     }));
 }
 
-/** One that is not in the journal yet is being started. */
-function isMonitorOf({ process: known }: SandboxRecord, { pid, startTime }: ProcessInfo): boolean {
-  return known === null || (known.pid === pid && known.startTime === startTime);
+/** A VM whose processes are not in the journal yet is being started. */
+function isOf({ processes: known }: SandboxRecord, { pid, startTime }: ProcessInfo): boolean {
+  return known.length === 0 || known.some((one) => one.pid === pid && one.startTime === startTime);
 }
 
 /** What lies in a directory and has none of the names that are owned once it was listed. */

@@ -1,26 +1,7 @@
-/** The last of a guest's console. */
+/** The guest's console, which QEMU keeps in a ring buffer. */
+import type { ConsoleTail } from '../process/index.ts';
 import { consoleBytes, ids } from './arguments.ts';
 import { isObject, type QmpClient } from './qmp/index.ts';
-
-/** Keeps the last bytes of a stream. */
-export class ConsoleTail {
-  readonly #limit: number;
-  #bytes: Buffer = Buffer.alloc(0);
-
-  constructor(limit: number = consoleBytes) {
-    this.#limit = limit;
-  }
-
-  append(bytes: Buffer): void {
-    const all = Buffer.concat([this.#bytes, bytes]);
-    // Copied, so that what was dropped is not kept alive by a view of it.
-    this.#bytes = all.length > this.#limit ? Buffer.from(all.subarray(-this.#limit)) : all;
-  }
-
-  last(): Buffer {
-    return Buffer.from(this.#bytes);
-  }
-}
 
 /**
  * Moves what QEMU holds into `tail`. A read of the ring buffer empties it, so what was read is kept here.

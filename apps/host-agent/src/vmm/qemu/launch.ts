@@ -1,9 +1,8 @@
 /** From a directory with its files to a QEMU process, confined and still stopped. */
-import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
-import { openTap, readProcess, spawnConfined } from '../../linux/index.ts';
-import type { ProcessRef, VmSpec } from '../monitor.ts';
+import { openTap } from '../../linux/index.ts';
+import type { VmSpec } from '../monitor.ts';
+import { type Spawned, spawnProcess } from '../process/index.ts';
 import { type MachineSpec, qemuArguments } from './arguments.ts';
 
 export interface Launch {
@@ -17,11 +16,6 @@ export interface Launch {
   maxFileBytes: number;
 }
 
-export interface Launched {
-  child: ChildProcess;
-  process: ProcessRef;
-}
-
 /** Threads beside those of the vCPUs: main loop, RCU, migration, and up to 64 for disk requests. */
 const extraTasks = 72;
 
@@ -30,7 +24,7 @@ export function taskLimit(vcpus: number): number {
 }
 
 /** @throws when the first tool of the chain cannot be started. What comes after shows as an exit. */
-export async function launch(spec: Launch): Promise<Launched> {
+export async function launch(spec: Launch): Promise<Spawned> {
   const opened: number[] = [];
   try {
     const machine: MachineSpec = { ...spec.machine };
@@ -52,20 +46,8 @@ export async function launch(spec: Launch): Promise<Launched> {
       stderr: spec.log,
       descriptors: opened,
     };
-    return await identify(spawnConfined(confinement, qemuArguments(machine)));
+    return await spawnProcess(confinement, qemuArguments(machine));
   } finally {
     for (const fd of opened) closeSync(fd);
   }
-}
-
-/** Before anything else runs: an exit is reaped only by a later turn of the event loop, so /proc has it. */
-async function identify(child: ChildProcess): Promise<Launched> {
-  if (child.pid === undefined) {
-    const [cause] = await once(child, 'error');
-    throw new Error('The tools that start a VM monitor cannot be started', { cause });
-  }
-  child.on('error', () => {});
-  const info = readProcess(child.pid);
-  if (!info) throw new Error(`Process ${child.pid} ended before it could be identified`);
-  return { child, process: { pid: info.pid, startTime: info.startTime } };
 }

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openCgroups, processesOfUid, readProcess, signalProcess } from '../../linux/index.ts';
-import type { Vm, VmSpec } from '../monitor.ts';
+import type { ProcessRef, Vm, VmSpec } from '../monitor.ts';
 import { consoleBytes } from './arguments.ts';
 import type { Step } from './test-guest.ts';
 import { canRunGuests, TestMachine } from './test-machine.ts';
@@ -15,6 +15,13 @@ const patience = { timeout: 60_000, interval: 50 };
 
 async function untilSays(vm: Vm, text: string): Promise<void> {
   await expect.poll(async () => String(await vm.console()), patience).toContain(text);
+}
+
+/** The process that is QEMU. */
+function of(vm: Vm): ProcessRef {
+  const [process] = vm.processes;
+  if (!process) throw new Error('The VM has no process');
+  return process;
 }
 
 function status(pid: number): Record<string, string> {
@@ -44,7 +51,7 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
     const monitor = await machine.monitor();
     const spec = await machine.spec('idle', idle);
     const vm = await monitor.boot(spec);
-    const { pid } = vm.process;
+    const { pid } = of(vm);
     expect(status(pid)).toMatchObject({
       Uid: Array(4).fill(spec.uid).join('\t'),
       Gid: Array(4).fill(spec.uid).join('\t'),
@@ -66,7 +73,6 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
       new RegExp(`Max file size +${spec.disk.maxFileBytes} `),
     );
     expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toContain(`perch-${machine.instance}/idle`);
-    expect(Object.keys(vm.timings ?? {})).toEqual(['files', 'spawn', 'qmp', 'cont']);
 
     await untilSays(vm, 'guest is up');
     await untilSays(vm, 'guest is up');
@@ -80,7 +86,7 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
   test('inherits no descriptors but its own', async () => {
     await using machine = new TestMachine();
     const vm = await (await machine.monitor()).boot(await machine.spec('fds', idle));
-    const fds = `/proc/${vm.process.pid}/fd`;
+    const fds = `/proc/${of(vm).pid}/fd`;
     const targets = readdirSync(fds).map((fd) => readlinkSync(join(fds, fd)));
     const known =
       /^(\/dev\/(null|net\/tun)|socket:|anon_inode:|pipe:)|\/fds\/(monitor\.log|memfile|rootfs\.qcow2|base\.ext4)$/;
@@ -107,7 +113,7 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
     await using machine = new TestMachine();
     const spec = await machine.spec('signal', idle);
     const vm = await (await machine.monitor()).boot(spec);
-    signalProcess(vm.process, 9);
+    signalProcess(of(vm), 9);
     expect(await vm.exited).toBe('The VM monitor was ended by signal 9 (SIGKILL)');
     expect(await leftovers(machine, spec)).toEqual(none);
   });
@@ -143,19 +149,19 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
     first.release();
 
     const monitor = await machine.monitor();
-    const byPid = await monitor.adopt(spec, first.process);
-    expect(byPid?.process).toEqual(first.process);
+    const byPid = await monitor.adopt(spec, first.processes);
+    expect(byPid?.processes).toEqual(first.processes);
     byPid?.release();
-    const byPlace = await monitor.adopt(spec, undefined);
-    expect(byPlace?.process).toEqual(first.process);
-    const stale = { ...first.process, startTime: first.process.startTime - 1 };
+    const byPlace = await monitor.adopt(spec, []);
+    expect(byPlace?.processes).toEqual(first.processes);
+    const stale = { ...of(first), startTime: of(first).startTime - 1 };
     byPlace?.release();
-    const vm = await monitor.adopt(spec, stale);
+    const vm = await monitor.adopt(spec, [stale]);
     if (!vm) throw new Error('not found');
-    expect(vm.process).toEqual(first.process);
-    signalProcess(vm.process, 9);
+    expect(vm.processes).toEqual(first.processes);
+    signalProcess(of(vm), 9);
     expect(await vm.exited).toMatch(/its exit status is not known/);
-    expect(await monitor.adopt(spec, first.process)).toBeUndefined();
+    expect(await monitor.adopt(spec, first.processes)).toBeUndefined();
     expect(await leftovers(machine, spec)).toEqual(none);
   });
 
@@ -165,7 +171,7 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
     const first = await (await machine.monitor()).boot(spec);
     first.release();
     // The stopped machine uses no more time.
-    const spent = () => Number(readFileSync(`/proc/${first.process.pid}/stat`, 'utf8').split(' ')[13]);
+    const spent = () => Number(readFileSync(`/proc/${of(first).pid}/stat`, 'utf8').split(' ')[13]);
     await expect
       .poll(async () => {
         const before = spent();
@@ -173,7 +179,7 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
         return spent() - before;
       }, patience)
       .toBe(0);
-    const vm = await (await machine.monitor()).adopt(spec, first.process);
+    const vm = await (await machine.monitor()).adopt(spec, first.processes);
     expect(await vm?.exited).toMatch(/^The guest kernel panicked/);
     expect(await leftovers(machine, spec)).toEqual(none);
   });
@@ -183,9 +189,9 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
     const spec = await machine.spec('hangs', idle);
     const first = await (await machine.monitor()).boot(spec);
     first.release();
-    signalProcess(first.process, 19);
-    await expect.poll(() => readProcess(first.process.pid)?.state, patience).toBe('T');
-    const vm = await (await machine.monitor()).adopt(spec, first.process);
+    signalProcess(of(first), 19);
+    await expect.poll(() => readProcess(of(first).pid)?.state, patience).toBe('T');
+    const vm = await (await machine.monitor()).adopt(spec, first.processes);
     await vm?.kill();
     expect(await leftovers(machine, spec)).toEqual(none);
   });
@@ -205,7 +211,7 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
       expect(overwrite(join(mine.dir, name)).status).not.toBe(0);
       expect(as(mine.uid, 'chmod', '666', join(mine.dir, name)).status).not.toBe(0);
     }
-    expect(as(mine.uid, 'kill', `${vms[1]?.process.pid}`).status).not.toBe(0);
+    expect(as(mine.uid, 'kill', `${vms[1]?.processes[0]?.pid}`).status).not.toBe(0);
     for (const vm of vms) await vm.kill();
   });
 
@@ -219,10 +225,10 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
     const socket = join(mine.dir, 'qmp.sock');
     expect(as(mine.uid, 'rm', socket).status).toBe(0);
     expect(as(mine.uid, 'ln', '-s', join(other.dir, 'qmp.sock'), socket).status).toBe(0);
-    const adopted = await monitor.adopt(mine, first.process);
+    const adopted = await monitor.adopt(mine, first.processes);
     expect((await adopted?.console())?.length).toBe(0);
     await adopted?.kill();
-    const untouched = await monitor.adopt(other, second.process);
+    const untouched = await monitor.adopt(other, second.processes);
     if (!untouched) throw new Error('not found');
     await untilSays(untouched, 'guest is up');
     await untouched.kill();

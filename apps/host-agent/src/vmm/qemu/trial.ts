@@ -3,7 +3,6 @@ import { chown, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { openCgroups } from '../../linux/index.ts';
 import { kernelArguments } from './kernel-arguments.ts';
 import { launch } from './launch.ts';
 import { QemuVm } from './vm.ts';
@@ -48,8 +47,7 @@ export async function runTrial(spec: TrialSpec, accelerator: 'kvm' | 'tcg', tscK
       log.close(),
     );
     // No limits: a trial is over before it could use much.
-    const cgroups = await openCgroups('');
-    const vm = new QemuVm({ ...launched, dir, uid, cgroup: '', cgroups, log: spec.log });
+    const vm = new QemuVm({ ...launched, dir, uid, log: spec.log });
     return await vm.whileAlive(watch(vm)).finally(() => vm.kill());
   } finally {
     await rm(dir, { recursive: true, force: true });

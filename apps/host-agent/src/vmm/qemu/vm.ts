@@ -2,24 +2,16 @@
 import type { ChildProcess } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import {
-  type Cgroups,
-  changedPages,
-  endProcess,
-  fileMappings,
-  readMemory,
-  writeMemory,
-} from '../../linux/index.ts';
+import { changedPages, fileMappings, readMemory, writeMemory } from '../../linux/index.ts';
 import type { GuestMemory, ProcessRef, Vm } from '../monitor.ts';
-import { ConsoleTail, drainConsole } from './console.ts';
-import { type ExitFacts, exitReason } from './exit-reason.ts';
-import { ExitWatch } from './exit-watch.ts';
-import { printable } from './printable.ts';
+import { ConsoleTail, printable, takeFile, type VmCgroup, VmProcesses } from '../process/index.ts';
+import { consoleBytes } from './arguments.ts';
+import { drainConsole } from './console.ts';
+import { guestEnd } from './guest-end.ts';
 import { connectQmp, isObject, type QmpClient, type QmpEvent } from './qmp/index.ts';
 import { RoomWait, standsStill } from './room-wait.ts';
-import { fileNames, readLogTail, takeDeviceState } from './vm-directory.ts';
+import { fileNames } from './vm-directory.ts';
 
 /** Answers come from a main loop that the guest cannot hold up for long. */
 const commandTimeoutMs = 5000;
@@ -28,49 +20,46 @@ const reconnectTimeoutMs = 3000;
 const slowCommandMs = 60_000;
 /** A look costs nothing, and a guest that waits for room holds up whoever uses it. */
 const roomRetryMs = [500, 1000, 2000, 5000];
-/** A connection that breaks because the process ends does so a moment before the end shows. */
-const exitFollowsMs = 500;
+/** The most that device state takes; a machine of ours writes some 12 KiB. */
+const maxDeviceState = 16 * 2 ** 20;
 
 export interface RunningVm {
   process: ProcessRef;
   dir: string;
   uid: number;
-  cgroup: string;
-  cgroups: Cgroups;
+  cgroup?: VmCgroup;
   /** When we started it. */
   child?: ChildProcess;
   log: Logger;
 }
 
 export class QemuVm implements Vm {
-  readonly process: ProcessRef;
+  readonly processes: readonly ProcessRef[];
   readonly exited: Promise<string>;
-  readonly timings: Record<string, number> = {};
   readonly #of: RunningVm;
-  readonly #watch: ExitWatch;
-  readonly #console = new ConsoleTail();
+  readonly #running: VmProcesses;
+  readonly #console = new ConsoleTail(consoleBytes);
   readonly #room = new RoomWait({
     status: () => this.status(AbortSignal.timeout(reconnectTimeoutMs)),
     go: () => this.#command('cont'),
     retryMs: roomRetryMs,
   });
-  readonly #facts: Pick<ExitFacts, 'killed' | 'shutdown' | 'status'> = {
-    killed: false,
-    shutdown: undefined,
-    status: undefined,
-  };
+  /** The guest stopped the machine, for a reason that is undefined when nobody was listening. */
+  #shutdown: { reason: string | undefined } | undefined;
   #qmp: QmpClient | undefined;
   #connecting: Promise<QmpClient> | undefined;
 
   constructor(of: RunningVm) {
     this.#of = of;
-    this.process = of.process;
-    this.#watch = new ExitWatch(of.process, () => this.#keepConnected());
-    this.exited = this.#watch.gone.then(() => this.#conclude());
-    of.child?.once('exit', (code, signal) => {
-      this.#facts.status = { code, signal };
-      this.#watch.hint();
+    const { process, child, dir, cgroup, log } = of;
+    this.#running = new VmProcesses({
+      processes: [{ name: 'The VM monitor', process, child }],
+      ...{ dir, cgroup, log },
+      onTick: () => this.#keepConnected(),
+      onEnd: () => this.#end(),
     });
+    this.processes = this.#running.refs;
+    this.exited = this.#running.exited;
   }
 
   /** Connects when there is no connection. @throws when `signal` aborts or somebody else listens */
@@ -89,14 +78,14 @@ export class QemuVm implements Vm {
       timeoutMs: commandTimeoutMs,
       onEvent: (event) => this.#onEvent(event),
     });
-    if (this.#watch.isOver) {
+    if (this.#running.isOver) {
       qmp.close();
       throw new Error('The VM monitor is gone');
     }
     this.#qmp = qmp;
     void qmp.closed.then(() => {
       this.#qmp = undefined;
-      this.#watch.hint();
+      this.#running.hint();
     });
     return qmp;
   }
@@ -112,22 +101,13 @@ export class QemuVm implements Vm {
     return status;
   }
 
-  /**
-   * Waits for something that only a living monitor does. @throws with the reason of its exit rather than
-   * with that of a connection which broke because of it
-   */
-  async whileAlive<T>(work: Promise<T>): Promise<T> {
-    const exit = this.exited.then((reason) => Promise.reject(new Error(reason)));
-    try {
-      return await Promise.race([work, exit]);
-    } catch (error) {
-      await Promise.race([exit, sleep(exitFollowsMs)]);
-      throw error;
-    }
+  /** As `VmProcesses.whileAlive`. */
+  whileAlive<T>(work: Promise<T>): Promise<T> {
+    return this.#running.whileAlive(work);
   }
 
   async console(): Promise<Buffer> {
-    if (!this.#watch.isOver) await this.#drain(AbortSignal.timeout(reconnectTimeoutMs));
+    if (!this.#running.isOver) await this.#drain(AbortSignal.timeout(reconnectTimeoutMs));
     return this.#console.last();
   }
 
@@ -162,7 +142,8 @@ export class QemuVm implements Vm {
     if (!(await this.isFrozen())) throw new Error('The guest is not stopped');
     // Not live: the images stay this process's own, and the guest can run on.
     await this.#command('xen-save-devices-state', { filename: fileNames.savedDevices, live: false });
-    return takeDeviceState(this.#of.dir, this.#of.uid);
+    const path = join(this.#of.dir, fileNames.savedDevices);
+    return takeFile(path, this.#of.uid, maxDeviceState, 'device state');
   }
 
   async prepareDisk(layer: string): Promise<() => Promise<void>> {
@@ -197,7 +178,7 @@ export class QemuVm implements Vm {
   }
 
   memory(): GuestMemory {
-    const { pid } = this.process;
+    const { pid } = this.#of.process;
     const file = statSync(join(this.#of.dir, fileNames.memory), { bigint: true });
     const mappings = fileMappings(pid, file);
     if (mappings.length === 0) throw new Error(`Process ${pid} has no memory of a guest`);
@@ -213,20 +194,13 @@ export class QemuVm implements Vm {
     return this.whileAlive(connected.then((qmp) => qmp.execute(name, args, slowCommandMs)));
   }
 
-  async kill(): Promise<void> {
-    // After release() nobody watches, and `exited` stays open.
-    const released = this.#watch.isOver;
-    this.#facts.killed ||= !released;
-    await endProcess(this.process);
-    this.#watch.hint();
-    if (released) await this.#removeCgroup();
-    else await this.exited;
+  kill(): Promise<void> {
+    return this.#running.kill();
   }
 
   release(): void {
-    this.#watch.stop();
+    this.#running.release();
     this.#room.stop();
-    this.#of.child?.removeAllListeners('exit');
     this.#qmp?.close();
   }
 
@@ -238,15 +212,17 @@ export class QemuVm implements Vm {
 
   /** The guest is over, and QEMU waits with its console and its memory: take the one, and end it. */
   async #onShutdown(reason: string | undefined): Promise<void> {
-    if (this.#facts.shutdown) return;
-    this.#facts.shutdown = { reason };
+    if (this.#shutdown) return;
+    this.#shutdown = { reason };
     await this.#drain(AbortSignal.timeout(reconnectTimeoutMs));
     try {
-      await endProcess(this.process);
+      await this.#running.end();
     } catch (err) {
-      this.#of.log.error({ err, pid: this.process.pid }, 'the monitor of a guest that ended does not end');
+      this.#of.log.error(
+        { err, pid: this.#of.process.pid },
+        'the monitor of a guest that ended does not end',
+      );
     }
-    this.#watch.hint();
   }
 
   /** What cannot be read is missing from the console, which is no reason for anything else to fail. */
@@ -254,41 +230,22 @@ export class QemuVm implements Vm {
     try {
       await drainConsole(await this.connect(signal), this.#console, commandTimeoutMs);
     } catch (err) {
-      this.#of.log.debug({ err, pid: this.process.pid }, 'the console cannot be read');
+      this.#of.log.debug({ err, pid: this.#of.process.pid }, 'the console cannot be read');
     }
   }
 
   /** A connection that broke while the process lives is made again, or the guest's end would go unnoticed. */
   #keepConnected(): void {
-    if (this.#qmp || this.#connecting || this.#facts.shutdown) return;
+    if (this.#qmp || this.#connecting || this.#shutdown) return;
     void this.status(AbortSignal.timeout(reconnectTimeoutMs)).catch((err: unknown) => {
-      this.#of.log.debug({ err, pid: this.process.pid }, 'the monitor does not answer');
+      this.#of.log.debug({ err, pid: this.#of.process.pid }, 'the monitor does not answer');
     });
   }
 
-  /** Nothing in here may fail: the sentence is all that is wanted. */
-  async #conclude(): Promise<string> {
-    const { dir, cgroup, cgroups } = this.#of;
+  /** @returns how the guest ended, if it did */
+  #end(): string | undefined {
     this.#room.stop();
     this.#qmp?.close();
-    const [log, oomKills] = await Promise.all([
-      readLogTail(dir),
-      cgroups.oomKills(cgroup),
-      this.#untilReaped(),
-    ]);
-    await this.#removeCgroup();
-    return exitReason({ ...this.#facts, console: this.#console.last(), log, oomKills });
-  }
-
-  /** /proc may show the end of a child before Node tells its status. */
-  async #untilReaped(): Promise<void> {
-    const { child } = this.#of;
-    if (!child || this.#facts.status) return;
-    await Promise.race([new Promise((resolve) => child.once('exit', resolve)), sleep(exitFollowsMs)]);
-  }
-
-  async #removeCgroup(): Promise<void> {
-    const { cgroup, cgroups, log } = this.#of;
-    await cgroups.remove(cgroup).catch((err: unknown) => log.error({ err, cgroup }, 'a cgroup is left'));
+    return this.#shutdown && guestEnd(this.#shutdown.reason, this.#console.last());
   }
 }

@@ -3,7 +3,7 @@
  * Source: docs/interop/qmp-spec.rst of QEMU 10.0.
  */
 
-import { printable } from '../printable.ts';
+import { printable } from '../../process/index.ts';
 
 export interface QmpEvent {
   event: string;

@@ -5,17 +5,18 @@ import { join } from 'node:path';
 import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { readLogTail, takeDeviceState } from './vm-directory.ts';
+import { readLogTail, takeFile } from './directory.ts';
 
 const own = process.getuid?.() ?? 0;
 const directory = () => mkdtempDisposable(join(tmpdir(), 'perch-vm-'));
+const take = (dir: string, uid: number) => takeFile(join(dir, 'devices.state'), uid, 2 ** 20, 'device state');
 const bytes = fc.uint8Array({ maxLength: 9000 }).map((all) => Buffer.from(all));
 
-describe('device state that a monitor wrote', () => {
+describe('a file that a monitor wrote', () => {
   property.prop([bytes])('is given as it is, and is then gone', async (state) => {
     await using dir = await directory();
     await writeFile(join(dir.path, 'devices.state'), state);
-    expect((await takeDeviceState(dir.path, own)).equals(state)).toBe(true);
+    expect((await take(dir.path, own)).equals(state)).toBe(true);
     expect(await readdir(dir.path)).toEqual([]);
   });
 
@@ -32,7 +33,7 @@ describe('device state that a monitor wrote', () => {
   ])('is refused when it is %s', async (_, make) => {
     await using dir = await directory();
     await make(join(dir.path, 'devices.state'));
-    await expect(takeDeviceState(dir.path, own)).rejects.toThrow();
+    await expect(take(dir.path, own)).rejects.toThrow();
   });
 
   test.runIf(own === 0)('is refused when it is of another user', async () => {
@@ -40,9 +41,9 @@ describe('device state that a monitor wrote', () => {
     const path = join(dir.path, 'devices.state');
     await writeFile(path, 'x');
     await chown(path, 70_001, 70_001);
-    await expect(takeDeviceState(dir.path, 70_002)).rejects.toThrow('not what the VM monitor writes');
+    await expect(take(dir.path, 70_002)).rejects.toThrow('not what the VM monitor writes');
     await writeFile(path, 'x');
-    await expect(takeDeviceState(dir.path, 70_002)).rejects.toThrow('not what the VM monitor writes');
+    await expect(take(dir.path, 70_002)).rejects.toThrow('not what the VM monitor writes');
   });
 });
 

@@ -10,17 +10,17 @@ const slowMs = 1000;
 const closeLooksMs = [0, 5, 20, 50, 100, 200];
 
 export class ExitWatch {
-  /** Resolves once the process is gone. */
-  readonly gone: Promise<void>;
-  readonly #process: ProcessRef;
-  readonly #resolve: () => void;
+  /** Resolves with the first of the processes that is gone. */
+  readonly gone: Promise<ProcessRef>;
+  readonly #processes: readonly ProcessRef[];
+  readonly #resolve: (process: ProcessRef) => void;
   readonly #timers = new Set<NodeJS.Timeout>();
   #over = false;
 
-  /** @param onTick called at each regular look that finds the process alive */
-  constructor(process: ProcessRef, onTick: () => void = () => {}) {
-    this.#process = process;
-    const { promise, resolve } = Promise.withResolvers<void>();
+  /** @param onTick called at each regular look that finds all of them alive */
+  constructor(processes: readonly ProcessRef[], onTick: () => void = () => {}) {
+    this.#processes = processes;
+    const { promise, resolve } = Promise.withResolvers<ProcessRef>();
     this.gone = promise;
     this.#resolve = resolve;
     const slow = setInterval(() => {
@@ -52,12 +52,13 @@ export class ExitWatch {
     this.#timers.clear();
   }
 
-  /** @returns whether the process lives */
+  /** @returns whether all processes live */
   #look(): boolean {
     if (this.#over) return false;
-    if (isAlive(this.#process)) return true;
+    const ended = this.#processes.find((process) => !isAlive(process));
+    if (!ended) return true;
     this.stop();
-    this.#resolve();
+    this.#resolve(ended);
     return false;
   }
 }

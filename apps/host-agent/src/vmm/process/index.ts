@@ -1,0 +1,16 @@
+/** Processes of VMs, whatever they are: started, watched, found again, ended. */
+export { ConsoleTail, lastFrom } from './console-tail.ts';
+export {
+  createLog,
+  linkReadable,
+  logName,
+  makeFiles,
+  makeZeros,
+  removeFiles,
+  takeFile,
+} from './directory.ts';
+export { findProcess } from './find.ts';
+export { type VmCgroup, VmLimits } from './limits.ts';
+export { printable } from './printable.ts';
+export { type Spawned, spawnProcess } from './spawn.ts';
+export { VmProcesses } from './vm-processes.ts';
