@@ -1,10 +1,10 @@
 /**
  * `npm run bench [-- NAME …] [--json FILE]`, a NAME of `measures`: measures a Perch of its own, each figure beside
- * its floor, in a network namespace of its own that nothing leaves. `--json` writes the rows of `Figure`.
+ * its floor, in an enclosure that nothing leaves and nothing of it outlives. `--json` writes the rows of `Figure`.
  */
-import { spawnSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { parseArgs, styleText } from 'node:util';
+import { enclose } from '../scripts/enclosure/index.ts';
 import { PerchInstance } from '../tests/setup/perch-instance.ts';
 import { BareGuests } from './bare-guest.ts';
 import { type Measure, machine } from './bench.ts';
@@ -22,7 +22,6 @@ import { table } from './table.ts';
 
 /** `exec` first: it looks at the memory of daemons that have done nothing else. */
 const measures: Record<string, Measure> = { exec, files, create, burst, ready, pause, memory, fork };
-const isolated = 'PERCH_BENCH_ISOLATED';
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
 const unknown = positionals.find((name) => !measures[name]);
@@ -31,15 +30,7 @@ if (unknown !== undefined) {
   process.exit(2);
 }
 
-if (process.env[isolated] === undefined) {
-  const inside = spawnSync('unshare', ['--net', process.execPath, ...process.argv.slice(1)], {
-    stdio: 'inherit',
-    env: { ...process.env, [isolated]: '1' },
-  });
-  process.exit(inside.status ?? 1);
-}
-
-spawnSync('ip', ['link', 'set', 'lo', 'up'], { stdio: 'inherit' });
+await enclose(async () => ({}));
 const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => stop.abort(new Error(`Ended by ${signal}.`)));

@@ -85,12 +85,12 @@ async function main([first = '', ...args]) {
   process.exit(status || first === '' || first === '--refresh' ? status : await runScript(first, args));
 }
 
-/** A script of this checkout, by its own Node. Signals are the script's to answer: this only waits. */
+/** A script of this checkout, by its own Node. Signals are the script's to answer: this only waits, and when it is killed, the script ends. */
 async function runScript(script, args) {
-  const child = spawn(node24(), [join(ROOT, script), ...args], { stdio: 'inherit', cwd: ROOT });
-  // A terminal sends Ctrl-C to both.
-  process.on('SIGINT', () => {});
-  process.on('SIGTERM', () => child.kill('SIGTERM'));
+  const command = ['--pdeathsig', 'TERM', node24(), join(ROOT, script), ...args];
+  const child = spawn('setpriv', command, { stdio: 'inherit', cwd: ROOT });
+  // A terminal sends Ctrl-C to both: scripts take it twice.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   const [code] = await once(child, 'exit');
   return code ?? 1;
 }
