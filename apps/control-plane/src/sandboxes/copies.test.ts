@@ -3,7 +3,7 @@ import { PerchError } from '@perch/protocol';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
 import type { SandboxRow } from '../database/index.ts';
-import { Copies } from './copies.ts';
+import { Copier } from './copies.ts';
 import { Life } from './life.ts';
 import { Operations } from './operations.ts';
 
@@ -20,7 +20,7 @@ test('a fork of which one row cannot be written asks the host for none, and ends
     operations: new Operations(async () => {}),
     metrics: { transition: () => {} },
     log: pino({ level: 'silent' }),
-    creates: {
+    creator: {
       start: async (_: unknown, begin: () => Promise<unknown>) => {
         written += 1;
         if (written === 1) throw new PerchError('database_unavailable', 'The database is away.', {});
@@ -29,8 +29,8 @@ test('a fork of which one row cannot be written asks the host for none, and ends
       },
     },
   };
-  const copies = new Copies(parts as unknown as ConstructorParameters<typeof Copies>[0]);
-  await expect(copies.fork('sb0', { count: 2 }, { requestId: 'r' })).rejects.toMatchObject({
+  const copier = new Copier(parts as unknown as ConstructorParameters<typeof Copier>[0]);
+  await expect(copier.fork('sb0', { count: 2 }, { requestId: 'r' })).rejects.toMatchObject({
     code: 'database_unavailable',
   });
   expect(unhandled).toEqual([]);

@@ -11,7 +11,7 @@ import {
 import type { NewSandboxRow, SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import type { ActivityTracker } from './activity.ts';
-import type { CreateContext, Creates } from './create.ts';
+import type { CreateContext, Creator } from './create.ts';
 import { type Life, refusalOf } from './life.ts';
 import type { Forked } from './operations.ts';
 import type { TransitionParts } from './pause.ts';
@@ -19,7 +19,7 @@ import type { TransitionParts } from './pause.ts';
 type CopyStatus = 'snapshotting' | 'forking';
 
 interface Parts extends TransitionParts {
-  creates: Creates;
+  creator: Creator;
   activity: ActivityTracker;
 }
 
@@ -28,7 +28,7 @@ interface Parts extends TransitionParts {
  * it is, since nothing of it changes: its guest can be used all the time. Until the copy is made, what else is
  * asked of it waits, but for its end.
  */
-export class Copies {
+export class Copier {
   readonly #parts: Parts;
   readonly #copying = new Map<string, CopyStatus>();
 
@@ -44,7 +44,7 @@ export class Copies {
   /** Makes a snapshot with a name. */
   snapshot(id: string, name: string, overwrite: boolean, requestId: string): Promise<NewSnapshot> {
     const { host, operations, metrics, log } = this.#parts;
-    return operations.begin(id, 'snapshot', async () => {
+    return operations.run(id, 'snapshot', async () => {
       const life = await this.#source(id);
       using _ = this.#use(life, 'snapshotting');
       const { generation, memoryMb } = life;
@@ -63,7 +63,7 @@ export class Copies {
    */
   fork(id: string, { count = 1, checkpoint }: ForkSandbox, context: CreateContext): Promise<Forked> {
     const { host, lives, operations, metrics, log } = this.#parts;
-    return operations.begin(id, 'fork', async () => {
+    return operations.run(id, 'fork', async () => {
       const life = await this.#source(id);
       using _ = this.#use(life, 'forking');
       const source = await lives.row(id);
@@ -92,7 +92,7 @@ export class Copies {
       const children = await Promise.allSettled(
         rows.map(async (row) => {
           try {
-            const child = await this.#parts.creates.start(row, () => begin(row.id), context);
+            const child = await this.#parts.creator.start(row, () => begin(row.id), context);
             failpoint('fork.child');
             return child;
           } catch (error) {

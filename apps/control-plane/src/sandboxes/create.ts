@@ -10,7 +10,7 @@ import {
 import type { NewSandboxRow, SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import type { HostClient, HostDirectory } from '../hosts/index.ts';
-import type { Ends } from './destroy.ts';
+import type { Destroyer } from './destroy.ts';
 import type { Idempotency, IdempotencyKey, Unanswered } from './idempotency.ts';
 import type { Life } from './life.ts';
 import type { Lives } from './lives.ts';
@@ -34,7 +34,7 @@ interface Parts {
   directory: HostDirectory;
   lives: Lives;
   operations: Operations;
-  ends: Ends;
+  destroyer: Destroyer;
 }
 
 /** Refusals by which the host says that it made nothing. */
@@ -56,7 +56,7 @@ const neverRan = new Set<string>([
 const atAnEnd: ReadonlySet<SandboxStatus> = new Set(['failed', 'destroying', 'destroyed']);
 
 /** Starts sandboxes. The row is written before the host is asked for anything. */
-export class Creates {
+export class Creator {
   readonly #parts: Parts;
 
   constructor(parts: Parts) {
@@ -78,7 +78,7 @@ export class Creates {
    */
   async recover(life: Life, seen: HostSandbox): Promise<void> {
     if (!(await this.#parts.idempotency.isAsked(life.id))) {
-      await this.#parts.ends.destroy(life.id, 'perchd ended while it was being created');
+      await this.#parts.destroyer.destroy(life.id, 'perchd ended while it was being created');
     } else if (seen.status === 'running') {
       await this.#run(life, seen, 'adopted after a restart of perchd');
     }
@@ -96,7 +96,7 @@ export class Creates {
    * own, as is every create.
    */
   start(row: NewSandboxRow, begin: () => Promise<HostSandbox>, context: CreateContext): Promise<SandboxRow> {
-    return this.#parts.operations.begin(row.id, 'create', () => this.#start(row, begin, context));
+    return this.#parts.operations.run(row.id, 'create', () => this.#start(row, begin, context));
   }
 
   async #create(full: FullRequest, asked: CreateSandbox, context: CreateContext): Promise<SandboxRow> {
@@ -124,11 +124,11 @@ export class Creates {
     begin: () => Promise<HostSandbox>,
     context: CreateContext,
   ): Promise<SandboxRow> {
-    const { repository, lives, ends } = this.#parts;
+    const { repository, lives, destroyer } = this.#parts;
     const { id } = row;
     const life = lives.add(await repository.insert(row, context.idempotencyKey));
     failpoint('create.written');
-    const abandon = () => ends.abandon(id, 'its client went away during the create');
+    const abandon = () => destroyer.abandon(id, 'its client went away during the create');
     context.clientGone?.addEventListener('abort', abandon, { once: true });
     if (context.clientGone?.aborted) abandon();
     let seen: HostSandbox;
@@ -163,7 +163,7 @@ export class Creates {
 
   /** Takes a start back. What the host refused was never made; of anything else the outcome is unknown. */
   async #undo(life: Life, error: unknown): Promise<void> {
-    const { repository, lives, ends } = this.#parts;
+    const { repository, lives, destroyer } = this.#parts;
     if (error instanceof PerchError && neverRan.has(error.code) && life.status === 'creating') {
       failpoint('create.refused');
       await persist(() => repository.removeCreating(life.id));
@@ -171,6 +171,6 @@ export class Creates {
       return;
     }
     const why = error instanceof Error ? error.message : 'unknown error';
-    ends.abandon(life.id, `the create failed: ${why}`.slice(0, 500));
+    destroyer.abandon(life.id, `the create failed: ${why}`.slice(0, 500));
   }
 }

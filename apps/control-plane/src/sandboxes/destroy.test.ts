@@ -2,7 +2,7 @@ import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import type { SandboxRow } from '../database/index.ts';
 import type { HostClient } from '../hosts/index.ts';
-import { Ends } from './destroy.ts';
+import { Destroyer } from './destroy.ts';
 import { Life } from './life.ts';
 import type { Lives } from './lives.ts';
 import type { Operations } from './operations.ts';
@@ -26,13 +26,13 @@ test('a destroy whose write comes after the end of a resume destroys the next li
       return { status } as SandboxRow;
     },
   };
-  const ends = new Ends({
+  const destroyer = new Destroyer({
     lives: lives as Lives,
     operations: { kind: () => 'resume' } as unknown as Operations,
     host: { destroy: async (id: string) => void destroyed.push(id) } as unknown as HostClient,
     log: pino({ level: 'silent' }),
   });
-  await ends.destroy('sb0', 'asked for');
+  await destroyer.destroy('sb0', 'asked for');
   expect(written).toEqual([
     [2, 'destroying'],
     [2, 'destroyed'],

@@ -21,7 +21,7 @@ const beforeDestroying: SandboxStatus[] = [
 ];
 
 /** How sandboxes end: destroyed, or failed and destroyed later. A destroy overtakes every operation. */
-export class Ends {
+export class Destroyer {
   readonly #lives: Lives;
   readonly #operations: Operations;
   readonly #host: HostClient;

@@ -1,19 +1,19 @@
 import type { HostSandbox } from '@perch/protocol';
-import type { Creates } from './create.ts';
-import type { Ends } from './destroy.ts';
+import type { Creator } from './create.ts';
+import type { Destroyer } from './destroy.ts';
 import type { Life } from './life.ts';
 import type { Lives } from './lives.ts';
 import type { Operations } from './operations.ts';
-import type { Pauses } from './pause.ts';
-import type { Resumes } from './resume.ts';
+import type { Pauser } from './pause.ts';
+import type { Resumer } from './resume.ts';
 
 interface Parts {
   lives: Lives;
   operations: Operations;
-  ends: Ends;
-  creates: Creates;
-  pauses: Pauses;
-  resumes: Resumes;
+  destroyer: Destroyer;
+  creator: Creator;
+  pauser: Pauser;
+  resumer: Resumer;
 }
 
 /**
@@ -30,8 +30,8 @@ export class Observer {
 
   /** Sandboxes that nothing in this process works on; what the reconciler may judge. */
   settled(): Life[] {
-    const { lives, operations, ends } = this.#parts;
-    return lives.all().filter(({ id }) => operations.kind(id) === undefined && !ends.isDestroying(id));
+    const { lives, operations, destroyer } = this.#parts;
+    return lives.all().filter(({ id }) => operations.kind(id) === undefined && !destroyer.isDestroying(id));
   }
 
   /** Whether a pause or a resume is left half-way, by a crash or without an answer. */
@@ -41,7 +41,7 @@ export class Observer {
 
   /** What the host says of one sandbox. */
   async observed(seen: HostSandbox): Promise<void> {
-    const { lives, operations, ends, creates } = this.#parts;
+    const { lives, operations, destroyer, creator } = this.#parts;
     const { id } = seen;
     const kind = operations.kind(id);
     if (kind !== undefined) {
@@ -49,44 +49,44 @@ export class Observer {
       if (ended || kind !== 'create') operations.tell(seen);
       return;
     }
-    if (ends.isDestroying(id)) return;
+    if (destroyer.isDestroying(id)) return;
     const life = lives.get(id);
     if (!life) {
-      if (seen.status !== 'destroyed') await ends.sweep(id);
+      if (seen.status !== 'destroyed') await destroyer.sweep(id);
       return;
     }
     if (seen.generation < life.generation) return;
-    if (seen.status === 'destroyed') await ends.gone(life, 'destroyed on its host');
-    else if (life.status === 'destroying') await ends.destroy(id, 'finished after a restart');
-    else if (seen.status === 'failed') await ends.fail(life, seen.reason ?? 'the VM ended');
-    else if (life.status === 'failed') await ends.sweep(id);
-    else if (life.status === 'creating') await creates.recover(life, seen);
+    if (seen.status === 'destroyed') await destroyer.gone(life, 'destroyed on its host');
+    else if (life.status === 'destroying') await destroyer.destroy(id, 'finished after a restart');
+    else if (seen.status === 'failed') await destroyer.fail(life, seen.reason ?? 'the VM ended');
+    else if (life.status === 'failed') await destroyer.sweep(id);
+    else if (life.status === 'creating') await creator.recover(life, seen);
     else if (seen.generation === life.generation) await this.#sameLife(life, seen);
     else if (seen.generation === life.generation + 1) await this.#nextLife(life, seen);
   }
 
   /** The host has it no more. */
   async missing(life: Life): Promise<void> {
-    const { lives, operations, ends } = this.#parts;
+    const { lives, operations, destroyer } = this.#parts;
     if (lives.get(life.id) !== life || operations.kind(life.id) !== undefined) return;
     if (life.status === 'creating') {
-      await ends.destroy(life.id, 'perchd ended while it was being created');
-    } else if (life.status === 'destroying') await ends.destroy(life.id, 'finished after a restart');
-    else if (life.status !== 'failed') await ends.fail(life, 'Its host no longer has it.');
+      await destroyer.destroy(life.id, 'perchd ended while it was being created');
+    } else if (life.status === 'destroying') await destroyer.destroy(life.id, 'finished after a restart');
+    else if (life.status !== 'failed') await destroyer.fail(life, 'Its host no longer has it.');
   }
 
   async #sameLife(life: Life, seen: HostSandbox): Promise<void> {
-    const { pauses } = this.#parts;
+    const { pauser } = this.#parts;
     if (seen.status === 'paused') {
-      if (life.status === 'resuming') await pauses.paused(life, 'not resumed: its host still has it paused');
-      else if (life.status !== 'paused') await pauses.paused(life, 'its host has paused it');
+      if (life.status === 'resuming') await pauser.paused(life, 'not resumed: its host still has it paused');
+      else if (life.status !== 'paused') await pauser.paused(life, 'its host has paused it');
     } else if (seen.status === 'running' && life.status === 'pausing') {
-      await pauses.runsOn(life, 'not paused: its host still runs it');
+      await pauser.runsOn(life, 'not paused: its host still runs it');
     }
   }
 
   async #nextLife(life: Life, seen: HostSandbox): Promise<void> {
     if (seen.status !== 'running' || (life.status !== 'resuming' && life.status !== 'paused')) return;
-    await this.#parts.resumes.runs(life, seen, 'its host has resumed it');
+    await this.#parts.resumer.runs(life, seen, 'its host has resumed it');
   }
 }

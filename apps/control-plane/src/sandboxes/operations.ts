@@ -46,7 +46,7 @@ export class Operations {
   }
 
   /** Begins when the one before, which may be about to end, has ended. */
-  begin<K extends Kind>(
+  run<K extends Kind>(
     id: string,
     kind: K,
     work: () => Promise<Results[K]>,

@@ -4,7 +4,7 @@ import type { SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import type { HostClient } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
-import type { Ends } from './destroy.ts';
+import type { Destroyer } from './destroy.ts';
 import { type Life, refusalOf } from './life.ts';
 import type { Lives } from './lives.ts';
 import type { Operations, Transitioned } from './operations.ts';
@@ -13,7 +13,7 @@ export interface TransitionParts {
   host: HostClient;
   lives: Lives;
   operations: Operations;
-  ends: Ends;
+  destroyer: Destroyer;
   metrics: Pick<Metrics, 'transition'>;
   log: Logger;
 }
@@ -28,7 +28,7 @@ const runsOn = new Set<string>(['pause_failed', 'host_disk_full', 'capacity_exha
  * Pauses: running → pausing → paused, or back to running. The life ends with `paused`, and everything that was
  * opened for it: its guest is gone by then, and never learns of it, so that commands live on. When the outcome stays unknown the row stays `pausing`, and what the host says next settles it.
  */
-export class Pauses {
+export class Pauser {
   readonly #parts: TransitionParts;
 
   constructor(parts: TransitionParts) {
@@ -46,7 +46,7 @@ export class Pauses {
       throw refusalOf(id, row.status, row.reason);
     }
     if (life.status !== 'running') throw life.refusal();
-    return operations.begin(id, 'pause', () => this.#pause(life, detail, requestId));
+    return operations.run(id, 'pause', () => this.#pause(life, detail, requestId));
   }
 
   /** It is paused on its host: the end of a pause, or of a resume that did not succeed. */
@@ -103,7 +103,7 @@ export class Pauses {
     if (error instanceof PerchError && runsOn.has(error.code)) {
       await this.runsOn(life, `not paused: ${error.message}`);
     } else if (isPerchError(error, 'sandbox_failed')) {
-      await this.#parts.ends.fail(life, error.details.reason);
+      await this.#parts.destroyer.fail(life, error.details.reason);
     } else {
       this.#parts.log.warn({ sandbox: life.id, err: error }, 'a pause is left to the reconciler');
     }

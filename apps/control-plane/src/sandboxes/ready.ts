@@ -1,7 +1,7 @@
 import { type Life, refusalOf } from './life.ts';
 import type { Lives } from './lives.ts';
 import type { Operations } from './operations.ts';
-import type { Resumes } from './resume.ts';
+import type { Resumer } from './resume.ts';
 
 /** How often one request lets others pause the sandbox under it before it gives up. */
 const mostTries = 3;
@@ -13,12 +13,12 @@ const mostTries = 3;
 export class Ready {
   readonly #lives: Lives;
   readonly #operations: Operations;
-  readonly #resumes: Resumes;
+  readonly #resumer: Resumer;
 
-  constructor(parts: { lives: Lives; operations: Operations; resumes: Resumes }) {
+  constructor(parts: { lives: Lives; operations: Operations; resumer: Resumer }) {
     this.#lives = parts.lives;
     this.#operations = parts.operations;
-    this.#resumes = parts.resumes;
+    this.#resumer = parts.resumer;
   }
 
   /** The life of a running sandbox, from memory when there is one; a paused one stays so. */
@@ -36,7 +36,7 @@ export class Ready {
       if (!life?.autoResume) break;
       if (this.#operations.kind(id) === 'pause') await this.#operations.ended(id);
       else if (life.status === 'paused' || this.#operations.kind(id) === 'resume') {
-        await this.#resumes.resumeAnyhow(id, 'a request needs it', requestId);
+        await this.#resumer.resumeAnyhow(id, 'a request needs it', requestId);
       } else break;
     }
     return this.running(id);

@@ -4,7 +4,7 @@ import type { SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import { type Life, resumeRefusalOf } from './life.ts';
 import type { Transitioned } from './operations.ts';
-import type { Pauses, TransitionParts } from './pause.ts';
+import type { Pauser, TransitionParts } from './pause.ts';
 
 /** Refusals by which the host says that the sandbox is paused as before. */
 const stillPaused = new Set<string>([
@@ -20,10 +20,10 @@ const stillPaused = new Set<string>([
  * So a resume that does not succeed changes nothing, and one whose answer is lost can be taken up by what the
  * host says, at any time.
  */
-export class Resumes {
-  readonly #parts: TransitionParts & { pauses: Pauses };
+export class Resumer {
+  readonly #parts: TransitionParts & { pauser: Pauser };
 
-  constructor(parts: TransitionParts & { pauses: Pauses }) {
+  constructor(parts: TransitionParts & { pauser: Pauser }) {
     this.#parts = parts;
   }
 
@@ -41,12 +41,7 @@ export class Resumes {
     const life = lives.get(id);
     const { status, reason } = life ?? (await lives.row(id));
     if (!life || status !== 'paused') throw resumeRefusalOf(id, status, reason);
-    return operations.begin(
-      id,
-      'resume',
-      () => this.#resume(life, detail, requestId, checkpoint),
-      checkpoint,
-    );
+    return operations.run(id, 'resume', () => this.#resume(life, detail, requestId, checkpoint), checkpoint);
   }
 
   /** The same for a request that needs the sandbox as it is: a resume under way will do, whatever it goes on from. */
@@ -117,12 +112,12 @@ export class Resumes {
 
   /** @returns the error for those who asked */
   async #refused(life: Life, error: unknown): Promise<unknown> {
-    const { ends, pauses, log } = this.#parts;
+    const { destroyer, pauser, log } = this.#parts;
     if (life.status !== 'resuming') return life.refusal();
     if (error instanceof PerchError && stillPaused.has(error.code)) {
-      await pauses.paused(life, `not resumed: ${error.message}`.slice(0, 500));
+      await pauser.paused(life, `not resumed: ${error.message}`.slice(0, 500));
     } else if (isPerchError(error, 'sandbox_failed')) {
-      await ends.fail(life, error.details.reason);
+      await destroyer.fail(life, error.details.reason);
     } else {
       log.warn({ sandbox: life.id, err: error }, 'a resume is left to the reconciler');
     }

@@ -27,18 +27,18 @@ import type { SandboxRow } from '../database/index.ts';
 import type { HostClient, HostDirectory } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { ActivityTracker } from './activity.ts';
-import { Copies } from './copies.ts';
-import { type CreateContext, Creates } from './create.ts';
-import { Ends } from './destroy.ts';
+import { Copier } from './copies.ts';
+import { type CreateContext, Creator } from './create.ts';
+import { Destroyer } from './destroy.ts';
 import type { Idempotency } from './idempotency.ts';
 import type { Life } from './life.ts';
 import { Lives } from './lives.ts';
 import { Observer } from './observe.ts';
 import { Operations, type Transitioned } from './operations.ts';
-import { Pauses } from './pause.ts';
+import { Pauser } from './pause.ts';
 import { Ready } from './ready.ts';
 import type { ListFilter, SandboxEvent, SandboxRepository } from './repository.ts';
-import { Resumes } from './resume.ts';
+import { Resumer } from './resume.ts';
 import { TimeUp } from './time-up.ts';
 import { toSandbox } from './view.ts';
 
@@ -59,11 +59,11 @@ const destroyedKeptMs = 7 * 24 * 3600 * 1000;
 export class SandboxService implements Disposable {
   readonly #dependencies: Dependencies;
   readonly #lives: Lives;
-  readonly #ends: Ends;
-  readonly #creates: Creates;
-  readonly #pauses: Pauses;
-  readonly #resumes: Resumes;
-  readonly #copies: Copies;
+  readonly #destroyer: Destroyer;
+  readonly #creator: Creator;
+  readonly #pauser: Pauser;
+  readonly #resumer: Resumer;
+  readonly #copier: Copier;
   readonly #ready: Ready;
   readonly #observer: Observer;
 
@@ -76,24 +76,24 @@ export class SandboxService implements Disposable {
     );
     const lives = new Lives(repository, log, (id) => timeUp.expired(id));
     const parts = { ...dependencies, lives, operations };
-    const ends = new Ends(parts);
-    const creates = new Creates({ ...parts, ends });
-    const pauses = new Pauses({ ...parts, ends });
-    const resumes = new Resumes({ ...parts, ends, pauses });
+    const destroyer = new Destroyer(parts);
+    const creator = new Creator({ ...parts, destroyer });
+    const pauser = new Pauser({ ...parts, destroyer });
+    const resumer = new Resumer({ ...parts, destroyer, pauser });
     const timeUp = new TimeUp({
       ...parts,
-      destroy: (id, detail) => ends.destroy(id, detail),
-      pause: (id, detail) => pauses.pause(id, detail),
+      destroy: (id, detail) => destroyer.destroy(id, detail),
+      pause: (id, detail) => pauser.pause(id, detail),
     });
     this.#dependencies = dependencies;
     this.#lives = lives;
-    this.#ends = ends;
-    this.#creates = creates;
-    this.#pauses = pauses;
-    this.#resumes = resumes;
-    this.#copies = new Copies({ ...parts, ends, creates });
-    this.#ready = new Ready({ ...parts, resumes });
-    this.#observer = new Observer({ ...parts, ends, creates, pauses, resumes });
+    this.#destroyer = destroyer;
+    this.#creator = creator;
+    this.#pauser = pauser;
+    this.#resumer = resumer;
+    this.#copier = new Copier({ ...parts, destroyer, creator });
+    this.#ready = new Ready({ ...parts, resumer });
+    this.#observer = new Observer({ ...parts, destroyer, creator, pauser, resumer });
   }
 
   /** Takes over what the database holds. */
@@ -103,7 +103,7 @@ export class SandboxService implements Disposable {
 
   /** Creates one, or gives the first answer of its idempotency key. */
   create(request: CreateSandbox, context: CreateContext): Promise<Sandbox> {
-    return this.#creates.create(request, context);
+    return this.#creator.create(request, context);
   }
 
   async get(id: string): Promise<Sandbox> {
@@ -116,7 +116,7 @@ export class SandboxService implements Disposable {
 
   toSandbox(row: SandboxRow): Sandbox {
     const sandbox = toSandbox(row, this.#lives.get(row.id));
-    const copying = this.#copies.status(row.id);
+    const copying = this.#copier.status(row.id);
     return copying && row.status === 'running' ? { ...sandbox, status: copying } : sandbox;
   }
 
@@ -127,22 +127,22 @@ export class SandboxService implements Disposable {
 
   /** Resolves when it is paused. It is, whether or not somebody waits. */
   async pause(id: string, requestId: string): Promise<SandboxTransition> {
-    return this.#toTransition(await this.#pauses.pause(id, 'asked for', requestId));
+    return this.#toTransition(await this.#pauser.pause(id, 'asked for', requestId));
   }
 
   /** Resolves when it runs. It does, whether or not somebody waits. */
   async resume(id: string, requestId: string, checkpoint?: number): Promise<SandboxTransition> {
-    return this.#toTransition(await this.#resumes.resume(id, 'asked for', requestId, checkpoint));
+    return this.#toTransition(await this.#resumer.resume(id, 'asked for', requestId, checkpoint));
   }
 
   /** Resolves when the snapshot is there; the sandbox is as before. */
   snapshot(id: string, name: string, overwrite: boolean, requestId: string): Promise<NewSnapshot> {
-    return this.#copies.snapshot(id, name, overwrite, requestId);
+    return this.#copier.snapshot(id, name, overwrite, requestId);
   }
 
   /** Resolves when each child runs or failed; the source is as before. */
   async fork(id: string, request: ForkSandbox, context: CreateContext): Promise<ForkResults> {
-    const { children, timings } = await this.#copies.fork(id, request, context);
+    const { children, timings } = await this.#copier.fork(id, request, context);
     const results = children.map((child) =>
       child.status === 'fulfilled'
         ? { sandbox: this.toSandbox(child.value) }
@@ -160,7 +160,7 @@ export class SandboxService implements Disposable {
 
   /** Resolves when the sandbox is gone; also when it was. */
   destroy(id: string, detail: string, requestId?: string): Promise<void> {
-    return this.#ends.destroy(id, detail, requestId);
+    return this.#destroyer.destroy(id, detail, requestId);
   }
 
   async setTimeout(id: string, timeoutSec: number): Promise<Sandbox> {

@@ -120,14 +120,14 @@ export function createServer(deps: ApiDeps) {
       const { id } = request.params;
       const children = request.body.children.map((child) => child.id);
       request.log.info({ sandbox: id, children }, 'fork');
-      return lifecycle.copies.fork(id, request.body);
+      return lifecycle.fork(id, request.body);
     },
   );
 
   app.get(
     '/v1/sandboxes/:id/history',
     { schema: { params, response: { 200: SandboxHistory, ...errors } } },
-    (request) => lifecycle.copies.history(request.params.id),
+    (request) => lifecycle.history(request.params.id),
   );
 
   app.register(snapshotRoutes(lifecycle));

@@ -25,7 +25,7 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
       async (request, reply) => {
         const { sandbox_id: sandbox, name } = request.body;
         request.log.info({ sandbox, snapshot: name }, 'snapshot');
-        return reply.code(201).send(await lifecycle.copies.snapshot(request.body));
+        return reply.code(201).send(await lifecycle.snapshots.create(request.body));
       },
     );
 
@@ -38,18 +38,18 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
       async (request, reply) => {
         const { name, directory } = request.body;
         request.log.info({ snapshot: name, directory }, 'import snapshot');
-        return reply.code(201).send(await lifecycle.copies.import(request.body));
+        return reply.code(201).send(await lifecycle.snapshots.import(request.body));
       },
     );
 
     app.get('/v1/snapshots', { schema: { response: { 200: HostSnapshotList, ...errors } } }, async () => ({
-      items: await lifecycle.copies.list(),
+      items: await lifecycle.snapshots.list(),
     }));
 
     app.get(
       '/v1/snapshots/:name',
       { schema: { params, response: { 200: Snapshot, ...errors } } },
-      (request) => lifecycle.copies.describe(request.params.name),
+      (request) => lifecycle.snapshots.describe(request.params.name),
     );
 
     app.post(
@@ -57,7 +57,7 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
       { schema: { params, response: { 200: Snapshot, ...errors } } },
       (request) => {
         request.log.info({ snapshot: request.params.name }, 'flatten snapshot');
-        return lifecycle.copies.flatten(request.params.name);
+        return lifecycle.snapshots.flatten(request.params.name);
       },
     );
 
@@ -66,7 +66,7 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
       { schema: { params, response: { 204: Type.Null(), ...errors } } },
       async (request, reply) => {
         request.log.info({ snapshot: request.params.name }, 'remove snapshot');
-        await lifecycle.copies.remove(request.params.name);
+        await lifecycle.snapshots.remove(request.params.name);
         return reply.code(204).send(null);
       },
     );

@@ -15,7 +15,7 @@ import {
   verifyFiles,
 } from '../snapshot/index.ts';
 import type { MonitorMachine } from '../vmm/index.ts';
-import { Turns } from './turns.ts';
+import { Mutex } from './mutex.ts';
 
 /** Everything that a booted guest depends on. */
 export interface GuestShape {
@@ -50,7 +50,7 @@ export class BootSnapshots {
   readonly #options: BootSnapshotsOptions;
   readonly #booting = new Map<string, Promise<void>>();
   /** They come and go by renames, one at a time, so that whoever links the files of one gets all of them. */
-  readonly #turns = new Turns();
+  readonly #mutex = new Mutex();
 
   constructor(options: BootSnapshotsOptions) {
     this.#options = options;
@@ -82,7 +82,7 @@ export class BootSnapshots {
   ): Promise<T> {
     const key = this.#key(shape);
     for (let boots = 0; ; boots++) {
-      const used = await this.#turns.take(async () => {
+      const used = await this.#mutex.run(async () => {
         if (!(await this.#isWhole(key))) return undefined;
         signal.throwIfAborted();
         return { value: await use(this.#directory(key)) };
@@ -97,7 +97,7 @@ export class BootSnapshots {
 
   /** Removes one, whoever is about to use it; the next who asks boots another. */
   remove(key: string): Promise<void> {
-    return this.#turns.take(() => this.#directory(key).remove());
+    return this.#mutex.run(() => this.#directory(key).remove());
   }
 
   /** Whether there is one that can be used, which counts as asked for. One that is damaged goes. */
@@ -119,8 +119,8 @@ export class BootSnapshots {
 
   async #boot(key: string, shape: GuestShape, boot: BootGuest): Promise<void> {
     const place = this.#directory(key).path;
-    await boot(shape, (snapshot) => this.#turns.take(() => rename(snapshot.path, place)));
-    await this.#turns.take(() => this.#evict(key));
+    await boot(shape, (snapshot) => this.#mutex.run(() => rename(snapshot.path, place)));
+    await this.#mutex.run(() => this.#evict(key));
   }
 
   /** Sandboxes keep what they started from by hard links of their own. */

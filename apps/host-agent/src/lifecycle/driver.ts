@@ -5,16 +5,16 @@
 import { PerchError } from '@perch/protocol';
 import { failpoint } from '../failpoints/index.ts';
 import type { Vm } from '../vmm/index.ts';
-import { Captures } from './captures.ts';
+import { CheckpointWriter } from './checkpoint-writer.ts';
 import { asDiskFull } from './disk-room.ts';
 import { started } from './failpoints.ts';
 import { type CopyRequest, type Intent, IntentQueue, type PausedWork, type Queued } from './intent-queue.ts';
 import type { SandboxRecord } from './journal.ts';
-import { Life, type LifeDeps, sentence } from './life.ts';
 import type { Origin, Resources, Secrets } from './resources.ts';
+import { SandboxState, type SandboxStateDeps, sentence } from './sandbox-state.ts';
 import { milliseconds } from './stopwatch.ts';
 
-export interface DriverDeps extends LifeDeps {
+export interface DriverDeps extends SandboxStateDeps {
   /**
    * Finds room for a paused sandbox and does `work` before anybody else asks for it.
    * @throws PerchError capacity_exhausted
@@ -31,8 +31,8 @@ export class SandboxDriver {
   readonly id: string;
   readonly resources: Resources;
   readonly #deps: DriverDeps;
-  readonly #life: Life;
-  readonly #captures: Captures;
+  readonly #state: SandboxState;
+  readonly #checkpoints: CheckpointWriter;
   readonly #queue = new IntentQueue<Waiter>();
   readonly #abort = new AbortController();
   #start: { origin: FindOrigin; secrets: Secrets } | undefined;
@@ -46,12 +46,14 @@ export class SandboxDriver {
     this.id = id;
     this.resources = resources;
     this.#deps = deps;
-    this.#life = new Life(id, resources, deps, this.#abort.signal);
-    this.#captures = new Captures(this.#life, this.#abort.signal, (generation) => this.#watch(generation));
+    this.#state = new SandboxState(id, resources, deps, this.#abort.signal);
+    this.#checkpoints = new CheckpointWriter(this.#state, this.#abort.signal, (generation) =>
+      this.#watch(generation),
+    );
   }
 
   get record(): SandboxRecord | undefined {
-    return this.#life.record;
+    return this.#state.record;
   }
 
   /** Starts the guest; resolves once it runs. The journal has the sandbox as `creating` already. */
@@ -121,34 +123,34 @@ export class SandboxDriver {
    * nothing is made here. The trouble of one sandbox keeps the host agent from nothing: the others need it.
    */
   async recover(): Promise<void> {
-    await this.#life.attempt('recovery', () => this.#findOut());
+    await this.#state.attempt('recovery', () => this.#findOut());
   }
 
   /** The part of a recovery that has to be done, however often it fails: it goes on by itself. */
   finishRecovery(): void {
-    const { status } = this.#life.expect();
+    const { status } = this.#state.expect();
     const done = status === 'destroying' ? this.destroy() : this.#ask({ kind: 'recover' });
     done.catch(() => {});
   }
 
   /** Safe to repeat until it has succeeded. */
   async #findOut(): Promise<void> {
-    const record = this.#life.expect();
+    const record = this.#state.expect();
     if (record.status === 'running') {
       if (await this.resources.adopt(record)) this.#watch(record.generation);
-      else this.#life.markFailed('The VM monitor was gone when the host agent started.');
+      else this.#state.markFailed('The VM monitor was gone when the host agent started.');
     } else if (record.status === 'creating') {
-      this.#life.markFailed('The host agent stopped while the sandbox was being created.');
-    } else if (isCapturing(record)) await this.#captures.recover(record);
+      this.#state.markFailed('The host agent stopped while the sandbox was being created.');
+    } else if (isCapturing(record)) await this.#checkpoints.recover(record);
     this.#isKnown = true;
   }
 
   async #finishRecovery(): Promise<void> {
-    if (!this.#isKnown) await this.#life.insist('recovery', () => this.#findOut());
-    const record = this.#life.expect();
-    if (record.status === 'failed') await this.#life.fail(record.reason ?? '');
+    if (!this.#isKnown) await this.#state.insist('recovery', () => this.#findOut());
+    const record = this.#state.expect();
+    if (record.status === 'failed') await this.#state.fail(record.reason ?? '');
     else if (record.status === 'resuming') await this.#backToPaused(record);
-    else if (isCapturing(record)) await this.#captures.settle(record);
+    else if (isCapturing(record)) await this.#checkpoints.settle(record);
   }
 
   /**
@@ -157,15 +159,15 @@ export class SandboxDriver {
    */
   handOver(): Vm | undefined {
     const { vm } = this.resources;
-    if (this.#working || this.#life.stopped || this.record?.status !== 'running') return undefined;
-    this.#life.letGo();
+    if (this.#working || this.#state.stopped || this.record?.status !== 'running') return undefined;
+    this.#state.letGo();
     this.resources.vm = undefined;
     return vm;
   }
 
   /** Lets go without touching the VM, after the step under way. What still waits is refused. */
   async stop(): Promise<void> {
-    this.#life.letGo();
+    this.#state.letGo();
     this.resources.vm?.release();
     await this.#loop;
   }
@@ -173,8 +175,8 @@ export class SandboxDriver {
   #ask(intent: Intent): Promise<void> {
     const waiter: Waiter = Promise.withResolvers();
     const { outcome, refused } = this.#queue.put(intent, waiter);
-    for (const one of refused) one.reject(this.#life.goingAway());
-    if (outcome === 'refused') waiter.reject(this.#life.goingAway());
+    for (const one of refused) one.reject(this.#state.goingAway());
+    if (outcome === 'refused') waiter.reject(this.#state.goingAway());
     if (!this.#working) this.#loop = this.#work();
     return waiter.promise;
   }
@@ -182,7 +184,7 @@ export class SandboxDriver {
   async #work(): Promise<void> {
     this.#working = true;
     for (;;) {
-      const record = this.#life.stopped ? undefined : this.record;
+      const record = this.#state.stopped ? undefined : this.record;
       const item = this.#queue.take(record?.generation ?? 0);
       if (!item) {
         // In one breath with the look at the queue: an intent put later starts the work again.
@@ -199,21 +201,21 @@ export class SandboxDriver {
   }
 
   async #apply({ intent }: Queued<Waiter>, record: SandboxRecord | undefined): Promise<void> {
-    if (this.#life.stopped) throw new Error(`The host agent lets go of sandbox ${this.id}.`);
+    if (this.#state.stopped) throw new Error(`The host agent lets go of sandbox ${this.id}.`);
     if (!record) {
       // It is gone, which is what a destroy asks for.
-      if (intent.kind !== 'destroy') this.#life.expect();
+      if (intent.kind !== 'destroy') this.#state.expect();
       return;
     }
     if (intent.kind === 'create') await this.#create(record);
     else if (intent.kind === 'recover') await this.#finishRecovery();
     else if (intent.kind === 'destroy')
-      await this.#life.insist('destroy', () => this.#destroy(), this.#life.released);
-    else if (intent.kind === 'pause') await this.#captures.pause(record, intent.generation);
+      await this.#state.insist('destroy', () => this.#destroy(), this.#state.released);
+    else if (intent.kind === 'pause') await this.#checkpoints.pause(record, intent.generation);
     else if (intent.kind === 'resume') await this.#resume(record, intent);
-    else if (intent.kind === 'copy') await this.#captures.copy(record, intent.generation, intent.request);
+    else if (intent.kind === 'copy') await this.#checkpoints.copy(record, intent.generation, intent.request);
     else if (intent.kind === 'paused') await doWhilePaused(record, intent.generation, intent.request);
-    else if (record.status === 'running') await this.#life.fail(intent.reason);
+    else if (record.status === 'running') await this.#state.fail(intent.reason);
   }
 
   async #create(record: SandboxRecord): Promise<void> {
@@ -227,15 +229,15 @@ export class SandboxDriver {
       const from = await origin(signal);
       signal.throwIfAborted();
       const template = milliseconds(start);
-      const laps = await this.resources.make(this.#life.expect(), from, secrets, signal);
+      const laps = await this.resources.make(this.#state.expect(), from, secrets, signal);
       const timings_ms = { template, ...laps, total: milliseconds(start) };
-      this.#life.transition('running', { timings_ms });
+      this.#state.transition('running', { timings_ms });
       started(record, 'running');
       this.#watch(record.generation);
     } catch (cause) {
-      if (this.#abort.signal.aborted) throw this.#life.goingAway();
+      if (this.#abort.signal.aborted) throw this.#state.goingAway();
       const reason = sentence(cause);
-      await this.#life.fail(reason);
+      await this.#state.fail(reason);
       const known = asDiskFull(cause);
       if (known instanceof PerchError) throw known;
       throw new PerchError(
@@ -261,19 +263,19 @@ export class SandboxDriver {
       });
     }
     const at = checkpoint ?? record.last_checkpoint;
-    const snapshot = await this.#life.saved(record, at, this.#abort.signal);
+    const snapshot = await this.#state.saved(record, at, this.#abort.signal);
     const origin = { kind: 'snapshot', snapshot } as const;
-    await this.#deps.admitAgain(record, () => this.#life.transition('resuming', { generation }));
-    const resuming = this.#life.expect();
+    await this.#deps.admitAgain(record, () => this.#state.transition('resuming', { generation }));
+    const resuming = this.#state.expect();
     started(resuming, 'journaled');
     try {
       const timings_ms = await this.resources.make(resuming, origin, { accessToken }, this.#abort.signal);
-      this.#life.transition('running', { timings_ms, ...(at === null ? {} : { last_checkpoint: at }) });
+      this.#state.transition('running', { timings_ms, ...(at === null ? {} : { last_checkpoint: at }) });
       started(resuming, 'running');
       this.#watch(generation);
     } catch (cause) {
-      if (this.#abort.signal.aborted) throw this.#life.goingAway();
-      await this.#backToPaused(this.#life.expect());
+      if (this.#abort.signal.aborted) throw this.#state.goingAway();
+      await this.#backToPaused(this.#state.expect());
       if (cause instanceof PerchError) throw cause;
       const { id } = this;
       const reason = sentence(cause);
@@ -283,27 +285,27 @@ export class SandboxDriver {
   }
 
   async #backToPaused(record: SandboxRecord): Promise<void> {
-    await this.#life.insist('undo', async () => {
-      await this.resources.remove(this.#life.expect());
-      this.#life.transition('paused', { generation: record.generation - 1 });
+    await this.#state.insist('undo', async () => {
+      await this.resources.remove(this.#state.expect());
+      this.#state.transition('paused', { generation: record.generation - 1 });
     });
   }
 
   async #destroy(): Promise<void> {
-    if (this.#life.expect().status !== 'destroying') this.#life.transition('destroying');
+    if (this.#state.expect().status !== 'destroying') this.#state.transition('destroying');
     failpoint('destroy.journaled');
-    await this.resources.remove(this.#life.expect());
+    await this.resources.remove(this.#state.expect());
     await this.resources.removeSnapshots(this.id);
     failpoint('destroy.snapshots_removed');
-    this.#life.transition('destroyed');
+    this.#state.transition('destroyed');
     failpoint('destroy.gone');
   }
 
   #watch(generation: number): void {
     const { vm } = this.resources;
-    vm?.onRoom((lacks) => this.#life.tellOfRoom(lacks));
+    vm?.onRoom((lacks) => this.#state.tellOfRoom(lacks));
     void vm?.exited.then((reason) => {
-      if (this.#life.stopped || this.#queue.closing) return;
+      if (this.#state.stopped || this.#queue.closing) return;
       void this.#ask({ kind: 'exited', generation, reason }).catch(() => {});
     });
   }

@@ -289,13 +289,13 @@ test('a destroy does not wait for the boot snapshot of its sandbox, and nothing 
 
 test('a destroy removes what a create links once it is linked', async () => {
   await using h = await host();
-  const { begin } = h.machine.saved;
+  const { linkStart } = h.machine.saved;
   const linking = Promise.withResolvers<void>();
   const linked = Promise.withResolvers<void>();
-  h.machine.saved.begin = async (...args) => {
+  h.machine.saved.linkStart = async (...args) => {
     linking.resolve();
     await linked.promise;
-    await begin(...args);
+    await linkStart(...args);
   };
   let isOver = false;
   const creating = expect(h.lifecycle.create(id, request))

@@ -1,14 +1,24 @@
 /** All sandboxes of this host. */
 import { mkdir } from 'node:fs/promises';
-import { type HostCreate, type HostResume, type HostSandbox, PerchError } from '@perch/protocol';
+import {
+  type HostCreate,
+  type HostFork,
+  type HostForked,
+  type HostResume,
+  type HostSandbox,
+  PerchError,
+  type SandboxHistory,
+} from '@perch/protocol';
 import { failpoint } from '../failpoints/index.ts';
-import { Copies } from './copies.ts';
 import type { DiskRoom } from './disk-room.ts';
 import { SandboxDriver } from './driver.ts';
+import { Forks } from './forks.ts';
+import { historyOf } from './history.ts';
 import { type MergeReport, Merges, type MergesOptions } from './merges.ts';
+import { NamedSnapshots } from './named-snapshots.ts';
 import { exists, Registry } from './registry.ts';
 import { type ResourceDeps, Resources } from './resources.ts';
-import { type StartDeps, Starts } from './starts.ts';
+import { type StartDeps, StartPlanner } from './start-planner.ts';
 import { sweepUnowned } from './sweep.ts';
 
 export interface LifecycleDeps extends ResourceDeps, StartDeps {
@@ -22,10 +32,11 @@ const requested = ['generation', 'template', 'vcpus', 'memory_mb', 'disk_mb'] as
 const teardownRetryMs = [200, 1000, 5000, 30_000];
 
 export class Lifecycle {
-  readonly copies: Copies;
+  readonly snapshots: NamedSnapshots;
   readonly #deps: LifecycleDeps;
   readonly #registry: Registry;
-  readonly #starts: Starts;
+  readonly #planner: StartPlanner;
+  readonly #forks: Forks;
   readonly #merges: Merges;
 
   constructor(deps: LifecycleDeps) {
@@ -36,13 +47,14 @@ export class Lifecycle {
       newDriver: (id, changed) =>
         new SandboxDriver(id, new Resources(deps), {
           ...{ journal, log, changed, retryMs: teardownRetryMs },
-          admitAgain: (record, work) => this.#starts.admitAgain(record, work),
+          admitAgain: (record, work) => this.#planner.admitAgain(record, work),
           mergeNow: (...args) => this.#merges.now(...args),
         }),
-      lost: (id) => this.#starts.pool.lost(id),
+      lost: (id) => this.#planner.pool.lost(id),
     });
-    this.#starts = new Starts(deps, this.#registry);
-    this.copies = new Copies(deps, this.#registry, this.#starts);
+    this.#planner = new StartPlanner(deps, this.#registry);
+    this.#forks = new Forks(deps, this.#registry, this.#planner);
+    this.snapshots = new NamedSnapshots(deps, this.#registry, this.#planner.sources);
     this.#merges = new Merges({ ...deps.merges, find: (id) => this.#registry.find(id), log });
     this.watch((sandbox) => this.#merges.note(sandbox));
   }
@@ -69,7 +81,7 @@ export class Lifecycle {
     failpoint('start.network');
     for (const driver of this.#registry.all()) driver.finishRecovery();
     failpoint('start.finished');
-    await this.#starts.begin();
+    await this.#planner.recover();
     failpoint('start.done');
     for (const sandbox of this.list()) this.#merges.note(sandbox);
   }
@@ -82,11 +94,11 @@ export class Lifecycle {
   async create(id: string, request: HostCreate): Promise<HostSandbox> {
     const known = this.#registry.find(id);
     if (known) return this.#repeated(known, request);
-    const source = await this.#starts.sources.find(request);
-    const driver = await this.#starts.admit(id, source, request);
+    const source = await this.#planner.sources.find(request);
+    const driver = await this.#planner.admit(id, source, request);
     if (!driver) return this.#repeated(this.#registry.expect(id), request);
     const { generation, access_token: accessToken, env } = request;
-    await this.#starts.start(driver, source, generation, { accessToken, env });
+    await this.#planner.start(driver, source, generation, { accessToken, env });
     return this.get(id);
   }
 
@@ -114,13 +126,23 @@ export class Lifecycle {
     return this.get(id);
   }
 
+  /** As Forks.fork. */
+  fork(id: string, request: HostFork): Promise<HostForked> {
+    return this.#forks.fork(id, request);
+  }
+
+  /** @throws PerchError sandbox_not_found */
+  async history(id: string): Promise<SandboxHistory> {
+    return historyOf(this.#registry.expect(id), this.#deps.saved);
+  }
+
   /** @throws PerchError sandbox_not_found */
   async destroy(id: string): Promise<void> {
     await this.#registry.expect(id).destroy();
   }
 
   async destroyAll(): Promise<void> {
-    await this.#starts.pool.stop();
+    await this.#planner.pool.stop();
     await Promise.all(this.#registry.all().map((driver) => driver.destroy()));
   }
 
@@ -153,24 +175,24 @@ export class Lifecycle {
     this.#merges.watch(listener);
   }
 
-  capacity(): ReturnType<Starts['capacity']> {
-    return this.#starts.capacity();
+  capacity(): ReturnType<StartPlanner['capacity']> {
+    return this.#planner.capacity();
   }
 
-  /** As Starts.lacks. */
-  lacks(...of: Parameters<Starts['lacks']>): ReturnType<Starts['lacks']> {
-    return this.#starts.lacks(...of);
+  /** As StartPlanner.lacks. */
+  lacks(...of: Parameters<StartPlanner['lacks']>): ReturnType<StartPlanner['lacks']> {
+    return this.#planner.lacks(...of);
   }
 
   /** Lets go of all sandboxes, which run on. Guests that stand ready go. */
   async stop(): Promise<void> {
-    await this.#starts.pool.stop();
+    await this.#planner.pool.stop();
     await this.letGo();
   }
 
   /** Lets go of all there is, as it is. */
   async letGo(): Promise<void> {
-    this.#starts.pool.halt();
+    this.#planner.pool.halt();
     await this.#merges.stop();
     await Promise.allSettled(this.#registry.all().map((driver) => driver.stop()));
   }

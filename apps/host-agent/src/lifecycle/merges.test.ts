@@ -106,7 +106,7 @@ test('a fork of a paused sandbox waits for no merge, and the merge goes on', asy
   await it.h.lifecycle.pause(id, 1);
   await until(() => it.begun.length).toBe(1);
   const children = [{ id: other, access_token: 'c'.repeat(64) }];
-  const { results } = await it.h.lifecycle.copies.fork(id, { generation: 1, children });
+  const { results } = await it.h.lifecycle.fork(id, { generation: 1, children });
   expect(results).toMatchObject([{ sandbox: { status: 'running' } }]);
   it.begun[0]?.prepared();
   await until(() => it.log).toEqual(['begin a 1', 'replace a', 'remove a']);
@@ -141,7 +141,7 @@ test.each(['resume', 'fork'])(
     const done =
       what === 'resume'
         ? it.h.lifecycle.resume(id, next)
-        : it.h.lifecycle.copies.fork(id, { generation: 1, children });
+        : it.h.lifecycle.fork(id, { generation: 1, children });
     await until(() => it.log).toEqual(['begin a 1']);
     it.begun[0]?.prepared();
     await done;

@@ -11,8 +11,8 @@ import { failpoint } from '../failpoints/index.ts';
 import { sync } from '../linux/index.ts';
 import { openSnapshot, type Snapshot, SnapshotDamaged, SnapshotDirectory } from '../snapshot/index.ts';
 import { asDiskFull } from './disk-room.ts';
+import { Mutex } from './mutex.ts';
 import type { FlatCopyTarget } from './saved/index.ts';
-import { Turns } from './turns.ts';
 
 /** Writes a snapshot that nobody sees yet. */
 export type MakeSnapshot = (to: FlatCopyTarget) => Promise<void>;
@@ -31,7 +31,7 @@ export interface Scratch extends AsyncDisposable {
 export class SnapshotStore {
   readonly #options: SnapshotStoreOptions;
   /** What a name stands for changes by renames, one at a time, so that whoever links its files gets all of one. */
-  readonly #turns = new Turns();
+  readonly #mutex = new Mutex();
 
   constructor(options: SnapshotStoreOptions) {
     this.#options = options;
@@ -66,7 +66,7 @@ export class SnapshotStore {
    */
   async create(name: string, replace: boolean, make: MakeSnapshot): Promise<void> {
     await using made = await this.scratch(make, true);
-    await this.#turns.take(async () => {
+    await this.#mutex.run(async () => {
       if (!replace) await this.assertFree(name);
       await this.#place(made.directory, name);
     });
@@ -89,7 +89,7 @@ export class SnapshotStore {
     const from = await openSnapshot(held.directory);
     await using made = await this.scratch((to) => make(from, to), true);
     failpoint('flatten.made');
-    await this.#turns.take(async () => {
+    await this.#mutex.run(async () => {
       const now = await this.#open(name);
       if (now.manifest.build_id !== from.manifest.build_id) {
         const message = `The snapshot ${name} was replaced meanwhile.`;
@@ -116,7 +116,7 @@ export class SnapshotStore {
 
   /** Has `use` look at, or link, the files of one, which stay what they are meanwhile. @throws as `open` */
   use<T>(name: string, use: (snapshot: Snapshot) => Promise<T>): Promise<T> {
-    return this.#turns.take(async () => use(await this.#open(name)));
+    return this.#mutex.run(async () => use(await this.#open(name)));
   }
 
   /** @throws PerchError snapshot_not_found, snapshot_damaged */
@@ -140,7 +140,7 @@ export class SnapshotStore {
   /** Sandboxes that were made from it live on by hard links of their own. @throws PerchError snapshot_not_found */
   async remove(name: string): Promise<void> {
     const away = this.#directory(`.made-${randomUUID()}`);
-    await this.#turns.take(async () => {
+    await this.#mutex.run(async () => {
       try {
         await rename(this.#directory(name).path, away.path);
       } catch (cause) {

@@ -93,7 +93,7 @@ export class Sources {
         bootSnapshots.use(
           shape,
           (_, keep) => this.#boot(image, shape, keep),
-          (snapshot) => saved.begin(id, snapshot),
+          (snapshot) => saved.linkStart(id, snapshot),
           signal,
         ),
     };
@@ -107,7 +107,7 @@ export class Sources {
       begin: (id, signal) =>
         snapshots.use(name, async ({ directory }) => {
           signal.throwIfAborted();
-          await saved.begin(id, directory);
+          await saved.linkStart(id, directory);
         }),
     };
   }
@@ -117,7 +117,7 @@ export class Sources {
 export function sourceOf(of: GuestShape, directory: SnapshotDirectory, saved: StateStore): Source {
   const { base, kernel, initramfs, vcpus, memory_mb, disk_mb } = of;
   const shape = { base, kernel, initramfs, vcpus, memory_mb, disk_mb };
-  return { shape, pooled: false, begin: (id) => saved.begin(id, directory) };
+  return { shape, pooled: false, begin: (id) => saved.linkStart(id, directory) };
 }
 
 function shapeOf({ manifest, rootfs }: Snapshot): GuestShape {

@@ -175,7 +175,7 @@ export class FakeMachine {
     prune: async () => {},
     history: async () => [],
     copy: async () => this.#step('copy'),
-    begin: async (id) => {
+    linkStart: async (id) => {
       this.#step('begin');
       this.captured.set(id, { checkpoint: 0, identity: { accessToken: 'boot', number: 1 } });
     },
@@ -245,7 +245,7 @@ export async function host(
 ) {
   const dir = await mkdtempDisposable(join(tmpdir(), 'perch-lifecycle-'));
   const vmsDir = join(dir.path, 'vms');
-  const begin = async () => {
+  const open = async () => {
     const journal = new Journal(join(dir.path, 'journal.db'));
     const room = new DiskRoom({ dir: dir.path, keepMb: 0 });
     const lifecycle = new Lifecycle({
@@ -284,7 +284,7 @@ export async function host(
     await lifecycle.start();
     return { lifecycle, journal };
   };
-  let { lifecycle, journal } = await begin();
+  let { lifecycle, journal } = await open();
   return {
     machine,
     vmsDir,
@@ -298,7 +298,7 @@ export async function host(
     async restart() {
       void lifecycle.letGo();
       journal.close();
-      ({ lifecycle, journal } = await begin());
+      ({ lifecycle, journal } = await open());
     },
     [Symbol.asyncDispose]: async () => {
       await lifecycle.stop();

@@ -144,7 +144,7 @@ export class SavedStates {
   }
 
   /** Makes a snapshot what the first life of a sandbox goes on from; files are shared. */
-  async begin(id: string, from: SnapshotDirectory): Promise<void> {
+  async linkStart(id: string, from: SnapshotDirectory): Promise<void> {
     const temporary = this.#temporary(id, startCheckpoint);
     await temporary.remove();
     await temporary.ensure();

@@ -17,14 +17,14 @@ import type { BootSnapshots, GuestShape } from './boot-snapshots.ts';
 import { isDiskFull } from './disk-room.ts';
 import type { SandboxDriver } from './driver.ts';
 import type { Journal, SandboxRecord, SandboxSpec } from './journal.ts';
-import { sentence } from './life.ts';
+import { Mutex } from './mutex.ts';
 import { PrewarmedPool } from './prewarmed-pool.ts';
 import type { Registry } from './registry.ts';
 import type { Origin, Secrets } from './resources.ts';
+import { sentence } from './sandbox-state.ts';
 import { type SavedState, type StateStore, startCheckpoint } from './saved/index.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
 import { type Source, Sources } from './sources.ts';
-import { Turns } from './turns.ts';
 
 export interface StartDeps {
   journal: Journal;
@@ -57,13 +57,13 @@ const firstCommand = 'true';
 /** What most commands need is then in the memory of all who start from the boot snapshot, and nothing is left to write. */
 const usualCommands = '/bin/true; ls; python3 -c pass; sync';
 
-export class Starts {
+export class StartPlanner {
   readonly sources: Sources;
   readonly pool: PrewarmedPool;
   readonly #deps: StartDeps;
   readonly #registry: Registry;
   /** Admissions look at what is held and then add to it: one at a time. */
-  readonly #admitting = new Turns();
+  readonly #admitting = new Mutex();
 
   constructor(deps: StartDeps, registry: Registry) {
     this.#deps = deps;
@@ -78,7 +78,7 @@ export class Starts {
   }
 
   /** When the journal has been brought together with the machine. */
-  async begin(): Promise<void> {
+  async recover(): Promise<void> {
     const { boot, journal, bootSnapshots, images, readyGuests } = this.#deps;
     const { kernelId: kernel, initramfsId: initramfs } = boot;
     await bootSnapshots.start((base) => (images.rootfsOf(base) ? { kernel, initramfs } : undefined));
@@ -100,7 +100,7 @@ export class Starts {
     { generation, template }: Pick<SandboxSpec, 'generation' | 'template'>,
   ): Promise<SandboxDriver | undefined> {
     const { admission } = this.#deps;
-    return this.#admitting.take(async () => {
+    return this.#admitting.run(async () => {
       if (this.#registry.find(id)) return undefined;
       await admission.admit(source.shape, await this.#onDisk());
       if (source.pooled) {
@@ -119,7 +119,7 @@ export class Starts {
 
   /** Finds room for a paused sandbox and does `work` before anybody else asks for it. */
   admitAgain(record: SandboxRecord, work: () => void): Promise<void> {
-    return this.#admitting.take(async () => {
+    return this.#admitting.run(async () => {
       this.#deps.admission.admitMemory(record, this.#held());
       await this.#makeRoom(record);
       work();

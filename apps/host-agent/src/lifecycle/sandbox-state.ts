@@ -9,7 +9,7 @@ import type { Resources } from './resources.ts';
 import type { SavedState } from './saved/index.ts';
 import type { HostState } from './state-machine.ts';
 
-export interface LifeDeps {
+export interface SandboxStateDeps {
   journal: Journal;
   log: Logger;
   /** Told after every transition; `destroyed` is the last. */
@@ -20,15 +20,15 @@ export interface LifeDeps {
   retryMs: readonly number[];
 }
 
-export class Life {
+export class SandboxState {
   readonly id: string;
   readonly resources: Resources;
-  readonly #deps: LifeDeps;
+  readonly #deps: SandboxStateDeps;
   readonly #released = new AbortController();
   readonly #overtaken: AbortSignal;
 
   /** @param destroying aborted by a destroy */
-  constructor(id: string, resources: Resources, deps: LifeDeps, destroying: AbortSignal) {
+  constructor(id: string, resources: Resources, deps: SandboxStateDeps, destroying: AbortSignal) {
     this.id = id;
     this.resources = resources;
     this.#deps = deps;

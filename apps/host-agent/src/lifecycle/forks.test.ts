@@ -20,7 +20,7 @@ async function leftOfCopies(h: Awaited<ReturnType<typeof host>>): Promise<string
 
 test('a fork freezes its source once, whatever the count, and lets it run on before children start', async () => {
   await using h = await running();
-  const { results, timings_ms } = await h.lifecycle.copies.fork(id, { generation: 1, children });
+  const { results, timings_ms } = await h.lifecycle.fork(id, { generation: 1, children });
   expect(results.map((one) => 'sandbox' in one && one.sandbox)).toMatchObject(
     children.map((one) => ({ id: one.id, status: 'running', generation: 1, template: 'base' })),
   );
@@ -33,7 +33,7 @@ test('a fork freezes its source once, whatever the count, and lets it run on bef
 
 test('each child is told a token of its own, and proves itself with that of the guest it was copied from', async () => {
   await using h = await running();
-  await h.lifecycle.copies.fork(id, { generation: 1, children });
+  await h.lifecycle.fork(id, { generation: 1, children });
   const told = h.machine.told.slice(-2).toSorted((a, b) => (a.sandboxId < b.sandboxId ? -1 : 1));
   expect(told).toMatchObject(
     children.map((one) => ({ sandboxId: one.id, accessToken: one.access_token, env: undefined })),
@@ -44,7 +44,7 @@ test('a fork of a paused sandbox touches no guest, and leaves it paused', async 
   await using h = await running();
   await h.lifecycle.pause(id, 1);
   h.machine.order.length = 0;
-  await h.lifecycle.copies.fork(id, { generation: 1, children: [child('b')] });
+  await h.lifecycle.fork(id, { generation: 1, children: [child('b')] });
   expect(h.machine.order).toEqual(['open', 'find room', 'copy', 'begin', 'open', 'thaw']);
   expect(h.lifecycle.get(id).status).toBe('paused');
 });
@@ -52,7 +52,7 @@ test('a fork of a paused sandbox touches no guest, and leaves it paused', async 
 test('children for which there is no room are errors of their own', async () => {
   await using h = await running();
   const many = ['b', 'c', 'd', 'e', 'f', 'g'].map(child);
-  const { results } = await h.lifecycle.copies.fork(id, { generation: 1, children: many });
+  const { results } = await h.lifecycle.fork(id, { generation: 1, children: many });
   expect(results.filter((one) => 'sandbox' in one)).toHaveLength(4);
   expect(results.filter((one) => 'error' in one)).toMatchObject([
     { id: expect.any(String), error: { code: 'capacity_exhausted' } },
@@ -63,7 +63,7 @@ test('children for which there is no room are errors of their own', async () => 
 test('a child that is there already stops the fork before anything is made', async () => {
   await using h = await running();
   await expect(
-    h.lifecycle.copies.fork(id, { generation: 1, children: [{ ...child('b'), id }] }),
+    h.lifecycle.fork(id, { generation: 1, children: [{ ...child('b'), id }] }),
   ).rejects.toMatchObject({ code: 'sandbox_exists' });
   expect(h.machine.order).toEqual([]);
 });
@@ -73,8 +73,8 @@ test.each(['freeze', 'write', 'copy'])(
   async (step) => {
     await using h = await running();
     for (const attempt of [
-      () => h.lifecycle.copies.fork(id, { generation: 1, children }),
-      () => h.lifecycle.copies.snapshot({ name: 'kept', sandbox_id: id, generation: 1, overwrite: false }),
+      () => h.lifecycle.fork(id, { generation: 1, children }),
+      () => h.lifecycle.snapshots.create({ name: 'kept', sandbox_id: id, generation: 1, overwrite: false }),
     ]) {
       h.machine.failing = step;
       await expect(attempt()).rejects.toMatchObject({
@@ -90,14 +90,14 @@ test.each(['freeze', 'write', 'copy'])(
 
 test('what neither runs nor is paused, or is in another life, cannot be copied', async () => {
   await using h = await running();
-  await expect(h.lifecycle.copies.fork(id, { generation: 2, children })).rejects.toMatchObject({
+  await expect(h.lifecycle.fork(id, { generation: 2, children })).rejects.toMatchObject({
     code: 'sandbox_not_running',
     details: { status: 'running' },
   });
   const failed = seen(h.lifecycle, id, 'failed');
   h.machine.vms.get(join(h.vmsDir, id))?.end('gone');
   await failed;
-  await expect(h.lifecycle.copies.fork(id, { generation: 1, children })).rejects.toMatchObject({
+  await expect(h.lifecycle.fork(id, { generation: 1, children })).rejects.toMatchObject({
     code: 'sandbox_not_running',
     details: { status: 'failed' },
   });
@@ -106,7 +106,7 @@ test('what neither runs nor is paused, or is in another life, cannot be copied',
 test('a disk without room refuses the copy before the guest is stopped', async () => {
   await using h = await running();
   h.machine.failing = 'find room';
-  await expect(h.lifecycle.copies.fork(id, { generation: 1, children })).rejects.toThrow('cannot find room');
+  await expect(h.lifecycle.fork(id, { generation: 1, children })).rejects.toThrow('cannot find room');
   expect(h.machine.order).toEqual(['find room']);
 });
 
@@ -115,7 +115,7 @@ test('a disk without room refuses the copy of a paused sandbox before anything i
   await h.lifecycle.pause(id, 1);
   h.machine.order.length = 0;
   h.machine.failing = 'find room';
-  await expect(h.lifecycle.copies.fork(id, { generation: 1, children })).rejects.toThrow('cannot find room');
+  await expect(h.lifecycle.fork(id, { generation: 1, children })).rejects.toThrow('cannot find room');
   expect(h.machine.order).toEqual(['open', 'find room']);
   expect(await leftOfCopies(h)).toEqual([]);
 });
@@ -127,7 +127,12 @@ test.each(['running', 'paused'])(
     if (state === 'paused') await h.lifecycle.pause(id, 1);
     h.machine.failure = (message) => Object.assign(new Error(message), { code: 'ENOSPC' });
     h.machine.failing = 'copy';
-    const taken = h.lifecycle.copies.snapshot({ name: 'a', sandbox_id: id, generation: 1, overwrite: false });
+    const taken = h.lifecycle.snapshots.create({
+      name: 'a',
+      sandbox_id: id,
+      generation: 1,
+      overwrite: false,
+    });
     await expect(taken).rejects.toMatchObject({ code: 'host_disk_full', status: 507 });
     expect(h.lifecycle.get(id)).toMatchObject({ status: state, generation: 1 });
     expect(await leftOfCopies(h)).toEqual([]);
@@ -138,7 +143,7 @@ test('a destroy cuts a fork short, and no child stays', async () => {
   await using h = await running();
   const gate = Promise.withResolvers<void>();
   h.machine.captureGate = gate.promise;
-  const forked = h.lifecycle.copies.fork(id, { generation: 1, children });
+  const forked = h.lifecycle.fork(id, { generation: 1, children });
   const outcome = expect(forked).rejects.toMatchObject({ code: 'sandbox_not_running' });
   await seen(h.lifecycle, id, 'forking');
   const destroyed = h.lifecycle.destroy(id);
@@ -156,8 +161,8 @@ test.each(['snapshotting', 'forking'] as const)(
     const name = 'kept';
     const copy =
       state === 'forking'
-        ? h.lifecycle.copies.fork(id, { generation: 1, children })
-        : h.lifecycle.copies.snapshot({ name, sandbox_id: id, generation: 1, overwrite: false });
+        ? h.lifecycle.fork(id, { generation: 1, children })
+        : h.lifecycle.snapshots.create({ name, sandbox_id: id, generation: 1, overwrite: false });
     void copy.catch(() => {});
     await seen(h.lifecycle, id, state);
     await h.restart();
@@ -174,7 +179,7 @@ test.each(['its checkpoint', 'the journal'])(
     const drop = vi.spyOn(h.machine.saved, 'drop');
     if (what === 'its checkpoint') drop.mockRejectedValueOnce(new Error('cannot remove'));
     else failOnce(h.journal, 'running');
-    const { results } = await h.lifecycle.copies.fork(id, { generation: 1, children });
+    const { results } = await h.lifecycle.fork(id, { generation: 1, children });
     expect(results.every((one) => 'sandbox' in one)).toBe(true);
     expect(h.lifecycle.get(id)).toMatchObject({ status: 'running', generation: 1 });
   },
@@ -187,14 +192,14 @@ test('a guest that ends while its fork cannot be settled is failed with its reas
     throw new Error('cannot remove');
   });
   const failed = seen(h.lifecycle, id, 'failed');
-  await h.lifecycle.copies.fork(id, { generation: 1, children });
+  await h.lifecycle.fork(id, { generation: 1, children });
   expect((await failed).reason).toBe('gone');
 });
 
 test('old checkpoints that cannot be removed keep no copy from being taken', async () => {
   await using h = await running();
   const prune = vi.spyOn(h.machine.saved, 'prune').mockRejectedValue(new Error('cannot remove'));
-  const taken = h.lifecycle.copies.snapshot({ name: 'a', sandbox_id: id, generation: 1, overwrite: false });
+  const taken = h.lifecycle.snapshots.create({ name: 'a', sandbox_id: id, generation: 1, overwrite: false });
   // The fake writes no files, so there is none to be given the name.
   await expect(taken).rejects.toMatchObject({ code: 'ENOENT', syscall: 'rename' });
   expect(prune).toHaveBeenCalled();
@@ -210,7 +215,7 @@ test('a host agent that is started again finishes a copy that was written, thoug
       return new Promise(() => {});
     })
     .mockRejectedValueOnce(new Error('cannot remove'));
-  void h.lifecycle.copies.fork(id, { generation: 1, children }).catch(() => {});
+  void h.lifecycle.fork(id, { generation: 1, children }).catch(() => {});
   await dropping.promise;
   await h.restart();
   expect(h.lifecycle.get(id).status).toBe('forking');
@@ -224,7 +229,7 @@ test('an older checkpoint that is not kept is refused', async () => {
   await using h = await running();
   await h.lifecycle.pause(id, 1);
   h.machine.failing = 'open';
-  await expect(h.lifecycle.copies.fork(id, { generation: 1, checkpoint: 7, children })).rejects.toThrow(
+  await expect(h.lifecycle.fork(id, { generation: 1, checkpoint: 7, children })).rejects.toThrow(
     'cannot open',
   );
   expect(h.machine.order.at(-1)).toBe('open');

@@ -1,0 +1,118 @@
+/** Snapshots with names: made of sandboxes or of directories, listed, flattened and removed. */
+import {
+  type HostImported,
+  type HostSnapshotCreate,
+  type HostSnapshotImport,
+  type NewSnapshot,
+  PerchError,
+  type Snapshot,
+} from '@perch/protocol';
+import type { BootFiles, ImageStore } from '../images/index.ts';
+import type { VmMonitor } from '../vmm/index.ts';
+import { type FlattenDeps, flattenSnapshot } from './flatten.ts';
+import { importSnapshot } from './import/index.ts';
+import type { Registry } from './registry.ts';
+import type { StateStore } from './saved/index.ts';
+import type { SnapshotStore } from './snapshot-store.ts';
+import type { Sources } from './sources.ts';
+import { milliseconds } from './stopwatch.ts';
+
+export interface NamedSnapshotDeps extends FlattenDeps {
+  images: ImageStore;
+  snapshots: SnapshotStore;
+  saved: StateStore;
+  monitor: Pick<VmMonitor, 'machine'>;
+  boot: BootFiles;
+}
+
+export class NamedSnapshots {
+  readonly #deps: NamedSnapshotDeps;
+  readonly #registry: Registry;
+  readonly #sources: Sources;
+
+  constructor(deps: NamedSnapshotDeps, registry: Registry, sources: Sources) {
+    this.#deps = deps;
+    this.#registry = registry;
+    this.#sources = sources;
+  }
+
+  /**
+   * Makes a snapshot with a name of a sandbox, which is as before.
+   * @throws PerchError as SandboxDriver.copy; sandbox_not_found, snapshot_exists
+   */
+  async create({ name, sandbox_id: id, generation, overwrite }: HostSnapshotCreate): Promise<NewSnapshot> {
+    const { saved, snapshots } = this.#deps;
+    const driver = this.#registry.expect(id);
+    await this.#assertFree(name, overwrite);
+    const start = performance.now();
+    let timings: Readonly<Record<string, number>> = {};
+    await snapshots.create(name, overwrite, (to) =>
+      driver.copy(generation, {
+        as: 'snapshotting',
+        take: async (taken, stages) => {
+          timings = stages;
+          await saved.copy(id, taken, to);
+        },
+      }),
+    );
+    const { total: _, ...stages } = timings;
+    return { ...(await snapshots.get(name)), timings_ms: { ...stages, total: milliseconds(start) } };
+  }
+
+  /**
+   * Makes a snapshot with a name of a directory of this host, which is read only. For root alone.
+   * @throws PerchError import_refused, snapshot_exists, capacity_exhausted, host_disk_full. There is nothing new
+   *   then.
+   */
+  async import({ name, overwrite, ...request }: HostSnapshotImport): Promise<HostImported> {
+    const { snapshots, monitor } = this.#deps;
+    await this.#assertFree(name, overwrite);
+    let assumed: HostImported['assumed'] = [];
+    await snapshots.create(name, overwrite, async (to) => {
+      assumed = await importSnapshot(request, to, { ...this.#deps, machine: monitor.machine });
+    });
+    return { snapshot: await snapshots.get(name), assumed };
+  }
+
+  async #assertFree(name: string, overwrite: boolean): Promise<void> {
+    const { snapshots, images } = this.#deps;
+    if (images.find(name)) {
+      throw new PerchError('snapshot_exists', `${name} is an image.`, { name });
+    }
+    if (!overwrite) await snapshots.assertFree(name);
+  }
+
+  /** What sandboxes can be created from, by name. */
+  list(): Promise<Snapshot[]> {
+    return this.#sources.list();
+  }
+
+  /** @throws PerchError snapshot_not_found, snapshot_damaged */
+  describe(name: string): Promise<Snapshot> {
+    return this.#sources.describe(name);
+  }
+
+  /** @throws PerchError snapshot_not_found; snapshot_in_use for an image, which Perch itself needs */
+  async remove(name: string): Promise<void> {
+    const { snapshots, images } = this.#deps;
+    if (images.find(name)) {
+      throw new PerchError('snapshot_in_use', `${name} is an image, and Perch needs it.`, {
+        name,
+        by: 'perch',
+      });
+    }
+    await snapshots.remove(name);
+  }
+
+  /**
+   * Makes the disk of a snapshot one file that needs no image below it.
+   * @throws PerchError snapshot_not_found, capacity_exhausted, host_disk_full
+   */
+  async flatten(name: string): Promise<Snapshot> {
+    const { snapshots, images } = this.#deps;
+    if (!images.find(name) && !(await snapshots.get(name)).standalone) {
+      await snapshots.change(name, (from, to) => flattenSnapshot(from, to, this.#deps));
+    }
+    return this.#sources.describe(name);
+  }
+}
