@@ -1,37 +1,23 @@
 //! Everything a request can reach.
 
+use std::sync::Arc;
+
 use crate::identity::Identity;
+use crate::machine::Machine;
 use crate::metrics::CpuSampler;
 use crate::process::Processes;
 
-/// Whether the agent owns the machine that it runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Machine {
-    /// It is process 1: clock, entropy, names and control groups are its to set.
-    Own,
-    /// It is an ordinary process, but alone in its network namespace: connections are its to reset.
-    Network,
-    /// It is an ordinary process on somebody's machine.
-    Foreign,
-}
-
-impl Machine {
-    pub fn owns_network(self) -> bool {
-        self != Self::Foreign
-    }
-}
-
 pub struct Agent {
-    pub identity: Identity,
-    pub processes: Processes,
+    pub identity: Arc<Identity>,
+    pub processes: Arc<Processes>,
     pub cpu: CpuSampler,
 }
 
 impl Agent {
     pub fn new(machine: Machine, default_user: Option<String>) -> Self {
         Self {
-            identity: Identity::new(machine, default_user),
-            processes: Processes::new(machine),
+            identity: Arc::new(Identity::new(machine, default_user)),
+            processes: Arc::new(Processes::new(machine)),
             cpu: CpuSampler::default(),
         }
     }

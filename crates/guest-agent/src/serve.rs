@@ -7,8 +7,9 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::agent::{Agent, Machine};
-use crate::{http, process};
+use crate::agent::Agent;
+use crate::machine::Machine;
+use crate::{http, process, routes};
 
 /// Threads for calls that block (files, directories). Bounded: each one costs memory.
 const BLOCKING_THREADS: usize = 32;
@@ -59,9 +60,16 @@ pub fn run(options: Options) -> io::Result<()> {
         let agent = Arc::new(Agent::new(options.machine, options.default_user));
         process::reap(agent.processes.reaper())?;
         println!("listening {}", listener.local_addr()?);
-        http::serve(agent, listener).await;
+        serve(agent, listener).await;
         Ok(())
     })
+}
+
+/// Serves for ever.
+pub async fn serve(agent: Arc<Agent>, listener: TcpListener) {
+    let generation = agent.identity.generation();
+    http::serve(listener, generation, move |request| routes::route(Arc::clone(&agent), request))
+        .await;
 }
 
 /// One thread for all of the protocol: process 1 forks, and the reaper must not race it.

@@ -26,8 +26,9 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::agent::{Agent, Machine};
-use crate::{http, identity, process, serve};
+use crate::agent::Agent;
+use crate::machine::Machine;
+use crate::{identity, process, serve};
 
 const PORT: u16 = 49983;
 const DEFAULT_USER: &str = "user";
@@ -63,7 +64,7 @@ fn run() -> std::io::Result<std::convert::Infallible> {
         process::reap(agent.processes.reaper())?;
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
         println!("perch-guest: ready");
-        http::serve(agent, listener).await;
+        serve::serve(agent, listener).await;
         Err(std::io::ErrorKind::BrokenPipe.into())
     })
 }

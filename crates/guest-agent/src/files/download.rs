@@ -1,6 +1,6 @@
 //! `GET /files`.
 
-use std::fs::File;
+use std::fs::{File, Metadata as Status};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,32 +13,31 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use rustix::fs::{Advice, fadvise};
 
 use super::query::Query;
-use super::{aside, failure, range, target};
-use crate::agent::Agent;
+use super::{aside, attributes, failure, range, target};
 use crate::http::{ApiError, Request, Response, empty, stream as streamed};
+use crate::identity::Identity;
 
 const CHUNK: usize = 256 << 10;
 const TYPE: &str = "application/octet-stream";
 
 pub async fn download(
-    agent: &Agent,
+    identity: &Identity,
     query: &Query,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let user = agent
-        .identity
-        .user(query.username.as_deref())
-        .map_err(|error| ApiError::unauthorized(&error.to_string()))?;
+    let user = identity.user(query.username.as_deref())?;
     let path = query.path.as_deref().unwrap_or(".");
-    let path = target(agent, &user, path)?;
-    let (file, size) = aside(move || open(&path)).await?;
+    let path = target(identity, &user, path)?;
+    let (file, status) = aside(move || open(&path)).await?;
     let wanted = header_text(request.headers(), "range");
     let head_only = request.method() == Method::HEAD;
-    respond(file, size, wanted, head_only).await
+    let mut response = respond(file, status.len(), wanted, head_only).await?;
+    attributes::describe(&status, response.headers_mut());
+    Ok(response)
 }
 
 /// Opens a regular file. Without waiting: a FIFO or a terminal would keep us for ever.
-fn open(path: &Path) -> Result<(File, u64), ApiError> {
+fn open(path: &Path) -> Result<(File, Status), ApiError> {
     let mut options = File::options();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let file = options.open(path).map_err(|error| failure(path, &error))?;
@@ -53,7 +52,7 @@ fn open(path: &Path) -> Result<(File, u64), ApiError> {
     }
     // Reads ahead further. It is only advice: without it the file comes all the same.
     let _ = fadvise(&file, 0, None, Advice::Sequential);
-    Ok((file, status.len()))
+    Ok((file, status))
 }
 
 async fn respond(

@@ -1,5 +1,6 @@
 //! `GET` and `POST /files`: whole files, streamed, in constant memory.
 
+mod attributes;
 mod batch;
 mod download;
 mod plain;
@@ -10,17 +11,16 @@ mod upload;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
-use crate::agent::Agent;
 use crate::http::{ApiError, Request, Response};
-use crate::identity::{Operation, SignedUrl};
+use crate::identity::{Identity, Operation, SignedUrl};
+use crate::users::User;
 use query::Query;
 
 pub async fn handle(
-    agent: &Arc<Agent>,
+    identity: &Identity,
     token: Option<Vec<u8>>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -37,10 +37,10 @@ pub async fn handle(
         signature: query.signature.as_deref(),
         expiration: query.signature_expiration.as_deref(),
     };
-    agent.identity.authorize_files(token.as_deref(), &url)?;
+    identity.authorize_files(token.as_deref(), &url)?;
     match operation {
-        Operation::Read => download::download(agent, &query, request).await,
-        Operation::Write => upload::upload(agent, query, request).await,
+        Operation::Read => download::download(identity, &query, request).await,
+        Operation::Write => upload::upload(identity, query, request).await,
     }
 }
 
@@ -77,8 +77,8 @@ fn failure(path: &std::path::Path, error: &io::Error) -> ApiError {
 }
 
 /// The file that a client's path means.
-fn target(agent: &Agent, user: &crate::users::User, path: &str) -> Result<PathBuf, ApiError> {
-    let base = agent.identity.default_workdir();
+fn target(identity: &Identity, user: &User, path: &str) -> Result<PathBuf, ApiError> {
+    let base = identity.default_workdir();
     let base = base.as_deref().map_or(user.home.as_path(), std::path::Path::new);
     crate::paths::resolve(path, &user.home, base)
         .map_err(|error| ApiError::bad_request(&error.to_string()))

@@ -1,13 +1,14 @@
 //! A file being uploaded: written beside its destination, and put in place only when whole.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use flate2::write::GzDecoder;
 
+use super::attributes::Attributes;
 use super::batch::Batch;
 use super::failure;
 use super::plain::PlainFile;
@@ -32,10 +33,11 @@ enum Sink {
 }
 
 impl Staged {
+    /// A new file is the `owner`'s; one that is replaced keeps its owner, group and mode.
     pub fn create(destination: PathBuf, owner: Owner, gzip: bool) -> Result<Self, ApiError> {
         let destination = follow(destination)?;
         let failed = |error: io::Error| failure(&destination, &error);
-        let mode = match fs::metadata(&destination) {
+        let earlier = match fs::metadata(&destination) {
             Ok(found) if found.is_dir() => {
                 let message = format!("path is a directory: {}", destination.display());
                 return Err(ApiError::bad_request(&message));
@@ -44,13 +46,15 @@ impl Staged {
                 let message = format!("path is not a regular file: {}", destination.display());
                 return Err(ApiError::bad_request(&message));
             }
-            Ok(found) => Some(found.mode() & 0o7777),
+            Ok(found) => Some(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
         make_parents(&destination, owner).map_err(failed)?;
         let (temporary, file) = open_beside(&destination).map_err(failed)?;
+        let mode = earlier.as_ref().map(|found| found.mode() & 0o7777);
         let mut staged = Self { destination, temporary, sink: None, mode };
+        let owner = earlier.as_ref().map_or(owner, Owner::of);
         owner.give(&file).map_err(|error| staged.failure(&error))?;
         staged.sink = Some(if gzip {
             Sink::Gzip(Box::new(GzDecoder::new(file)))
@@ -70,16 +74,15 @@ impl Staged {
     }
 
     /// The body has arrived whole: checks what can be checked before the file is put in place.
-    pub fn finish(&mut self, metadata: &Metadata) -> Result<(), ApiError> {
+    pub fn finish(&mut self, metadata: &Metadata, attributes: Attributes) -> Result<(), ApiError> {
         let file = match self.sink.take() {
             Some(Sink::Plain(file)) => Ok(file.into_file()),
             Some(Sink::Gzip(decoder)) => decoder.finish(),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
         let file = file.map_err(|error| self.failure(&error))?;
-        let mode = self.mode.unwrap_or(0o644);
-        let finished = replace_metadata(&file, metadata)
-            .and_then(|()| file.set_permissions(Permissions::from_mode(mode)));
+        let finished =
+            replace_metadata(&file, metadata).and_then(|()| attributes.apply(&file, self.mode));
         finished.map_err(|error| self.failure(&error))
     }
 

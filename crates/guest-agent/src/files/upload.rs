@@ -1,7 +1,6 @@
 //! `POST /files`: one file as the body, or several as the parts of a form.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -10,13 +9,14 @@ use http_body_util::BodyDataStream;
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use serde::Serialize;
 
+use super::attributes::Attributes;
 use super::batch::Batch;
 use super::query::Query;
 use super::staged::Staged;
 use super::{aside, target};
-use crate::agent::Agent;
 use crate::filesystem::{Metadata, Owner, read_metadata};
 use crate::http::{ApiError, Incoming, Request, Response, json};
+use crate::identity::Identity;
 use crate::users::User;
 
 /// Most files of one form.
@@ -33,18 +33,16 @@ struct Uploaded {
 }
 
 pub async fn upload(
-    agent: &Arc<Agent>,
+    identity: &Identity,
     query: Query,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let user = agent
-        .identity
-        .user(query.username.as_deref())
-        .map_err(|error| ApiError::unauthorized(&error.to_string()))?;
+    let user = identity.user(query.username.as_deref())?;
     let (parts, body) = request.into_parts();
     let metadata = metadata(&parts.headers)?;
+    let attributes = Attributes::parse(&parts.headers)?;
     let gzip = is_gzip(&parts.headers)?;
-    let target = Target { agent, user, path: query.path };
+    let target = Target { identity, user, path: query.path };
     let content_type = text(&parts.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
     let mut staged = match multer::parse_boundary(content_type) {
         Ok(_) if gzip => {
@@ -59,7 +57,7 @@ pub async fn upload(
     };
     let uploaded = aside(move || {
         // Everything that can fail before the first rename, does.
-        staged.iter_mut().try_for_each(|file| file.finish(&metadata))?;
+        staged.iter_mut().try_for_each(|file| file.finish(&metadata, attributes))?;
         staged.into_iter().map(|file| file.commit().map(|path| describe(&path))).collect()
     })
     .await;
@@ -68,7 +66,7 @@ pub async fn upload(
 
 /// Where files go, and whose they are.
 struct Target<'a> {
-    agent: &'a Agent,
+    identity: &'a Identity,
     user: User,
     path: Option<String>,
 }
@@ -78,7 +76,7 @@ impl Target<'_> {
     async fn stage(&self, file_name: Option<&str>, gzip: bool) -> Result<Staged, ApiError> {
         let path = self.path.as_deref().or(file_name).filter(|path| !path.is_empty());
         let path = path.ok_or_else(|| ApiError::bad_request("the file has no path"))?;
-        let destination = target(self.agent, &self.user, path)?;
+        let destination = target(self.identity, &self.user, path)?;
         let owner = Owner::new(&self.user);
         aside(move || Staged::create(destination, owner, gzip)).await
     }
@@ -123,7 +121,7 @@ async fn receive(mut staged: Staged, source: Source<'_>) -> Result<Staged, ApiEr
         let is_last = !batch.is_full();
         let writing = tokio::task::spawn_blocking(move || {
             staged.append(&batch)?;
-            Ok((staged, batch))
+            Ok::<_, ApiError>((staged, batch))
         });
         let next = match is_last {
             false => Some(body.fill(spare.take().unwrap_or_else(Batch::new)).await?),

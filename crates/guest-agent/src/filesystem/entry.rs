@@ -89,13 +89,14 @@ pub fn describe(path: &Path, shown: &Path, names: &Names) -> io::Result<EntryInf
         permissions: permissions(status.mode()),
         owner: names.user(status.uid()),
         group: names.group(status.gid()),
-        modified_time: time_text(&status),
+        modified_time: modified_time(&status),
         symlink_target,
         metadata,
     })
 }
 
-fn time_text(status: &Status) -> String {
+/// RFC 3339
+pub fn modified_time(status: &Status) -> String {
     let nanoseconds = i128::from(status.mtime()) * 1_000_000_000 + i128::from(status.mtime_nsec());
     // RFC 3339 ends with year 9999; a file system's times do not.
     OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)

@@ -10,6 +10,7 @@ mod mode;
 mod owner;
 mod service;
 
+pub use entry::modified_time;
 pub use metadata::{Metadata, read as read_metadata, replace as replace_metadata};
 pub use owner::{Owner, make_parents};
 pub use service::{list_dir, make_dir, remove, rename, stat};

@@ -1,9 +1,9 @@
 //! To whom new files and directories belong.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Metadata};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Uid, fchown};
@@ -20,6 +20,12 @@ impl Owner {
     pub fn new(user: &User) -> Self {
         let root = rustix::process::geteuid().is_root();
         Self { ids: root.then_some((user.uid, user.gid)) }
+    }
+
+    /// Of a file that is replaced.
+    pub fn of(status: &Metadata) -> Self {
+        let root = rustix::process::geteuid().is_root();
+        Self { ids: root.then_some((status.uid(), status.gid())) }
     }
 
     pub fn give(self, file: impl AsFd) -> io::Result<()> {

@@ -1,12 +1,14 @@
 //! The methods of `filesystem.Filesystem`. All of them block, so they run aside.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::entry::{EntryInfo, describe};
 use super::owner::Owner;
 use super::{change, list};
+use crate::identity::Identity;
 use crate::paths;
 use crate::rpc::{Call, Code, ConnectError};
 use crate::users::{Names, User};
@@ -46,19 +48,31 @@ pub struct ListAnswer {
 #[derive(Serialize)]
 pub struct Done {}
 
-pub async fn stat(call: Call, request: PathRequest) -> Result<EntryAnswer, ConnectError> {
-    let path = resolve(&call, &call.user()?, &request.path)?;
+pub async fn stat(
+    identity: Arc<Identity>,
+    call: Call,
+    request: PathRequest,
+) -> Result<EntryAnswer, ConnectError> {
+    let path = resolve(&identity, &identity.user(call.user.as_deref())?, &request.path)?;
     aside(move || answer(&path)).await
 }
 
-pub async fn list_dir(call: Call, request: ListRequest) -> Result<ListAnswer, ConnectError> {
-    let path = resolve(&call, &call.user()?, &request.path)?;
+pub async fn list_dir(
+    identity: Arc<Identity>,
+    call: Call,
+    request: ListRequest,
+) -> Result<ListAnswer, ConnectError> {
+    let path = resolve(&identity, &identity.user(call.user.as_deref())?, &request.path)?;
     aside(move || Ok(ListAnswer { entries: list::list(&path, request.depth)? })).await
 }
 
-pub async fn make_dir(call: Call, request: PathRequest) -> Result<EntryAnswer, ConnectError> {
-    let user = call.user()?;
-    let path = resolve(&call, &user, &request.path)?;
+pub async fn make_dir(
+    identity: Arc<Identity>,
+    call: Call,
+    request: PathRequest,
+) -> Result<EntryAnswer, ConnectError> {
+    let user = identity.user(call.user.as_deref())?;
+    let path = resolve(&identity, &user, &request.path)?;
     aside(move || {
         change::make_directory(&path, Owner::new(&user))?;
         answer(&path)
@@ -66,10 +80,14 @@ pub async fn make_dir(call: Call, request: PathRequest) -> Result<EntryAnswer, C
     .await
 }
 
-pub async fn rename(call: Call, request: MoveRequest) -> Result<EntryAnswer, ConnectError> {
-    let user = call.user()?;
-    let source = resolve(&call, &user, &request.source)?;
-    let destination = resolve(&call, &user, &request.destination)?;
+pub async fn rename(
+    identity: Arc<Identity>,
+    call: Call,
+    request: MoveRequest,
+) -> Result<EntryAnswer, ConnectError> {
+    let user = identity.user(call.user.as_deref())?;
+    let source = resolve(&identity, &user, &request.source)?;
+    let destination = resolve(&identity, &user, &request.destination)?;
     aside(move || {
         change::rename(&source, &destination, Owner::new(&user))?;
         answer(&destination)
@@ -77,13 +95,17 @@ pub async fn rename(call: Call, request: MoveRequest) -> Result<EntryAnswer, Con
     .await
 }
 
-pub async fn remove(call: Call, request: PathRequest) -> Result<Done, ConnectError> {
-    let path = resolve(&call, &call.user()?, &request.path)?;
+pub async fn remove(
+    identity: Arc<Identity>,
+    call: Call,
+    request: PathRequest,
+) -> Result<Done, ConnectError> {
+    let path = resolve(&identity, &identity.user(call.user.as_deref())?, &request.path)?;
     aside(move || change::remove(&path).map(|()| Done {})).await
 }
 
-fn resolve(call: &Call, user: &User, path: &str) -> Result<PathBuf, ConnectError> {
-    let base = call.agent.identity.default_workdir();
+fn resolve(identity: &Identity, user: &User, path: &str) -> Result<PathBuf, ConnectError> {
+    let base = identity.default_workdir();
     let base = base.as_deref().map_or(user.home.as_path(), Path::new);
     // An empty path is the directory that relative ones start at.
     let path = if path.is_empty() { "." } else { path };

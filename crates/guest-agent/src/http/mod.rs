@@ -1,11 +1,12 @@
-//! The HTTP face: connections, routes, who may call, and how answers and errors look.
+//! HTTP: connections, bodies, and how answers and errors look.
 
 mod body;
+mod connection;
 mod response;
-mod router;
 mod server;
 
 pub use body::{Body, Incoming, MAX_JSON, read_json, read_limited};
+pub use connection::Connection;
 pub use response::{ApiError, Response, empty, json, stream};
 pub use server::serve;
 

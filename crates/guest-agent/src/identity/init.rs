@@ -13,9 +13,10 @@ use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
 use super::token::Token;
-use super::{Connections, Ends, Environment, Identity, State, clock, connections, entropy, names};
-use crate::agent::Machine;
-use crate::http::ApiError;
+use super::{
+    Connections, Ends, Environment, Error, Identity, State, clock, connections, entropy, names,
+};
+use crate::machine::Machine;
 use crate::users;
 
 const MAX_TOKEN: usize = 1024;
@@ -67,12 +68,12 @@ impl Identity {
         &self,
         request: InitRequest,
         caller: Option<Ends>,
-    ) -> Result<Confirmation, ApiError> {
+    ) -> Result<Confirmation, Error> {
         let mut connections = self.changing.lock().await;
         let before = *self.generation.borrow();
         if request.generation < before {
             let message = format!("generation {} is over, it is {before}", request.generation);
-            return Err(ApiError::conflict(message));
+            return Err(Error::Stale(message));
         }
         let (change, state) = self.check(&request)?;
         let mut confirmed = Vec::new();
@@ -102,8 +103,8 @@ impl Identity {
         Ok(Confirmation { generation: request.generation, confirmed })
     }
 
-    fn check(&self, request: &InitRequest) -> Result<(MachineChange, State), ApiError> {
-        let bad = ApiError::bad_request;
+    fn check(&self, request: &InitRequest) -> Result<(MachineChange, State), Error> {
+        let bad = |message: &str| Error::Invalid(message.to_owned());
         let time = clock::parse(&request.timestamp).ok_or(bad("timestamp is not RFC 3339"))?;
         let seed = STANDARD.decode(&request.entropy).map_err(|_| bad("entropy is not base64"))?;
         if !(entropy::MIN_BYTES..=entropy::MAX_BYTES).contains(&seed.len()) {
@@ -165,14 +166,14 @@ fn reset(caller: Option<Ends>) -> bool {
 }
 
 impl MachineChange {
-    fn apply(self) -> Result<Vec<&'static str>, ApiError> {
+    fn apply(self) -> Result<Vec<&'static str>, Error> {
         let mut confirmed = Vec::new();
         let mut step = |name: &'static str, result: io::Result<()>| match result {
             Ok(()) => {
                 confirmed.push(name);
                 Ok(())
             }
-            Err(error) => Err(ApiError::internal(format!("{name}: {error}"))),
+            Err(error) => Err(Error::Failed(format!("{name}: {error}"))),
         };
         step("clock", clock::set(self.time))?;
         step("entropy", entropy::add(&self.seed))?;

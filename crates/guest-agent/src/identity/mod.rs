@@ -8,6 +8,7 @@
 mod clock;
 mod connections;
 mod entropy;
+mod error;
 mod init;
 mod names;
 mod signature;
@@ -15,6 +16,7 @@ mod token;
 
 pub use connections::Ends;
 pub use entropy::seed_from_hardware;
+pub use error::Error;
 pub use init::InitRequest;
 pub use names::{HOSTNAME_FILE, is_hostname, set_hostname, write_if_changed};
 pub use signature::{Operation, SignedUrl};
@@ -24,8 +26,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
-use crate::agent::Machine;
-use crate::http::ApiError;
+use crate::machine::Machine;
 use crate::users::{self, UnknownUser, User};
 use token::Token;
 
@@ -75,17 +76,17 @@ impl Identity {
     }
 
     /// Refuses a request whose `X-Access-Token` is not this sandbox's, and any before `/init`.
-    pub fn authorize(&self, presented: Option<&[u8]>) -> Result<(), ApiError> {
+    pub fn authorize(&self, presented: Option<&[u8]>) -> Result<(), Error> {
         match (&self.state().token, presented) {
-            (None, _) => Err(ApiError::unauthorized("the sandbox is not initialized")),
-            (Some(_), None) => Err(ApiError::unauthorized("missing access token")),
+            (None, _) => Err(unauthorized("the sandbox is not initialized")),
+            (Some(_), None) => Err(unauthorized("missing access token")),
             (Some(token), Some(presented)) if token.matches(presented) => Ok(()),
-            (Some(_), Some(_)) => Err(ApiError::unauthorized("invalid access token")),
+            (Some(_), Some(_)) => Err(unauthorized("invalid access token")),
         }
     }
 
     /// As [`Self::authorize`], but the first `/init` needs no token: there is none yet.
-    pub fn authorize_init(&self, presented: Option<&[u8]>) -> Result<(), ApiError> {
+    pub fn authorize_init(&self, presented: Option<&[u8]>) -> Result<(), Error> {
         if self.state().token.is_none() {
             return Ok(());
         }
@@ -97,13 +98,13 @@ impl Identity {
         &self,
         presented: Option<&[u8]>,
         url: &SignedUrl<'_>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), Error> {
         if presented.is_some() {
             return self.authorize(presented);
         }
         match &self.state().token {
-            None => Err(ApiError::unauthorized("the sandbox is not initialized")),
-            Some(token) => url.verify(token).map_err(ApiError::unauthorized),
+            None => Err(unauthorized("the sandbox is not initialized")),
+            Some(token) => url.verify(token).map_err(unauthorized),
         }
     }
 
@@ -139,4 +140,8 @@ impl Identity {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+fn unauthorized(message: &str) -> Error {
+    Error::Unauthorized(message.to_owned())
 }

@@ -102,7 +102,7 @@ fn c_string(text: &str) -> Result<CString, ConnectError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::Machine;
+    use crate::machine::Machine;
 
     fn user() -> User {
         User { name: "bob".into(), uid: 1, gid: 2, home: "/home/bob".into(), groups: vec![2] }

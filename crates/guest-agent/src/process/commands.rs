@@ -1,6 +1,7 @@
 //! The methods of `perch.Commands`: commands that run, and how those that have ended did. Not in E2B's
 //! protocol.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -10,20 +11,23 @@ use super::kept::Tail;
 use super::messages::{
     CommandInfo, CommandList, CommandOutput, KeptOutput, Nothing, SelectRequest,
 };
-use super::registry::Found;
-use crate::rpc::{Call, ConnectError};
+use super::registry::{Found, Processes};
+use crate::rpc::ConnectError;
 
-pub async fn list_commands(call: Call, _: Nothing) -> Result<CommandList, ConnectError> {
-    let found = call.agent.processes.all();
+pub async fn list_commands(
+    processes: Arc<Processes>,
+    _: Nothing,
+) -> Result<CommandList, ConnectError> {
+    let found = processes.all();
     Ok(CommandList { commands: found.iter().map(info).collect() })
 }
 
 /// With the last output of it.
 pub async fn read_command(
-    call: Call,
+    processes: Arc<Processes>,
     request: SelectRequest,
 ) -> Result<CommandOutput, ConnectError> {
-    let found = call.agent.processes.any(&request.process)?;
+    let found = processes.any(&request.process)?;
     let outputs = found.hub.read_kept(|tails| tails.iter().map(kept).collect());
     Ok(CommandOutput { command: info(&found), outputs })
 }

@@ -187,7 +187,7 @@ fn stall_error() -> ConnectError {
 mod tests {
     use futures_util::FutureExt;
 
-    use super::super::reaper::Exit;
+    use super::super::exit::Exit;
     use super::*;
 
     async fn publish(hub: &Hub) {

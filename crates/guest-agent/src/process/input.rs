@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, watch};
 
-use super::stdio::Stream;
+use super::stream::Stream;
 use crate::rpc::{Code, ConnectError};
 
 pub struct Input {

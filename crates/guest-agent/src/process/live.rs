@@ -11,7 +11,7 @@ use super::cgroup::Group;
 use super::hub::Hub;
 use super::input::Input;
 use super::messages::ProcessConfig;
-use super::stdio::Stream;
+use super::stream::Stream;
 use crate::rpc::{Code, ConnectError};
 
 pub struct Process {

@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::reaper::Exit;
+use super::exit::Exit;
+use super::size::Size;
 use crate::rpc::raw_frame;
 
 #[derive(Clone, Default, Deserialize, Serialize)]
@@ -32,19 +33,6 @@ pub struct StartRequest {
 #[derive(Deserialize)]
 pub struct Pty {
     pub size: Option<Size>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(default)]
-pub struct Size {
-    pub cols: u16,
-    pub rows: u16,
-}
-
-impl Default for Size {
-    fn default() -> Self {
-        Self { cols: 80, rows: 24 }
-    }
 }
 
 /// By pid or by tag.

@@ -18,6 +18,8 @@ mod cgroup;
 mod child;
 mod command;
 mod commands;
+mod credentials;
+mod exit;
 mod hub;
 mod input;
 mod kept;
@@ -27,7 +29,9 @@ mod pump;
 mod reaper;
 mod registry;
 mod service;
+mod size;
 mod stdio;
+mod stream;
 mod subscription;
 mod supervisor;
 

@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::live::Process;
-use super::stdio::Stream;
+use super::stream::Stream;
 
 /// Longest piece of output, `bytes`.
 const PIPE_CHUNK: usize = 32 << 10;

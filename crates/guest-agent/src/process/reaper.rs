@@ -13,13 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::child::Child;
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    Code(i32),
-    Signal(i32),
-}
+use super::exit::Exit;
 
 type Waiters = HashMap<i32, oneshot::Sender<Exit>>;
 

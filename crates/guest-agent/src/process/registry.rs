@@ -13,7 +13,7 @@ use super::kept::Ledger;
 use super::live::Process;
 use super::messages::Selector;
 use super::reaper::Reaper;
-use crate::agent::Machine;
+use crate::machine::Machine;
 use crate::rpc::{Code, ConnectError};
 
 const MAX_LIVE: usize = 1024;

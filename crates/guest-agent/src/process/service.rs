@@ -1,5 +1,7 @@
 //! The methods of `process.Process`.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -10,26 +12,31 @@ use super::messages::{
     Done, InputRequest, ListAnswer, Listed, Nothing, SelectRequest, SignalName, SignalRequest,
     StartRequest, UpdateRequest,
 };
+use super::registry::Processes;
 use super::subscription::Subscription;
 use super::supervisor;
+use crate::identity::Identity;
 use crate::rpc::{Call, Code, ConnectError};
 
 pub async fn start(
+    processes: Arc<Processes>,
+    identity: Arc<Identity>,
     call: Call,
     request: StartRequest,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ConnectError> {
     // In a task of its own: a client that leaves half-way must not leave half a process.
-    let started = tokio::spawn(supervisor::start(call, request)).await;
+    let started = tokio::spawn(supervisor::start(processes, identity, call, request)).await;
     let subscription =
         started.map_err(|error| ConnectError::new(Code::Internal, format!("start: {error}")))??;
     Ok(subscription.into_stream())
 }
 
 pub async fn connect(
+    processes: Arc<Processes>,
     call: Call,
     request: SelectRequest,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ConnectError> {
-    let found = call.agent.processes.any(&request.process)?;
+    let found = processes.any(&request.process)?;
     let subscription = match request.replay {
         true => Subscription::replayed(found, call.keepalive),
         false => Subscription::new(found.pid, found.hub, call.keepalive),
@@ -37,9 +44,9 @@ pub async fn connect(
     Ok(subscription.with_deadline(call.timeout).into_stream())
 }
 
-pub async fn list(call: Call, _: Nothing) -> Result<ListAnswer, ConnectError> {
-    let live = call.agent.processes.all_live();
-    let describe = |process: &std::sync::Arc<super::live::Process>| Listed {
+pub async fn list(processes: Arc<Processes>, _: Nothing) -> Result<ListAnswer, ConnectError> {
+    let live = processes.all_live();
+    let describe = |process: &Arc<super::live::Process>| Listed {
         config: process.config.clone(),
         pid: process.pid(),
         tag: process.tag.clone(),
@@ -47,8 +54,11 @@ pub async fn list(call: Call, _: Nothing) -> Result<ListAnswer, ConnectError> {
     Ok(ListAnswer { processes: live.iter().map(describe).collect() })
 }
 
-pub async fn send_input(call: Call, request: InputRequest) -> Result<Done, ConnectError> {
-    let process = call.agent.processes.live(&request.process)?;
+pub async fn send_input(
+    processes: Arc<Processes>,
+    request: InputRequest,
+) -> Result<Done, ConnectError> {
+    let process = processes.live(&request.process)?;
     let (encoded, to_terminal) = match (request.input.stdin, request.input.pty) {
         (Some(text), None) => (text, false),
         (None, Some(text)) => (text, true),
@@ -64,20 +74,29 @@ pub async fn send_input(call: Call, request: InputRequest) -> Result<Done, Conne
     Ok(Done {})
 }
 
-pub async fn close_stdin(call: Call, request: SelectRequest) -> Result<Done, ConnectError> {
-    call.agent.processes.live(&request.process)?.input.close().await?;
+pub async fn close_stdin(
+    processes: Arc<Processes>,
+    request: SelectRequest,
+) -> Result<Done, ConnectError> {
+    processes.live(&request.process)?.input.close().await?;
     Ok(Done {})
 }
 
-pub async fn send_signal(call: Call, request: SignalRequest) -> Result<Done, ConnectError> {
+pub async fn send_signal(
+    processes: Arc<Processes>,
+    request: SignalRequest,
+) -> Result<Done, ConnectError> {
     let signal = named(&request.signal)
         .ok_or_else(|| ConnectError::invalid("signal is none that can be sent"))?;
-    call.agent.processes.live(&request.process)?.signal(signal)?;
+    processes.live(&request.process)?.signal(signal)?;
     Ok(Done {})
 }
 
-pub async fn update(call: Call, request: UpdateRequest) -> Result<Done, ConnectError> {
-    let process = call.agent.processes.live(&request.process)?;
+pub async fn update(
+    processes: Arc<Processes>,
+    request: UpdateRequest,
+) -> Result<Done, ConnectError> {
+    let process = processes.live(&request.process)?;
     if let Some(size) = request.pty.and_then(|pty| pty.size) {
         let Some(terminal) = &process.terminal else {
             let message = "the process has no terminal";

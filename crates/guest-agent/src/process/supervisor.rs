@@ -6,34 +6,38 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::child::{self, Credentials, Descriptors, Plan, Stage};
+use super::child::{self, Descriptors, Plan, Stage};
 use super::command::Command;
+use super::credentials::Credentials;
+use super::exit::Exit;
 use super::hub::Hub;
 use super::input::Input;
 use super::live::Process;
-use super::messages::{Size, StartRequest};
+use super::messages::StartRequest;
 use super::pump;
-use super::reaper::Exit;
 use super::registry::Processes;
+use super::size::Size;
 use super::stdio::Stdio;
 use super::subscription::Subscription;
+use crate::identity::Identity;
 use crate::rpc::{Call, Code, ConnectError};
 use crate::users::User;
 
 /// Starts a process and subscribes its client. It is live when this returns.
-pub async fn start(call: Call, request: StartRequest) -> Result<Subscription, ConnectError> {
-    let processes = &call.agent.processes;
+pub async fn start(
+    processes: Arc<Processes>,
+    identity: Arc<Identity>,
+    call: Call,
+    request: StartRequest,
+) -> Result<Subscription, ConnectError> {
     processes.check_room()?;
-    let user = call.user()?;
+    let user = identity.user(call.user.as_deref())?;
     let terminal = request.pty.is_some();
-    let command = Command::new(&request.process, &user, &call.agent.identity, terminal)?;
+    let command = Command::new(&request.process, &user, &identity, terminal)?;
     let credentials = credentials(&user)?;
     let stdio = match &request.pty {
-        Some(pty) => {
-            let owner = credentials.as_ref().map(|user| user.uid);
-            Stdio::terminal(pty.size.unwrap_or_else(Size::default), owner)
-        }
-        None => Stdio::pipes(request.stdin.unwrap_or(true)),
+        Some(pty) => Stdio::terminal(pty.size.unwrap_or_else(Size::default), credentials.as_ref()),
+        None => Stdio::pipes(request.stdin.unwrap_or(true), credentials.as_ref()),
     };
     let stdio = stdio.map_err(|error| ConnectError::from_io("stdio", &error))?;
     let group = processes.new_group();
@@ -82,11 +86,10 @@ pub async fn start(call: Call, request: StartRequest) -> Result<Subscription, Co
         limit: call.timeout,
     };
     if let Some(until) = call.kill_on_disconnect {
-        let generation = call.agent.identity.generation();
+        let generation = identity.generation();
         subscription = subscription.with_leash(process, generation, until);
     }
-    let agent = Arc::clone(&call.agent);
-    tokio::spawn(async move { watch.run(&agent.processes).await });
+    tokio::spawn(async move { watch.run(&processes).await });
     Ok(subscription)
 }
 

@@ -1,21 +1,16 @@
 //! What the headers of a call say.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 
-use super::{Code, ConnectError};
-use crate::agent::Agent;
-use crate::users::User;
-
 const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(90);
 
 pub struct Call {
-    pub agent: Arc<Agent>,
-    user: Option<String>,
+    /// Named in `Authorization: Basic`; absent for the default one.
+    pub user: Option<String>,
     /// `Connect-Timeout-Ms`; absent or 0 is no limit.
     pub timeout: Option<Duration>,
     /// `Keepalive-Ping-Interval`: longest silence of a stream.
@@ -34,11 +29,10 @@ pub enum LeashEnd {
 }
 
 impl Call {
-    pub fn new(agent: Arc<Agent>, headers: &HeaderMap) -> Self {
+    pub fn new(headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let number = |name: &str| text(name).and_then(|value| value.parse::<u32>().ok());
         Self {
-            agent,
             user: text(header::AUTHORIZATION.as_str()).and_then(basic_user),
             timeout: text("connect-timeout-ms")
                 .and_then(|value| value.parse::<u64>().ok())
@@ -53,14 +47,6 @@ impl Call {
                 _ => None,
             },
         }
-    }
-
-    /// The user that the call acts as: named in `Authorization: Basic`, or the default one.
-    pub fn user(&self) -> Result<User, ConnectError> {
-        self.agent
-            .identity
-            .user(self.user.as_deref())
-            .map_err(|error| ConnectError::new(Code::Unauthenticated, error.to_string()))
     }
 }
 

@@ -1,5 +1,5 @@
-//! The Connect protocol, version 1, with its JSON codec: one route per method of the envd
-//! services. The methods themselves live with their concepts.
+//! The Connect protocol, version 1, with its JSON codec. The methods live with their concepts, and
+//! their routes in [`crate::routes`].
 
 mod call;
 mod envelope;
@@ -11,50 +11,22 @@ pub use error::{Code, ConnectError};
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::agent::Agent;
 use crate::http::{ApiError, MAX_JSON, Request, Response, json, read_limited, stream as streamed};
-use crate::{filesystem, process};
 
 /// Longest message of a streaming call, `bytes`.
 const MAX_MESSAGE: usize = 4 << 20;
 /// Longest body of `SendInput`, whose payload is base64.
 const MAX_INPUT: usize = 6 << 20;
 
-pub async fn handle(agent: &Arc<Agent>, request: Request) -> Response {
-    let path = request.uri().path().to_owned();
-    if request.method() != Method::POST {
-        return ConnectError::new(Code::Unimplemented, "only POST is implemented").into_response();
-    }
-    let call = Call::new(Arc::clone(agent), request.headers());
-    match path.as_str() {
-        "/process.Process/Start" => server_stream(request, |m| process::start(call, m)).await,
-        "/process.Process/Connect" => server_stream(request, |m| process::connect(call, m)).await,
-        "/process.Process/List" => unary(call, request, process::list).await,
-        "/process.Process/SendInput" => unary(call, request, process::send_input).await,
-        "/process.Process/CloseStdin" => unary(call, request, process::close_stdin).await,
-        "/process.Process/SendSignal" => unary(call, request, process::send_signal).await,
-        "/process.Process/Update" => unary(call, request, process::update).await,
-        "/perch.Commands/List" => unary(call, request, process::list_commands).await,
-        "/perch.Commands/Get" => unary(call, request, process::read_command).await,
-        "/filesystem.Filesystem/Stat" => unary(call, request, filesystem::stat).await,
-        "/filesystem.Filesystem/ListDir" => unary(call, request, filesystem::list_dir).await,
-        "/filesystem.Filesystem/MakeDir" => unary(call, request, filesystem::make_dir).await,
-        "/filesystem.Filesystem/Move" => unary(call, request, filesystem::rename).await,
-        "/filesystem.Filesystem/Remove" => unary(call, request, filesystem::remove).await,
-        _ => unknown(&path),
-    }
-}
-
 /// 404, as Connect wants it for a method that the server does not have.
-fn unknown(path: &str) -> Response {
+pub fn unknown(path: &str) -> Response {
     let error = ConnectError::new(Code::Unimplemented, format!("{path} is not implemented"));
     let mut response = error.into_response();
     *response.status_mut() = StatusCode::NOT_FOUND;
@@ -62,7 +34,7 @@ fn unknown(path: &str) -> Response {
 }
 
 /// A call with one message each way.
-async fn unary<Q, A, F>(call: Call, request: Request, method: impl FnOnce(Call, Q) -> F) -> Response
+pub async fn unary<Q, A, F>(request: Request, method: impl FnOnce(Call, Q) -> F) -> Response
 where
     Q: DeserializeOwned,
     A: Serialize,
@@ -72,6 +44,7 @@ where
         return unsupported_type();
     }
     let limit = if request.uri().path().ends_with("/SendInput") { MAX_INPUT } else { MAX_JSON };
+    let call = Call::new(request.headers());
     let deadline = call.timeout;
     let answered = async {
         let body = read_limited(request.into_body(), limit).await.map_err(ConnectError::from)?;
@@ -90,7 +63,7 @@ where
 }
 
 /// A call with one message in and many out. Its errors are in the stream: the status is 200.
-async fn server_stream<Q, S, F>(request: Request, method: impl FnOnce(Q) -> F) -> Response
+pub async fn server_stream<Q, S, F>(request: Request, method: impl FnOnce(Call, Q) -> F) -> Response
 where
     Q: DeserializeOwned,
     S: Stream<Item = Bytes> + Send + 'static,
@@ -101,10 +74,11 @@ where
     if !has_type(request.headers(), TYPE) {
         return unsupported_type();
     }
+    let call = Call::new(request.headers());
     let opened = async {
         let limit = MAX_MESSAGE + envelope::HEAD;
         let body = read_limited(request.into_body(), limit).await.map_err(ConnectError::from)?;
-        method(parse(envelope::only_message(&body, MAX_MESSAGE)?)?).await
+        method(call, parse(envelope::only_message(&body, MAX_MESSAGE)?)?).await
     };
     match opened.await {
         Ok(frames) => streamed(StatusCode::OK, TYPE, frames.map(Ok)),

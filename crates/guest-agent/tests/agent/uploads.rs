@@ -3,6 +3,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 
+use reqwest::header::HeaderValue;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
@@ -84,6 +85,35 @@ async fn a_new_file_is_0644_and_an_earlier_one_keeps_its_mode() {
     fs::set_permissions(agent.path("file"), fs::Permissions::from_mode(0o755)).unwrap();
     octets(&agent, "file", "").await;
     assert_eq!((mode(), fs::read(agent.path("file")).unwrap()), (0o755, vec![]));
+}
+
+#[tokio::test]
+async fn an_upload_may_state_mode_and_time_and_a_download_tells_them() {
+    let agent = Agent::start().await;
+    let send = async |mode: &str, mtime: &str| {
+        let request = agent
+            .post(&url(&agent, "file"))
+            .header("Content-Type", "application/octet-stream")
+            .header("Perch-Mode", mode)
+            .header("Perch-Mtime", mtime);
+        request.body("x").send().await.unwrap().status().as_u16()
+    };
+    let time = "2001-02-03T04:05:06.789012345Z";
+    assert_eq!(send("0750", time).await, 200);
+    let status = agent.path("file").metadata().unwrap();
+    assert_eq!(status.permissions().mode() & 0o7777, 0o750);
+    let back = agent.get(&url(&agent, "file")).send().await.unwrap();
+    assert_eq!(
+        (&back.headers()["perch-mode"], &back.headers()["perch-mtime"]),
+        (&HeaderValue::from_static("0750"), &HeaderValue::from_static(time),)
+    );
+    // Over a file that may more, too: a copy is never wider than it was asked for.
+    fs::set_permissions(agent.path("file"), fs::Permissions::from_mode(0o4777)).unwrap();
+    assert_eq!(send("600", time).await, 200);
+    assert_eq!(agent.path("file").metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    for (mode, mtime) in [("4755", time), ("rwx", time), ("0644", "yesterday")] {
+        assert_eq!(send(mode, mtime).await, 400, "{mode} {mtime}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! These need root, and pass without looking when they are run by anybody else.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -60,6 +61,47 @@ async fn a_terminal_belongs_to_its_user() {
     assert_eq!(output.text(), "writable\r\n");
 }
 
+/// Opening a standard stream by its name opens what it leads to anew, with the user's own rights.
+#[tokio::test]
+async fn standard_streams_can_be_opened_by_name() {
+    if !is_root() {
+        return;
+    }
+    let agent = Agent::start().await;
+    let script = "echo out > /dev/stdout; echo err > /dev/stderr; echo both | tee /dev/stderr; cat < /dev/stdin";
+    let mut message = shell(script);
+    let start = agent.stream("Start", message.clone()).header("Authorization", basic());
+    let output = Events::open(start).await.collect().await;
+    let texts = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    assert_eq!(texts, ["out\nboth\n", "err\nboth\n"]);
+    assert_eq!(output.end["exitCode"], 0);
+    message["pty"] = json!({});
+    message["stdin"] = true.into();
+    message["process"]["args"][1] =
+        "echo a > /dev/stdout; echo b > /dev/stderr; exec 3< /dev/stdin".into();
+    let start = agent.stream("Start", message).header("Authorization", basic());
+    let output = Events::open(start).await.collect().await;
+    assert_eq!((output.text(), &output.end["exitCode"]), ("a\r\nb\r\n", &0.into()));
+}
+
+#[tokio::test]
+async fn input_can_be_read_by_the_name_of_its_stream() {
+    if !is_root() {
+        return;
+    }
+    let agent = Agent::start().await;
+    let mut message = shell("cat < /dev/stdin");
+    message["stdin"] = true.into();
+    let start = agent.stream("Start", message).header("Authorization", basic());
+    let mut events = Events::open(start).await;
+    let process = json!({ "pid": events.pid().await });
+    let input = json!({ "process": process, "input": { "stdin": STANDARD.encode("given") } });
+    agent.call("process.Process/SendInput", input).await.unwrap();
+    agent.call("process.Process/CloseStdin", json!({ "process": process })).await.unwrap();
+    let output = events.collect().await;
+    assert_eq!((output.text(), &output.end["exitCode"]), ("given", &0.into()));
+}
+
 #[tokio::test]
 async fn uploaded_files_and_their_directories_belong_to_the_user() {
     if !is_root() {
@@ -77,4 +119,24 @@ async fn uploaded_files_and_their_directories_belong_to_the_user() {
         assert_eq!((status.uid(), status.mode()), (uid, mode), "{path}");
     }
     assert_eq!(agent.folder.path().metadata().unwrap().uid(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_over_keeps_owner_group_and_mode() {
+    if !is_root() {
+        return;
+    }
+    let agent = Agent::start().await;
+    let path = agent.path("sudoers");
+    let url = format!("/files?path={}&username={USER}", path.display());
+    for (owner, group, mode) in [(0, 0, 0o440), (12, 34, 0o4750)] {
+        std::fs::write(&path, "earlier").unwrap();
+        std::os::unix::fs::chown(&path, Some(owner), Some(group)).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let request = agent.post(&url).header("Content-Type", "application/octet-stream");
+        assert_eq!(request.body("later").send().await.unwrap().status(), 200);
+        let status = std::fs::metadata(&path).unwrap();
+        assert_eq!((status.uid(), status.gid(), status.mode() & 0o7777), (owner, group, mode));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "later");
+    }
 }

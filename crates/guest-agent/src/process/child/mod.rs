@@ -8,64 +8,23 @@
 //! until it is done with it, and nothing of ours is written by it; an error travels back through a
 //! pipe that a successful exec closes.
 
+mod plan;
 mod run;
 mod syscall;
 
 use std::ffi::{CString, c_char};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::ptr;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
-use super::stdio::Stream;
+use self::plan::{REPORT, Workspace};
+use super::stream::Stream;
 
-/// Who the child becomes.
-pub struct Credentials {
-    pub uid: u32,
-    pub gid: u32,
-    pub groups: Vec<u32>,
-}
-
-/// What the child executes, and as what.
-pub struct Plan {
-    /// Files to try, in order; the first that can be executed is.
-    pub candidates: Vec<CString>,
-    pub arguments: Vec<CString>,
-    pub environment: Vec<CString>,
-    pub cwd: CString,
-    /// Whether `/` will do when `cwd` is not there.
-    pub cwd_is_default: bool,
-    /// None: stay who we are.
-    pub credentials: Option<Credentials>,
-    /// Whether standard input is a terminal, to become the controlling one.
-    pub terminal: bool,
-    /// Whether to give it the file limit of a login in place of process 1's.
-    pub limit_files: bool,
-}
-
-/// What the child begins with.
-pub struct Descriptors {
-    /// Its 0, 1 and 2.
-    pub stdio: [OwnedFd; 3],
-    /// Directory of the control group that it begins in.
-    pub cgroup: Option<OwnedFd>,
-}
-
-/// The step at which a child gave up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Stage {
-    Setup = 1,
-    Credentials = 2,
-    Cwd = 3,
-    Exec = 4,
-}
-
-/// Bytes of a failure on the report pipe: stage, then errno.
-const REPORT: usize = 5;
+pub use self::plan::{Descriptors, Plan, Stage};
 
 /// Reads a failure off the report pipe; `None` when exec closed it without one.
 fn failure(report: &[u8]) -> Option<(Stage, io::Error)> {
@@ -78,22 +37,6 @@ fn failure(report: &[u8]) -> Option<(Stage, io::Error)> {
         _ => Stage::Setup,
     };
     Some((stage, io::Error::from_raw_os_error(errno)))
-}
-
-/// Bytes of the child's stack. It calls a few functions with small frames.
-const STACK: usize = 16 << 10;
-
-/// The child's memory until it executes its program.
-#[repr(C, align(16))]
-struct Workspace {
-    stack: MaybeUninit<[u8; STACK]>,
-    plan: Plan,
-    /// Of `plan`'s strings, each with a closing null.
-    arguments: Vec<*const c_char>,
-    environment: Vec<*const c_char>,
-    stdio: [i32; 3],
-    /// Written to only when a step fails.
-    report: i32,
 }
 
 /// A child that has not said yet whether its program runs.

@@ -2,8 +2,9 @@
 
 use std::ffi::{CString, c_char, c_long};
 
+use super::super::credentials::Credentials;
+use super::plan::{Plan, REPORT, Stage, Workspace};
 use super::syscall::call;
-use super::{Credentials, Plan, REPORT, Stage, Workspace};
 
 /// # Safety
 /// Only in a child that `syscall::clone` made, on a workspace that stays.

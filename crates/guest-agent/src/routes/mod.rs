@@ -1,13 +1,15 @@
 //! Which call a request is, and whether it may be made.
 
+mod connect;
+
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
-use super::{ApiError, Request, Response, empty, json, read_json};
 use crate::agent::Agent;
-use crate::identity::InitRequest;
-use crate::{files, metrics, rpc};
+use crate::http::{ApiError, Connection, Request, Response, empty, json, read_json};
+use crate::identity::{Ends, InitRequest};
+use crate::{files, metrics};
 
 const TOKEN_HEADER: &str = "x-access-token";
 
@@ -15,14 +17,14 @@ pub async fn route(agent: Arc<Agent>, request: Request) -> Response {
     dispatch(&agent, request).await.unwrap_or_else(ApiError::into_response)
 }
 
-async fn dispatch(agent: &Arc<Agent>, request: Request) -> Result<Response, ApiError> {
+async fn dispatch(agent: &Agent, request: Request) -> Result<Response, ApiError> {
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::GET, "/health") => return Ok(empty(StatusCode::NO_CONTENT)),
         // Says only which calls a browser may try.
         (&Method::OPTIONS, _) => return Ok(empty(StatusCode::NO_CONTENT)),
         (&Method::POST, "/init") => return init(agent, request).await,
-        (_, "/files") => return files::handle(agent, token(&request), request).await,
+        (_, "/files") => return files::handle(&agent.identity, token(&request), request).await,
         _ => agent.identity.authorize(token(&request).as_deref())?,
     }
     match (request.method(), path.as_str()) {
@@ -34,15 +36,16 @@ async fn dispatch(agent: &Arc<Agent>, request: Request) -> Result<Response, ApiE
         (_, "/metrics" | "/envs" | "/health" | "/init") => {
             Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
         }
-        _ => Ok(rpc::handle(agent, request).await),
+        _ => Ok(connect::route(agent, request).await),
     }
 }
 
 async fn init(agent: &Agent, request: Request) -> Result<Response, ApiError> {
     agent.identity.authorize_init(token(&request).as_deref())?;
-    let connection = super::server::Connection::of(&request);
+    let connection = Connection::of(&request);
     let body: InitRequest = read_json(request.into_body()).await?;
-    let ends = connection.as_ref().and_then(super::server::Connection::ends);
+    let ends = connection.as_ref().and_then(Connection::ends);
+    let ends = ends.map(|(local, remote)| Ends::new(local, remote));
     // The caller's own connection outlives the generation that it ends.
     if let Some(connection) = connection {
         connection.join(body.generation());
