@@ -181,6 +181,18 @@ test.each([
   expect(await codeOf(clientOf(agent).stat('/x'))).toBe('guest_protocol');
 });
 
+test.each([
+  ['perch-mode', '4755'],
+  ['perch-mode', 'rwx'],
+  ['perch-mtime', 'yesterday'],
+])('a file whose %s is %s is guest_protocol', async (name, value) => {
+  const attributes = { 'perch-mode': '0644', 'perch-mtime': '2001-02-03T04:05:06Z', [name]: value };
+  await using agent = await fakeAgent((socket) =>
+    socket.end(`${head('200 OK', { 'content-length': '1', ...attributes })}x`),
+  );
+  expect(await codeOf(clientOf(agent).readFile('/x'))).toBe('guest_protocol');
+});
+
 test('a file that ends before its length is transfer_interrupted', async () => {
   await using agent = await fakeAgent((socket) => {
     socket.end(`${head('200 OK', { 'content-length': '10' })}12345`);

@@ -9,6 +9,27 @@ export const GuestPath = Type.String({
   description: "Absolute, or relative to the user's home.",
 });
 
+const time = '\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,9})?(Z|[+-]\\d\\d:\\d\\d)';
+
+/** What an upload may say of its file. */
+export const FileAttributes = {
+  mode: Type.Optional(
+    Type.String({
+      pattern: '^0?[0-7]{1,3}$',
+      description:
+        'Permission bits in octal, such as 0640. Default: those of the file that is written over, else 0644. ' +
+        'Setuid, setgid and sticky bits are not given.',
+    }),
+  ),
+  mtime: Type.Optional(
+    Type.String({
+      pattern: `^${time}$`,
+      format: 'date-time',
+      description: 'When the content was last modified, RFC 3339. Default: now.',
+    }),
+  ),
+};
+
 export const PathBody = Type.Object({ path: GuestPath }, { $id: 'PathBody', additionalProperties: false });
 export type PathBody = Static<typeof PathBody>;
 
@@ -24,11 +45,11 @@ export const FileEntry = Type.Object(
     path: Type.String(),
     type: Type.Union([Type.Literal('file'), Type.Literal('directory'), Type.Literal('other')]),
     size: Type.Integer({ description: 'Bytes.' }),
-    mode: Type.Integer({ description: 'Permission bits.' }),
+    mode: Type.Integer({ description: "Permission bits; of a link's target." }),
     permissions: Type.String(),
     owner: Type.String(),
     group: Type.String(),
-    modified_at: Type.String(),
+    modified_at: Type.String({ format: 'date-time', description: 'Up to nanoseconds.' }),
     symlink_target: Type.Optional(Type.String()),
   },
   { $id: 'FileEntry' },

@@ -103,3 +103,20 @@ test('an empty file is empty', async () => {
   );
   expect(await filesAt(server.url).readText('sb0', '/x')).toBe('');
 });
+
+test('mode and time go with an upload, and come with a download', async () => {
+  await using server = await fakeServer((request, response) => {
+    request.resume();
+    if (request.method === 'POST') response.writeHead(204).end();
+    else response.writeHead(200, { 'perch-mode': '0750', 'perch-mtime': '2001-02-03T04:05:06.7Z' }).end('x');
+  });
+  const files = filesAt(server.url);
+  await files.write('sb0', '/x', 'x', { mode: 0o64, modifiedAt: new Date(0) });
+  await files.write('sb0', '/x', 'x', { modifiedAt: '2001-02-03T04:05:06.000000001Z' });
+  expect(server.requests.map(({ url }) => url?.split('?')[1])).toEqual([
+    'path=%2Fx&mode=64&mtime=1970-01-01T00%3A00%3A00.000Z',
+    'path=%2Fx&mtime=2001-02-03T04%3A05%3A06.000000001Z',
+  ]);
+  const { mode, modified_at } = await files.download('sb0', '/x');
+  expect([mode, modified_at]).toEqual([0o750, '2001-02-03T04:05:06.7Z']);
+});

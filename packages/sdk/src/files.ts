@@ -6,6 +6,17 @@ export interface Download {
   stream: ReadableStream<Uint8Array>;
   /** Bytes to come; undefined for a file that does not know, such as one of /proc. */
   size: number | undefined;
+  /** Permission bits. */
+  mode: number | undefined;
+  /** RFC 3339, up to nanoseconds. */
+  modified_at: string | undefined;
+}
+
+export interface WriteOptions extends RequestOptions {
+  /** Permission bits, at most 0o777. Default: those of the file that is written over, else 0o644. */
+  mode?: number | undefined;
+  /** When the content was last modified; as text RFC 3339, up to nanoseconds. Default: now. */
+  modifiedAt?: Date | string | undefined;
 }
 
 /** Files of a sandbox. Relative paths start at the user's home. */
@@ -16,8 +27,10 @@ export class Files {
     this.#http = http;
   }
 
-  /** Replaces the file, once all of it has come. Any size. */
-  async write(id: string, path: string, source: Source, options: RequestOptions = {}): Promise<void> {
+  /** Replaces the file, once all of it has come. Any size. A file that is written over keeps its owner and group. */
+  async write(id: string, path: string, source: Source, how: WriteOptions = {}): Promise<void> {
+    const { mode, modifiedAt, ...options } = how;
+    const mtime = modifiedAt instanceof Date ? modifiedAt.toISOString() : modifiedAt;
     let sourceError: { error: unknown } | undefined;
     const { body, size } = bodyOf(source, (error) => {
       sourceError = { error };
@@ -25,7 +38,7 @@ export class Files {
     try {
       await this.#http.done('POST', `${at(id)}/stream/write`, {
         ...options,
-        query: { path },
+        query: { path, mode: mode?.toString(8), mtime },
         body,
         headers: {
           'content-type': 'application/octet-stream',
@@ -55,7 +68,21 @@ export class Files {
       query: { path },
       endless: true,
     });
-    return wholeBody(response, path, options.signal);
+    const mode = response.headers.get('perch-mode');
+    return {
+      ...wholeBody(response, path, options.signal),
+      mode: mode === null ? undefined : Number.parseInt(mode, 8),
+      modified_at: response.headers.get('perch-mtime') ?? undefined,
+    };
+  }
+
+  /** @throws PerchError file_not_found */
+  async stat(id: string, path: string, options: RequestOptions = {}): Promise<FileEntry> {
+    return this.#http.json<FileEntry>('GET', `${at(id)}/stat`, {
+      ...options,
+      query: { path },
+      repeatable: true,
+    });
   }
 
   async list(id: string, path: string, options: RequestOptions = {}): Promise<FileEntry[]> {

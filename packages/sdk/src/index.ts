@@ -19,7 +19,7 @@ export type { Source } from './bytes.ts';
 export { defaultUrl } from './config.ts';
 export { ConfigError, ConnectionError, UnexpectedAnswerError } from './errors.ts';
 export type { ExecEvent, ExecStart, ExecStream } from './exec/stream.ts';
-export type { Download, Files } from './files.ts';
+export type { Download, Files, WriteOptions } from './files.ts';
 export type { PerchOptions, RequestOptions } from './http.ts';
 export { Perch } from './perch.ts';
 export type { CreateOptions, ListFilter, Sandboxes } from './sandboxes.ts';

@@ -9,6 +9,7 @@ export type Guest = Pick<
   | 'signal'
   | 'readFile'
   | 'writeFile'
+  | 'stat'
   | 'listDir'
   | 'makeDir'
   | 'move'

@@ -48,7 +48,12 @@ export class LocalGuest {
         const found = await this.#file(path);
         if (!found.isFile()) throw new PerchError('not_a_file', `${path} is not a file.`, { path });
         const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
-        return { stream: createReadStream(this.#at(path), { signal }), size: found.size };
+        return {
+          stream: createReadStream(this.#at(path), { signal }),
+          size: found.size,
+          mode: found.mode & 0o777,
+          modifiedAt: found.mtime.toISOString(),
+        };
       },
       writeFile: async (path, source, how) => {
         const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
@@ -62,6 +67,7 @@ export class LocalGuest {
           throw new PerchError('transfer_interrupted', `${path} broke off.`, { path }, { cause: error });
         }
       },
+      stat: (path) => this.#entry(path),
       listDir: async (path) => {
         if (!(await this.#file(path)).isDirectory()) {
           throw new PerchError('not_a_directory', `${path} is no directory.`, { path });

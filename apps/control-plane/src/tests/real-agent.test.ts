@@ -3,10 +3,11 @@
  * end-to-end suites.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import type { ErrorBody, ExecResult } from '@perch/protocol';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually, TestPlane } from '../testing/index.ts';
@@ -135,6 +136,42 @@ describe.skipIf(!agentIsBuilt)('with the real guest agent', () => {
     expect(read.equals(content)).toBe(true);
     expect((await files(`/stream/write${query}`, { method: 'POST' })).status).toBe(204);
     expect((await files(`/stream/read${query}`)).headers.get('content-length')).toBe('0');
+  });
+
+  test('mode and time go in and out with a file, and one that is written over keeps its mode', async () => {
+    const path = join(dir, 'script');
+    const query = `?path=${encodeURIComponent(path)}`;
+    const mtime = '2001-02-03T04:05:06.789012345Z';
+    const write = (more: string) => files(`/stream/write${query}${more}`, { method: 'POST', body: 'x' });
+    expect((await write(`&mode=0750&mtime=${mtime}`)).status).toBe(204);
+    const read = await files(`/stream/read${query}`);
+    expect([read.headers.get('perch-mode'), read.headers.get('perch-mtime')]).toEqual(['0750', mtime]);
+    await read.arrayBuffer();
+    const described = await (await files(`/stat${query}`)).json();
+    expect(described).toMatchObject({ path, type: 'file', size: 1, mode: 0o750, modified_at: mtime });
+    expect((await write('')).status).toBe(204);
+    expect(await (await files(`/stat${query}`)).json()).toMatchObject({ mode: 0o750 });
+    for (const wrong of ['&mode=4755', '&mode=999', '&mtime=yesterday', '&mtime=2001-13-03T04:05:06Z']) {
+      expect(await failure(await write(wrong))).toEqual([400, 'validation_failed']);
+    }
+    expect(await failure(await files('/stat?path=/no/such'))).toEqual([404, 'file_not_found']);
+  });
+
+  test('an upload that is compressed is unpacked, and one of another encoding refused', async () => {
+    const path = join(dir, 'unpacked');
+    const write = (encoding: string, body: Buffer) =>
+      files(`/stream/write?path=${encodeURIComponent(path)}`, {
+        method: 'POST',
+        headers: { 'content-encoding': encoding },
+        body,
+      });
+    const content = Buffer.alloc(1_000_000, 'abc');
+    expect((await write('gzip', gzipSync(content))).status).toBe(204);
+    expect(content.equals(await readFile(path))).toBe(true);
+    const broken = await write('gzip', Buffer.from('not gzip'));
+    expect(broken.status).toBe(400);
+    expect(await failure(await write('br', content))).toEqual([415, 'unsupported_media_type']);
+    expect(content.equals(await readFile(path))).toBe(true);
   });
 
   test('a form that breaks off is the sender’s error and leaves nothing', async () => {

@@ -10,11 +10,16 @@ import {
 } from '../errors.ts';
 import type { Transport } from '../transport.ts';
 import type { PathOptions } from './directory.ts';
+import { readTime } from './time.ts';
 
 export interface FileContent {
   stream: Readable;
   /** Bytes to come; undefined when the agent does not know, as for files of /proc. */
   size: number | undefined;
+  /** Permission bits. */
+  mode?: number;
+  /** RFC 3339, up to nanoseconds. */
+  modifiedAt?: string;
 }
 
 /** The stream fails with transfer_interrupted when it ends before `size`. */
@@ -31,12 +36,19 @@ export async function readFile(
   });
   await refuse(transport, response, path, user);
   const size = contentLength(transport, response);
-  return { stream: whole(response.body, path, size, signal), size };
+  const attributes = attributesOf(transport, response);
+  return { stream: whole(response.body, path, size, signal), size, ...attributes };
 }
 
 export interface WriteOptions extends PathOptions {
   /** Bytes of the source. A source that gives another number breaks the transfer. */
   size?: number | undefined;
+  /** Permission bits. Default: those of the file that is written over, else 0644. */
+  mode?: number | undefined;
+  /** RFC 3339. Default: now. */
+  modifiedAt?: string | undefined;
+  /** The source is compressed, and to be unpacked. `size` is that of the source. */
+  gzip?: boolean | undefined;
 }
 
 /**
@@ -49,7 +61,7 @@ export async function writeFile(
   transport: Transport,
   path: string,
   source: Readable | AsyncIterable<Uint8Array>,
-  { user, size, signal }: WriteOptions = {},
+  { user, size, mode, modifiedAt, gzip, signal }: WriteOptions = {},
 ): Promise<void> {
   const { idleTimeoutMs, sandboxId } = transport.options;
   const watch = new Watch(signal, idleTimeoutMs);
@@ -62,6 +74,9 @@ export async function writeFile(
           ...transport.headers(),
           'content-type': 'application/octet-stream',
           ...(size === undefined ? {} : { 'content-length': String(size) }),
+          ...(mode === undefined ? {} : { 'perch-mode': mode.toString(8) }),
+          ...(modifiedAt === undefined ? {} : { 'perch-mtime': modifiedAt }),
+          ...(gzip ? { 'content-encoding': 'gzip' } : {}),
         },
         // undici takes any iterable, which its types do not say.
         body: watch.over(source) as AsyncIterable<Uint8Array> as Readable,
@@ -161,6 +176,18 @@ function contentLength(transport: Transport, response: Dispatcher.ResponseData):
   if (typeof length === 'string' && /^\d{1,15}$/.test(length)) return Number(length);
   response.body.destroy();
   throw guestProtocol(transport.options.sandboxId, 'a content length is no number');
+}
+
+function attributesOf(transport: Transport, response: Dispatcher.ResponseData) {
+  const { 'perch-mode': mode, 'perch-mtime': mtime } = response.headers;
+  // The agent of an older snapshot tells neither.
+  if (mode === undefined && mtime === undefined) return {};
+  const modifiedAt = readTime(mtime);
+  if (typeof mode === 'string' && /^0?[0-7]{1,3}$/.test(mode) && modifiedAt !== undefined) {
+    return { mode: Number.parseInt(mode, 8), modifiedAt };
+  }
+  response.body.destroy();
+  throw guestProtocol(transport.options.sandboxId, 'mode or time of a file is malformed');
 }
 
 /** Passes the body on, and turns whatever cuts it short into transfer_interrupted. */

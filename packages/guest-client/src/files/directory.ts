@@ -3,6 +3,7 @@ import type { FileEntry } from '@perch/protocol';
 import { asInteger, asObject, asText, type Json } from '../connect/json.ts';
 import { guestProtocol, pathError } from '../errors.ts';
 import { Refused, type Transport } from '../transport.ts';
+import { readTime } from './time.ts';
 
 export interface PathOptions {
   user?: string | undefined;
@@ -85,13 +86,12 @@ function readEntry(entry: Json | undefined): FileEntry | undefined {
   const text = (name: string, max: number) => asText(entry[name], max);
   const [name, path] = [text('name', maxPath), text('path', maxPath)];
   const [permissions, owner, group] = [text('permissions', 64), text('owner', 256), text('group', 256)];
-  const [modified, target] = [text('modifiedTime', 64), text('symlinkTarget', maxPath)];
+  const [modified, target] = [readTime(entry.modifiedTime), text('symlinkTarget', maxPath)];
   const size = asInteger(entry.size, 0, Number.MAX_SAFE_INTEGER);
   const mode = asInteger(entry.mode, 0, 0o177777);
-  const time = Date.parse(modified ?? '');
   if (name === undefined || path === undefined || target === undefined) return undefined;
   if (permissions === undefined || owner === undefined || group === undefined) return undefined;
-  if (size === undefined || mode === undefined || Number.isNaN(time)) return undefined;
+  if (size === undefined || mode === undefined || modified === undefined) return undefined;
   return {
     name,
     path,
@@ -101,7 +101,7 @@ function readEntry(entry: Json | undefined): FileEntry | undefined {
     permissions,
     owner,
     group,
-    modified_at: new Date(time).toISOString(),
+    modified_at: modified,
     ...(target ? { symlink_target: target } : {}),
   };
 }

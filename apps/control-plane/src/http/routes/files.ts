@@ -1,7 +1,15 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import multipart from '@fastify/multipart';
-import { FileList, GuestPath, MoveBody, PathBody, PerchError } from '@perch/protocol';
+import {
+  FileAttributes,
+  FileEntry,
+  FileList,
+  GuestPath,
+  MoveBody,
+  PathBody,
+  PerchError,
+} from '@perch/protocol';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { inBatches, receiveUpload, type UploadPart } from '../../files/index.ts';
@@ -18,8 +26,15 @@ const tags = ['files'];
 const silenceMs = 120_000;
 
 const PathQuery = Type.Object({ path: GuestPath }, { additionalProperties: false });
+const WriteQuery = Type.Object({ path: GuestPath, ...FileAttributes }, { additionalProperties: false });
 const bytes = { type: 'string', format: 'binary' };
-const content = { ...bytes, contentType: 'application/octet-stream', description: 'The bytes of the file.' };
+const content = {
+  ...bytes,
+  contentType: 'application/octet-stream',
+  description:
+    'The bytes of the file. The headers Perch-Mode (permission bits in octal) and Perch-Mtime (RFC 3339, up to ' +
+    'nanoseconds) tell what an upload may give in `mode` and `mtime`.',
+};
 const form = {
   type: 'object',
   properties: { path: GuestPath, file: { ...bytes, description: 'The bytes, as a part with a filename.' } },
@@ -69,6 +84,19 @@ function addJsonRoutes(app: App, services: Services): void {
     async handler(request) {
       return { items: await inSandbox(services, request, (guest) => guest.listDir(request.query.path)) };
     },
+  });
+
+  app.route({
+    method: 'GET',
+    url: '/v1/sandboxes/:id/files/stat',
+    schema: {
+      summary: 'Describe a file or directory',
+      tags,
+      params: IdParams,
+      querystring: PathQuery,
+      response: { 200: FileEntry, 400: 'The path is wrong.', ...sandboxErrors } as object,
+    },
+    handler: (request) => inSandbox(services, request, (guest) => guest.stat(request.query.path)),
   });
 
   app.route({
@@ -175,14 +203,17 @@ function addStreamWriteRoute(app: App, services: Services): void {
     url: '/v1/sandboxes/:id/files/stream/write',
     schema: {
       summary: 'Write a file of any size from the body',
-      description: 'The body is the file, of any content type.',
+      description:
+        'The body is the file, of any content type. With `Content-Encoding: gzip` it is unpacked. A file that is ' +
+        'written over keeps its owner and group.',
       tags,
       consumes: { 'application/octet-stream': bytes },
       params: IdParams,
-      querystring: PathQuery,
-      response: written as object,
+      querystring: WriteQuery,
+      response: { ...written, 415: 'The body has another content encoding than gzip.' } as object,
     },
     async handler(request, reply) {
+      const gzip = isGzip(request);
       const life = await services.sandboxes.ready(request.params.id, request.id);
       using _ = services.sandboxes.hold(life);
       using _silence = cutSilence(request);
@@ -191,13 +222,34 @@ function addStreamWriteRoute(app: App, services: Services): void {
       const before = raw.socket.bytesRead;
       const length = request.headers['content-length'];
       const size = length === undefined ? undefined : Number(length);
-      const signal = clientGone(reply);
-      await inLife(life, guest.writeFile(request.query.path, inBatches(raw, size), { signal, size }));
+      const { path, mode, mtime } = request.query;
+      const how = {
+        signal: clientGone(reply),
+        size,
+        gzip,
+        mode: mode === undefined ? undefined : Number.parseInt(mode, 8),
+        modifiedAt: mtime,
+      };
+      await inLife(life, guest.writeFile(path, inBatches(raw, size), how));
       // Without a length it is what came since then, which lacks what came with the head.
       services.metrics.transferred('in', size ?? raw.socket.bytesRead - before);
       return reply.code(204).send();
     },
   });
+}
+
+/** @throws PerchError unsupported_media_type for any other encoding */
+function isGzip(request: FastifyRequest): boolean {
+  const encoding = request.headers['content-encoding'] ?? 'identity';
+  if (encoding !== 'gzip' && encoding !== 'identity') {
+    const shown = encoding.slice(0, 100);
+    throw new PerchError(
+      'unsupported_media_type',
+      `This route takes the content encoding gzip or none, and not ${shown}.`,
+      { content_type: shown },
+    );
+  }
+  return encoding === 'gzip';
 }
 
 /** Runs a short call in the sandbox that the request names. */
@@ -238,8 +290,11 @@ async function sendFile(
   void reply
     .type('application/octet-stream')
     .header('content-disposition', 'attachment')
+
     .header('x-content-type-options', 'nosniff');
   if (file.size !== undefined) void reply.header('content-length', file.size);
+  if (file.mode !== undefined) void reply.header('perch-mode', file.mode.toString(8).padStart(4, '0'));
+  if (file.modifiedAt !== undefined) void reply.header('perch-mtime', file.modifiedAt);
   reply.hijack();
   reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders);
   try {
