@@ -48,7 +48,7 @@ export async function startControlPlane(
   await using stack = new AsyncDisposableStack();
   const owner = await databaseOwner();
   await privateDir(config.controlDir, owner);
-  stack.use(await lockDirectory(config.controlDir));
+  stack.use(lockDirectory(config.controlDir));
 
   let postgres: EmbeddedPostgres | undefined;
   let address: DatabaseAddress;

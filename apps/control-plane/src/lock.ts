@@ -1,28 +1,24 @@
 /** One perchd on one state directory. */
-import { open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { ConfigError } from './config/index.ts';
-import { startTime } from './database/index.ts';
 
-/** Holds the directory until it is disposed of. A process that died holds nothing. */
-export async function lockDirectory(dir: string): Promise<AsyncDisposable> {
-  const path = join(dir, 'perchd.pid');
-  const own = `${process.pid} ${await startTime(process.pid)}`;
-  for (;;) {
-    try {
-      const file = await open(path, 'wx', 0o600);
-      await file.writeFile(own);
-      await file.close();
-      return { [Symbol.asyncDispose]: () => rm(path, { force: true }) };
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    }
-    const [pid, started] = (await readFile(path, 'utf8').catch(() => '')).split(' ');
-    if (pid && started && (await startTime(Number(pid))) === started) {
-      throw new ConfigError(
-        `a perchd (pid ${pid}) already works in ${dir}: stop it, or set another PERCH_DATA_DIR`,
-      );
-    }
-    await rm(path, { force: true });
+/** SQLITE_BUSY of sqlite3.h. */
+const busy = 5;
+
+/**
+ * Holds the directory until it is disposed of. The lock is one of the kernel's, that SQLite takes on an empty database:
+ * it ends with the process, however that ends, and no child inherits it.
+ * @throws ConfigError when another has it
+ */
+export function lockDirectory(dir: string): Disposable {
+  const database = new DatabaseSync(join(dir, 'perchd.lock'));
+  try {
+    database.exec('BEGIN EXCLUSIVE');
+  } catch (error) {
+    database.close();
+    if ((error as { errcode?: number }).errcode !== busy) throw error;
+    throw new ConfigError(`a perchd already works in ${dir}: stop it, or set another PERCH_DATA_DIR`);
   }
+  return { [Symbol.dispose]: () => database.close() };
 }
