@@ -54,7 +54,7 @@ async function overRest(perch: Perch, id: string): Promise<void> {
 
 /** As the control plane does it. */
 async function straight(client: GuestClient): Promise<void> {
-  const options = { cmd: 'true', stdin: false, timeoutMs: 30_000, killOnDisconnect: true };
+  const options = { cmd: 'true', stdin: false, timeoutMs: 30_000, leash: 'end' } as const;
   const { events } = await client.start(options);
   for await (const event of events) {
     if (event.type === 'end' && event.exitCode !== 0) throw new Error(`true ended with ${event.exitCode}.`);

@@ -9,6 +9,11 @@ export function wholeNumber(unit: string): (text: string) => number {
   };
 }
 
+export function pidNumber(text: string): number {
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new InvalidArgumentError('It must be the number of a process.');
+  return Number(text);
+}
+
 /** For options that may be given several times. */
 export function keyValue(text: string, before: Record<string, string> = {}): Record<string, string> {
   const at = text.indexOf('=');

@@ -1,6 +1,7 @@
 /** All commands, and what holds for each of them. */
 import { version } from '@perch/protocol';
 import { Command } from 'commander';
+import { addAttach } from './commands/attach.ts';
 import { addCompletion } from './commands/completion.ts';
 import { addCp } from './commands/cp.ts';
 import { addCreate } from './commands/create.ts';
@@ -10,10 +11,12 @@ import { addExec } from './commands/exec.ts';
 import { addFork } from './commands/fork.ts';
 import { addFsck } from './commands/fsck.ts';
 import { addHistory } from './commands/history.ts';
+import { addKill } from './commands/kill.ts';
 import { addLeaks } from './commands/leaks.ts';
 import { addLogs } from './commands/logs.ts';
 import { addLs } from './commands/ls.ts';
 import { addPause } from './commands/pause.ts';
+import { addPs } from './commands/ps.ts';
 import { addResume } from './commands/resume.ts';
 import { addRm } from './commands/rm.ts';
 import { addSnapshot } from './commands/snapshot.ts';
@@ -52,6 +55,9 @@ own. \`perch exec\` has those of the command: see perch exec --help.`,
     addCreate,
     addLs,
     addExec,
+    addPs,
+    addAttach,
+    addKill,
     addCp,
     addPause,
     addResume,

@@ -18,6 +18,7 @@ import {
   refuseOthersSandboxes,
 } from './database/index.ts';
 import { databaseOwner } from './database-owner.ts';
+import { askGuests } from './exec/index.ts';
 import { failpoint } from './failpoints/index.ts';
 import { Spool } from './files/index.ts';
 import { type Connect, GuestPool } from './guests/index.ts';
@@ -83,13 +84,16 @@ export async function startControlPlane(
   const idempotency = new Idempotency(database);
   const metrics = new Metrics();
   const activity = stack.use(new ActivityTracker(repository, log));
+  const shutdown = new AbortController();
+  const guests = new GuestPool(connectGuest, config.guestPort);
+  const lastCommand = askGuests(guests, shutdown.signal, log);
   const sandboxes = stack.use(
-    new SandboxService({ repository, idempotency, activity, host, directory, metrics, log }),
+    new SandboxService({ repository, idempotency, activity, host, directory, metrics, lastCommand, log }),
   );
   await sandboxes.load();
   failpoint('start.loaded');
   activity.start();
-  const guests = stack.use(new GuestPool(connectGuest, config.guestPort));
+  stack.use(guests);
   const reconciler = stack.use(new Reconciler(host, sandboxes, log));
 
   const up = (answer: Promise<unknown>) =>
@@ -103,7 +107,6 @@ export async function startControlPlane(
     databaseUp: () => up(sql`SELECT 1`.execute(database)),
   });
 
-  const shutdown = new AbortController();
   const server = await createServer({
     database,
     directory,

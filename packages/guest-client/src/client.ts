@@ -3,8 +3,20 @@ import type { FileEntry } from '@perch/protocol';
 import type { Pool } from 'undici';
 import { type FileContent, readFile, type WriteOptions, writeFile } from './files/content.ts';
 import { listDir, makeDir, move, type PathOptions, remove, stat } from './files/directory.ts';
+import {
+  attachCommand,
+  type GuestCommand,
+  type GuestCommandOutput,
+  listCommands,
+  readCommand,
+} from './process/commands.ts';
 import { closeStdin, type ListedProcess, listProcesses, sendSignal, sendStdin } from './process/control.ts';
-import { type GuestProcess, type StartOptions, startProcess } from './process/process.ts';
+import {
+  type AttachedProcess,
+  type GuestProcess,
+  type StartOptions,
+  startProcess,
+} from './process/process.ts';
 import { Transport } from './transport.ts';
 
 export interface GuestClientOptions {
@@ -38,6 +50,12 @@ export interface GuestClient extends AsyncDisposable {
   /** To the process group. False: it has gone. */
   signal(pid: number, name: string): Promise<boolean>;
   list(): Promise<ListedProcess[]>;
+  /** What runs, and what has ended and is still known, in no order. */
+  commands(signal?: AbortSignal): Promise<GuestCommand[]>;
+  /** @throws command_not_found */
+  command(pid: number, signal?: AbortSignal): Promise<GuestCommandOutput>;
+  /** Its kept output and then what follows; leaving it changes nothing. @throws command_not_found */
+  attach(pid: number, signal?: AbortSignal): Promise<AttachedProcess>;
   readFile(path: string, options?: PathOptions): Promise<FileContent>;
   writeFile(
     path: string,
@@ -62,13 +80,17 @@ export function createGuestClient(options: GuestClientOptions): GuestClient {
     ...options,
   });
   const signal = (pid: number, name: string) => sendSignal(transport, pid, name);
+  const kill = (pid: number) => signal(pid, 'SIGKILL');
   return {
     health: (abort) => transport.health(abort),
-    start: (start) => startProcess(transport, start, (pid) => signal(pid, 'SIGKILL')),
+    start: (start) => startProcess(transport, start, kill),
     sendStdin: (pid, data, abort) => sendStdin(transport, pid, data, abort),
     closeStdin: (pid, signal) => closeStdin(transport, pid, signal),
     signal,
     list: () => listProcesses(transport),
+    commands: (abort) => listCommands(transport, abort),
+    command: (pid, abort) => readCommand(transport, pid, abort),
+    attach: (pid, abort) => attachCommand(transport, pid, abort, kill),
     readFile: (path, how) => readFile(transport, path, how),
     writeFile: (path, source, how) => writeFile(transport, path, source, how),
     stat: (path, how) => stat(transport, path, how),

@@ -15,7 +15,7 @@ import {
   streamAnswer,
 } from './testing/fake-agent.ts';
 
-const command = { cmd: 'x', stdin: false, killOnDisconnect: true };
+const command = { cmd: 'x', stdin: false, leash: 'end' } as const;
 const clients: GuestClient[] = [];
 
 function clientOf(agent: FakeAgent, limits: Partial<GuestClientOptions> = {}) {

@@ -71,7 +71,7 @@ describe.skipIf(!existsSync(binary))('the real agent', () => {
   });
 
   const shell = (script: string, more: { timeoutMs?: number; stdin?: boolean; cwd?: string } = {}) =>
-    client.start({ cmd: 'sh', args: ['-c', script], stdin: false, killOnDisconnect: true, ...more });
+    client.start({ cmd: 'sh', args: ['-c', script], stdin: false, leash: 'end', ...more });
 
   test('answers for its health', async () => {
     await client.health();
@@ -83,25 +83,25 @@ describe.skipIf(!existsSync(binary))('the real agent', () => {
       args: ['-c', 'echo "$GREETING"; echo err >&2; exit 3'],
       env: { GREETING: 'hello' },
       stdin: false,
-      killOnDisconnect: true,
+      leash: 'end',
     });
     expect(running.pid).toBeGreaterThan(1);
     expect(await finish(running)).toEqual({ stdout: 'hello\n', stderr: 'err\n', last: 'exit 3' });
   });
 
   test('no such command is 127, and one that cannot be executed is 126', async () => {
-    const missing = await client.start({ cmd: 'no-such-thing', stdin: false, killOnDisconnect: true });
+    const missing = await client.start({ cmd: 'no-such-thing', stdin: false, leash: 'end' });
     expect(await finish(missing)).toMatchObject({
       last: 'exit 127',
       stderr: 'command not found: no-such-thing\n',
     });
-    const plain = await client.start({ cmd: '/etc/passwd', stdin: false, killOnDisconnect: true });
+    const plain = await client.start({ cmd: '/etc/passwd', stdin: false, leash: 'end' });
     expect(await finish(plain)).toMatchObject({ last: 'exit 126' });
   });
 
   test('no such directory and no such user are the errors of these names', async () => {
     expect(await codeOf(shell('true', { cwd: '/no/such' }))).toBe('invalid_cwd');
-    const options = { cmd: 'true', user: 'nobody-of-this-name', stdin: false, killOnDisconnect: true };
+    const options = { cmd: 'true', user: 'nobody-of-this-name', stdin: false, leash: 'end' } as const;
     expect(await codeOf(client.start(options))).toBe('invalid_user');
     expect(await codeOf(client.stat('/tmp', { user: 'nobody-of-this-name' }))).toBe('invalid_user');
     expect(await codeOf(client.readFile('/tmp', { user: 'nobody-of-this-name' }))).toBe('invalid_user');
@@ -120,7 +120,7 @@ describe.skipIf(!existsSync(binary))('the real agent', () => {
   });
 
   test('input reaches a command, and its end does', async () => {
-    const running = await client.start({ cmd: 'cat', stdin: true, killOnDisconnect: true });
+    const running = await client.start({ cmd: 'cat', stdin: true, leash: 'end' });
     const finished = finish(running);
     const input = 'x'.repeat(3_000_000);
     expect(await client.sendStdin(running.pid, Buffer.from(input))).toBe(true);

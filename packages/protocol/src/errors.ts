@@ -53,6 +53,8 @@ export interface ErrorContexts {
     encoding: { stdout: string; stderr: string };
     truncated: { stdout: boolean; stderr: boolean };
   };
+  command_not_found: { id: string; pid: number };
+  stdin_not_open: { pid: number };
   invalid_user: { user: string };
   invalid_cwd: { cwd: string };
   file_not_found: { path: string };
@@ -112,6 +114,8 @@ export const errorStatus: Record<ErrorCode, number> = {
   guest_unavailable: 502,
   guest_protocol: 502,
   exec_timeout: 504,
+  command_not_found: 404,
+  stdin_not_open: 409,
   invalid_user: 400,
   invalid_cwd: 400,
   file_not_found: 404,
@@ -174,6 +178,9 @@ export const errorRemedy: Record<ErrorCode, string> = {
   guest_unavailable: 'Try again; if it stays, read GET /v1/sandboxes/{id}/logs.',
   guest_protocol: 'The guest sent what its agent never sends; destroy the sandbox if you do not trust it.',
   exec_timeout: 'Ask for a longer timeout_sec, or use exec/stream for long commands.',
+  command_not_found:
+    'List what runs or has ended with GET /v1/sandboxes/{id}/commands. What has ended is kept for an hour.',
+  stdin_not_open: 'Start the command with "stdin": true, and send nothing after stdin_close.',
   invalid_user: 'Name a user that exists in the sandbox.',
   invalid_cwd: 'Name a directory that exists in the sandbox.',
   file_not_found: 'Check the path; GET /v1/sandboxes/{id}/files?path= lists a directory.',

@@ -55,7 +55,7 @@ export type ExecTicket = Static<typeof ExecTicket>;
 export const signals = ['SIGINT', 'SIGTERM', 'SIGKILL', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
 export type SignalName = (typeof signals)[number];
 
-/** What the client of `exec/stream` sends; the first message is `start`. */
+/** What the client of `exec/stream` sends; the first message is `start` or `attach`. */
 export const ExecClientMessage = Type.Union([
   Type.Object(
     {
@@ -66,6 +66,17 @@ export const ExecClientMessage = Type.Union([
       detach: Type.Optional(
         Type.Boolean({ default: false, description: 'Let the command live on when the connection ends.' }),
       ),
+    },
+    { additionalProperties: false },
+  ),
+  Type.Object(
+    {
+      type: Type.Literal('attach'),
+      pid: Type.Integer({
+        minimum: 1,
+        maximum: 2 ** 22,
+        description: 'Of a command that runs, or has ended.',
+      }),
     },
     { additionalProperties: false },
   ),
@@ -85,7 +96,8 @@ export type ExecClientMessage = Static<typeof ExecClientMessage>;
 
 /** What the server of `exec/stream` sends; the last message is `exit` or `error`. */
 export type ExecServerMessage =
-  | { type: 'start'; pid: number }
+  /** `truncated` comes to an `attach`: whether there was more before the output that follows. */
+  | { type: 'start'; pid: number; truncated?: { stdout: boolean; stderr: boolean } }
   | { type: 'stdout' | 'stderr'; data: string }
   | { type: 'stdout' | 'stderr'; data_base64: string }
   | { type: 'exit'; exit_code: number }

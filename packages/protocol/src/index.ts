@@ -1,3 +1,4 @@
+export * from './commands.ts';
 export * from './error-descriptions/index.ts';
 export * from './errors.ts';
 export * from './exec.ts';

@@ -1,6 +1,8 @@
 /** The public TypeScript client of Perch. */
 export {
   type Checkpoint,
+  type Command,
+  type CommandWithOutput,
   type CreateSandbox,
   type ErrorCode,
   type ExecRequest,
@@ -16,6 +18,7 @@ export {
   type Snapshot,
 } from '@perch/protocol';
 export type { Source } from './bytes.ts';
+export type { CommandFilter, Commands } from './commands.ts';
 export { defaultUrl } from './config.ts';
 export { ConfigError, ConnectionError, UnexpectedAnswerError } from './errors.ts';
 export type { ExecEvent, ExecStart, ExecStream } from './exec/stream.ts';

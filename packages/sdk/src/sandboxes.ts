@@ -12,6 +12,7 @@ import type {
   SandboxStatus,
   SandboxTransition,
 } from '@perch/protocol';
+import { Commands } from './commands.ts';
 import { type ExecStart, ExecStream } from './exec/stream.ts';
 import { Files } from './files.ts';
 import type { Http, RequestOptions } from './http.ts';
@@ -38,11 +39,13 @@ const execMarginMs = 30_000;
 const execDefaultSec = 30;
 
 export class Sandboxes {
+  readonly commands: Commands;
   readonly files: Files;
   readonly #http: Http;
 
   constructor(http: Http) {
     this.#http = http;
+    this.commands = new Commands(http);
     this.files = new Files(http);
   }
 
@@ -144,7 +147,7 @@ export class Sandboxes {
 
   /** Resolves when the command runs. */
   execStream(id: string, start: ExecStart, options: { signal?: AbortSignal } = {}): Promise<ExecStream> {
-    return ExecStream.open(this.#http, id, start, options.signal);
+    return ExecStream.open(this.#http, id, { type: 'start', ...start }, options.signal);
   }
 }
 

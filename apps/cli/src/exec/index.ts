@@ -1,2 +1,2 @@
 /** `perch exec`: a command in a sandbox that feels like one of this machine. */
-export { type ExecOptions, runCommand } from './run.ts';
+export { attach, type ExecOptions, runCommand } from './run.ts';

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { isPerchError } from '@perch/protocol';
-import type { ExecEvent, ExecStream, Perch } from '@perch/sdk';
+import { ConnectionError, type ExecEvent, type ExecStream, type Perch } from '@perch/sdk';
 import { defined } from '../options.ts';
 import { exitCodes, type Output, reportError } from '../output.ts';
 import { feed } from './feed.ts';
@@ -34,25 +34,54 @@ export async function runCommand(
     return await follow(stream, stdin, output);
   } catch (error) {
     reportError(error, output.json);
+    if (stream && runsOn(error)) {
+      process.stderr.write(`The command runs on; \`perch attach ${id} ${stream.pid}\` follows it.\n`);
+    }
     return isPerchError(error, 'exec_timeout') ? exitCodes.execTimeout : exitCodes.execFailed;
   } finally {
     stream?.close();
   }
 }
 
+/** Follows a command that was started before. @returns the exit code for this process */
+export async function attach(
+  perch: Perch,
+  id: string,
+  pid: number,
+  options: { stdin?: true },
+  output: Output,
+): Promise<number> {
+  try {
+    await using stream = await perch.sandboxes.commands.attach(id, pid);
+    return await print(stream, options.stdin === true, output);
+  } catch (error) {
+    reportError(error, output.json);
+    return exitCodes.execFailed;
+  }
+}
+
+/** The connection ended and not the command. */
+function runsOn(error: unknown): boolean {
+  return error instanceof ConnectionError || isPerchError(error, 'shutting_down');
+}
+
 async function follow(stream: ExecStream, stdin: boolean, output: Output): Promise<number> {
   using _signals = forwardSignals(stream);
+  return await print(stream, stdin, output);
+}
+
+async function print(stream: ExecStream, stdin: boolean, output: Output): Promise<number> {
   const feeding = stdin ? feed(process.stdin, stream) : undefined;
   feeding?.catch(() => {});
   let exitCode: number = exitCodes.execFailed;
   for await (const event of stream) {
     if (event.type === 'exit') exitCode = event.exit_code;
-    await print(event, output);
+    await printEvent(event, output);
   }
   return exitCode;
 }
 
-async function print(event: ExecEvent, output: Output): Promise<void> {
+async function printEvent(event: ExecEvent, output: Output): Promise<void> {
   if (output.json) {
     await write(process.stdout, `${JSON.stringify(jsonOf(event))}\n`);
   } else if (event.type !== 'exit') {

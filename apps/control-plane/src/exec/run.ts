@@ -66,7 +66,7 @@ export async function runCommand(
       user: request.user,
       stdin: stdin !== undefined,
       timeoutMs: timeoutSec * 1000,
-      killOnDisconnect: true,
+      leash: 'end',
       signal: stop.signal,
     });
     if (stdin !== undefined && process.pid !== 0) {

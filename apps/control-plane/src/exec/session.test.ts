@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { isDeepStrictEqual } from 'node:util';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Guest } from '../guests/index.ts';
 import type { Life } from '../sandboxes/index.ts';
@@ -43,10 +44,12 @@ async function silentSession(): Promise<{
   killed: () => boolean;
 }> {
   const socket = new FakeSocket();
-  let signal: AbortSignal | undefined;
+  const signals: unknown[] = [];
   const guest = {
+    async signal(...what: unknown[]) {
+      signals.push(what);
+    },
     async start(options: { signal: AbortSignal }) {
-      signal = options.signal;
       const over = new Promise<never>((_resolve, reject) => {
         options.signal.addEventListener('abort', () => reject(options.signal.reason));
       });
@@ -60,7 +63,7 @@ async function silentSession(): Promise<{
   socket.emit('message', Buffer.from('{"type":"start","cmd":"sleep"}'), false);
   await vi.advanceTimersByTimeAsync(0);
   expect(socket.sent).toEqual([{ type: 'start', pid: 7 }]);
-  return { socket, ended, killed: () => signal?.aborted ?? false };
+  return { socket, ended, killed: () => signals.some((what) => isDeepStrictEqual(what, [7, 'SIGKILL'])) };
 }
 
 test('a client that answers pings is kept, however silent its command is', async () => {

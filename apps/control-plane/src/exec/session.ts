@@ -1,14 +1,15 @@
 /**
- * One `exec/stream` connection: `start` from the client, then output until `exit` or `error`. Output is read
- * from the guest only as fast as the client takes it.
+ * One `exec/stream` connection: `start` or `attach` from the client, then output until `exit` or `error`. Output
+ * is read from the guest only as fast as the client takes it. A command whose client goes is killed from here and
+ * not by the guest agent, so that the end of perchd itself ends none.
  */
 
-import type { GuestProcess } from '@perch/guest-client';
-import { ExecClientMessage, type ExecServerMessage, PerchError, type SignalName } from '@perch/protocol';
-import { type Static, Type } from 'typebox';
+import type { AttachedProcess, GuestProcess } from '@perch/guest-client';
+import { type ErrorCode, type ExecServerMessage, PerchError, type SignalName } from '@perch/protocol';
 import type { Guest } from '../guests/index.ts';
 import type { Life } from '../sandboxes/index.ts';
-import { type Check, checker } from '../validation/index.ts';
+import { Input, notOpen } from './input.ts';
+import { type Attach, bytesOf, type ClientMessage, parse, problem, type Start } from './messages.ts';
 import { type Piece, Utf8Splitter } from './utf8.ts';
 
 /** What the session needs of a WebSocket. */
@@ -26,25 +27,19 @@ export interface ExecSocket {
   on(event: 'error', listener: (error: Error) => void): unknown;
 }
 
-type ClientMessage = Static<typeof ExecClientMessage>;
-type Start = Extract<ClientMessage, { type: 'start' }>;
-type Stdin = Extract<ClientMessage, { type: 'stdin' | 'stdin_close' }>;
-
 const pingMs = 20_000;
 const startWithinMs = 10_000;
+/** How long the pid of a command is waited for whose client has gone: by it the command is killed. */
+const pidWithinMs = 5_000;
 const maxUnsentBytes = 1024 * 1024;
-const maxUnreadStdin = 4 * 1024 * 1024;
 const open = 1;
-
-/** One check for each type of message, so that a wrong one is told what its own fields are. */
-const checks = new Map<string, Check<typeof ExecClientMessage>>(
-  ExecClientMessage.anyOf.map((schema) => [
-    schema.properties.type.const,
-    checker(schema, 'the message') as unknown as Check<typeof ExecClientMessage>,
-  ]),
-);
-const TypeOnly = Type.Object({ type: Type.Enum([...checks.keys()]) });
-const checkType = checker(TypeOnly, 'the message');
+/** Of what is not this end's fault; else 1011. */
+const closeCodes: Partial<Record<ErrorCode, number>> = {
+  validation_failed: 1008,
+  stdin_not_open: 1008,
+  command_not_found: 1008,
+  shutting_down: 1001,
+};
 
 export class ExecSession {
   readonly #socket: ExecSocket;
@@ -53,13 +48,11 @@ export class ExecSession {
   readonly #shutdown: AbortSignal;
   /** Aborts when the connection is over, for whatever reason. */
   readonly #over = new AbortController();
-  readonly #started = Promise.withResolvers<Start>();
-  #begun = false;
-  #detach = false;
-  #process: GuestProcess | undefined;
-  #stdin: Stdin[] = [];
-  #stdinBytes = 0;
-  #feeding = false;
+  readonly #started = Promise.withResolvers<Start | Attach>();
+  readonly #input: Input;
+  #first: Start | Attach | undefined;
+  #process: GuestProcess | AttachedProcess | undefined;
+  #ended = false;
   #paused = false;
   #alive = true;
 
@@ -68,9 +61,10 @@ export class ExecSession {
     this.#guest = guest;
     this.#life = life;
     this.#shutdown = shutdown;
+    this.#input = new Input({ guest, signal: this.#over.signal, hold: (held) => this.#hold(held) });
   }
 
-  /** Resolves when the connection is over and the command with it, unless it is detached. */
+  /** Resolves when the connection is over and the command with it, unless it is to live on. */
   async run(): Promise<'exit' | 'error'> {
     this.#started.promise.catch(() => {});
     this.#socket.on('message', (data, isBinary) => this.#received(data, isBinary));
@@ -90,9 +84,9 @@ export class ExecSession {
     const late = setTimeout(() => this.#refuse(problem('must come within 10 s')), startWithinMs);
     const pings = setInterval(() => this.#ping(), pingMs);
     try {
-      const start = await this.#started.promise;
+      const first = await this.#started.promise;
       clearTimeout(late);
-      await this.#execute(start);
+      await this.#follow(first);
       this.#close(1000, 'done');
       return 'exit';
     } catch (error) {
@@ -103,35 +97,25 @@ export class ExecSession {
       clearInterval(pings);
       for (const { signal, listener } of ends) signal.removeEventListener('abort', listener);
       this.#over.abort();
+      await this.#leave();
     }
   }
 
-  async #execute(start: Start): Promise<void> {
-    this.#detach = start.detach ?? false;
-    this.#process = await this.#guest.start({
-      cmd: start.cmd,
-      args: start.args,
-      env: start.env,
-      cwd: start.cwd,
-      user: start.user,
-      stdin: start.stdin ?? false,
-      timeoutMs: start.timeout_sec === undefined ? undefined : start.timeout_sec * 1000,
-      killOnDisconnect: !this.#detach,
-      signal: this.#over.signal,
-    });
-    await this.#send({ type: 'start', pid: this.#process.pid });
-    void this.#feed();
+  async #follow(first: Start | Attach): Promise<void> {
+    const process = first.type === 'start' ? await this.#start(first) : await this.#attach(first);
+    this.#input.begin(process.pid);
     const splitters = { stdout: new Utf8Splitter(), stderr: new Utf8Splitter() };
     let exitCode: number | undefined;
-    for await (const event of this.#process.events) {
+    for await (const event of process.events) {
       if (event.type === 'stdout' || event.type === 'stderr') {
         await this.#sendPieces(event.type, splitters[event.type].push(event.data));
         continue;
       }
+      this.#ended = true;
       for (const stream of ['stdout', 'stderr'] as const) {
         await this.#sendPieces(stream, splitters[stream].end());
       }
-      if (event.type !== 'end') throw timeout(start.timeout_sec ?? 0);
+      if (event.type !== 'end') throw timeout((first as Start).timeout_sec ?? 0);
       exitCode = event.exitCode;
     }
     if (exitCode !== undefined) return this.#send({ type: 'exit', exit_code: exitCode });
@@ -139,6 +123,52 @@ export class ExecSession {
       id: this.#life.id,
       problem: 'no end event',
     });
+  }
+
+  async #start(start: Start): Promise<GuestProcess> {
+    const { signal } = this.#over;
+    const giveUp = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    const wait = () => {
+      timer = setTimeout(() => giveUp.abort(signal.reason), pidWithinMs);
+    };
+    signal.addEventListener('abort', wait, { once: true });
+    try {
+      const process = await this.#guest.start({
+        cmd: start.cmd,
+        args: start.args,
+        env: start.env,
+        cwd: start.cwd,
+        user: start.user,
+        stdin: start.stdin ?? false,
+        timeoutMs: start.timeout_sec === undefined ? undefined : start.timeout_sec * 1000,
+        leash: start.detach ? undefined : 'start',
+        signal: giveUp.signal,
+      });
+      this.#process = process;
+      signal.throwIfAborted();
+      // From now on the end of the connection is that of the stream.
+      signal.addEventListener('abort', () => giveUp.abort(signal.reason), { once: true });
+      await this.#send({ type: 'start', pid: process.pid });
+      return process;
+    } finally {
+      signal.removeEventListener('abort', wait);
+      clearTimeout(timer);
+    }
+  }
+
+  async #attach({ pid }: Attach): Promise<AttachedProcess> {
+    const process = await this.#guest.attach(pid, this.#over.signal);
+    this.#process = process;
+    await this.#send({ type: 'start', pid, truncated: process.truncated });
+    return process;
+  }
+
+  /** A command goes with its client, but not with this process, nor with a life that is paused. */
+  async #leave(): Promise<void> {
+    const stays = this.#first?.type === 'attach' || this.#first?.detach;
+    if (stays || this.#ended || this.#shutdown.aborted || this.#life.signal.aborted) return;
+    if (this.#process?.pid) await this.#guest.signal(this.#process.pid, 'SIGKILL').catch(() => {});
   }
 
   #received(data: Buffer, isBinary: boolean): void {
@@ -150,18 +180,24 @@ export class ExecSession {
   }
 
   #handle(message: ClientMessage): void {
-    if (!this.#begun) {
-      if (message.type !== 'start') throw problem('must be of type start, as the first one');
-      this.#begun = true;
+    if (!this.#first) {
+      if (message.type !== 'start' && message.type !== 'attach') {
+        throw problem('must be of type start or attach, as the first one');
+      }
+      this.#first = message;
       this.#started.resolve(message);
       return;
     }
     switch (message.type) {
       case 'start':
-        throw problem('start came twice; open another connection for another command');
+      case 'attach':
+        throw problem(`${message.type} came second; open another connection for another command`);
       case 'stdin':
+        this.#checkStdin();
+        this.#input.push(bytesOf(message));
+        break;
       case 'stdin_close':
-        this.#queueStdin(message);
+        this.#input.close();
         break;
       case 'signal':
         this.#signal(message.signal);
@@ -174,42 +210,29 @@ export class ExecSession {
     }
   }
 
+  /** Before the answer to an `attach` nobody knows; what comes too early is lost with a command that takes none. */
+  #checkStdin(): void {
+    const first = this.#first;
+    if (first?.type === 'start' && !first.stdin) throw notOpen(this.#process?.pid, 'without being asked for');
+    if (this.#process && 'stdin' in this.#process && !this.#process.stdin) {
+      throw notOpen(this.#process.pid, 'for a command without it');
+    }
+  }
+
   #signal(name: SignalName): void {
     if (!this.#process?.pid) return;
     // It may have ended at the same moment; its exit says so.
     this.#guest.signal(this.#process.pid, name).catch(() => {});
   }
 
-  /** Stdin waits in order; when too much of it waits, nothing more is read from the client. */
-  #queueStdin(message: Stdin): void {
-    this.#stdin.push(message);
-    this.#stdinBytes += sizeOf(message);
-    if (this.#stdinBytes > maxUnreadStdin && !this.#paused) {
-      this.#paused = true;
+  #hold(held: boolean): void {
+    this.#paused = held;
+    if (held) {
       this.#socket.pause();
+      return;
     }
-    void this.#feed();
-  }
-
-  async #feed(): Promise<void> {
-    if (this.#feeding || !this.#process?.pid) return;
-    this.#feeding = true;
-    const { pid } = this.#process;
-    for (let next = this.#stdin.shift(); next; next = this.#stdin.shift()) {
-      try {
-        if (next.type === 'stdin_close') await this.#guest.closeStdin(pid, this.#over.signal);
-        else await this.#guest.sendStdin(pid, bytesOf(next), this.#over.signal);
-      } catch {
-        // The command ended or closed its stdin: what is sent to it is lost, as in a shell's pipe.
-      }
-      this.#stdinBytes -= sizeOf(next);
-      if (this.#paused && this.#stdinBytes <= maxUnreadStdin / 2) {
-        this.#paused = false;
-        this.#alive = true;
-        this.#socket.resume();
-      }
-    }
-    this.#feeding = false;
+    this.#alive = true;
+    this.#socket.resume();
   }
 
   /**
@@ -261,7 +284,7 @@ export class ExecSession {
       : signal.aborted
         ? signal.reason
         : thrown;
-    const error =
+    const error: PerchError =
       cause instanceof PerchError
         ? cause
         : new PerchError('internal', 'The command could not be followed to its end.', {}, { cause });
@@ -269,7 +292,7 @@ export class ExecSession {
     if (this.#socket.readyState !== open) return;
     const { code, message, remedy } = error;
     await this.#write({ type: 'error', error: { code, message, remedy } });
-    this.#close(code === 'validation_failed' ? 1008 : code === 'shutting_down' ? 1001 : 1011, code);
+    this.#close(closeCodes[code] ?? 1011, code);
   }
 
   #close(code: number, reason: string): void {
@@ -278,23 +301,6 @@ export class ExecSession {
     // A peer that does not answer the close is cut off.
     setTimeout(() => this.#socket.terminate(), 5_000).unref();
   }
-}
-
-function parse(data: Buffer, isBinary: boolean): ClientMessage {
-  if (isBinary) throw problem('must be text, not binary');
-  let value: unknown;
-  try {
-    value = JSON.parse(data.toString('utf8'));
-  } catch {
-    throw problem('must be JSON');
-  }
-  const { type } = checkType(value);
-  const message = checks.get(type)?.(value);
-  if (!message) throw problem('is of an unknown type');
-  if (message.type === 'stdin' && (message.data === undefined) === (message.data_base64 === undefined)) {
-    throw problem('of type stdin must have one of data and data_base64');
-  }
-  return message;
 }
 
 /** What came of the output was sent already. */
@@ -308,22 +314,3 @@ function timeout(timeoutSec: number): PerchError {
     truncated: { stdout: false, stderr: false },
   });
 }
-
-function problem(message: string): PerchError {
-  return new PerchError('validation_failed', `the message ${message}`, {
-    problems: [{ where: 'the message', message }],
-  });
-}
-
-function sizeOf(message: Stdin): number {
-  return message.type === 'stdin' ? (message.data ?? message.data_base64 ?? '').length + 64 : 64;
-}
-
-function bytesOf(message: Extract<Stdin, { type: 'stdin' }>): Buffer {
-  return message.data === undefined
-    ? Buffer.from(message.data_base64 ?? '', 'base64')
-    : Buffer.from(message.data, 'utf8');
-}
-
-/** The largest message a client may send: a `start` with a full environment and arguments fits. */
-export const maxMessageBytes = 16 * 1024 * 1024;

@@ -1,6 +1,6 @@
 import type { TSchema } from 'typebox';
 
-/** A query with its whole numbers and truths as such, where the schema wants them; anything else as it came. */
+/** A query, or the parts of a path, with its whole numbers and truths as such, where the schema wants them; anything else as it came. */
 export function convertQuery(schema: TSchema, query: unknown): unknown {
   const properties = (schema as { properties?: Record<string, { type?: unknown }> }).properties ?? {};
   const converted: Record<string, unknown> = { ...(query as object) };

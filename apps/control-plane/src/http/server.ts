@@ -19,6 +19,7 @@ import { convertQuery } from './query.ts';
 import { requestId } from './request-id.ts';
 import { addRoutes } from './routes/index.ts';
 import type { Services } from './services.ts';
+import { TalkingSocket } from './talking-socket.ts';
 
 const wholes: Record<string, string> = {
   body: 'the body',
@@ -54,7 +55,8 @@ export async function createServer(services: Services): Promise<FastifyInstance>
     const check = checker(schema as TSchema, wholes[httpPart ?? ''] ?? 'the request');
     return (data: unknown) => {
       try {
-        const value = httpPart === 'querystring' ? convertQuery(schema as TSchema, data) : data;
+        const isText = httpPart === 'querystring' || httpPart === 'params';
+        const value = isText ? convertQuery(schema as TSchema, data) : data;
         return { value: check(value) };
       } catch (error) {
         return { error: error as Error };
@@ -81,7 +83,16 @@ export async function createServer(services: Services): Promise<FastifyInstance>
   app.setNotFoundHandler((request) => {
     throw notFound(request.method, request.url, openApi);
   });
-  await app.register(websocket, { options: { maxPayload: maxMessageBytes } });
+  await app.register(websocket, {
+    options: { maxPayload: maxMessageBytes, WebSocket: TalkingSocket as never },
+    // The plugin's own would close each connection before its session has said that perchd goes down.
+    preClose(done) {
+      this.websocketServer.close();
+      done();
+    },
+    // The plugin's own would cut the connection before its peer has read why.
+    errorHandler: (error, _socket, request) => request.log.debug({ err: error }, 'a WebSocket broke'),
+  });
   await addRoutes(app, services, openApi);
   return app;
 }

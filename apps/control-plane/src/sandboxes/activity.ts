@@ -43,11 +43,11 @@ export class ActivityTracker implements AsyncDisposable {
     };
   }
 
-  touch(life: Life): void {
-    const now = Date.now();
-    life.lastActiveAt = new Date(now);
+  /** @param at not before the use that is known */
+  touch(life: Life, at = new Date()): void {
+    life.lastActiveAt = at;
     life.pauseTries = 0;
-    if (life.timeoutMode === 'idle') life.expiresAt = new Date(now + life.timeoutSec * 1000);
+    if (life.timeoutMode === 'idle') life.expiresAt = new Date(at.getTime() + life.timeoutSec * 1000);
     this.#changed.add(life);
   }
 

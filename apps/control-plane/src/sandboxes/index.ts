@@ -4,3 +4,4 @@ export { Idempotency } from './idempotency.ts';
 export type { Life } from './life.ts';
 export { SandboxRepository } from './repository.ts';
 export { SandboxService } from './service.ts';
+export type { LastCommand } from './time-up.ts';

@@ -39,7 +39,7 @@ import { Pauser } from './pause.ts';
 import { Ready } from './ready.ts';
 import type { ListFilter, SandboxEvent, SandboxRepository } from './repository.ts';
 import { Resumer } from './resume.ts';
-import { TimeUp } from './time-up.ts';
+import { type LastCommand, TimeUp } from './time-up.ts';
 import { toSandbox } from './view.ts';
 
 interface Dependencies {
@@ -49,6 +49,7 @@ interface Dependencies {
   host: HostClient;
   directory: HostDirectory;
   metrics: Pick<Metrics, 'transition'>;
+  lastCommand: LastCommand;
   log: Logger;
 }
 

@@ -1,28 +1,54 @@
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import type { SandboxRow } from '../database/index.ts';
+import { ActivityTracker } from './activity.ts';
 import { Life } from './life.ts';
-import { TimeUp } from './time-up.ts';
+import type { SandboxRepository } from './repository.ts';
+import { type LastCommand, TimeUp } from './time-up.ts';
 
 const log = pino({ level: 'silent' });
 
 function lifeOf(row: Partial<SandboxRow>): Life {
-  return new Life({ id: 'sb0', status: 'running', on_timeout: 'pause', ...row } as SandboxRow);
+  const defaults = {
+    id: 'sb0',
+    status: 'running',
+    on_timeout: 'pause',
+    timeout_mode: 'fixed',
+    timeout_sec: 60,
+  };
+  return new Life({ ...defaults, expires_at: new Date(), ...row } as SandboxRow);
 }
 
-function timeUp(life: Life, pause: () => Promise<unknown>, ended?: Promise<void>) {
+function timeUp(
+  life: Life,
+  pause: () => Promise<unknown>,
+  ended?: Promise<void>,
+  lastCommand: LastCommand = async () => undefined,
+) {
   const calls: string[] = [];
+  const settled = Promise.withResolvers<void>();
   const parts = {
-    lives: { get: () => life, arm: () => void calls.push('arm') },
+    lives: {
+      get: () => life,
+      arm: () => {
+        calls.push('arm');
+        settled.resolve();
+      },
+    },
     operations: { ended: () => ended },
-    destroy: async (_id: string, detail: string) => void calls.push(`destroy: ${detail}`),
+    destroy: async (_id: string, detail: string) => {
+      calls.push(`destroy: ${detail}`);
+      settled.resolve();
+    },
+    activity: new ActivityTracker({} as SandboxRepository, log),
+    lastCommand,
     pause: () => {
       calls.push('pause');
       return pause();
     },
     log,
   };
-  return { calls, expired: () => new TimeUp(parts).expired('sb0') };
+  return { calls, settled: settled.promise, expired: () => new TimeUp(parts).expired('sb0') };
 }
 
 test('a pause that keeps failing is tried a few times, and the sandbox is never destroyed', () => {
@@ -57,4 +83,55 @@ test('while something is done to it the end of its time waits', async () => {
   done.resolve();
   await done.promise;
   expect(calls).toEqual(['arm']);
+});
+
+const idle = { timeout_mode: 'idle', on_timeout: 'destroy' } as const;
+const noPause = () => Promise.resolve();
+const ago = (seconds: number) => new Date(Date.now() - seconds * 1000);
+
+test('a command that runs gives an idle sandbox its full time again', async () => {
+  const life = lifeOf({ ...idle, last_active_at: ago(60) });
+  const { calls, settled, expired } = timeUp(life, noPause, undefined, async () => new Date());
+  expired();
+  await settled;
+  expect(calls).toEqual(['arm']);
+  expect(life.expiresAt?.getTime()).toBeGreaterThan(Date.now() + 50_000);
+});
+
+test('from the end of its last command an idle sandbox has its full time', async () => {
+  const life = lifeOf({ ...idle, last_active_at: ago(90) });
+  const { calls, settled, expired } = timeUp(life, noPause, undefined, async () => ago(20));
+  expired();
+  await settled;
+  expect(calls).toEqual(['arm']);
+  const left = (life.expiresAt?.getTime() ?? 0) - Date.now();
+  expect(left).toBeGreaterThan(30_000);
+  expect(left).toBeLessThanOrEqual(40_000);
+});
+
+test('one whose last command ended long ago, or that knows of none, is over', async () => {
+  for (const at of [ago(3600), ago(61), undefined]) {
+    const life = lifeOf({ ...idle, last_active_at: ago(62) });
+    const { calls, settled, expired } = timeUp(life, noPause, undefined, async () => at);
+    expired();
+    await settled;
+    expect(calls).toEqual(['destroy: its time was over']);
+  }
+});
+
+test('nothing happens to it when this process goes down while its guest is asked', async () => {
+  const down = Promise.reject(new Error('shutting down'));
+  const { calls, expired } = timeUp(lifeOf(idle), noPause, undefined, () => down);
+  expired();
+  await down.catch(() => {});
+  await Promise.resolve();
+  expect(calls).toEqual([]);
+});
+
+test('in mode fixed no guest is asked', () => {
+  const { calls, expired } = timeUp(lifeOf({ on_timeout: 'destroy' }), noPause, undefined, () => {
+    throw new Error('asked');
+  });
+  expired();
+  expect(calls).toEqual(['destroy: its time was over']);
 });

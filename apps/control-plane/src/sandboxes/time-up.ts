@@ -6,14 +6,25 @@ interface Parts {
   operations: { ended(id: string): Promise<void> | undefined };
   destroy: (id: string, detail: string) => Promise<unknown>;
   pause: (id: string, detail: string) => Promise<unknown>;
+  activity: { touch(life: Life, at: Date): void };
+  lastCommand: LastCommand;
   log: Logger;
 }
+
+/**
+ * When a command last ran in the sandbox: now, or when the last one ended; undefined: none is known. Throws when
+ * this process is going down, and so nobody knows.
+ */
+export type LastCommand = (life: Life) => Promise<Date | undefined>;
 
 const destroyAgainMs = 2_000;
 /** A pause that failed moves the end of time by a minute; so this is also how many minutes are tried. */
 const mostPauses = 5;
 
-/** What the end of a sandbox's time does: destroys it, or pauses it and never destroys it. */
+/**
+ * What the end of a sandbox's time does: destroys it, or pauses it and never destroys it. A command that runs is
+ * use of it, whoever follows it; so an idle sandbox is asked first.
+ */
 export class TimeUp {
   readonly #parts: Parts;
 
@@ -28,7 +39,30 @@ export class TimeUp {
     const ended = operations.ended(id);
     // What is being done to it may be its pause, or move the end of its time.
     if (ended) void ended.then(() => lives.arm(id));
-    else if (life.status === 'running' && life.onTimeout === 'pause') this.#pause(life);
+    else if (life.status === 'running' && life.timeoutMode === 'idle') void this.#ask(life);
+    else this.#end(life);
+  }
+
+  /** Its time goes on from the end of its last command, as from any other use. */
+  async #ask(life: Life): Promise<void> {
+    const { lives, operations, activity, lastCommand } = this.#parts;
+    const { id } = life;
+    let at: Date | undefined;
+    try {
+      at = await lastCommand(life);
+    } catch {
+      return;
+    }
+    if (lives.get(id) !== life) return;
+    if (at && at > (life.lastActiveAt ?? new Date(0))) activity.touch(life, at);
+    const deadline = life.deadline();
+    // It may have been used, or something may be done to it, meanwhile.
+    if (operations.ended(id) || !deadline || deadline.getTime() > Date.now()) lives.arm(id);
+    else this.#end(life);
+  }
+
+  #end(life: Life): void {
+    if (life.status === 'running' && life.onTimeout === 'pause') this.#pause(life);
     else this.#destroy(life);
   }
 

@@ -44,6 +44,18 @@ export class LocalGuest {
       },
       closeStdin: async (pid) => this.children.get(pid)?.stdin?.end() !== undefined,
       signal: async (pid, name) => kill(pid, name as NodeJS.Signals),
+      commands: async () => {
+        this.#closed.signal.throwIfAborted();
+        return [...this.children].map(([pid, { spawnfile, spawnargs }]) => ({
+          pid,
+          cmd: spawnfile,
+          args: spawnargs.slice(1),
+          startedAt: new Date(),
+          end: undefined,
+        }));
+      },
+      command: async (pid) => unknownCommand(pid),
+      attach: async (pid) => unknownCommand(pid),
       readFile: async (path, how) => {
         const found = await this.#file(path);
         if (!found.isFile()) throw new PerchError('not_a_file', `${path} is not a file.`, { path });
@@ -143,6 +155,7 @@ export class LocalGuest {
     }
     const pid = child.pid ?? 0;
     this.children.set(pid, child);
+    child.once('close', () => this.children.delete(pid));
     let timedOut = false;
     const timer =
       options.timeoutMs === undefined
@@ -196,8 +209,7 @@ export class LocalGuest {
       }
     } finally {
       done();
-      if (options.killOnDisconnect && child.exitCode === null) kill(child.pid ?? 0, 'SIGKILL');
-      this.children.delete(child.pid ?? 0);
+      if (options.leash === 'end' && child.exitCode === null) kill(child.pid ?? 0, 'SIGKILL');
     }
   }
 }
@@ -205,6 +217,11 @@ export class LocalGuest {
 async function* notThere(cmd: string): AsyncGenerator<ProcessEvent, void, void> {
   yield { type: 'stderr', data: Buffer.from(`command not found: ${cmd}\n`) };
   yield { type: 'end', exitCode: 127 };
+}
+
+/** Output is kept by the real agent only. */
+function unknownCommand(pid: number): never {
+  throw new PerchError('command_not_found', `There is no command ${pid}.`, { id: 'guest', pid });
 }
 
 function kill(pid: number, signal: NodeJS.Signals): boolean {

@@ -65,6 +65,32 @@ test('stdin is passed in order, as text and as bytes, until it is closed', async
   expect(messages.at(-1)).toEqual({ type: 'exit', exit_code: 0 });
 });
 
+test('input that start did not ask for, and input after its end, is an error', async () => {
+  for (const [start, ...before] of [
+    [{ type: 'start', cmd: 'sleep', args: ['60'] }],
+    [{ type: 'start', cmd: 'sleep', args: ['60'], stdin: true }, { type: 'stdin_close' }],
+  ]) {
+    await using client = await open();
+    client.send(start as object);
+    await client.until((one) => one.type === 'start');
+    for (const message of before) client.send(message);
+    client.send({ type: 'stdin', data: 'x' });
+    expect((await client.rest()).at(-1)).toMatchObject({ type: 'error', error: { code: 'stdin_not_open' } });
+    expect(await client.closed).toMatchObject({ code: 1008 });
+    await eventually(() => children() === 0);
+  }
+});
+
+test('a message that is too large is told so', async () => {
+  await using client = await open();
+  client.send({ type: 'start', cmd: 'cat', stdin: true });
+  await client.until((one) => one.type === 'start');
+  client.send({ type: 'stdin', data: 'x'.repeat(20 * 1024 * 1024) });
+  expect((await client.rest()).at(-1)).toMatchObject({ type: 'error', error: { code: 'body_too_large' } });
+  expect(await client.closed).toMatchObject({ code: 1009 });
+  await eventually(() => children() === 0);
+});
+
 test('a signal reaches the command', async () => {
   await using client = await open();
   client.send({
@@ -162,7 +188,11 @@ test('an open stream is use of the sandbox', async () => {
 test.each([
   ['no JSON', 'hello', 'must be JSON'],
   ['another first message', '{"type":"stdin","data":"x"}', 'must be of type start'],
-  ['an unknown type', '{"type":"dance"}', 'type must be one of start, stdin, stdin_close, signal, stop'],
+  [
+    'an unknown type',
+    '{"type":"dance"}',
+    'type must be one of start, attach, stdin, stdin_close, signal, stop',
+  ],
   ['an unknown field', '{"type":"start","cmd":"true","shell":1}', 'shell is unknown'],
   ['no command', '{"type":"start"}', 'cmd is required'],
 ])('%s is told and ends the connection', async (_name, text, problem) => {

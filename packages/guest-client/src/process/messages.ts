@@ -2,12 +2,20 @@
 import { asInteger, asObject, asText, type Json } from '../connect/json.ts';
 
 export type ProcessMessage =
-  | { type: 'start'; pid: number }
+  | { type: 'start'; pid: number; replay?: Replay }
   | { type: 'stdout' | 'stderr'; data: Buffer }
   | { type: 'end'; exitCode: number; signal?: number }
   | { type: 'keepalive' };
 
-const maxPid = 2 ** 22;
+/** What the first message tells a client that asked for kept output. */
+export interface Replay {
+  /** The input of the command is open. */
+  stdin: boolean;
+  /** Whether there was more before the output that follows. */
+  truncated: { stdout: boolean; stderr: boolean };
+}
+
+export const maxPid = 2 ** 22;
 /** Exit code of a shell for a command that signal n ended: 128 + n. */
 const signalled = 128;
 
@@ -20,12 +28,19 @@ export function readMessage(json: Json): ProcessMessage | string {
   const start = asObject(event.start);
   if (start) {
     const pid = asInteger(start.pid, 1, maxPid);
-    return pid === undefined ? 'a pid is no pid' : { type: 'start', pid };
+    if (pid === undefined) return 'a pid is no pid';
+    const replay = asObject(start.replay);
+    return { type: 'start', pid, ...(replay ? { replay: readReplay(replay) } : {}) };
   }
   const end = asObject(event.end);
   if (end) return readEnd(end);
   if (asObject(event.keepalive)) return { type: 'keepalive' };
   return 'an event is of no known kind';
+}
+
+function readReplay({ stdin, truncated }: Json): Replay {
+  const isCut = (stream: string) => Array.isArray(truncated) && truncated.includes(stream);
+  return { stdin: stdin === true, truncated: { stdout: isCut('stdout'), stderr: isCut('stderr') } };
 }
 
 function readData(data: Json): ProcessMessage | string {
@@ -36,7 +51,7 @@ function readData(data: Json): ProcessMessage | string {
   return 'output is of no known stream';
 }
 
-function readEnd(end: Json): ProcessMessage | string {
+export function readEnd(end: Json): Extract<ProcessMessage, { type: 'end' }> | string {
   const exitCode = asInteger(end.exitCode, -1, 255);
   const signal = asInteger(end.signal, 0, 64);
   if (exitCode === undefined || signal === undefined) return 'an exit code is no exit code';

@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream';
 import { guestProtocol, startError } from '../errors.ts';
 import { printable } from '../printable.ts';
 import { Refused, type Transport } from '../transport.ts';
-import type { ProcessMessage } from './messages.ts';
+import type { ProcessMessage, Replay } from './messages.ts';
 import { readProcessStream } from './stream.ts';
 
 export interface StartOptions {
@@ -16,8 +16,11 @@ export interface StartOptions {
   stdin: boolean;
   /** The agent kills the process group after this time, and the events end with `timeout`. */
   timeoutMs?: number | undefined;
-  /** The agent kills the process group when the stream breaks off. */
-  killOnDisconnect: boolean;
+  /**
+   * Until when the agent kills the process group if the stream breaks off: until it has told the pid, or the end.
+   * Default: it never does.
+   */
+  leash?: 'start' | 'end' | undefined;
   /** Ends the stream at any time. */
   signal?: AbortSignal | undefined;
 }
@@ -49,12 +52,14 @@ export async function startProcess(
   options: StartOptions,
   kill: (pid: number) => Promise<unknown>,
 ): Promise<GuestProcess> {
-  const { cmd, args = [], env = {}, cwd, user, stdin, timeoutMs, killOnDisconnect, signal } = options;
+  const { cmd, args = [], env = {}, cwd, user, stdin, timeoutMs, leash, signal } = options;
   const { sandboxId, graceMs } = transport.options;
   const subject = { sandboxId, user, cwd };
-  const headers: Record<string, string> = { 'keepalive-ping-interval': String(keepaliveSec) };
+  const headers: Record<string, string> = {
+    'keepalive-ping-interval': String(keepaliveSec),
+  };
+  if (leash) headers['perch-kill-on-disconnect'] = leash === 'start' ? 'start' : '1';
   if (timeoutMs !== undefined) headers['connect-timeout-ms'] = String(Math.ceil(timeoutMs));
-  if (killOnDisconnect) headers['perch-kill-on-disconnect'] = '1';
   let body: Readable | undefined;
   try {
     body = await transport.stream({
@@ -84,6 +89,42 @@ export async function startProcess(
     const events = neverStarted(error);
     if (!events) throw startError(error.refusal, subject);
     return { pid: 0, events, async kill() {} };
+  }
+}
+
+export interface AttachedProcess extends GuestProcess, Replay {}
+
+/** Kept output first, then what follows. @throws {Refused} not_found */
+export async function attachProcess(
+  transport: Transport,
+  pid: number,
+  signal: AbortSignal | undefined,
+  kill: (pid: number) => Promise<unknown>,
+): Promise<AttachedProcess> {
+  const { sandboxId } = transport.options;
+  const body = await transport.stream({
+    path: '/process.Process/Connect',
+    body: { process: { pid }, replay: true },
+    signal,
+    headers: { 'keepalive-ping-interval': String(keepaliveSec) },
+  });
+  try {
+    const messages = readProcessStream(body, sandboxId, signal);
+    const first = (await messages.next()).value;
+    if (first?.type !== 'start' || !first.replay) {
+      throw guestProtocol(sandboxId, 'the first message is no start with a replay');
+    }
+    return {
+      pid: first.pid,
+      ...first.replay,
+      events: processEvents(messages, undefined, transport),
+      async kill() {
+        await kill(first.pid);
+      },
+    };
+  } catch (error) {
+    body.destroy();
+    throw error;
   }
 }
 

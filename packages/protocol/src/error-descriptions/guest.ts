@@ -18,6 +18,14 @@ export const guestErrors = {
     after:
       'The command is killed, and with it all processes of its control group. The output so far is in `details`, cut at 8 MiB a stream; a stream has sent it before and has none there.',
   },
+  command_not_found: {
+    when: 'No command with that pid runs in the sandbox, and none is known that has ended. An ended one is known for an hour, or for a minute when a client followed it to the end; of more than 256 the oldest go first.',
+    after: 'Nothing was done.',
+  },
+  stdin_not_open: {
+    when: 'A `stdin` message came over `exec/stream` for a command that was started without `"stdin": true`, or after `stdin_close`.',
+    after: 'The stream is closed with code 1008, and its command ends unless it was detached or attached to.',
+  },
   invalid_user: {
     when: 'The user of a command or of a file call does not exist in the sandbox, or the caller may not run as it.',
     after: 'The command did not start. No file was touched.',

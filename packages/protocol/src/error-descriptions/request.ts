@@ -26,7 +26,7 @@ export const requestErrors = {
     after: nothing,
   },
   body_too_large: {
-    when: 'A body is larger than its route takes: 1 MiB of JSON, 20 MiB for `exec`. Or the file of a form came before its path, and all files that wait like that are more than 1 GiB together.',
+    when: 'A body is larger than its route takes: 1 MiB of JSON, 20 MiB for `exec`, 16 MiB for a message of `exec/stream`. Or the file of a form came before its path, and all files that wait like that are more than 1 GiB together.',
     after: 'Nothing was done. Nothing of a file was kept.',
   },
   unsupported_media_type: {

@@ -12,6 +12,9 @@ import { isNode, openBrowserSocket, openNodeSocket, type Socket, type SocketList
 
 export type ExecStart = Omit<Extract<ExecClientMessage, { type: 'start' }>, 'type'>;
 
+type First = Extract<ExecClientMessage, { type: 'start' | 'attach' }>;
+type Started = Extract<ExecServerMessage, { type: 'start' }>;
+
 export type ExecEvent =
   /** `text` is undefined where the bytes are no UTF-8; no character is ever split. */
   | { type: 'stdout' | 'stderr'; data: Uint8Array; text: string | undefined }
@@ -23,21 +26,27 @@ const maxWaiting = 256;
 /** Longest piece of input in one message, `bytes`. */
 const inputPiece = 256 * 1024;
 
-/** To be iterated once; the last event is `exit`. Leaving it early kills the command, unless it is detached. */
+/**
+ * To be iterated once; the last event is `exit`. Leaving it early kills the command, unless it is detached or was
+ * attached to. When Perch restarts, the iteration throws and the command runs on: attach to `pid`.
+ */
 export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
   /** In the sandbox; 0 when the command could not be started, which its exit code tells. */
   readonly pid: number;
+  /** Of a command that was attached to: whether there was more before the output that comes. */
+  readonly truncated: { stdout: boolean; stderr: boolean };
   readonly #socket: Socket;
   readonly #inbox: Inbox;
 
-  private constructor(pid: number, socket: Socket, inbox: Inbox) {
-    this.pid = pid;
+  private constructor(started: Started, socket: Socket, inbox: Inbox) {
+    this.pid = started.pid;
+    this.truncated = started.truncated ?? { stdout: false, stderr: false };
     this.#socket = socket;
     this.#inbox = inbox;
   }
 
   /** Resolves when the command runs. */
-  static async open(http: Http, id: string, start: ExecStart, signal?: AbortSignal): Promise<ExecStream> {
+  static async open(http: Http, id: string, how: First, signal?: AbortSignal): Promise<ExecStream> {
     signal?.throwIfAborted();
     const inbox = new Inbox();
     const socket = await connect(http, id, inbox);
@@ -48,12 +57,12 @@ export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
     };
     signal?.addEventListener('abort', cancel, { once: true });
     try {
-      await socket.send(JSON.stringify({ type: 'start', ...start }));
+      await socket.send(JSON.stringify(how));
       const first = await inbox.next();
       if (first?.type !== 'start') {
         throw first ? asError(first) : new UnexpectedAnswerError('exec/stream', 200, 'no start');
       }
-      return new ExecStream(first.pid, socket, inbox);
+      return new ExecStream(first, socket, inbox);
     } catch (error) {
       socket.close();
       throw error;

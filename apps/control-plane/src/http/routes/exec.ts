@@ -76,8 +76,9 @@ export function addExecRoutes(app: App, services: Services): void {
       description:
         'Messages are JSON text. The client sends {"type":"start","cmd",…} first, then stdin, stdin_close, signal and ' +
         'stop; the server sends start, stdout and stderr (data, or data_base64 for bytes that are no UTF-8), and at ' +
-        'last exit or error. Closing the connection kills the command, unless start asked to detach. A pause ends ' +
-        'the connection with an error that names the status; a detached command goes on after the resume.',
+        'last exit or error. {"type":"attach","pid"} instead of start follows a command that runs or has ended: what is ' +
+        'kept of its output comes first. Closing the connection kills the command, unless start asked to detach or it ' +
+        'was attached to. A pause, or the end of perchd, ends the connection with an error and no command.',
       tags,
       params: IdParams,
       querystring: Type.Object(

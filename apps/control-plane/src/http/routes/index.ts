@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import type { OpenApi } from '../../docs/index.ts';
 import type { Services } from '../services.ts';
 import { addApiKeyRoutes } from './api-keys.ts';
+import { addCommandRoutes } from './commands.ts';
 import { addExecRoutes } from './exec.ts';
 import { addFileRoutes } from './files.ts';
 import { addPageRoutes } from './pages.ts';
@@ -21,6 +22,7 @@ export async function addRoutes(
   addTransitionRoutes(app, services);
   addSnapshotRoutes(app, services);
   addExecRoutes(app, services);
+  addCommandRoutes(app, services);
   await addFileRoutes(app, services);
   addApiKeyRoutes(app, services);
   addPlatformRoutes(app, services, openApi);

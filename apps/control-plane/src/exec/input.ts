@@ -1,0 +1,77 @@
+/** Standard input on its way to a command. */
+import { PerchError } from '@perch/protocol';
+import type { Guest } from '../guests/index.ts';
+
+/** Bytes that wait before nothing more is read from the client. */
+const maxWaiting = 4 * 1024 * 1024;
+/** What is counted for a piece beside its bytes, so that many empty ones are bounded as well. */
+const pieceCost = 64;
+
+interface Parts {
+  guest: Guest;
+  /** Stops and starts reading from the client. */
+  hold: (held: boolean) => void;
+  signal: AbortSignal;
+}
+
+/** Input waits in order, also for the command's start; a command that ended or closed its stdin loses the rest. */
+export class Input {
+  readonly #parts: Parts;
+  readonly #waiting: Buffer[] = [];
+  #bytes = 0;
+  #held = false;
+  #closing = false;
+  #feeding = false;
+  #pid: number | undefined;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** The command can take it. @param pid 0 when there is none */
+  begin(pid: number): void {
+    this.#pid = pid;
+    void this.#feed();
+  }
+
+  /** @throws PerchError stdin_not_open after its end */
+  push(data: Buffer): void {
+    if (this.#closing) throw notOpen(this.#pid, 'after stdin_close');
+    this.#waiting.push(data);
+    this.#bytes += data.length + pieceCost;
+    if (this.#bytes > maxWaiting && !this.#held) this.#hold(true);
+    void this.#feed();
+  }
+
+  close(): void {
+    this.#closing = true;
+    void this.#feed();
+  }
+
+  async #feed(): Promise<void> {
+    if (this.#feeding || !this.#pid) return;
+    this.#feeding = true;
+    const { guest, signal } = this.#parts;
+    try {
+      for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
+        // False, or an error, is a command that ended or closed its stdin; its output says what became of it.
+        await guest.sendStdin(this.#pid, next, signal).catch(() => {});
+        this.#bytes -= next.length + pieceCost;
+        if (this.#held && this.#bytes <= maxWaiting / 2) this.#hold(false);
+      }
+      if (this.#closing) await guest.closeStdin(this.#pid, signal).catch(() => {});
+    } finally {
+      this.#feeding = false;
+    }
+  }
+
+  #hold(held: boolean): void {
+    this.#held = held;
+    this.#parts.hold(held);
+  }
+}
+
+export function notOpen(pid: number | undefined, why: string): PerchError {
+  const message = `The standard input of the command is not open: stdin came ${why}.`;
+  return new PerchError('stdin_not_open', message, { pid: pid ?? 0 });
+}

@@ -1,0 +1,18 @@
+import type { Logger } from 'pino';
+import type { GuestPool } from '../guests/index.ts';
+import type { LastCommand } from '../sandboxes/index.ts';
+import { lastUse } from './commands.ts';
+
+/** Asks the guest agent. One that does not answer is taken to run nothing. */
+export function askGuests(guests: GuestPool, shutdown: AbortSignal, log: Logger): LastCommand {
+  return async (life) => {
+    try {
+      return lastUse(await guests.of(life).commands(), new Date());
+    } catch (error) {
+      // The pool of connections goes before the sandboxes do, which says nothing of their guests.
+      shutdown.throwIfAborted();
+      log.warn({ sandbox: life.id, err: error }, 'a guest whose time is over does not say what it runs');
+      return undefined;
+    }
+  };
+}
