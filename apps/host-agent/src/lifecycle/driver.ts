@@ -303,7 +303,7 @@ export class SandboxDriver {
 
   #watch(generation: number): void {
     const { vm } = this.resources;
-    vm?.onRoom((lacks) => this.#state.tellOfRoom(lacks));
+    vm?.room?.watch((lacks) => this.#state.tellOfRoom(lacks));
     void vm?.exited.then((reason) => {
       if (this.#state.stopped || this.#queue.closing) return;
       void this.#ask({ kind: 'exited', generation, reason }).catch(() => {});

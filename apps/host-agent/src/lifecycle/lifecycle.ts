@@ -157,7 +157,7 @@ export class Lifecycle {
 
   /** Guests that stand still until the host's disk has room for what they write. */
   lackingRoom(): number {
-    return this.#registry.all().filter(({ resources }) => resources.vm?.lacksRoom).length;
+    return this.#registry.all().filter(({ resources }) => resources.vm?.room?.lacks).length;
   }
 
   /** Bytes that the guest wrote to its console, the last of them. @throws PerchError sandbox_not_found */

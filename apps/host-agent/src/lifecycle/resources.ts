@@ -211,12 +211,12 @@ export class Resources {
 
   /** @throws PerchError capacity_exhausted when a capture could not be written */
   async assertRoom(record: SandboxRecord): Promise<void> {
-    await this.#deps.saved.assertRoom(record, this.#vm(record).memory());
+    await this.#deps.saved.assertRoom(record, await this.#vm(record).unsavedBytesAtMost());
   }
 
   /** @throws PerchError capacity_exhausted when a copy could not be written, with the capture of a guest that runs */
   async assertCopyRoom(record: SandboxRecord): Promise<void> {
-    await this.#deps.saved.assertCopyRoom(record, this.vm?.memory());
+    await this.#deps.saved.assertCopyRoom(record, (await this.vm?.unsavedBytesAtMost()) ?? 0);
   }
 
   /**

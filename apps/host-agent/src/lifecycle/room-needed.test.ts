@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { commitSnapshot, openSnapshot, SnapshotDirectory } from '../snapshot/index.ts';
 import { facts, fillDirectory, temporaryDirectory } from '../snapshot/testing.ts';
-import type { GuestMemory } from '../vmm/index.ts';
 import { DiskRoom } from './disk-room.ts';
 import { flattenSnapshot } from './flatten.ts';
 import type { SandboxRecord } from './journal.ts';
@@ -31,27 +30,22 @@ function statesOn(room: DiskRoom): SavedStates {
   });
 }
 
-/** A guest of whose memory 10 MiB have changed, in two runs. */
-const memory = {
-  changed: () => [
-    { offset: 0, length: 4 * MiB },
-    { offset: 8 * MiB, length: 6 * MiB },
-  ],
-} as GuestMemory;
+/** Of a guest's memory has changed. */
+const unsaved = 10 * MiB;
 /** Device state, headers, manifest, what changes meanwhile. */
 const rest = 64 * MiB;
 
 test('a pause needs room for what has changed, of which nothing has to stay free', async () => {
-  const needed = 10 * MiB + rest;
-  await statesOn(roomOf(needed, 1024)).assertRoom(record, memory);
-  await expect(statesOn(roomOf(needed - block)).assertRoom(record, memory)).rejects.toMatchObject(refused);
+  const needed = unsaved + rest;
+  await statesOn(roomOf(needed, 1024)).assertRoom(record, unsaved);
+  await expect(statesOn(roomOf(needed - block)).assertRoom(record, unsaved)).rejects.toMatchObject(refused);
 });
 
 test('a copy needs room for all memory, and for what has changed of one that runs, beside what stays free', async () => {
   const kept = 1024 * MiB;
   for (const [of, needed] of [
-    [undefined, 128 * MiB + rest],
-    [memory, 128 * MiB + 10 * MiB + rest],
+    [0, 128 * MiB + rest],
+    [unsaved, 128 * MiB + unsaved + rest],
   ] as const) {
     await statesOn(roomOf(needed + kept, 1024)).assertCopyRoom(record, of);
     const short = statesOn(roomOf(needed + kept - block, 1024));

@@ -13,7 +13,7 @@ import type { DiskLayer } from '../disk/index.ts';
 import type { GuestIdentity } from '../guest/index.ts';
 import type { ImageStore } from '../images/index.ts';
 import type { NetworkLayer, Slot } from '../network/index.ts';
-import { SnapshotDirectory } from '../snapshot/index.ts';
+import { createMapping, type MemoryImage, newBuildId, SnapshotDirectory } from '../snapshot/index.ts';
 import type { Vm, VmMonitor } from '../vmm/index.ts';
 import { Admission } from './admission.ts';
 import type { BootSnapshots } from './boot-snapshots.ts';
@@ -33,6 +33,16 @@ export const request: HostCreate = {
   disk_mb: 64,
   access_token: 'a'.repeat(64),
   env: {},
+};
+
+const aBuild = newBuildId();
+/** 4 KiB of zeros. */
+const aMemory: MemoryImage = {
+  header: {
+    ...{ generation: 0, build: aBuild, baseBuild: aBuild },
+    mapping: createMapping(4096),
+  },
+  memfileOf: () => '/memory',
 };
 
 const slotNumbers = [1, 2, 3, 4, 5, 6, 7, 8];
@@ -104,8 +114,6 @@ export class FakeMachine {
         vm.end('killed');
       },
       release: () => {},
-      lacksRoom: false,
-      onRoom: () => {},
       freeze: async () => {
         this.#step('freeze');
         vm.frozen = true;
@@ -115,7 +123,7 @@ export class FakeMachine {
         vm.frozen = false;
       },
       isFrozen: async () => vm.frozen,
-      memory: () => ({ changed: () => [], read: async () => {}, write: async () => {} }),
+      unsavedBytesAtMost: async () => 0,
     } as unknown as Vm;
   }
 
@@ -185,7 +193,7 @@ export class FakeMachine {
       const captured = this.captured.get(id);
       if (!captured) throw new Error(`nothing is captured of ${id}`);
       return {
-        vm: { memory: '/memory', devices: '/devices' },
+        vm: { image: aMemory, devices: '/devices' },
         disk: { base: '/base', layers: ['/layer'] },
         identity: captured.identity,
       };

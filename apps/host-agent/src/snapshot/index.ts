@@ -31,6 +31,19 @@ export {
   type MemoryCopyRequest,
   type MemorySource,
 } from './memory-copy.ts';
+export {
+  copyDifference,
+  headerOf,
+  inheritedBuilds,
+  type MemoryDifference,
+  readableByVms,
+} from './memory-difference.ts';
+export {
+  flatMappingOf,
+  flatMemoryOf,
+  type MemoryImage,
+  memoryImageOf,
+} from './memory-image.ts';
 export { createMapping, type Diff, type DirtyRun, mergeMapping } from './merge.ts';
 export { type Occupied, occupiedBy } from './occupied.ts';
 export {

@@ -1,6 +1,7 @@
 /** What Perch asks of a VM monitor. One back end a folder beside this file. */
 
-import type { Leftover, MemoryRun } from '../linux/index.ts';
+import type { Leftover } from '../linux/index.ts';
+import type { BuildId, MemoryDifference, MemoryImage } from '../snapshot/index.ts';
 
 /** Identity of a process that outlives us: a pid alone may name another process later. */
 export interface ProcessRef {
@@ -39,22 +40,25 @@ export interface VmSpec {
 
 /** What a guest goes on from. All files are root-owned, 0444, on the file system of the VM's directory. */
 export interface VmState {
-  /** Guest memory as it was, page by page at its own place: becomes a private mapping, read as it is needed. */
-  memory: string;
-  /** Device state, as `saveDevices` gave it. */
+  /** Read as it is needed, by the monitor or by what serves it. */
+  image: MemoryImage;
+  /** Path of the device state, as `Vm.saveState` gave it. */
   devices: string;
-  /** Puts in what has changed since `memory` was written. Called once, before the devices are loaded. */
-  fill?: (memory: GuestMemory) => Promise<void>;
 }
 
-/** The memory of a guest, by offsets of its memory file. While the guest runs, what it says is out of date. */
-export interface GuestMemory {
-  /** Pages that differ, or may differ, from the file that the memory is a private mapping of: sorted runs. */
-  changed(): MemoryRun[];
-  /** Copies runs into `into`, one after the other. */
-  read(runs: readonly MemoryRun[], into: Uint8Array): Promise<void>;
-  /** Copies runs from `from`, where they lie one after the other. */
-  write(runs: readonly MemoryRun[], from: Uint8Array): Promise<void>;
+/** The state of a guest that stands still. */
+export interface SavedState {
+  /** Device state, without memory. */
+  devices: Buffer;
+  memory: MemoryDifference;
+}
+
+/** The wait of a guest for room on the host's disk. It goes on by itself once there is some. */
+export interface RoomSignal {
+  /** Whether the guest stands still for it. */
+  readonly lacks: boolean;
+  /** Has `listener` told when that changes, and at once when it is so; in place of the one before. */
+  watch(listener: (lacks: boolean) => void): void;
 }
 
 /** What finds a monitor again. */
@@ -74,10 +78,8 @@ export interface Vm {
    * before. An adopted VM has what nobody had read.
    */
   console(): Promise<Buffer>;
-  /** Whether the guest stands still until the host's disk has room for what it writes. It goes on by itself. */
-  readonly lacksRoom: boolean;
-  /** Has `listener` told when that changes, and at once when it is so; in place of the one before. */
-  onRoom(listener: (lacks: boolean) => void): void;
+  /** Of a monitor that has its guest wait, where others give it an error. */
+  readonly room?: RoomSignal;
   /**
    * Stops the guest between two instructions; its disk is written out. Safe to repeat.
    * @throws Error with code ENOSPC when the host's disk has no room for what it wrote; it is stopped all the same
@@ -87,16 +89,22 @@ export interface Vm {
   thaw(): Promise<void>;
   /** Whether the guest is stopped. */
   isFrozen(): Promise<boolean>;
-  /** Device state of a stopped guest, without its memory. @throws when it is not stopped, or not believable */
-  saveDevices(): Promise<Buffer>;
+  /**
+   * State of a stopped guest. Safe to repeat.
+   * @param build what this state is called
+   * @param parent what the state is called that is there when this one is kept: the guest went on from it or was saved
+   *   as it, and perhaps as others since, of which nothing is left; undefined of one that was booted and has none
+   * @throws when it is not stopped, or not believable
+   */
+  saveState(build: BuildId, parent: BuildId | undefined): Promise<SavedState>;
+  /** The most that the difference of a `saveState` would have if the guest stood still now, bytes. */
+  unsavedBytesAtMost(): Promise<number>;
   /**
    * Opens `layer`, an empty qcow2 file in the VM's directory.
    * @returns what has the guest write to it from then on, for a moment when it is stopped: what it wrote before is
    * written out, stays below, and is not changed any more
    */
   prepareDisk(layer: string): Promise<() => Promise<void>>;
-  /** The guest's memory; the process must be there. */
-  memory(): GuestMemory;
   /**
    * Ends the processes and resolves when the kernel has released them. Safe to repeat.
    * @throws when one is still there after 10 s

@@ -9,13 +9,14 @@ import {
   ancestorMemfile,
   ancestorRootfsCow,
   commitSnapshot,
-  copyMemory,
-  createMapping,
-  type Diff,
+  copyDifference,
   type FileSum,
-  type MemoryCopy,
-  mergeMapping,
+  headerOf,
+  inheritedBuilds,
+  type MemoryHeader,
+  memoryImageOf,
   newBuildId,
+  readableByVms,
   type Snapshot,
   type SnapshotDirectory,
   snapshotFiles,
@@ -27,7 +28,6 @@ import { captured } from '../failpoints.ts';
 import type { HeldIdentity, SandboxRecord } from '../journal.ts';
 import { Stopwatch } from '../stopwatch.ts';
 import type { CapturedIdentity } from './identity.ts';
-import { flatMemoryOf, mappingOf } from './memory.ts';
 
 export interface Capture {
   record: SandboxRecord;
@@ -75,10 +75,15 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   await vm.freeze();
   lap('frozen', 'freeze');
   const snapfile = to.temporary.file(snapshotFiles.snapfile);
-  await writeFile(snapfile, await vm.saveDevices(), { flag: 'wx' });
+  const state = await vm.saveState(build, to.parent?.manifest.build_id);
+  await writeFile(snapfile, state.devices, { flag: 'wx' });
   await chmod(snapfile, readableByVms);
   lap('device_state');
-  const memory = await copyChanges(from, to, build);
+  const target = {
+    ...{ build, memoryBytes: memoryBytes(record) },
+    parent: to.parent && memoryImageOf(to.parent),
+  };
+  const memory = await copyDifference(state.memory, target, to.temporary.file(snapshotFiles.memfile));
   lap('memory');
   if (switchDisk) {
     await switchDisk();
@@ -89,7 +94,7 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
     stages.laps.frozen = stages.laps.total ?? 0;
   }
   const sums: Sums = { [snapshotFiles.memfile]: memory.sum };
-  await describeMemory(memory.diff, from, to, build, sums);
+  await describeMemory(await headerOf(state.memory.since, memory.diff, target), to, sums);
   await captureDisk(from, to, nextLayer, sums);
   lap('disk');
   await writeIdentity(from.identity, to.temporary);
@@ -119,9 +124,6 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   return stages.laps;
 }
 
-/** VMs get hard links of what they go on from. */
-const readableByVms = 0o444;
-
 function diskBytes({ disk_mb }: SandboxRecord): number {
   return disk_mb * 2 ** 20;
 }
@@ -130,38 +132,16 @@ function memoryBytes({ memory_mb }: SandboxRecord): number {
   return memory_mb * 2 ** 20;
 }
 
-async function copyChanges(
-  { vm, record }: Capture,
-  { temporary, parent }: CaptureTarget,
-  build: string,
-): Promise<MemoryCopy> {
-  const memory = vm.memory();
-  const path = temporary.file(snapshotFiles.memfile);
-  const copy = await copyMemory({
-    ...{ source: memory, dirty: memory.changed(), memoryBytes: memoryBytes(record), build, path },
-    layout: parent ? 'compact' : 'flat',
-  });
-  await chmod(path, readableByVms);
-  return copy;
-}
-
 async function describeMemory(
-  diff: Diff,
-  { record }: Capture,
+  header: MemoryHeader,
   { temporary, parent }: CaptureTarget,
-  build: string,
   sums: Sums,
 ): Promise<void> {
-  if (!parent) {
-    const mapping = createMapping(memoryBytes(record), diff);
-    await writeHeader(temporary, { generation: 0, build, baseBuild: build, mapping });
-    return;
+  await writeHeader(temporary, header);
+  for (const build of parent ? inheritedBuilds(header) : []) {
+    const path = parent?.directory.memfileOf(build, parent.header.build);
+    await inherit(parent, path, temporary, ancestorMemfile(build), sums);
   }
-  const flat = flatMemoryOf(parent);
-  const mapping = mergeMapping(await mappingOf(flat, memoryBytes(record)), diff);
-  const generation = parent.header.generation + 1;
-  await writeHeader(temporary, { generation, build, baseBuild: flat.build, mapping });
-  await inherit(parent, flat.path, temporary, ancestorMemfile(flat.build), sums);
 }
 
 /**

@@ -5,6 +5,7 @@
 import { failpoint } from '../../failpoints/index.ts';
 import {
   commitSnapshot,
+  memfileName,
   type Pace,
   type Snapshot,
   snapshotFiles,
@@ -46,8 +47,12 @@ export interface Merged {
 export async function excessOf(snapshot: Snapshot, bounds: MergeBounds, isFull: boolean): Promise<Excess> {
   const { manifest, header, rootfs, directory } = snapshot;
   const { memoryBytes } = header.mapping;
-  const isFlat = header.build === header.baseBuild;
-  const changed = isFlat ? 0 : (manifest.files[snapshotFiles.memfile]?.length ?? 0);
+  const { build: own, baseBuild } = header;
+  const later = new Set([own, ...header.mapping.builds].filter((one) => one !== baseBuild));
+  const changed = [...later].reduce(
+    (sum, one) => sum + (manifest.files[memfileName(one, own)]?.length ?? 0),
+    0,
+  );
   const memory = changed * 100 > memoryBytes * bounds.memoryPercent;
   const layers = rootfs !== null && (isFull || rootfs.layers.length + 1 > bounds.layers);
   const stored = [...header.mapping].reduce((sum, { build, length }) => sum + (build ? length : 0), 0);

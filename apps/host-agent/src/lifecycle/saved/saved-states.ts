@@ -14,6 +14,7 @@ import {
   assertCompatible,
   type FileSum,
   type Manifest,
+  memoryImageOf,
   type Occupied,
   openSnapshot,
   readManifest,
@@ -26,13 +27,12 @@ import {
   sumFile,
   whileInPlace,
 } from '../../snapshot/index.ts';
-import type { GuestMemory, MonitorMachine, VmState } from '../../vmm/index.ts';
+import type { MonitorMachine, VmState } from '../../vmm/index.ts';
 import type { DiskRoom } from '../disk-room.ts';
 import type { HeldIdentity, SandboxRecord } from '../journal.ts';
 import { type Capture, capture } from './capture.ts';
 import { copyFlat, type FlatCopyTarget } from './flat-copy.ts';
 import { CapturedIdentity } from './identity.ts';
-import { fillChanges, flatMemoryOf } from './memory.ts';
 
 export interface SavedStatesOptions {
   /** Absolute; on the file system of the VMs' directories. */
@@ -71,8 +71,8 @@ export interface Checkpoint {
   occupied: Occupied;
 }
 
-/** On top of what is written of memory, MiB: device state, headers, manifest, what changes meanwhile. */
-const roomMb = 64;
+/** On top of what is written of memory, bytes: device state, headers, manifest, what changes meanwhile. */
+const rest = 64 * 2 ** 20;
 
 export class SavedStates {
   readonly #options: SavedStatesOptions;
@@ -100,17 +100,20 @@ export class SavedStates {
    * Whether what a pause writes fits on the disk. Its admission has promised the sandbox that room.
    * @throws PerchError capacity_exhausted
    */
-  async assertRoom({ id }: SandboxRecord, memory: GuestMemory): Promise<void> {
-    await this.#options.room.requirePromised(roomOf(memory), `The state of sandbox ${id}, which runs on,`);
+  async assertRoom({ id }: SandboxRecord, unsavedBytes: number): Promise<void> {
+    await this.#options.room.requirePromised(
+      unsavedBytes + rest,
+      `The state of sandbox ${id}, which runs on,`,
+    );
   }
 
   /**
    * Whether a copy fits on the disk, which has all of the memory.
-   * @param memory of a guest that runs: what has changed in it is written as well
+   * @param unsavedBytes of a guest that runs, which are written as well
    * @throws PerchError capacity_exhausted
    */
-  async assertCopyRoom({ id, memory_mb }: SandboxRecord, memory?: GuestMemory): Promise<void> {
-    await this.#options.room.require(memory_mb * 2 ** 20 + roomOf(memory), `A copy of sandbox ${id}`);
+  async assertCopyRoom({ id, memory_mb }: SandboxRecord, unsavedBytes: number): Promise<void> {
+    await this.#options.room.require(memory_mb * 2 ** 20 + unsavedBytes + rest, `A copy of sandbox ${id}`);
   }
 
   /**
@@ -241,9 +244,8 @@ export class SavedStates {
       const captured = await readSnapshotJson(snapshot, snapshotFiles.identity, CapturedIdentity);
       return {
         vm: {
-          memory: flatMemoryOf(snapshot).path,
+          image: memoryImageOf(snapshot),
           devices: directory.file(snapshotFiles.snapfile),
-          fill: (memory) => fillChanges(snapshot, memory),
         },
         disk: diskOf(snapshot),
         identity: { accessToken: captured.access_token, number: captured.number },
@@ -309,12 +311,6 @@ export class SavedStates {
   #temporary(id: string, checkpoint: number): SnapshotDirectory {
     return new SnapshotDirectory(join(this.#options.dir, id, `.${checkpoint}`));
   }
-}
-
-/** Bytes. */
-function roomOf(memory: GuestMemory | undefined): number {
-  const changed = memory?.changed() ?? [];
-  return changed.reduce((sum, { length }) => sum + length, roomMb * 2 ** 20);
 }
 
 /** Paths of a snapshot's disk. */

@@ -7,6 +7,7 @@ import { cpuFingerprint, type Leftover, measureTscKhz } from '../../linux/index.
 import type { MonitorMachine, ProcessRef, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
 import { findProcess, VmLimits } from '../process/index.ts';
 import { type Accelerator, emulatedCpu, translationBufferMb } from './arguments.ts';
+import { fill } from './fill.ts';
 import { kernelArguments } from './kernel-arguments.ts';
 import { launch, taskLimit } from './launch.ts';
 import type { QmpClient } from './qmp/index.ts';
@@ -168,7 +169,7 @@ async function begin(vm: QemuVm): Promise<void> {
 /** The machine waits for the state of another. */
 async function load(vm: QemuVm, state: VmState): Promise<void> {
   const qmp = await connected(vm, 'inmigrate');
-  await state.fill?.(vm.memory());
+  await fill(state.image, vm.memory().write);
   await qmp.execute('migrate-incoming', { uri: `file:${fileNames.snapfile}` });
   const signal = AbortSignal.timeout(startTimeoutMs);
   for (;;) {

@@ -1,9 +1,16 @@
 /** Real guests whose state goes through files: see monitor.test.ts. */
-import { link, open, readFile, writeFile } from 'node:fs/promises';
+import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createQcow2Layer } from '../../disk/index.ts';
-import type { GuestMemory, Vm, VmSpec } from '../monitor.ts';
+import {
+  copyDifference,
+  createMapping,
+  headerOf,
+  type MemoryImage,
+  newBuildId,
+} from '../../snapshot/index.ts';
+import type { Vm, VmSpec, VmState } from '../monitor.ts';
 import type { Step } from './test-guest.ts';
 import { canRunGuests, TestMachine } from './test-machine.ts';
 import { fileNames } from './vm-directory.ts';
@@ -15,30 +22,26 @@ async function untilSays(vm: Vm, text: string): Promise<void> {
   await expect.poll(async () => String(await vm.console()), patience).toContain(text);
 }
 
-async function changes(memory: GuestMemory) {
-  const runs = memory.changed();
-  const bytes = Buffer.alloc(runs.reduce((sum, { length }) => sum + length, 0));
-  await memory.read(runs, bytes);
-  return { runs, bytes };
-}
-
-/** The whole memory as a file with each page at its place, and the device state beside it. */
-async function save(machine: TestMachine, vm: Vm, memoryMb: number, name = '0') {
-  const { runs, bytes } = await changes(vm.memory());
-  const state = {
-    memory: join(machine.root, `memfile-${name}`),
-    devices: join(machine.root, `snapfile-${name}`),
+/** What a stopped guest is, as files for others to go on from. */
+async function save(
+  machine: TestMachine,
+  vm: Vm,
+  { memoryMb }: VmSpec,
+  parent?: MemoryImage,
+): Promise<VmState & { changedBytes: number }> {
+  const build = newBuildId();
+  const { devices, memory } = await vm.saveState(build, parent?.header.build);
+  const target = { build, parent, memoryBytes: memoryMb * 2 ** 20 };
+  const path = join(machine.root, `memfile-${build}`);
+  const { diff } = await copyDifference(memory, target, path);
+  const header = await headerOf(memory.since, diff, target);
+  const snapfile = join(machine.root, `snapfile-${build}`);
+  await writeFile(snapfile, devices, { mode: 0o444 });
+  return {
+    image: { header, memfileOf: (one) => (one === build ? path : (parent?.memfileOf(one) ?? '')) },
+    devices: snapfile,
+    changedBytes: memory.runs.reduce((sum, { length }) => sum + length, 0),
   };
-  const file = await open(state.memory, 'w', 0o444);
-  await file.truncate(memoryMb * 2 ** 20);
-  let at = 0;
-  for (const { offset, length } of runs) {
-    await file.write(bytes, at, length, offset);
-    at += length;
-  }
-  await file.close();
-  await writeFile(state.devices, await vm.saveDevices(), { mode: 0o444 });
-  return state;
 }
 
 async function copyOf(machine: TestMachine, spec: VmSpec, id: string): Promise<VmSpec> {
@@ -55,7 +58,7 @@ describe.runIf(canRunGuests)('the state of a machine', { timeout: 120_000 }, () 
     await source.freeze();
     await source.freeze();
     expect(await source.isFrozen()).toBe(true);
-    const state = await save(machine, source, spec.memoryMb);
+    const state = await save(machine, source, spec);
 
     for (const id of ['first', 'second']) {
       const copy = await monitor.restore(await copyOf(machine, spec, id), state);
@@ -81,28 +84,21 @@ describe.runIf(canRunGuests)('the state of a machine', { timeout: 120_000 }, () 
     const source = await monitor.boot(spec);
     await untilSays(source, 'still here');
     await source.freeze();
-    const state = await save(machine, source, spec.memoryMb);
-    const all = await changes(source.memory());
+    const state = await save(machine, source, spec);
     await source.kill();
 
     const copy = await monitor.restore(await copyOf(machine, spec, 'copy'), state);
     await copy.thaw();
     await untilSays(copy, 'still here');
+    const atMost = await copy.unsavedBytesAtMost();
     await copy.freeze();
-    const changed = await changes(copy.memory());
-    expect(changed.bytes.length).toBeLessThan(all.bytes.length / 4);
-    const devices = join(machine.root, 'snapfile-2');
-    await writeFile(devices, await copy.saveDevices(), { mode: 0o444 });
+    const next = await save(machine, copy, spec, state.image);
+    expect(next.changedBytes).toBeLessThan(state.changedBytes / 4);
+    expect(next.changedBytes).toBeGreaterThan(0);
+    expect(atMost).toBeGreaterThan(0);
     await copy.kill();
 
-    const third = await monitor.restore(await copyOf(machine, spec, 'third'), {
-      memory: state.memory,
-      devices,
-      fill: (memory) => memory.write(changed.runs, changed.bytes),
-    });
-    // What was put in has changed against the file, too: the next difference is from the same memory.
-    const { length } = (await changes(third.memory())).bytes;
-    expect(length).toBeGreaterThanOrEqual(changed.bytes.length);
+    const third = await monitor.restore(await copyOf(machine, spec, 'third'), next);
     await third.thaw();
     await untilSays(third, 'still here');
     await third.kill();
@@ -121,7 +117,7 @@ describe.runIf(canRunGuests)('the state of a machine', { timeout: 120_000 }, () 
     for (const id of ['first', 'second']) {
       const switchDisk = await prepare();
       await source.freeze();
-      const state = await save(machine, source, spec.memoryMb, id);
+      const state = await save(machine, source, spec);
       await switchDisk();
       await source.thaw();
       const lower: string[] = [];
@@ -147,8 +143,19 @@ describe.runIf(canRunGuests)('the state of a machine', { timeout: 120_000 }, () 
     await using machine = new TestMachine();
     const monitor = await machine.monitor();
     const spec = await machine.spec('source', talking);
-    const state = { memory: join(machine.root, 'memfile'), devices: join(machine.root, 'snapfile') };
-    await writeFile(state.memory, Buffer.alloc(spec.memoryMb * 2 ** 20), { mode: 0o444 });
+    const memory = join(machine.root, 'memfile');
+    const build = newBuildId();
+    const header = {
+      generation: 0,
+      build,
+      baseBuild: build,
+      mapping: createMapping(spec.memoryMb * 2 ** 20),
+    };
+    const state: VmState = {
+      image: { header, memfileOf: () => memory },
+      devices: join(machine.root, 'snapfile'),
+    };
+    await writeFile(memory, Buffer.alloc(spec.memoryMb * 2 ** 20), { mode: 0o444 });
     await writeFile(state.devices, 'no device state', { mode: 0o444 });
     await expect(monitor.restore(spec, state)).rejects.toThrow('did not start');
   });

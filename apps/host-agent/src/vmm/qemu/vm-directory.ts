@@ -4,6 +4,7 @@
  * long for a socket.
  */
 import type { FileHandle } from 'node:fs/promises';
+import { flatMemoryOf } from '../../snapshot/index.ts';
 import type { VmState } from '../monitor.ts';
 import { createLog, linkReadable, logName, makeFiles, makeZeros, removeFiles } from '../process/index.ts';
 
@@ -26,7 +27,7 @@ export interface StartFiles {
   /** MiB. */
   memoryMb: number;
   /** What the guest goes on from; without it, it starts from power-on. */
-  state?: Pick<VmState, 'memory' | 'devices'> | undefined;
+  state?: VmState | undefined;
 }
 
 /** @returns the log, open for appending. @throws when one of the files exists; what it made is removed */
@@ -37,7 +38,7 @@ export async function prepareDirectory(dir: string, files: StartFiles): Promise<
     [fileNames.kernel]: (path) => linkReadable(kernel, path),
     [fileNames.initramfs]: (path) => linkReadable(initramfs, path),
     [fileNames.memory]: (path) =>
-      state ? linkReadable(state.memory, path) : makeZeros(path, memoryMb * 2 ** 20),
+      state ? linkReadable(flatMemoryOf(state.image), path) : makeZeros(path, memoryMb * 2 ** 20),
     ...(state ? { [fileNames.snapfile]: (path: string) => linkReadable(state.devices, path) } : {}),
   });
   try {

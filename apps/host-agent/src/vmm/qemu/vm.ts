@@ -1,14 +1,13 @@
 /** One QEMU that runs: started by us or found again, both in the same way. */
 import type { ChildProcess } from 'node:child_process';
-import { statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Logger } from 'pino';
-import { changedPages, fileMappings, readMemory, writeMemory } from '../../linux/index.ts';
-import type { GuestMemory, ProcessRef, Vm } from '../monitor.ts';
+import type { ProcessRef, RoomSignal, SavedState, Vm } from '../monitor.ts';
 import { ConsoleTail, printable, takeFile, type VmCgroup, VmProcesses } from '../process/index.ts';
 import { consoleBytes } from './arguments.ts';
 import { drainConsole } from './console.ts';
 import { guestEnd } from './guest-end.ts';
+import { type GuestMemory, guestMemory } from './guest-memory.ts';
 import { connectQmp, isObject, type QmpClient, type QmpEvent } from './qmp/index.ts';
 import { RoomWait, standsStill } from './room-wait.ts';
 import { fileNames } from './vm-directory.ts';
@@ -39,7 +38,7 @@ export class QemuVm implements Vm {
   readonly #of: RunningVm;
   readonly #running: VmProcesses;
   readonly #console = new ConsoleTail(consoleBytes);
-  readonly #room = new RoomWait({
+  readonly #wait = new RoomWait({
     status: () => this.status(AbortSignal.timeout(reconnectTimeoutMs)),
     go: () => this.#command('cont'),
     retryMs: roomRetryMs,
@@ -97,7 +96,7 @@ export class QemuVm implements Vm {
     const status =
       isObject(answer) && typeof answer.status === 'string' ? printable(answer.status) : 'unknown';
     if (status === 'shutdown') void this.#onShutdown(undefined);
-    if (status === standsStill) this.#room.begin();
+    if (status === standsStill) this.#wait.begin();
     return status;
   }
 
@@ -111,16 +110,12 @@ export class QemuVm implements Vm {
     return this.#console.last();
   }
 
-  get lacksRoom(): boolean {
-    return this.#room.lacks;
-  }
-
-  onRoom(listener: (lacks: boolean) => void): void {
-    this.#room.watch(listener);
+  get room(): RoomSignal {
+    return this.#wait;
   }
 
   async freeze(): Promise<void> {
-    this.#room.hold();
+    this.#wait.hold();
     await this.#command('stop');
     // A request that failed stays in the device, and what depends on it may not be on the disk.
     const { 'io-status': status } = await this.#drive();
@@ -131,19 +126,28 @@ export class QemuVm implements Vm {
 
   async thaw(): Promise<void> {
     await this.#command('cont');
-    this.#room.letGo();
+    this.#wait.letGo();
   }
 
   async isFrozen(): Promise<boolean> {
     return (await this.status(AbortSignal.timeout(reconnectTimeoutMs))) !== 'running';
   }
 
-  async saveDevices(): Promise<Buffer> {
+  /** The memory is a private mapping of one file for as long as the process lives, whatever was saved of it. */
+  async saveState(): Promise<SavedState> {
     if (!(await this.isFrozen())) throw new Error('The guest is not stopped');
     // Not live: the images stay this process's own, and the guest can run on.
     await this.#command('xen-save-devices-state', { filename: fileNames.savedDevices, live: false });
     const path = join(this.#of.dir, fileNames.savedDevices);
-    return takeFile(path, this.#of.uid, maxDeviceState, 'device state');
+    const devices = await takeFile(path, this.#of.uid, maxDeviceState, 'device state');
+    const memory = this.memory();
+    return { devices, memory: { since: 'mapped-file', runs: memory.changed(), read: memory.read } };
+  }
+
+  async unsavedBytesAtMost(): Promise<number> {
+    return this.memory()
+      .changed()
+      .reduce((sum, { length }) => sum + length, 0);
   }
 
   async prepareDisk(layer: string): Promise<() => Promise<void>> {
@@ -178,15 +182,7 @@ export class QemuVm implements Vm {
   }
 
   memory(): GuestMemory {
-    const { pid } = this.#of.process;
-    const file = statSync(join(this.#of.dir, fileNames.memory), { bigint: true });
-    const mappings = fileMappings(pid, file);
-    if (mappings.length === 0) throw new Error(`Process ${pid} has no memory of a guest`);
-    return {
-      changed: () => changedPages(pid, mappings),
-      read: (runs, into) => readMemory(pid, mappings, runs, into),
-      write: (runs, from) => writeMemory(pid, mappings, runs, from),
-    };
+    return guestMemory(this.#of.process.pid, this.#of.dir);
   }
 
   async #command(name: string, args?: Record<string, unknown>): Promise<unknown> {
@@ -200,14 +196,14 @@ export class QemuVm implements Vm {
 
   release(): void {
     this.#running.release();
-    this.#room.stop();
+    this.#wait.stop();
     this.#qmp?.close();
   }
 
   #onEvent({ event, data }: QmpEvent): void {
     if (event === 'SHUTDOWN') {
       void this.#onShutdown(typeof data.reason === 'string' ? data.reason : 'unknown');
-    } else if (event === 'BLOCK_IO_ERROR' && data.action === 'stop') this.#room.begin();
+    } else if (event === 'BLOCK_IO_ERROR' && data.action === 'stop') this.#wait.begin();
   }
 
   /** The guest is over, and QEMU waits with its console and its memory: take the one, and end it. */
@@ -244,7 +240,7 @@ export class QemuVm implements Vm {
 
   /** @returns how the guest ended, if it did */
   #end(): string | undefined {
-    this.#room.stop();
+    this.#wait.stop();
     this.#qmp?.close();
     return this.#shutdown && guestEnd(this.#shutdown.reason, this.#console.last());
   }
