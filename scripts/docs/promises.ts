@@ -1,11 +1,14 @@
 /**
- * Every promise of docs/SPECIFICATION.md names a test or benchmark that exists.
+ * Every promise of docs/SPECIFICATION.md and every effect of docs/EFFECTS.md names a test or benchmark that exists.
  *
- * The last column of each table under the heading "held by" or "measured by" holds names in backticks. A name is
- * a file or a pattern of files, and `"the beginning of a title"` may follow it: `` `exec.test.ts` "a time-out" ``.
+ * The last column of each table under the heading "held by", "measured by" or "shown by" holds names in backticks.
+ * A name is a file or a pattern of files, and `"the beginning of a title"` may follow it: `` `exec.test.ts` "a
+ * time-out" ``. A failpoint counts as a test, since failpoint suites try each.
  */
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { failpoints as ofControlPlane } from '../../apps/control-plane/src/failpoints/index.ts';
+import { failpoints as ofHostAgent } from '../../apps/host-agent/src/failpoints/index.ts';
 import { tableRows } from './markdown.ts';
 
 /** The short names of folders that the page uses; a name with none of them is in `tests/`. */
@@ -14,26 +17,33 @@ const folders: Record<string, string> = {
   'host/': 'apps/host-agent/src/',
   'agent/': 'crates/guest-agent/tests/agent/',
 };
+const columns = new Set(['held by', 'measured by', 'shown by']);
+const failpoints = new Set<string>([...ofHostAgent, ...ofControlPlane]);
 const fromRoot = /^(apps|packages|crates|scripts|images|bench)\//;
 /** A file that can hold a promise: tests of TypeScript and Rust, and benchmarks. */
 const holder = /(\.test\.ts|^crates\/.*\.rs|^bench\/[a-z-]+\.ts)$/;
 const name = /`([^`]+)`(?:\s+"([^"]+)")?/g;
 
 /**
- * @param text the page
+ * @param page path of the page, for what is said of it
  * @param root folder of the repository
  * @returns number of promises, and a sentence for each one that nothing holds
  */
-export function checkPromises(text: string, root: string): { promises: number; problems: string[] } {
+export function checkPromises(
+  page: string,
+  text: string,
+  root: string,
+): { promises: number; problems: string[] } {
   const problems: string[] = [];
-  const rows = tableRows(text).filter(({ heading }) => heading === 'held by' || heading === 'measured by');
+  const rows = tableRows(text).filter(({ heading }) => columns.has(heading));
   for (const { line, last } of rows) {
-    const at = `docs/SPECIFICATION.md:${line}`;
+    const at = `${page}:${line}`;
     const names = [...last.matchAll(name)];
     if (names.length === 0) problems.push(`${at}: the promise names no test or benchmark`);
     for (const [, file = '', title] of names) {
+      if (failpoints.has(file)) continue;
       const found = filesOf(file, root);
-      if (found.length === 0) problems.push(`${at}: there is no test or benchmark ${file}`);
+      if (found.length === 0) problems.push(`${at}: there is no test, benchmark or failpoint ${file}`);
       else if (title !== undefined && !found.some((path) => hasTest(join(root, path), title)))
         problems.push(`${at}: ${file} has no test "${title}"`);
     }
