@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { createQcow2Layer } from '../apps/host-agent/src/disk/index.ts';
+import { chooseDisks } from '../apps/host-agent/src/disk/index.ts';
 import { giveIdentity, guestPort } from '../apps/host-agent/src/guest/index.ts';
 import { connectWhenListening } from '../apps/host-agent/src/linux/index.ts';
 import type { Sandbox } from '../packages/protocol/src/index.ts';
@@ -58,12 +58,11 @@ export class BareGuests implements AsyncDisposable {
   async prepare(): Promise<BareGuest> {
     const dir = await mkdtemp(join(tmpdir(), 'perch-bench-'));
     for (const name of shared) await link(join(this.#source, name), join(dir, name));
-    await createQcow2Layer().create({
+    const disk = { id: 'bare', dir, uid: 0, sizeBytes: this.#sandbox.disk_mb * 2 ** 20 };
+    await chooseDisks('qcow2').create(disk, {
+      format: 'qcow2',
       base: join(this.#source, 'base.ext4'),
-      lower: [join(this.#source, 'lower-0.qcow2')],
-      dir,
-      uid: 0,
-      sizeBytes: this.#sandbox.disk_mb * 2 ** 20,
+      layers: [join(this.#source, 'lower-0.qcow2')],
     });
     return new BareGuest(dir, this.#args, this.#proof);
   }

@@ -23,6 +23,15 @@ export interface InstanceOptions {
 
 type Ready = Extract<UpEvent, { event: 'ready' }>;
 
+/** Settings of whoever runs the tests: all of them are to pass with each kind of disk. */
+const passedOn = ['PERCH_CACHE', 'PERCH_ROOTFS'] as const;
+
+function fromOutside(): Record<string, string> {
+  return Object.fromEntries(
+    passedOn.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])),
+  );
+}
+
 export class PerchInstance {
   readonly dataDir: string;
   readonly env: Record<string, string>;
@@ -46,7 +55,7 @@ export class PerchInstance {
     const all = {
       PATH: process.env.PATH ?? '',
       HOME: process.env.HOME ?? '/root',
-      ...(process.env.PERCH_CACHE ? { PERCH_CACHE: process.env.PERCH_CACHE } : {}),
+      ...fromOutside(),
       PERCH_DATA_DIR: dataDir,
       PERCH_LISTEN: listen,
       PERCH_NETWORK: `10.${network}.0.0/16`,

@@ -32,6 +32,8 @@ export interface Config {
   mergeBounds: { memoryPercent: number; layers: number };
   /** Unprivileged user of the control plane, and its primary group. */
   user: string;
+  /** Kind of disk: `auto`, or one that the machine may have. */
+  rootfs: string;
   vmm: 'qemu-kvm' | 'qemu-tcg' | undefined;
   /** File that says where this process shall end, or wait: for tests. */
   failpoints: string | undefined;
@@ -71,6 +73,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
       layers: Math.max(1, whole(env, 'PERCH_MERGE_LAYERS') ?? 8),
     },
     user: env.PERCH_USER || 'perch',
+    rootfs: env.PERCH_ROOTFS || 'auto',
     vmm,
     failpoints: env.PERCH_FAILPOINTS || undefined,
   };

@@ -4,7 +4,7 @@ import { type HostInfo, limits, version } from '@perch/protocol';
 import { type Logger, pino } from 'pino';
 import { createServer } from './api/index.ts';
 import { type Config, hostPaths, readConfig } from './config.ts';
-import { createQcow2Layer } from './disk/index.ts';
+import { chooseDisks } from './disk/index.ts';
 import { exitCodeOf } from './exit-code.ts';
 import { armFailpointsOf } from './failpoints/index.ts';
 import { giveIdentity, waitForAgent, warmUp } from './guest/index.ts';
@@ -52,6 +52,7 @@ try {
 
 async function serve(config: Config, log: Logger): Promise<void> {
   const paths = hostPaths(config.dataDir);
+  const disks = chooseDisks(config.rootfs);
   const user = await lookUpUser(config.user);
   const linked = ['host', 'vms', 'boot', 'images', 'sandboxes', 'snapshots', 'bootSnapshots'] as const;
   await requireOneFileSystem(
@@ -74,9 +75,8 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const admission = new Admission({
     memoryMb: config.memoryMb ?? defaultMemoryMb(),
     overheadMb: overheadMb(probe.accelerator),
-    room,
+    ...{ room, disks },
   });
-  const disks = createQcow2Layer();
   const { accelerator, version: monitorVersion } = probe;
   const monitor = await createQemuMonitor({
     instance: config.instance,
@@ -137,7 +137,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     fsck: (repair) =>
       fsck(
         {
-          ...{ journal, network, monitor, vmsDir: paths.vms, sandboxesDir: paths.sandboxes },
+          ...{ journal, network, monitor, disks, vmsDir: paths.vms, sandboxesDir: paths.sandboxes },
           ...{ snapshotsDir: paths.snapshots, bootSnapshotsDir: paths.bootSnapshots, bootSnapshots },
         },
         repair,

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { createQcow2Disks } from '../disk/qcow2/index.ts';
 import { fc, property } from '../snapshot/testing.ts';
 import { Admission, isHeld, type OnDisk } from './admission.ts';
 
@@ -6,7 +7,10 @@ const MiB = 2 ** 20;
 const GiB = 2 ** 30;
 
 function admissionWith(freeBytes: number): Admission {
-  return new Admission({ memoryMb: 1e9, overheadMb: 0, room: { freeBytes: async () => freeBytes } });
+  return new Admission({
+    ...{ memoryMb: 1e9, overheadMb: 0, disks: createQcow2Disks() },
+    room: { freeBytes: async () => freeBytes },
+  });
 }
 
 const onDisk = fc.record({

@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { PerchError } from '@perch/protocol';
+import type { DiskBackend } from '../disk/index.ts';
 import type { DiskRoom } from './disk-room.ts';
 import type { SandboxRecord } from './journal.ts';
 
@@ -19,6 +20,7 @@ export interface AdmissionOptions {
   /** Memory that a monitor may take beside its guest's, MiB. */
   overheadMb: number;
   room: Pick<DiskRoom, 'freeBytes'>;
+  disks: Pick<DiskBackend, 'promisedBytes'>;
 }
 
 /** Default for sandboxes: what the machine has, less a tenth and at least 512 MiB for everything else. */
@@ -38,15 +40,6 @@ export interface OnDisk extends Shape {
 }
 
 const mebibyte = 2 ** 20;
-
-function diskOf(shape: Shape): number {
-  return shape.disk_mb + shape.memory_mb;
-}
-
-/** Bytes that may still be written. */
-function toCome(one: OnDisk): number {
-  return Math.max(0, diskOf(one) * mebibyte - one.writtenBytes);
-}
 
 /** Whether anything is reserved for it: a failed one whose teardown is done can write nothing any more. */
 export function isHeld({ status, slot }: Pick<SandboxRecord, 'status' | 'slot'>): boolean {
@@ -69,15 +62,15 @@ export class Admission {
 
   /** `total` is what is promised and what is free together. */
   async disk(held: readonly OnDisk[]): Promise<Capacity> {
-    const unreserved = (await this.#options.room.freeBytes()) - sum(held.map(toCome));
+    const unreserved = (await this.#options.room.freeBytes()) - sum(held.map((one) => this.#toCome(one)));
     const free = Math.floor(unreserved / mebibyte);
-    return { total: free + sum(held.map(diskOf)), free };
+    return { total: free + sum(held.map((shape) => this.#diskOf(shape))), free };
   }
 
   /** @throws PerchError capacity_exhausted */
   async admit(shape: Shape, held: readonly (Held & OnDisk)[]): Promise<void> {
     this.admitMemory(shape, held);
-    refuseUnless('disk', diskOf(shape), (await this.disk(held)).free);
+    refuseUnless('disk', this.#diskOf(shape), (await this.disk(held)).free);
   }
 
   /** Whether the memory of one more is there. */
@@ -87,13 +80,24 @@ export class Admission {
 
   /** What there is too little of for one of this shape. */
   lacks(shape: Shape, room: Record<Resource, Capacity>): Resource[] {
-    const needed = { memory: this.#memoryOf(shape), disk: diskOf(shape) };
+    const needed = { memory: this.#memoryOf(shape), disk: this.#diskOf(shape) };
     return (['memory', 'disk'] as const).filter((resource) => needed[resource] > room[resource].free);
   }
 
   /** For a sandbox whose disk is reserved already. @throws PerchError capacity_exhausted */
   admitMemory(shape: Shape, held: readonly Held[]): void {
     refuseUnless('memory', this.#memoryOf(shape), this.memory(held).free);
+  }
+
+  /** MiB that one life may write. */
+  #diskOf({ disk_mb, memory_mb }: Shape): number {
+    const promised = this.#options.disks.promisedBytes(disk_mb * mebibyte);
+    return Math.ceil(promised / mebibyte) + memory_mb;
+  }
+
+  /** Bytes that may still be written. */
+  #toCome(one: OnDisk): number {
+    return Math.max(0, this.#diskOf(one) * mebibyte - one.writtenBytes);
   }
 
   #memoryOf(shape: Shape): number {

@@ -84,9 +84,8 @@ export class CheckpointWriter {
     const isWritten = await resources.isCaptured(record);
     if (isWritten && record.status === 'pausing') return;
     const when = `in the middle of ${record.status === 'pausing' ? 'a pause' : 'a copy'}`;
-    if (!(await resources.adopt(record))) {
-      return this.#state.markFailed(`The VM monitor was gone when the host agent started, ${when}.`);
-    }
+    const lost = await resources.adopt(record);
+    if (lost !== undefined) return this.#state.markFailed(`${lost} when the host agent started, ${when}.`);
     try {
       await (isWritten ? resources.vm?.thaw() : this.#takeBack());
     } catch (error) {

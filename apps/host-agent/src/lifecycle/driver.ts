@@ -137,8 +137,9 @@ export class SandboxDriver {
   async #findOut(): Promise<void> {
     const record = this.#state.expect();
     if (record.status === 'running') {
-      if (await this.resources.adopt(record)) this.#watch(record.generation);
-      else this.#state.markFailed('The VM monitor was gone when the host agent started.');
+      const lost = await this.resources.adopt(record);
+      if (lost === undefined) this.#watch(record.generation);
+      else this.#state.markFailed(`${lost} when the host agent started.`);
     } else if (record.status === 'creating') {
       this.#state.markFailed('The host agent stopped while the sandbox was being created.');
     } else if (isCapturing(record)) await this.#checkpoints.recover(record);

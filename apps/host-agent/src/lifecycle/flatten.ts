@@ -1,6 +1,6 @@
 /** Makes a snapshot whose disk needs no image below it, of one that does. */
 import { link } from 'node:fs/promises';
-import type { DiskLayer } from '../disk/index.ts';
+import type { DiskBackend } from '../disk/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import { commitSnapshot, type Snapshot, snapshotFiles } from '../snapshot/index.ts';
 import { contentIdOf } from './disk-content.ts';
@@ -9,7 +9,7 @@ import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
 import { diskOf, type FlatCopyTarget, factsOf, layerFiles, shareFiles } from './saved/index.ts';
 
 export interface FlattenDeps extends LayersUserDeps {
-  disks: DiskLayer;
+  disks: DiskBackend;
   room: DiskRoom;
 }
 
@@ -26,8 +26,8 @@ export async function flattenSnapshot(
   const sums = await shareFiles(from, temporary, merged);
   failpoint('flatten.linked');
   const flat = temporary.file(snapshotFiles.rootfsExt4);
-  await withLayersUser('flatten', from.manifest.machine.disk_mb, deps, async (user) => {
-    const made = await deps.disks.flatten({ ...user, ...diskOf(from) });
+  await withLayersUser('flatten', from.manifest.machine.disk_mb, deps, async (tool) => {
+    const made = await deps.disks.flatten(diskOf(from), tool);
     failpoint('flatten.merged');
     await link(made, flat);
   });

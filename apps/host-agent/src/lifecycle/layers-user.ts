@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { newSandboxId } from '@perch/protocol';
-import { type LayersSpec, UserStillRuns } from '../disk/index.ts';
+import { type ToolPlace, UserStillRuns } from '../disk/index.ts';
 import { processesOfUid } from '../linux/index.ts';
 import type { NetworkLayer } from '../network/index.ts';
 
@@ -26,7 +26,7 @@ export async function withLayersUser(
   what: 'flatten' | 'merge',
   diskMb: number,
   { network, vmsDir }: LayersUserDeps,
-  use: (spec: Pick<LayersSpec, 'dir' | 'uid' | 'sizeBytes' | 'timeoutMs'>) => Promise<void>,
+  use: (tool: ToolPlace) => Promise<void>,
   lookAgainMs = 10_000,
 ): Promise<void> {
   // A slot is a user that nobody else is; its network is not used.

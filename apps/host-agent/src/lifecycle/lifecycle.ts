@@ -65,7 +65,7 @@ export class Lifecycle {
    * Drivers give things back by themselves afterwards: a machine that cannot be ended holds nobody else up.
    */
   async start(): Promise<void> {
-    const { journal, network, monitor, saved, snapshots, vmsDir, log } = this.#deps;
+    const { journal, network, monitor, disks, saved, snapshots, vmsDir, log } = this.#deps;
     await mkdir(vmsDir, { recursive: true, mode: 0o700 });
     const records = this.#registry.load();
     const machines = new Set(records.map(({ vm }) => vm));
@@ -73,6 +73,7 @@ export class Lifecycle {
     const swept = [...(await sweepUnowned(vmsDir, machines)), ...(await saved.start(owned))];
     await snapshots.start();
     for (const left of await monitor.unowned(() => machines)) await left.remove();
+    for (const left of await disks.unowned(() => machines)) await left.remove();
     failpoint('start.swept');
     if (swept.length > 0) log.warn({ sandboxes: swept }, 'removed what no journal entry owns');
     for (const driver of this.#registry.all()) await driver.recover();

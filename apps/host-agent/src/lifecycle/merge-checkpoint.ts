@@ -2,7 +2,7 @@
 import { link } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { DiskLayer } from '../disk/index.ts';
+import type { DiskBackend } from '../disk/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import {
   ExchangeNotDurable,
@@ -17,7 +17,7 @@ import type { MergeCheckpoint } from './merges.ts';
 import { diskOf, excessOf, type MergeBounds, mergeSnapshot, type StateStore } from './saved/index.ts';
 
 export interface MergeCheckpointDeps extends LayersUserDeps {
-  disks: DiskLayer;
+  disks: Pick<DiskBackend, 'merge' | 'mergeNeed'>;
   saved: StateStore;
   bounds: MergeBounds;
   room: Pick<DiskRoom, 'require'>;
@@ -30,8 +30,9 @@ export function checkpointMerger(deps: MergeCheckpointDeps): MergeCheckpoint {
   return async ({ id }, checkpoint, signal) => {
     const place = deps.saved.directory(id, checkpoint);
     const from = await openSnapshot(place);
-    const full = await deps.disks.fullBy(diskOf(from).layers, from.manifest.machine.disk_mb * 2 ** 20);
-    const excess = await excessOf(from, deps.bounds, full !== undefined);
+    const { memoryPercent, layers } = deps.bounds;
+    const need = await deps.disks.mergeNeed(diskOf(from), from.manifest.machine.disk_mb * 2 ** 20, layers);
+    const excess = await excessOf(from, memoryPercent, need !== undefined);
     if (!(excess.memory || excess.layers)) return undefined;
     await using undo = new AsyncDisposableStack();
     const { path } = undo.use(await deps.saved.scratch());
@@ -68,7 +69,7 @@ export function checkpointMerger(deps: MergeCheckpointDeps): MergeCheckpoint {
 }
 
 async function mergeLayers(from: Snapshot, target: string, signal: AbortSignal, deps: MergeCheckpointDeps) {
-  await withLayersUser('merge', from.manifest.machine.disk_mb, deps, async (user) => {
-    await link(await deps.disks.merge({ ...user, ...diskOf(from), signal }), target);
+  await withLayersUser('merge', from.manifest.machine.disk_mb, deps, async (tool) => {
+    await link(await deps.disks.merge(diskOf(from), { ...tool, signal }), target);
   });
 }

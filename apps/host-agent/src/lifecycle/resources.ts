@@ -4,7 +4,7 @@
  */
 import { chown, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Disk, DiskLayer } from '../disk/index.ts';
+import { type DiskBackend, DiskGone, type DiskSpec, type DiskState, type VmDisk } from '../disk/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import type { GuestReadiness } from '../guest/index.ts';
 import type { BaseImage, BootFiles } from '../images/index.ts';
@@ -19,7 +19,7 @@ import { Stopwatch } from './stopwatch.ts';
 export interface ResourceDeps {
   journal: Journal;
   network: NetworkLayer;
-  disks: DiskLayer;
+  disks: DiskBackend;
   monitor: VmMonitor;
   guest: GuestReadiness;
   saved: StateStore;
@@ -153,20 +153,22 @@ export class Resources {
     }
   }
 
-  async #makeDisk(record: SandboxRecord, origin: NewOrigin, { uid }: Slot): Promise<Disk> {
+  async #makeDisk(record: SandboxRecord, origin: NewOrigin, { uid }: Slot): Promise<VmDisk> {
     const dir = this.#dir(record);
     await mkdir(dir, { mode: 0o700 });
     started(record, 'directory');
     await chown(dir, uid, uid);
-    const below =
-      origin.kind === 'image'
-        ? { base: origin.image.rootfs }
-        : { base: origin.snapshot.disk.base, lower: origin.snapshot.disk.layers };
-    return this.#deps.disks.create({ ...below, dir, uid, sizeBytes: record.disk_mb * 2 ** 20 });
+    const from: DiskState =
+      origin.kind === 'image' ? { format: 'image', image: origin.image.rootfs } : origin.snapshot.disk;
+    return this.#deps.disks.create(this.#diskSpec(record, uid), from);
+  }
+
+  #diskSpec(record: SandboxRecord, uid: number): DiskSpec {
+    return { id: record.vm, dir: this.#dir(record), uid, sizeBytes: record.disk_mb * 2 ** 20 };
   }
 
   /** A guest that goes on from a snapshot runs once the journal has its process. */
-  async #startMonitor(record: SandboxRecord, origin: NewOrigin, slot: Slot, disk: Disk): Promise<Vm> {
+  async #startMonitor(record: SandboxRecord, origin: NewOrigin, slot: Slot, disk: VmDisk): Promise<Vm> {
     const { journal, monitor } = this.#deps;
     const spec = { ...this.#spec(record, slot.number), disk };
     const vm =
@@ -266,17 +268,26 @@ export class Resources {
     return this.#deps.saved.open(record.id, checkpoint);
   }
 
-  /** Whether its disk at that checkpoint may get no more layers. */
-  async isFull({ disk_mb }: SandboxRecord, { disk }: SavedState): Promise<boolean> {
-    return (await this.#deps.disks.fullBy(disk.layers, disk_mb * 2 ** 20)) !== undefined;
+  /** Whether nothing goes on from its disk at that checkpoint before its layers are merged. */
+  async mustMerge({ disk_mb }: SandboxRecord, { disk }: SavedState): Promise<boolean> {
+    return (await this.#deps.disks.mergeNeed(disk, disk_mb * 2 ** 20)) === 'now';
   }
 
-  /** Finds the monitor of a sandbox that ran before this process did. False when it is gone. */
-  async adopt(record: SandboxRecord): Promise<boolean> {
-    if (record.slot === null) return false;
-    this.vm ??= await this.#find(record, record.slot);
-    if (this.vm) this.#deps.journal.setProcesses(record.id, this.vm.processes);
-    return this.vm !== undefined;
+  /**
+   * Finds the monitor of a sandbox that ran before this process did, and its disk.
+   * @returns what it cannot run on without, for the beginning of a sentence
+   */
+  async adopt(record: SandboxRecord): Promise<string | undefined> {
+    const { disks, journal, network } = this.#deps;
+    if (record.slot !== null) this.vm ??= await this.#find(record, record.slot);
+    if (record.slot === null || !this.vm) return 'The VM monitor was gone';
+    journal.setProcesses(record.id, this.vm.processes);
+    try {
+      await disks.adopt(this.#diskSpec(record, network.describe(record.slot).uid));
+    } catch (error) {
+      if (error instanceof DiskGone) return `Its disk was gone (${error.message})`;
+      throw error;
+    }
   }
 
   /**
@@ -306,7 +317,7 @@ export class Resources {
         failures.push(error);
       }
     };
-    await step(() => disks.remove({ dir }));
+    await step(() => disks.remove({ id: record.vm, dir }));
     tornDown(record, 'disk_removed');
     await step(() => rm(dir, { recursive: true, force: true }));
     const { slot } = record;
@@ -328,7 +339,7 @@ export class Resources {
 
   /** What its guest has written to its disk in this life, bytes: 0 when it has none. */
   writtenBytes(record: SandboxRecord): Promise<number> {
-    return this.#deps.disks.writtenBytes({ dir: this.#dir(record) });
+    return this.#deps.disks.writtenBytes({ id: record.vm, dir: this.#dir(record) });
   }
 
   /** What the sandbox occupies on this host's disk: its machine's directory and its checkpoints together. */

@@ -26,6 +26,27 @@ test('a VM that ended while no host agent ran is failed, and what it held is giv
   await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
 });
 
+test('a sandbox whose disk went while no host agent ran is failed, and what it held is given back', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  h.machine.disks.clear();
+  await h.restart();
+  expect(h.lifecycle.get(id)).toMatchObject({
+    status: 'failed',
+    reason: expect.stringContaining('Its disk was gone'),
+  });
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+});
+
+test('a host agent asks again for a disk of which it cannot be said whether it is there', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  vi.spyOn(h.machine.disk, 'adopt').mockRejectedValueOnce(new Error('too many open files'));
+  await h.restart();
+  await h.lifecycle.pause(id, 1);
+  expect(h.lifecycle.get(id)).toMatchObject({ status: 'paused' });
+});
+
 test('a create that a crash cut off is undone', async () => {
   await using h = await host();
   h.machine.readyGate = new Promise(() => {});

@@ -73,8 +73,8 @@ test.runIf(isRoot)('a flattened disk needs room for the image and its layers', a
   await using dir = await temporaryDirectory();
   const { snapshot, target, vmsDir } = await snapshotIn(dir.path);
   const machine = new FakeMachine();
-  machine.disk.flatten = async (spec) => {
-    const path = join(spec.dir, 'flat');
+  machine.disk.flatten = async (_, { dir }) => {
+    const path = join(dir, 'flat');
     await writeFile(path, 'flat');
     return path;
   };
@@ -93,8 +93,8 @@ test.runIf(isRoot)('a merge needs room for all memory and for the layers', async
   const { snapshot, vmsDir } = await snapshotIn(dir.path);
   const machine = new FakeMachine();
   machine.isFull = true;
-  machine.disk.merge = async (spec) => {
-    const path = join(spec.dir, 'merged');
+  machine.disk.merge = async (_, { dir }) => {
+    const path = join(dir, 'merged');
     await writeFile(path, 'merged', { mode: 0o444 });
     return path;
   };

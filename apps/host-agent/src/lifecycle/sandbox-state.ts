@@ -99,7 +99,7 @@ export class SandboxState {
   ): Promise<SavedState> {
     const at = checkpoint ?? record.last_checkpoint;
     const state = await this.resources.saved(record, at);
-    if (at === null || !(await this.resources.isFull(record, state))) return state;
+    if (at === null || !(await this.resources.mustMerge(record, state))) return state;
     try {
       await this.#deps.mergeNow(record, at, signal);
     } catch (cause) {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import type { HostCreate, HostSandbox } from '@perch/protocol';
 import { pino } from 'pino';
 import { expect, vi } from 'vitest';
-import type { DiskLayer } from '../disk/index.ts';
+import { type DiskBackend, DiskGone, type VmDisk } from '../disk/index.ts';
 import type { GuestIdentity } from '../guest/index.ts';
 import type { ImageStore } from '../images/index.ts';
 import type { NetworkLayer, Slot } from '../network/index.ts';
@@ -44,6 +44,8 @@ const aMemory: MemoryImage = {
   },
   memfileOf: () => '/memory',
 };
+
+const diskIn = (dir: string): VmDisk => ({ kind: 'block', path: join(dir, 'disk') });
 
 const slotNumbers = [1, 2, 3, 4, 5, 6, 7, 8];
 
@@ -127,20 +129,22 @@ export class FakeMachine {
     } as unknown as Vm;
   }
 
-  disk: DiskLayer = {
-    kind: 'qcow2',
+  disk: DiskBackend = {
+    capabilities: { format: 'qcow2', opens: 'block', sharesLayers: true, online: 'clone' },
     create: async ({ dir }) => {
       this.disks.add(dir);
-      return { path: join(dir, 'disk'), format: 'qcow2', lower: [], maxFileBytes: 1 };
+      return diskIn(dir);
     },
-    open: async ({ dir }) => ({ path: join(dir, 'disk'), format: 'qcow2', lower: [], maxFileBytes: 1 }),
-    base: (dir) => join(dir, 'base'),
-    add: async ({ dir }) => join(dir, 'next'),
-    fullBy: async () => (this.isFull ? 'has too much' : undefined),
-    layers: async () => [],
+    adopt: async ({ dir }) => {
+      if (!this.disks.has(dir)) throw new DiskGone(`nothing is in ${dir}`);
+      return diskIn(dir);
+    },
+    unowned: async () => [],
+    mergeNeed: async () => (this.isFull ? 'now' : undefined),
+    prepareCapture: async () => ({ holdStill: async () => {}, write: async (parent) => parent }),
     writtenBytes: async ({ dir }) => this.written.get(dir) ?? 0,
-    capture: async () => {},
-    seal: async () => {},
+    promisedBytes: (sizeBytes) => sizeBytes,
+    settle: async () => {},
     flatten: async () => '/flat',
     merge: async () => '/merged',
     remove: async ({ dir }) => {
@@ -194,7 +198,7 @@ export class FakeMachine {
       if (!captured) throw new Error(`nothing is captured of ${id}`);
       return {
         vm: { image: aMemory, devices: '/devices' },
-        disk: { base: '/base', layers: ['/layer'] },
+        disk: { format: 'qcow2', base: '/base', layers: ['/layer'] },
         identity: captured.identity,
       };
     },
@@ -277,7 +281,7 @@ export async function host(
             ? { name, contentId: 'a'.repeat(64), sizeBytes: 32 * 2 ** 20, rootfs: '/base' }
             : undefined,
       } as unknown as ImageStore,
-      admission: new Admission({ memoryMb, overheadMb: 64, room }),
+      admission: new Admission({ memoryMb, overheadMb: 64, room, disks: machine.disk }),
       room,
       vmsDir,
       saved: machine.saved,

@@ -1,5 +1,7 @@
 /** Runs a system tool: no shell, bounded in time and output, with an error that says what the tool said. */
 import { spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { join } from 'node:path';
 
 export interface RunOptions {
   /** Written to stdin, which is then closed. Without it stdin is empty. */
@@ -58,6 +60,18 @@ export class RunError extends Error {
 /** System tools live in sbin, which is missing from the PATH of many users. */
 const toolPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const maxStderr = 64 * 1024;
+
+/** Whether a tool is where `run` looks for it. */
+export function hasTool(file: string): boolean {
+  return toolPath.split(':').some((dir) => {
+    try {
+      accessSync(join(dir, file), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
 
 /**
  * The tool is started before this returns, by the calling thread: called in another network namespace

@@ -1,5 +1,6 @@
 /** What Perch asks of a VM monitor. One back end a folder beside this file. */
 
+import type { FileDisk, VmDisk } from '../disk/index.ts';
 import type { Leftover } from '../linux/index.ts';
 import type { BuildId, MemoryDifference, MemoryImage } from '../snapshot/index.ts';
 
@@ -22,18 +23,8 @@ export interface VmSpec {
   /** Root-owned, 0444, on the file system of `dir`: the monitor gets hard links. */
   kernel: string;
   initramfs: string;
-  /**
-   * Root disk of the guest: files in `dir`, readable by `uid`, the one at `path` writable too. `base` is the raw
-   * image below the qcow2 layers, `lower` those between it and `path`, the lowest first; `maxFileBytes` the
-   * largest that the file at `path` may become.
-   */
-  disk: {
-    path: string;
-    format: 'qcow2' | 'raw';
-    base?: string;
-    lower?: readonly string[];
-    maxFileBytes: number;
-  };
+  /** Root disk of the guest: what `uid` may read, and write at its `path`. Files are in `dir`. */
+  disk: VmDisk;
   /** Network of the guest. */
   network: { namespace: string; tap: string; mac: string };
 }
@@ -99,12 +90,8 @@ export interface Vm {
   saveState(build: BuildId, parent: BuildId | undefined): Promise<SavedState>;
   /** The most that the difference of a `saveState` would have if the guest stood still now, bytes. */
   unsavedBytesAtMost(): Promise<number>;
-  /**
-   * Opens `layer`, an empty qcow2 file in the VM's directory.
-   * @returns what has the guest write to it from then on, for a moment when it is stopped: what it wrote before is
-   * written out, stays below, and is not changed any more
-   */
-  prepareDisk(layer: string): Promise<() => Promise<void>>;
+  /** As DiskUser.prepareSwitch. */
+  prepareSwitch(next: FileDisk): Promise<() => Promise<void>>;
   /**
    * Ends the processes and resolves when the kernel has released them. Safe to repeat.
    * @throws when one is still there after 10 s

@@ -2,23 +2,24 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { LayersSpec } from '../disk-layer.ts';
+import type { ToolPlace } from '../backend.ts';
+import { type DiskState, layersOf } from '../disk.ts';
 import { sealMade } from './overlay.ts';
 import { asFilename, chainOf, linkChain, runQemuImg } from './qemu-img.ts';
 
 const target = 'flat.ext4';
 
 /** Sparse: its cost follows what is allocated. @returns path of the image, root's and 0444 */
-export async function flatten(spec: LayersSpec): Promise<string> {
-  const { dir, uid, layers, sizeBytes } = spec;
-  await linkChain(spec);
+export async function flatten(state: DiskState, tool: ToolPlace): Promise<string> {
+  const { dir, uid, sizeBytes } = tool;
+  await linkChain(state, dir);
   const path = join(dir, target);
   await using file = await open(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600);
   await file.truncate(sizeBytes);
   await file.chown(uid, uid);
-  const chain = asFilename(chainOf(layers.length));
+  const chain = asFilename(chainOf(layersOf(state).length));
   const command = ['qemu-img', 'convert', '-n', '--target-is-zero', '-W', '-O', 'raw', chain, target];
-  await runQemuImg(spec, sizeBytes, 'flattened', command);
+  await runQemuImg(tool, sizeBytes, 'flattened', command);
   const stat = await file.stat();
   if (stat.size !== sizeBytes) throw new Error(`The flattened disk has ${stat.size} bytes, not ${sizeBytes}`);
   await sealMade(file, path);

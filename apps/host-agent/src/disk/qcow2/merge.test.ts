@@ -4,19 +4,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { processesOfUid } from '../../linux/index.ts';
-import { createQcow2Layer } from './layer.ts';
+import { nobodysUid } from '../test-guest.ts';
+import { createQcow2Disks } from './index.ts';
 import { runQemuImg } from './qemu-img.ts';
 
 const MiB = 2 ** 20;
 const sizeBytes = 256 * MiB;
-const uid = 70_017;
+const uid = nobodysUid();
 
 const root = mkdtempSync(join(tmpdir(), 'perch-merge-'));
 afterAll(() => rmSync(root, { recursive: true }));
 const base = join(root, 'base.ext4');
 writeFileSync(base, Buffer.alloc(64 * MiB, 'base'), { mode: 0o444 });
 
-const disks = createQcow2Layer();
+const disks = createQcow2Disks();
+const stateOf = (layers: readonly string[]) => ({ format: 'qcow2', base, layers }) as const;
 
 /** Layers by their paths, as QEMU is told of them by a monitor. */
 function chain(layers: readonly string[], writable = false): string {
@@ -34,9 +36,10 @@ function chain(layers: readonly string[], writable = false): string {
 async function written(name: string, below: readonly string[], commands: string[]): Promise<string> {
   const dir = join(root, name);
   mkdirSync(dir);
-  const { path } = await disks.create({ base, dir, uid, sizeBytes, lower: below });
+  await disks.create({ id: name, dir, uid, sizeBytes }, stateOf(below));
+  const path = join(dir, 'rootfs.qcow2');
   execFileSync('qemu-io', [...commands.flatMap((one) => ['-c', one]), chain([...below, path], true)]);
-  await disks.seal(path);
+  await disks.settle(path);
   return path;
 }
 
@@ -61,7 +64,7 @@ test.runIf(isRoot)('merged layers are byte by byte the disk that the chain was, 
     layers.push(await written(`layer-${layers.length}`, layers, commands));
   }
   const dir = emptyDirectory('merged');
-  const merged = await disks.merge({ dir, uid, base, layers, sizeBytes, timeoutMs: 60_000 });
+  const merged = await disks.merge(stateOf(layers), { dir, uid, sizeBytes, timeoutMs: 60_000 });
   const { uid: owner, mode, blocks } = statSync(merged);
   expect({ owner, mode: mode & 0o777 }).toEqual({ owner: 0, mode: 0o444 });
   const said = execFileSync('qemu-img', ['compare', chain(layers), chain([merged])], { encoding: 'utf8' });
@@ -74,8 +77,8 @@ test.runIf(isRoot)('merged layers are byte by byte the disk that the chain was, 
 test.runIf(isRoot)('a layer that is none, or names others, gets nothing of them', async () => {
   const bad = join(root, 'bad.qcow2');
   writeFileSync(bad, 'no qcow2', { mode: 0o444 });
-  const spec = { uid, base, sizeBytes, timeoutMs: 60_000 };
-  const failed = disks.merge({ ...spec, dir: emptyDirectory('bad'), layers: [bad] });
+  const tool = { uid, sizeBytes, timeoutMs: 60_000 };
+  const failed = disks.merge(stateOf([bad]), { ...tool, dir: emptyDirectory('bad') });
   await expect(failed).rejects.toThrow(/cannot be merged \(exit code 1\)/);
   const secret = join(root, 'secret.qcow2');
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', secret, `${sizeBytes}`]);
@@ -83,13 +86,13 @@ test.runIf(isRoot)('a layer that is none, or names others, gets nothing of them'
   const names = join(root, 'names.qcow2');
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', secret, '-F', 'qcow2', names]);
   chmodSync(names, 0o444);
-  const merged = await disks.merge({ ...spec, dir: emptyDirectory('names'), layers: [names] });
+  const merged = await disks.merge(stateOf([names]), { ...tool, dir: emptyDirectory('names') });
   const read = execFileSync('qemu-io', ['-c', 'read -P 98 0 1', '-r', chain([merged])], { encoding: 'utf8' });
   expect(read).not.toContain('failed');
 });
 
 test.runIf(isRoot)('a disk that is full is told from other failures of the tool', async () => {
-  const spec = { dir: emptyDirectory('full'), uid, base, layers: [], sizeBytes, timeoutMs: 60_000 };
+  const spec = { dir: emptyDirectory('full'), uid, sizeBytes, timeoutMs: 60_000 };
   const fill = ['dd', 'if=/dev/zero', 'of=/dev/full', 'count=1'];
   await expect(runQemuImg(spec, MiB, 'merged', fill)).rejects.toMatchObject({ code: 'ENOSPC' });
 });
@@ -97,8 +100,10 @@ test.runIf(isRoot)('a disk that is full is told from other failures of the tool'
 test.runIf(isRoot)('a merge that is given up leaves no process', async () => {
   const layer = await written('long', [], ['write -P 1 0 200M']);
   const giveUp = new AbortController();
-  const spec = { uid, base, layers: [layer], sizeBytes, timeoutMs: 60_000, signal: giveUp.signal };
-  const merging = expect(disks.merge({ ...spec, dir: emptyDirectory('given-up') })).rejects.toThrow('enough');
+  const tool = { uid, sizeBytes, timeoutMs: 60_000, signal: giveUp.signal };
+  const merging = expect(
+    disks.merge(stateOf([layer]), { ...tool, dir: emptyDirectory('given-up') }),
+  ).rejects.toThrow('enough');
   await expect.poll(() => processesOfUid(uid).length, { interval: 1 }).toBeGreaterThan(0);
   giveUp.abort(new Error('enough'));
   await merging;
@@ -107,7 +112,7 @@ test.runIf(isRoot)('a merge that is given up leaves no process', async () => {
 
 test.runIf(isRoot)('a tool that is given up right before it is started is not waited for', async () => {
   const giveUp = new AbortController();
-  const spec = { dir: emptyDirectory('too-late'), uid, base, layers: [], sizeBytes, timeoutMs: 60_000 };
+  const spec = { dir: emptyDirectory('too-late'), uid, sizeBytes, timeoutMs: 60_000 };
   const running = runQemuImg({ ...spec, signal: giveUp.signal }, MiB, 'merged', ['sleep', '60']);
   giveUp.abort(new Error('enough'));
   await expect(running).rejects.toThrow('enough');

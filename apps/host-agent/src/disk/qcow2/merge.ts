@@ -5,7 +5,8 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { LayersSpec } from '../disk-layer.ts';
+import type { ToolPlace } from '../backend.ts';
+import { type DiskState, layersOf } from '../disk.ts';
 import { emptyOverlay, maxOverlayBytes } from './header.ts';
 import { makeOverlay, sealMade } from './overlay.ts';
 import { asFilename, type BlockNode, baseName, chainOf, linkChain, runQemuImg } from './qemu-img.ts';
@@ -20,9 +21,9 @@ const absoluteBase = `/proc/self/cwd/${baseName}`;
 const unhurried = ['nice', '-n', '19'];
 
 /** Sparse: its cost follows what the layers hold, and zeros stay holes. @returns path of the layer, root's and 0444 */
-export async function merge(spec: LayersSpec): Promise<string> {
-  const { dir, uid, layers, sizeBytes } = spec;
-  await linkChain(spec);
+export async function merge(state: DiskState, tool: ToolPlace): Promise<string> {
+  const { dir, uid, sizeBytes } = tool;
+  await linkChain(state, dir);
   const path = join(dir, target);
   await makeOverlay(path, emptyOverlay(sizeBytes, baseName), uid);
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -30,11 +31,11 @@ export async function merge(spec: LayersSpec): Promise<string> {
     driver: 'qcow2',
     file: { driver: 'file', filename: target, locking: 'off', discard: 'unmap' },
     ...{ discard: 'unmap', 'detect-zeroes': 'unmap' },
-    backing: chainOf(layers.length, absoluteBase),
+    backing: chainOf(layersOf(state).length, absoluteBase),
   };
   // Not synced by the tool: that is done once, when the layer is sealed.
   const rebase = ['qemu-img', 'rebase', '-t', 'unsafe', '-b', absoluteBase, '-F', 'raw', asFilename(top)];
-  await runQemuImg(spec, maxOverlayBytes(sizeBytes), 'merged', [...unhurried, ...rebase]);
+  await runQemuImg(tool, maxOverlayBytes(sizeBytes), 'merged', [...unhurried, ...rebase]);
   await sealMade(file, path);
   return path;
 }

@@ -6,7 +6,8 @@ import { once } from 'node:events';
 import { link, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { endProcess, processesOfUid, readProcess, spawnConfined } from '../../linux/index.ts';
-import { type LayersSpec, UserStillRuns } from '../disk-layer.ts';
+import { type ToolPlace, UserStillRuns } from '../backend.ts';
+import { type DiskState, imageOf, layersOf } from '../disk.ts';
 
 export const baseName = 'base.ext4';
 const logName = 'qemu-img.log';
@@ -25,9 +26,9 @@ async function endUser(uid: number): Promise<void> {
   }
 }
 
-export async function linkChain({ dir, base, layers }: LayersSpec): Promise<void> {
-  await link(base, join(dir, baseName));
-  for (const [i, layer] of layers.entries()) await link(layer, join(dir, layerName(i)));
+export async function linkChain(state: DiskState, dir: string): Promise<void> {
+  await link(imageOf(state), join(dir, baseName));
+  for (const [i, layer] of layersOf(state).entries()) await link(layer, join(dir, layerName(i)));
 }
 
 /** A node of the block layer, as QEMU is told of it. */
@@ -55,7 +56,7 @@ export function asFilename(image: BlockNode): string {
  * @throws Error with what it said, `code` ENOSPC when the disk was full; what `signal` was aborted with; UserStillRuns
  */
 export async function runQemuImg(
-  { dir, uid, timeoutMs, signal }: LayersSpec,
+  { dir, uid, timeoutMs, signal }: ToolPlace,
   maxFileBytes: number,
   what: string,
   command: readonly string[],

@@ -33,6 +33,7 @@ async function host() {
       unowned: async () => [],
     },
     monitor: { unowned: async () => [] },
+    disks: { unowned: async () => [] },
     bootSnapshots: { remove: (key) => new SnapshotDirectory(join(bootSnapshotsDir, key)).remove() },
   };
   return {

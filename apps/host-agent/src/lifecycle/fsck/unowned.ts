@@ -6,6 +6,7 @@ import { readdirSync, statSync } from 'node:fs';
 import { readdir, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FsckFinding } from '@perch/protocol';
+import type { DiskBackend } from '../../disk/index.ts';
 import {
   endProcess,
   type Leftover,
@@ -22,6 +23,7 @@ export interface UnownedDeps {
   journal: Pick<Journal, 'list'>;
   network: Pick<NetworkLayer, 'slotOf' | 'unowned'>;
   monitor: Pick<VmMonitor, 'unowned'>;
+  disks: Pick<DiskBackend, 'unowned'>;
   vmsDir: string;
   /** Directory of the sandboxes' states. */
   sandboxesDir: string;
@@ -32,11 +34,12 @@ type Look = () => Promise<Leftover[]>;
 
 /** Processes go first: they hold the rest. */
 export async function unownedFindings(deps: UnownedDeps, repair: boolean): Promise<FsckFinding[]> {
-  const { journal, network, monitor, vmsDir, sandboxesDir } = deps;
+  const { journal, network, monitor, disks, vmsDir, sandboxesDir } = deps;
   const kinds: Record<string, Look> = {
     processes: async () => unownedProcesses(deps),
     [vmsDir]: () => unownedIn(vmsDir, () => machines(journal.list()), removeMachine),
     'cgroups of this instance': () => monitor.unowned(() => machines(journal.list())),
+    'disks of this instance': () => disks.unowned(() => machines(journal.list())),
     'the network of this instance': () => network.unowned(() => slotsInUse(deps)),
     [sandboxesDir]: () => unownedIn(sandboxesDir, () => ids(journal.list()), removeState),
   };
@@ -74,7 +77,7 @@ function machines(records: readonly SandboxRecord[]): Set<string> {
 const isBeingMade = (name: string) => name.startsWith('.');
 
 /** Slots that a sandbox has, and those whose user reads layers for us. */
-function slotsInUse({ journal, network, vmsDir }: Omit<UnownedDeps, 'monitor'>): number[] {
+function slotsInUse({ journal, network, vmsDir }: Omit<UnownedDeps, 'monitor' | 'disks'>): number[] {
   const ofSandboxes = journal.list().map(({ slot }) => slot);
   const ofTools = readdirSync(vmsDir)
     .filter(isBeingMade)

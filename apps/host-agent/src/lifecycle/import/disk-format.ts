@@ -4,9 +4,9 @@ import { ImportRefused } from './refused.ts';
 import type { ImportHost } from './request.ts';
 
 /** @throws ImportRefused */
-export function assertFormat(format: RootfsMeta['format'], kind: ImportHost['disks']['kind']): void {
-  if (format === kind) return;
+export function assertFormat(format: RootfsMeta['format'], { capabilities }: ImportHost['disks']): void {
+  if (format === capabilities.format) return;
   throw new ImportRefused(
-    `${snapshotFiles.rootfsCow} is of the format ${format}, and this host has ${kind}; flatten it where it was made`,
+    `${snapshotFiles.rootfsCow} is of the format ${format}, and this host has ${capabilities.format}; flatten it where it was made`,
   );
 }

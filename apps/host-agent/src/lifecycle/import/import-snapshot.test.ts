@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { chmod, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { createQcow2Disks } from '../../disk/qcow2/index.ts';
 import {
   commitSnapshot,
   createMapping,
@@ -75,7 +76,7 @@ async function setUp(keepMb = 0, freeBytes?: number) {
     machine: { ...facts.monitor, kind: 'qemu', cpu: facts.cpu },
     boot: { kernelId: contentId, initramfsId: contentId },
     images: { rootfsOf: (id) => (has.has(id) ? image : undefined) },
-    disks: { kind: 'qcow2' },
+    disks: createQcow2Disks(),
     room: new DiskRoom({
       ...{ dir: dir.path, keepMb },
       ...(freeBytes === undefined ? {} : { statfs: async () => ({ bavail: freeBytes / page, bsize: page }) }),

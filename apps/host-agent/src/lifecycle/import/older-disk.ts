@@ -46,7 +46,7 @@ export async function findDisk(from: ForeignDirectory, host: ImportHost): Promis
 async function findLayers(from: ForeignDirectory, host: ImportHost): Promise<OlderDisk> {
   from.length(rootfsCow);
   const meta = decodeRootfsMeta(await from.read(rootfsMeta, maxRootfsMetaBytes));
-  assertFormat(meta.format, host.disks.kind);
+  assertFormat(meta.format, host.disks);
   const layers = [...meta.layers.map(ancestorRootfsCow), rootfsCow];
   const lost = layers.find((layer) => !from.has(layer));
   if (lost !== undefined) throw new SnapshotDamaged(lost, `is missing, and ${rootfsMeta} needs it`);

@@ -1,6 +1,6 @@
 /** What an import is told. */
 import type { HostImported, HostSnapshotImport } from '@perch/protocol';
-import type { DiskLayer } from '../../disk/index.ts';
+import type { DiskBackend } from '../../disk/index.ts';
 import type { BootFiles, ImageStore } from '../../images/index.ts';
 import type { MonitorMachine } from '../../vmm/index.ts';
 import type { DiskRoom } from '../disk-room.ts';
@@ -10,7 +10,7 @@ export interface ImportHost {
   machine: MonitorMachine;
   boot: Pick<BootFiles, 'kernelId' | 'initramfsId'>;
   images: Pick<ImageStore, 'rootfsOf'>;
-  disks: Pick<DiskLayer, 'kind'>;
+  disks: Pick<DiskBackend, 'capabilities'>;
   room: DiskRoom;
 }
 

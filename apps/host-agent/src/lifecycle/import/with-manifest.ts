@@ -36,7 +36,7 @@ export async function takeSnapshot(
     throw new SnapshotDamaged(name, 'is not in the manifest');
   }
   assertMachine(manifest);
-  await assertDisk(from, manifest, disks.kind);
+  await assertDisk(from, manifest, disks);
   const { temporary, final, durable } = to;
   await temporary.ensure();
   for (const name of Object.keys(manifest.files)) await from.copy(name, temporary.file(name), modeOf(name));
@@ -60,7 +60,7 @@ function assertMachine({ machine }: Manifest): void {
 async function assertDisk(
   from: ForeignDirectory,
   { machine, files }: Manifest,
-  kind: ImportHost['disks']['kind'],
+  disks: ImportHost['disks'],
 ): Promise<void> {
   const { rootfsMeta, rootfsExt4 } = snapshotFiles;
   const says = machine.disk_mb * 2 ** 20;
@@ -70,7 +70,7 @@ async function assertDisk(
     throw new SnapshotDamaged(rootfsExt4, `has ${length} bytes, and its manifest is of a disk of ${says}`);
   }
   const { disk_bytes, format } = decodeRootfsMeta(await from.read(rootfsMeta, maxRootfsMetaBytes));
-  assertFormat(format, kind);
+  assertFormat(format, disks);
   if (disk_bytes === says) return;
   throw new SnapshotDamaged(rootfsMeta, `is of a disk of ${disk_bytes} bytes, and its manifest of ${says}`);
 }

@@ -2,8 +2,8 @@
  * Stops a guest and writes its state. Until the commit, removing the temporary directory takes all of it back;
  * from then on the snapshot is there, whatever ends.
  */
-import { chmod, link, lstat, writeFile } from 'node:fs/promises';
-import type { DiskLayer } from '../../disk/index.ts';
+import { chmod, link, writeFile } from 'node:fs/promises';
+import { type DiskBackend, type DiskCapture, layersOf } from '../../disk/index.ts';
 import { type CaptureStep, failpoint } from '../../failpoints/index.ts';
 import {
   ancestorMemfile,
@@ -27,6 +27,7 @@ import type { MonitorMachine, Vm } from '../../vmm/index.ts';
 import { captured } from '../failpoints.ts';
 import type { HeldIdentity, SandboxRecord } from '../journal.ts';
 import { Stopwatch } from '../stopwatch.ts';
+import { diskOf } from './disk.ts';
 import type { CapturedIdentity } from './identity.ts';
 
 export interface Capture {
@@ -51,7 +52,7 @@ export interface CaptureTarget {
   parent: Snapshot | undefined;
   /** The image below all layers, and its checksum. */
   base: { path: string; sum: FileSum };
-  disks: DiskLayer;
+  disks: DiskBackend;
   machine: MonitorMachine;
 }
 
@@ -63,8 +64,8 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   const build = newBuildId();
   await to.temporary.ensure();
   const runsOn = from.kind === 'snapshot';
-  const nextLayer = runsOn ? await to.disks.add({ ...from, sizeBytes: diskBytes(record) }) : undefined;
-  const switchDisk = nextLayer === undefined ? undefined : await vm.prepareDisk(nextLayer);
+  const place = { id: record.vm, dir: from.dir, uid: from.uid, sizeBytes: diskBytes(record) };
+  const disk = await to.disks.prepareCapture(place, runsOn ? vm : undefined);
   captured(record, 'begun');
   const stages = new Stopwatch();
   const lap = (stage: CaptureStep, name: string = stage) => {
@@ -85,8 +86,8 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   };
   const memory = await copyDifference(state.memory, target, to.temporary.file(snapshotFiles.memfile));
   lap('memory');
-  if (switchDisk) {
-    await switchDisk();
+  if (runsOn) {
+    await disk.holdStill();
     failpoint('copy.switched');
     await vm.thaw();
     failpoint('copy.thawed');
@@ -95,7 +96,7 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   }
   const sums: Sums = { [snapshotFiles.memfile]: memory.sum };
   await describeMemory(await headerOf(state.memory.since, memory.diff, target), to, sums);
-  await captureDisk(from, to, nextLayer, sums);
+  await captureDisk(from, to, disk, sums);
   lap('disk');
   await writeIdentity(from.identity, to.temporary);
   captured(record, 'before_commit');
@@ -144,54 +145,44 @@ async function describeMemory(
   }
 }
 
-/**
- * The layers of the parent, and what the guest has written since: one layer, or more when it was copied while it
- * ran.
- */
+/** The files of the parent that the disk goes on from get names of this state, each by its build; so do new ones. */
 async function captureDisk(
-  { record, dir, uid, kind }: Capture,
+  { record }: Capture,
   { temporary, parent, base, disks }: CaptureTarget,
-  nextLayer: string | undefined,
+  disk: DiskCapture,
   sums: Sums,
 ): Promise<void> {
   const { rootfsBase, rootfsCow } = snapshotFiles;
   await link(base.path, temporary.file(rootfsBase));
   sums[rootfsBase] = base.sum;
-  const layers = [...(parent?.rootfs?.layers ?? [])];
-  for (const layer of layers) {
-    const name = ancestorRootfsCow(layer);
-    await inherit(parent, parent?.directory.file(name), temporary, name, sums);
-  }
+  const before = parent ? diskOf(parent) : ({ format: 'image', image: base.path } as const);
+  const builds = new Map<string, string>();
   if (parent?.rootfs) {
-    const layer = parent.manifest.build_id;
-    await inherit(parent, parent.directory.file(rootfsCow), temporary, ancestorRootfsCow(layer), sums);
-    layers.push(layer);
+    const made = [...parent.rootfs.layers, parent.manifest.build_id];
+    for (const [i, path] of layersOf(before).entries()) builds.set(path, made[i] ?? '');
   }
-  const inherited = await inodesOf(temporary, layers);
-  const own = (await disks.layers({ dir })).filter(
-    ({ path, inode }) => path !== nextLayer && !inherited.has(inode),
-  );
-  for (const [i, { path }] of own.entries()) {
-    const isTop = i === own.length - 1;
-    const layer = isTop ? undefined : newBuildId();
-    const target = temporary.file(layer === undefined ? rootfsCow : ancestorRootfsCow(layer));
-    await disks.capture({ uid }, path, target);
-    // The monitor of a guest that is paused may still write to its top layer: it is sealed when that has ended.
-    if (kind === 'snapshot' || !isTop) await disks.seal(target);
-    if (layer !== undefined) layers.push(layer);
+  const state = await disk.write(before, (place) => {
+    if (place === 'uppermost') return temporary.file(rootfsCow);
+    const layer = newBuildId();
+    const path = temporary.file(ancestorRootfsCow(layer));
+    builds.set(path, layer);
+    return path;
+  });
+  const layers: string[] = [];
+  for (const path of layersOf(state).slice(0, -1)) {
+    const layer = builds.get(path);
+    if (layer === undefined) throw new Error(`${path} is of no build`);
+    layers.push(layer);
+    const target = temporary.file(ancestorRootfsCow(layer));
+    if (target !== path) await inherit(parent, path, temporary, ancestorRootfsCow(layer), sums);
   }
   await writeRootfsMeta(temporary, {
     base_template: parent?.manifest.template ?? record.template,
     base_content_id: record.base,
-    format: disks.kind,
+    format: disks.capabilities.format,
     disk_bytes: diskBytes(record),
     layers,
   });
-}
-
-async function inodesOf(directory: SnapshotDirectory, layers: readonly string[]): Promise<Set<number>> {
-  const stats = await Promise.all(layers.map((layer) => lstat(directory.file(ancestorRootfsCow(layer)))));
-  return new Set(stats.map(({ ino }) => ino));
 }
 
 /** A second name for a file of the parent, whose checksum is known. */

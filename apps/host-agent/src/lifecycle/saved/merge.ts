@@ -43,9 +43,9 @@ export interface Merged {
   layerBytes: number;
 }
 
-/** @param isFull whether its disk may get no more layers */
-export async function excessOf(snapshot: Snapshot, bounds: MergeBounds, isFull: boolean): Promise<Excess> {
-  const { manifest, header, rootfs, directory } = snapshot;
+/** @param layers whether those of its disk are beyond their bound */
+export async function excessOf(snapshot: Snapshot, memoryPercent: number, layers: boolean): Promise<Excess> {
+  const { manifest, header, directory } = snapshot;
   const { memoryBytes } = header.mapping;
   const { build: own, baseBuild } = header;
   const later = new Set([own, ...header.mapping.builds].filter((one) => one !== baseBuild));
@@ -53,8 +53,7 @@ export async function excessOf(snapshot: Snapshot, bounds: MergeBounds, isFull: 
     (sum, one) => sum + (manifest.files[memfileName(one, own)]?.length ?? 0),
     0,
   );
-  const memory = changed * 100 > memoryBytes * bounds.memoryPercent;
-  const layers = rootfs !== null && (isFull || rootfs.layers.length + 1 > bounds.layers);
+  const memory = changed * 100 > memoryBytes * memoryPercent;
   const stored = [...header.mapping].reduce((sum, { build, length }) => sum + (build ? length : 0), 0);
   const chain = layers ? await directory.bytesOf(layerFiles(snapshot)) : 0;
   return { memory, layers, bytes: (memory ? stored : 0) + chain };

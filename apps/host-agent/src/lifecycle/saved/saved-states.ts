@@ -6,11 +6,10 @@ import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PerchError } from '@perch/protocol';
-import type { DiskLayer } from '../../disk/index.ts';
+import type { DiskBackend, DiskState } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import { sync } from '../../linux/index.ts';
 import {
-  ancestorRootfsCow,
   assertCompatible,
   type FileSum,
   type Manifest,
@@ -31,13 +30,14 @@ import type { MonitorMachine, VmState } from '../../vmm/index.ts';
 import type { DiskRoom } from '../disk-room.ts';
 import type { HeldIdentity, SandboxRecord } from '../journal.ts';
 import { type Capture, capture } from './capture.ts';
+import { diskOf } from './disk.ts';
 import { copyFlat, type FlatCopyTarget } from './flat-copy.ts';
 import { CapturedIdentity } from './identity.ts';
 
 export interface SavedStatesOptions {
   /** Absolute; on the file system of the VMs' directories. */
   dir: string;
-  disks: DiskLayer;
+  disks: DiskBackend;
   room: DiskRoom;
   machine: MonitorMachine;
   /** Path of the base image with this content, as long as there is one. */
@@ -49,8 +49,7 @@ export interface SavedStatesOptions {
 /** Everything that a new life needs of the one before. */
 export interface SavedState {
   vm: VmState;
-  /** Image below all layers, and the layers from the lowest up. */
-  disk: { base: string; layers: string[] };
+  disk: DiskState;
   /** What the guest agent believes. */
   identity: HeldIdentity;
 }
@@ -129,7 +128,8 @@ export class SavedStates {
     if (parent && record.last_checkpoint === startCheckpoint && from.durable)
       await this.#keepStart(parent.directory);
     const below = parent?.rootfs === null ? snapshotFiles.rootfsExt4 : snapshotFiles.rootfsBase;
-    const path = parent?.directory.file(below) ?? baseImage(record.base) ?? disks.base(from.dir);
+    const path = parent?.directory.file(below) ?? baseImage(record.base);
+    if (path === undefined) throw new Error('The image that it was booted from is gone.');
     const sum = parent?.manifest.files[below] ?? (await this.#baseSum(path));
     return capture(from, {
       temporary: this.#temporary(record.id, record.captures),
@@ -180,7 +180,7 @@ export class SavedStates {
 
   /** Makes a checkpoint one to go on from. The monitor that wrote it must be gone. Safe to repeat. */
   async settle(id: string, checkpoint: number): Promise<void> {
-    await this.#options.disks.seal(this.directory(id, checkpoint).file(snapshotFiles.rootfsCow));
+    await this.#options.disks.settle(this.directory(id, checkpoint).file(snapshotFiles.rootfsCow));
     failpoint('pause.sealed');
   }
 
@@ -311,14 +311,4 @@ export class SavedStates {
   #temporary(id: string, checkpoint: number): SnapshotDirectory {
     return new SnapshotDirectory(join(this.#options.dir, id, `.${checkpoint}`));
   }
-}
-
-/** Paths of a snapshot's disk. */
-export function diskOf({ directory, rootfs }: Snapshot): SavedState['disk'] {
-  if (!rootfs) return { base: directory.file(snapshotFiles.rootfsExt4), layers: [] };
-  const layers = rootfs.layers.map((layer) => directory.file(ancestorRootfsCow(layer)));
-  return {
-    base: directory.file(snapshotFiles.rootfsBase),
-    layers: [...layers, directory.file(snapshotFiles.rootfsCow)],
-  };
 }

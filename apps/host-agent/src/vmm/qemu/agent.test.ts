@@ -24,7 +24,7 @@ test.runIf(canRunGuests && artifacts)('the guest agent answers', { timeout: 120_
   const spec = await machine.specFor('agent', {
     initramfs: await machine.shared('initramfs', artifacts.initramfs),
     kernel: await machine.shared('vmlinux', artifacts.kernel),
-    base: await machine.shared('base.ext4', artifacts.base.rootfs),
+    from: { format: 'image', image: await machine.shared('base.ext4', artifacts.base.rootfs) },
   });
   const vm = await (await machine.monitor()).boot(spec);
   const { namespace } = spec.network;

@@ -1,6 +1,7 @@
 import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { DiskFile } from '../../disk/index.ts';
 import { type MachineSpec, qemuArguments } from './arguments.ts';
 import { kernelArguments } from './kernel-arguments.ts';
 
@@ -10,7 +11,10 @@ const spec: MachineSpec = {
   vcpus: 2,
   memoryMb: 512,
   kernelArguments: 'console=ttyS0',
-  disk: { path: '/data/vms/sb1/rootfs.qcow2', format: 'qcow2', base: '/data/vms/sb1/base.ext4' },
+  disk: {
+    ...{ kind: 'file', path: '/data/vms/sb1/rootfs.qcow2', format: 'qcow2', maxFileBytes: 1 },
+    below: [{ path: '/data/vms/sb1/base.ext4', format: 'raw' }],
+  },
   network: { mac: '02:00:00:00:00:01', tapFd: 3 },
 };
 
@@ -24,29 +28,45 @@ describe('the command line of QEMU', () => {
     const args = qemuArguments(spec);
     expect(args.join(' ')).not.toContain('/data');
     expect(values(args, '-blockdev').map((json) => JSON.parse(json))).toEqual([
-      { driver: 'file', 'node-name': 'base-file', filename: 'base.ext4', 'read-only': true, locking: 'off' },
-      { driver: 'raw', 'node-name': 'base', file: 'base-file', 'read-only': true },
+      {
+        ...{ driver: 'file', 'node-name': 'below0-file', filename: 'base.ext4' },
+        ...{ 'read-only': true, locking: 'off' },
+      },
+      { driver: 'raw', 'node-name': 'below0', file: 'below0-file', 'read-only': true },
     ]);
     expect(values(args, '-drive')).toEqual([
-      'if=none,id=disk,driver=qcow2,node-name=root,discard=unmap,file.driver=file,' +
-        'file.filename=rootfs.qcow2,file.discard=unmap,backing=base',
+      'if=none,id=disk,node-name=root,discard=unmap,driver=qcow2,file.driver=file,' +
+        'file.filename=rootfs.qcow2,file.discard=unmap,backing=below0',
     ]);
-    const lower = ['/data/vms/sb1/lower-0.qcow2', '/data/vms/sb1/lower-1.qcow2'];
-    const layered = qemuArguments({
-      ...spec,
-      disk: { path: '/x/a.qcow2', format: 'qcow2', base: '/x/b', lower },
-    });
+    const [image, one, two] = [
+      { path: '/x/b', format: 'raw' },
+      { path: '/x/lower-0.qcow2', format: 'qcow2' },
+      { path: '/x/lower-1.qcow2', format: 'qcow2' },
+    ] as const;
+    const over = (...below: DiskFile[]) => {
+      const disk = { kind: 'file', path: '/x/a.qcow2', format: 'qcow2', below, maxFileBytes: 1 } as const;
+      return qemuArguments({ ...spec, disk });
+    };
+    const layered = over(image, one, two);
     const nodes = values(layered, '-blockdev').map((json) => JSON.parse(json));
     expect(nodes.filter((node) => node.backing).map((node) => [node['node-name'], node.backing])).toEqual([
-      ['lower0', 'base'],
-      ['lower1', 'lower0'],
+      ['below1', 'below0'],
+      ['below2', 'below1'],
     ]);
     expect(nodes.every((node) => node['read-only'])).toBe(true);
-    expect(values(layered, '-drive')[0]).toMatch(/,file.filename=a.qcow2,.*,backing=lower1$/);
+    expect(values(layered, '-drive')[0]).toMatch(/,file.filename=a.qcow2,.*,backing=below2$/);
     // Without one its header would be followed.
-    expect(() => qemuArguments({ ...spec, disk: { path: '/x/a.qcow2', format: 'qcow2' } })).toThrow(
-      /below it/,
-    );
+    expect(() => over()).toThrow(/below it/);
+    expect(() => over(one)).toThrow(/below it/);
+  });
+
+  test('names a block device by its path, as it is', () => {
+    const args = qemuArguments({ ...spec, disk: { kind: 'block', path: '/dev/mapper/perch-x-sb1' } });
+    expect(values(args, '-blockdev')).toEqual([]);
+    expect(values(args, '-drive')).toEqual([
+      'if=none,id=disk,node-name=root,discard=unmap,driver=raw,file.driver=host_device,' +
+        'file.filename=/dev/mapper/perch-x-sb1,file.discard=unmap',
+    ]);
   });
 
   test('stops the machine when the host is full, and tells the guest of every other error', () => {

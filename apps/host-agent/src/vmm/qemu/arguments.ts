@@ -1,6 +1,6 @@
 /** The command line of QEMU. Pure. */
 import { basename } from 'node:path';
-import type { VmSpec } from '../monitor.ts';
+import type { BlockDisk, FileDisk, VmDisk } from '../../disk/index.ts';
 import { fileNames } from './vm-directory.ts';
 
 export type Accelerator = 'tcg' | 'kvm';
@@ -12,7 +12,7 @@ export interface MachineSpec {
   vcpus: number;
   memoryMb: number;
   kernelArguments: string;
-  disk?: Pick<VmSpec['disk'], 'path' | 'format' | 'base' | 'lower'>;
+  disk?: VmDisk;
   /** `tapFd`: descriptor that QEMU inherits, already attached to the tap device. */
   network?: { mac: string; tapFd: number };
   /** Descriptor of /dev/kvm that QEMU inherits, since its user cannot open that. */
@@ -103,35 +103,40 @@ const consoleAndMonitor = [
   ],
 ];
 
-/** The chain is spelled out, so that a backing file named in the layer's header means nothing. */
-function disk(spec: NonNullable<MachineSpec['disk']>): string[] {
-  const file = basename(spec.path);
-  const nodes: object[] = [];
-  let below: string | null = null;
-  const readOnly = (name: string, path: string, format: object) => {
-    const filename = basename(path);
-    // Sealed files, which the monitor that wrote them may still have open: a lock of its would mean nothing.
-    nodes.push({ driver: 'file', 'node-name': `${name}-file`, filename, 'read-only': true, locking: 'off' });
-    nodes.push({ ...format, 'node-name': name, file: `${name}-file`, 'read-only': true });
-    below = name;
-  };
-  if (spec.base !== undefined) readOnly('base', spec.base, { driver: 'raw' });
-  for (const [i, path] of (spec.lower ?? []).entries()) {
-    readOnly(`lower${i}`, path, { driver: 'qcow2', backing: below });
-  }
-  if (spec.format === 'qcow2' && below === null) throw new Error('A qcow2 layer needs the image below it');
-  // By -drive, which makes a back end with a name: only of those `cont` forgets that a write has failed.
-  const top = [
-    ...['if=none', `id=${ids.drive}`, `driver=${spec.format}`, `node-name=${ids.rootDisk}`, 'discard=unmap'],
-    ...['file.driver=file', `file.filename=${file}`, 'file.discard=unmap'],
-    ...(spec.format === 'qcow2' ? [`backing=${below}`] : []),
-  ];
+/** By -drive, which makes a back end with a name: only of those `cont` forgets that a write has failed. */
+function disk(of: VmDisk): string[] {
+  const drive = ['if=none', `id=${ids.drive}`, `node-name=${ids.rootDisk}`, 'discard=unmap'];
   return [
-    ...nodes.flatMap((node) => ['-blockdev', JSON.stringify(node)]),
-    ...['-drive', top.join(',')],
+    ...(of.kind === 'file' ? fileDisk(of, drive) : blockDisk(of, drive)),
     // On a full host the machine stands still and keeps the request; any other error is the guest's.
     ...['-device', `virtio-blk-device,id=disk0,drive=${ids.drive},werror=enospc,rerror=report`],
   ];
+}
+
+/** The chain is spelled out, so that a backing file named in the layer's header means nothing. */
+function fileDisk({ path, format, below }: FileDisk, drive: readonly string[]): string[] {
+  if ((below[0]?.format ?? format) === 'qcow2') throw new Error('A qcow2 layer needs the image below it');
+  const nodes: object[] = [];
+  let backing: string | undefined;
+  for (const [i, file] of below.entries()) {
+    const [name, filename] = [`below${i}`, basename(file.path)];
+    // Sealed files, which the monitor that wrote them may still have open: a lock of its would mean nothing.
+    nodes.push({ driver: 'file', 'node-name': `${name}-file`, filename, 'read-only': true, locking: 'off' });
+    const node = { driver: file.format, 'node-name': name, file: `${name}-file`, 'read-only': true };
+    nodes.push(backing === undefined ? node : { ...node, backing });
+    backing = name;
+  }
+  const top = [
+    ...[...drive, `driver=${format}`],
+    ...['file.driver=file', `file.filename=${basename(path)}`, 'file.discard=unmap'],
+    ...(backing === undefined ? [] : [`backing=${backing}`]),
+  ];
+  return [...nodes.flatMap((node) => ['-blockdev', JSON.stringify(node)]), '-drive', top.join(',')];
+}
+
+function blockDisk({ path }: BlockDisk, drive: readonly string[]): string[] {
+  const device = ['driver=raw', 'file.driver=host_device', `file.filename=${path}`, 'file.discard=unmap'];
+  return ['-drive', [...drive, ...device].join(',')];
 }
 
 function network({ mac, tapFd }: NonNullable<MachineSpec['network']>): string[] {

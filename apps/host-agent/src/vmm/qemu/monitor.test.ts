@@ -8,6 +8,7 @@ import type { ProcessRef, Vm, VmSpec } from '../monitor.ts';
 import { consoleBytes } from './arguments.ts';
 import type { Step } from './test-guest.ts';
 import { canRunGuests, TestMachine } from './test-machine.ts';
+import { maxDeviceState } from './vm-directory.ts';
 
 const idle: Step[] = [{ say: 'guest is up\n' }, 'wait for ever'];
 /** Of a guest under TCG on a machine that does other things too. */
@@ -69,9 +70,8 @@ describe.runIf(canRunGuests)('a VM monitor', { timeout: 120_000 }, () => {
       expect(readlinkSync(`/proc/${pid}/ns/${kind}`)).not.toBe(readlinkSync(`/proc/self/ns/${kind}`));
     }
     expect(readFileSync(`/proc/${pid}/environ`, 'utf8')).toMatch(/^PATH=[^\0]*\0$/);
-    expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(
-      new RegExp(`Max file size +${spec.disk.maxFileBytes} `),
-    );
+    const limit = spec.disk.kind === 'file' ? spec.disk.maxFileBytes : maxDeviceState;
+    expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(new RegExp(`Max file size +${limit} `));
     expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toContain(`perch-${machine.instance}/idle`);
 
     await untilSays(vm, 'guest is up');

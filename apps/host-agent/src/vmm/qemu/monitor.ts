@@ -2,6 +2,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import type { VmDisk } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import { cpuFingerprint, type Leftover, measureTscKhz } from '../../linux/index.ts';
 import type { MonitorMachine, ProcessRef, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
@@ -12,7 +13,7 @@ import { kernelArguments } from './kernel-arguments.ts';
 import { launch, taskLimit } from './launch.ts';
 import type { QmpClient } from './qmp/index.ts';
 import { QemuVm } from './vm.ts';
-import { clearDirectory, fileNames, prepareDirectory } from './vm-directory.ts';
+import { clearDirectory, fileNames, maxDeviceState, prepareDirectory } from './vm-directory.ts';
 
 export interface QemuMonitorOptions {
   /** Short id of the data directory; part of the cgroups' names. */
@@ -105,7 +106,7 @@ class Qemu implements VmMonitor {
           incoming: state !== undefined,
         },
         network: spec.network,
-        maxFileBytes: spec.disk.maxFileBytes,
+        maxFileBytes: maxFileBytes(spec.disk),
       });
       vm = this.#running(spec, process, child);
       failpoint('monitor.spawned');
@@ -156,6 +157,11 @@ class Qemu implements VmMonitor {
       tasks: taskLimit(spec.vcpus),
     };
   }
+}
+
+/** Of what the monitor writes: its disk where that is a file, and device state. */
+function maxFileBytes(disk: VmDisk): number {
+  return disk.kind === 'file' ? disk.maxFileBytes : maxDeviceState;
 }
 
 type Start = (vm: QemuVm) => Promise<void>;

@@ -5,7 +5,7 @@ import { chmod, chown, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readSettings } from '@perch/protocol';
 import { pino } from 'pino';
-import { createQcow2Layer } from '../../disk/index.ts';
+import { chooseDisks, type DiskState } from '../../disk/index.ts';
 import { createTap, endProcess, openCgroups, processesOfUid, run } from '../../linux/index.ts';
 import type { VmMonitor, VmSpec } from '../monitor.ts';
 import { createQemuMonitor } from './monitor.ts';
@@ -25,7 +25,10 @@ export function findKernel(): string | undefined {
 export const canRunGuests =
   process.getuid?.() === 0 && existsSync('/usr/bin/qemu-system-x86_64') && findKernel() !== undefined;
 
-type Change = Partial<VmSpec> & { initramfs: string; base?: string; lower?: readonly string[] };
+/** Size of the disk that each guest sees. */
+export const diskBytes = 2 ** 30;
+
+type Change = Partial<VmSpec> & { initramfs: string; from?: DiskState };
 
 export class TestMachine implements AsyncDisposable {
   readonly instance = `t${randomBytes(4).toString('hex')}`;
@@ -65,11 +68,9 @@ export class TestMachine implements AsyncDisposable {
     await mkdir(join(this.root, 'vms'), { mode: 0o711, recursive: true });
     await mkdir(dir, { mode: 0o700 });
     await chown(dir, uid, uid);
-    const { base, lower = [], ...rest } = change;
-    const disk = await createQcow2Layer().create({
-      ...{ base: base ?? (await this.emptyBase()), lower, dir, uid },
-      sizeBytes: 2 ** 30,
-    });
+    const { from, ...rest } = change;
+    const image: DiskState = { format: 'image', image: await this.emptyBase() };
+    const disk = await chooseDisks('auto').create({ id, dir, uid, sizeBytes: diskBytes }, from ?? image);
     const network = await this.#network(id);
     return {
       ...{ id, generation: 1, dir, uid, vcpus: 1, memoryMb: 256, disk, network },

@@ -21,6 +21,9 @@ export const fileNames = {
   savedDevices: 'devices.state',
 } as const;
 
+/** The most that device state takes; a machine of ours writes some 12 KiB. */
+export const maxDeviceState = 16 * 2 ** 20;
+
 export interface StartFiles {
   kernel: string;
   initramfs: string;

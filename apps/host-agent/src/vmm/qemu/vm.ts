@@ -2,6 +2,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { basename, join } from 'node:path';
 import type { Logger } from 'pino';
+import type { FileDisk } from '../../disk/index.ts';
 import type { ProcessRef, RoomSignal, SavedState, Vm } from '../monitor.ts';
 import { ConsoleTail, printable, takeFile, type VmCgroup, VmProcesses } from '../process/index.ts';
 import { consoleBytes } from './arguments.ts';
@@ -10,7 +11,7 @@ import { guestEnd } from './guest-end.ts';
 import { type GuestMemory, guestMemory } from './guest-memory.ts';
 import { connectQmp, isObject, type QmpClient, type QmpEvent } from './qmp/index.ts';
 import { RoomWait, standsStill } from './room-wait.ts';
-import { fileNames } from './vm-directory.ts';
+import { fileNames, maxDeviceState } from './vm-directory.ts';
 
 /** Answers come from a main loop that the guest cannot hold up for long. */
 const commandTimeoutMs = 5000;
@@ -19,8 +20,6 @@ const reconnectTimeoutMs = 3000;
 const slowCommandMs = 60_000;
 /** A look costs nothing, and a guest that waits for room holds up whoever uses it. */
 const roomRetryMs = [500, 1000, 2000, 5000];
-/** The most that device state takes; a machine of ours writes some 12 KiB. */
-const maxDeviceState = 16 * 2 ** 20;
 
 export interface RunningVm {
   process: ProcessRef;
@@ -150,13 +149,13 @@ export class QemuVm implements Vm {
       .reduce((sum, { length }) => sum + length, 0);
   }
 
-  async prepareDisk(layer: string): Promise<() => Promise<void>> {
-    const filename = basename(layer);
-    const node = basename(layer, '.qcow2');
+  async prepareSwitch({ path, format: driver }: FileDisk): Promise<() => Promise<void>> {
+    const filename = basename(path);
+    const node = filename;
     const below = await this.#diskNode();
     const file = { driver: 'file', 'node-name': `${node}-file`, filename, discard: 'unmap' };
     await this.#command('blockdev-add', file);
-    const overlay = { driver: 'qcow2', 'node-name': node, file: `${node}-file`, discard: 'unmap' };
+    const overlay = { driver, 'node-name': node, file: `${node}-file`, discard: 'unmap' };
     await this.#command('blockdev-add', { ...overlay, backing: null });
     return async () => {
       if (!(await this.isFrozen())) throw new Error('The guest is not stopped');

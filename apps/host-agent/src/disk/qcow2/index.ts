@@ -1,0 +1,28 @@
+/** Disks as qcow2 overlays over an image that many share, for a monitor that reads qcow2. */
+import { hasTool } from '../../linux/index.ts';
+import type { DiskBackend } from '../backend.ts';
+import { mergeNeed } from './bounds.ts';
+import { prepareCapture } from './capture.ts';
+import { flatten } from './flatten.ts';
+import { merge } from './merge.ts';
+import { seal } from './overlay.ts';
+import { adopt, create, remove, writtenBytes } from './vm-files.ts';
+
+export function createQcow2Disks(): DiskBackend {
+  return {
+    capabilities: { format: 'qcow2', opens: 'file', sharesLayers: true, online: 'switch' },
+    ...{ create, adopt, remove, writtenBytes },
+    // All of a disk lies in the directory of its VM.
+    unowned: async () => [],
+    prepareCapture,
+    settle: seal,
+    // The quota: what the tables of an overlay take beside it is less than one in a thousand.
+    promisedBytes: (sizeBytes) => sizeBytes,
+    ...{ mergeNeed, merge, flatten },
+  };
+}
+
+/** What this machine does not have for it. */
+export function qcow2Lacks(): string | undefined {
+  return hasTool('qemu-img') ? undefined : 'there is no qemu-img; apt-get install qemu-utils.';
+}
