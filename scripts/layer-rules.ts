@@ -65,6 +65,12 @@ export const rules: readonly LayerRule[] = [
     planted: { 'packages/protocol/src/planted-import.ts': importing('@perch/sdk') },
   },
   {
+    name: 'node-kit-imports-nothing-of-ours',
+    from: { path: '^packages/node-kit/' },
+    to: { path: '^(apps|packages/(?!node-kit))' },
+    planted: { 'packages/node-kit/src/planted-import.ts': importing('@perch/sdk') },
+  },
+  {
     name: 'by-the-face',
     comment: 'Nothing reaches past the index.ts of a folder or a package.',
     from: { path: '^apps/([^/]+)/src/([^/]+)/', pathNot: tests },

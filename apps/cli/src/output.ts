@@ -1,4 +1,5 @@
 /** What the command line prints: lines for people, JSON for programs. */
+import { printable } from '@perch/node-kit';
 import { dataPaths, PerchError, readSettings } from '@perch/protocol';
 import pc from 'picocolors';
 
@@ -85,14 +86,6 @@ function logOf(error: unknown): string | undefined {
   if (!(error instanceof PerchError) || error.status < 500) return undefined;
   if (error.code === 'capacity_exhausted' || error.code === 'exec_timeout') return undefined;
   return `The logs of the daemons are in ${dataPaths(readSettings().dataDir).log} on the machine that runs Perch.`;
-}
-
-/** Text of somebody else's on a terminal: control and direction characters are shown, not obeyed. */
-export function printable(text: string): string {
-  return text.replace(
-    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
 }
 
 /** Columns as wide as they need to be. */

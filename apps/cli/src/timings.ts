@@ -1,6 +1,7 @@
+import { printable } from '@perch/node-kit';
 import type { SandboxTransition } from '@perch/sdk';
 import pc from 'picocolors';
-import { type Output, printable } from './output.ts';
+import type { Output } from './output.ts';
 
 /** The id for scripts, and for people on a terminal a line of what took how long. */
 export function printTransition(sandbox: SandboxTransition, output: Output): void {

@@ -2,9 +2,10 @@
  * What the guest's refusals mean to a caller. The guest chose these words: they are cut, made printable,
  * and matched only to choose between errors of the caller's own request.
  */
+
+import { quoted } from '@perch/node-kit';
 import { PerchError } from '@perch/protocol';
 import { errors as undici } from 'undici';
-import { printable } from './printable.ts';
 
 /** The subject of a call, for the error's details. */
 export interface Subject {
@@ -22,7 +23,7 @@ export interface Refusal {
 }
 
 export function guestProtocol(sandboxId: string, problem: string, cause?: unknown): PerchError {
-  const text = printable(problem);
+  const text = quoted(problem);
   return new PerchError(
     'guest_protocol',
     `The guest agent broke the protocol: ${text}.`,
@@ -37,7 +38,7 @@ export function guestProtocol(sandboxId: string, problem: string, cause?: unknow
 export function guestUnavailable(sandboxId: string, why: string, cause?: unknown): PerchError {
   return new PerchError(
     'guest_unavailable',
-    `The guest agent of ${sandboxId} does not answer: ${printable(why)}.`,
+    `The guest agent of ${sandboxId} does not answer: ${quoted(why)}.`,
     { id: sandboxId },
     { cause },
   );
@@ -46,7 +47,7 @@ export function guestUnavailable(sandboxId: string, why: string, cause?: unknown
 export function transferInterrupted(path: string, cause?: unknown): PerchError {
   return new PerchError(
     'transfer_interrupted',
-    `The transfer of ${printable(path)} broke off.`,
+    `The transfer of ${quoted(path)} broke off.`,
     { path },
     { cause },
   );
@@ -59,7 +60,7 @@ function common(refusal: Refusal, subject: Subject): PerchError | undefined {
     const user = subject.user ?? '';
     return new PerchError(
       'invalid_user',
-      `The sandbox has no user ${printable(user) || 'of the default name'}.`,
+      `The sandbox has no user ${quoted(user) || 'of the default name'}.`,
       { user },
     );
   }
@@ -94,7 +95,7 @@ export function pathError(refusal: Refusal, subject: Subject & { path: string })
   if (shared) return shared;
   const { path } = subject;
   const code = pathErrors[refusal.code] ?? badPath(refusal);
-  if (code) return new PerchError(code, `${printable(path)} ${sentences[code]}.`, { path });
+  if (code) return new PerchError(code, `${quoted(path)} ${sentences[code]}.`, { path });
   if (refusal.code === 'invalid_argument' || refusal.code === '400') {
     return invalid('path', refusal.message);
   }
@@ -117,7 +118,7 @@ export function startError(refusal: Refusal, subject: Subject): PerchError {
   if (/^cwd '/.test(message)) {
     const cwd = subject.cwd ?? '';
     const problem = code === 'permission_denied' ? 'may not be entered by this user' : 'does not exist';
-    return new PerchError('invalid_cwd', `The directory ${printable(cwd)} ${problem}.`, { cwd });
+    return new PerchError('invalid_cwd', `The directory ${quoted(cwd)} ${problem}.`, { cwd });
   }
   if (code === 'invalid_argument' || code === 'resource_exhausted') return invalid('command', message);
   if (code === 'unavailable') return guestUnavailable(subject.sandboxId, message);
@@ -125,7 +126,7 @@ export function startError(refusal: Refusal, subject: Subject): PerchError {
 }
 
 function invalid(where: string, message: string): PerchError {
-  const text = printable(message);
+  const text = quoted(message);
   return new PerchError('validation_failed', `The sandbox refuses the ${where}: ${text}.`, {
     problems: [{ where, message: text }],
   });

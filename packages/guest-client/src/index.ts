@@ -2,7 +2,6 @@
 export { createGuestClient, type GuestClient, type GuestClientOptions } from './client.ts';
 export type { FileContent, WriteOptions } from './files/content.ts';
 export type { PathOptions } from './files/directory.ts';
-export { printable } from './printable.ts';
 export type { GuestCommand, GuestCommandOutput, KeptOutput } from './process/commands.ts';
 export type { ListedProcess } from './process/control.ts';
 export type { AttachedProcess, GuestProcess, ProcessEvent, StartOptions } from './process/process.ts';

@@ -1,8 +1,9 @@
+import { printable } from '@perch/node-kit';
 import { readSettings } from '@perch/protocol';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import type { Finding } from '../doctor/index.ts';
-import { exitCodes, type Output, printable } from '../output.ts';
+import { exitCodes, type Output } from '../output.ts';
 
 const signs: Record<Finding['status'], string> = {
   ok: pc.green('✓'),

@@ -1,8 +1,9 @@
+import { printable } from '@perch/node-kit';
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { defined, wholeNumber } from '../options.ts';
-import { type Output, printable } from '../output.ts';
+import type { Output } from '../output.ts';
 import { stagesLine } from '../timings.ts';
 
 interface Options {

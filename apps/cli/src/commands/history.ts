@@ -1,6 +1,7 @@
+import { printable } from '@perch/node-kit';
 import { type Checkpoint, Perch } from '@perch/sdk';
 import type { Command } from 'commander';
-import { type Output, printable, table } from '../output.ts';
+import { type Output, table } from '../output.ts';
 import { mebibytes } from '../size.ts';
 import { duration } from './ls.ts';
 

@@ -1,7 +1,8 @@
+import { printable } from '@perch/node-kit';
 import { readSettings } from '@perch/protocol';
 import type { Command } from 'commander';
 import { CliError } from '../errors.ts';
-import { type Output, printable } from '../output.ts';
+import type { Output } from '../output.ts';
 
 export function addLeaks(program: Command, output: Output): void {
   program

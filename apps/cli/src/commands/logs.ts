@@ -1,7 +1,8 @@
+import { printable } from '@perch/node-kit';
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { type Output, printable } from '../output.ts';
+import type { Output } from '../output.ts';
 
 export function addLogs(program: Command, output: Output): void {
   program

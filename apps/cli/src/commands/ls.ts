@@ -1,8 +1,9 @@
+import { printable } from '@perch/node-kit';
 import { type Sandbox, sandboxStatuses } from '@perch/protocol';
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
 import { keyValue } from '../options.ts';
-import { type Output, printable, table } from '../output.ts';
+import { type Output, table } from '../output.ts';
 
 interface Options {
   all?: true;

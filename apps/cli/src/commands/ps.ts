@@ -1,7 +1,8 @@
+import { printable } from '@perch/node-kit';
 import type { Command as Started } from '@perch/sdk';
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
-import { type Output, printable, table } from '../output.ts';
+import { type Output, table } from '../output.ts';
 import { duration } from './ls.ts';
 
 export function addPs(program: Command, output: Output): void {

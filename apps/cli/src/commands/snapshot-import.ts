@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { basename } from 'node:path';
+import { printable } from '@perch/node-kit';
 import {
   type HostSnapshotImport,
   type ImportFacts,
@@ -10,7 +11,7 @@ import {
 import { type Command, InvalidArgumentError } from 'commander';
 import { CliError } from '../errors.ts';
 import { defined, wholeNumber } from '../options.ts';
-import { type Output, printable } from '../output.ts';
+import type { Output } from '../output.ts';
 
 interface Options {
   name?: string;

@@ -1,9 +1,10 @@
+import { printable } from '@perch/node-kit';
 import { Perch, type Snapshot } from '@perch/sdk';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { forEach } from '../for-each.ts';
 import { defined } from '../options.ts';
-import { type Output, printable, table } from '../output.ts';
+import { type Output, table } from '../output.ts';
 import { mebibytes } from '../size.ts';
 import { stagesLine } from '../timings.ts';
 import { duration } from './ls.ts';

@@ -1,7 +1,7 @@
 /** Starting a command, and its life until the end. */
 import type { Readable } from 'node:stream';
+import { quoted } from '@perch/node-kit';
 import { guestProtocol, startError } from '../errors.ts';
-import { printable } from '../printable.ts';
 import { Refused, type Transport } from '../transport.ts';
 import type { ProcessMessage, Replay } from './messages.ts';
 import { readProcessStream } from './stream.ts';
@@ -189,7 +189,7 @@ function neverStarted({ refusal }: Refused): AsyncIterable<ProcessEvent> | undef
   if (code === 'deadline_exceeded') return events([{ type: 'timeout' }]);
   if (exitCode === undefined) return undefined;
   return events([
-    { type: 'stderr', data: Buffer.from(`${printable(message)}\n`) },
+    { type: 'stderr', data: Buffer.from(`${quoted(message)}\n`) },
     { type: 'end', exitCode },
   ]);
 }

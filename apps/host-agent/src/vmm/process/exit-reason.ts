@@ -1,6 +1,6 @@
 /** Why a VM ended, as one sentence for a person. Pure. */
 import { constants } from 'node:os';
-import { printable } from './printable.ts';
+import { quoted } from '@perch/node-kit';
 
 export interface ExitFacts {
   /** We ended it. */
@@ -47,5 +47,5 @@ function describeSignal(signal: NodeJS.Signals): string {
 
 function lastLine(text: string): string {
   const lines = text.split('\n').map((line) => line.trim());
-  return printable(lines.findLast((line) => line !== '') ?? '');
+  return quoted(lines.findLast((line) => line !== '') ?? '');
 }

@@ -1,5 +1,6 @@
 /** How a guest ended by itself, as one sentence for a person. Pure. */
-import { lastFrom, printable } from '../process/index.ts';
+import { quoted } from '@perch/node-kit';
+import { lastFrom } from '../process/index.ts';
 
 /**
  * @param reason `ShutdownCause` in qapi/run-state.json; undefined when nobody was listening
@@ -8,9 +9,9 @@ import { lastFrom, printable } from '../process/index.ts';
 export function guestEnd(reason: string | undefined, console: Buffer): string {
   if (reason === 'guest-shutdown') return 'The guest powered off';
   const panic = lastFrom(console, 'Kernel panic');
-  if (panic !== undefined) return `The guest kernel panicked: ${printable(panic)}`;
+  if (panic !== undefined) return `The guest kernel panicked: ${quoted(panic)}`;
   if (reason === 'guest-panic') return 'The guest kernel panicked';
   if (reason === 'guest-reset') return 'The guest restarted, which ends a sandbox';
   if (reason === undefined) return 'The guest powered off or restarted';
-  return `The VM monitor was told to stop (${printable(reason)})`;
+  return `The VM monitor was told to stop (${quoted(reason)})`;
 }

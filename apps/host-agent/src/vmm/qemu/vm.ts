@@ -1,10 +1,12 @@
 /** One QEMU that runs: started by us or found again, both in the same way. */
+
 import type { ChildProcess } from 'node:child_process';
 import { basename, join } from 'node:path';
+import { quoted } from '@perch/node-kit';
 import type { Logger } from 'pino';
 import type { FileDisk } from '../../disk/index.ts';
 import type { ProcessRef, RoomSignal, SavedState, Vm } from '../monitor.ts';
-import { ConsoleTail, printable, takeFile, type VmCgroup, VmProcesses } from '../process/index.ts';
+import { ConsoleTail, takeFile, type VmCgroup, VmProcesses } from '../process/index.ts';
 import { consoleBytes } from './arguments.ts';
 import { drainConsole } from './console.ts';
 import { guestEnd } from './guest-end.ts';
@@ -92,8 +94,7 @@ export class QemuVm implements Vm {
   async status(signal: AbortSignal): Promise<string> {
     const qmp = await this.connect(signal);
     const answer = await qmp.execute('query-status');
-    const status =
-      isObject(answer) && typeof answer.status === 'string' ? printable(answer.status) : 'unknown';
+    const status = isObject(answer) && typeof answer.status === 'string' ? quoted(answer.status) : 'unknown';
     if (status === 'shutdown') void this.#onShutdown(undefined);
     if (status === standsStill) this.#wait.begin();
     return status;

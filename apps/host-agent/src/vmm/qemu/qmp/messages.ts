@@ -2,8 +2,7 @@
  * Messages of the QEMU Machine Protocol: JSON objects, one a line.
  * Source: docs/interop/qmp-spec.rst of QEMU 10.0.
  */
-
-import { printable } from '../../process/index.ts';
+import { quoted } from '@perch/node-kit';
 
 export interface QmpEvent {
   event: string;
@@ -45,4 +44,4 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 /** It ends in errors and reasons, and QEMU may have been taken over. */
-const text = (value: unknown) => (typeof value === 'string' ? printable(value) : 'unknown');
+const text = (value: unknown) => (typeof value === 'string' ? quoted(value) : 'unknown');
