@@ -68,6 +68,7 @@ export function connectionError(url: string, error: unknown): ConnectionError {
 
 /** fetch hides the code of the socket's error in causes. */
 function codeOf(error: unknown): string | undefined {
+  if (error instanceof Error && error.name === 'TimeoutError') return 'TIMEOUT';
   for (let at = error as { code?: unknown; cause?: unknown; errors?: unknown[] } | undefined; at; ) {
     if (typeof at.code === 'string') return at.code;
     at = (at.cause ?? at.errors?.[0]) as typeof at;

@@ -2,7 +2,8 @@
 import { PerchError } from '@perch/protocol';
 import type { Body } from './bytes.ts';
 import { type Config, resolveConfig } from './config.ts';
-import { connectionError, UnexpectedAnswerError } from './errors.ts';
+import { ConnectionError, connectionError, UnexpectedAnswerError } from './errors.ts';
+import { platformFetch } from './fetch.ts';
 import type { GivenConfig } from './given-config.ts';
 
 export interface PerchOptions extends GivenConfig {
@@ -67,7 +68,7 @@ export class Http {
     let waitLeft = waitWhenBusyMs;
     for (let attempt = 0; ; ) {
       const outcome = await this.#once(method, path, request);
-      if (outcome instanceof Response) {
+      if (!(outcome instanceof ConnectionError)) {
         if (outcome.ok || request.accept?.includes(outcome.status)) return outcome;
         const pause = retryAfterMs(outcome);
         if (pause === undefined || pause > waitLeft || request.endless) throw await this.#refusal(outcome);
@@ -87,9 +88,9 @@ export class Http {
     const { url, apiKey } = await this.config();
     const target = `${url}${path}${queryOf(request.query)}`;
     const timeoutMs = request.timeoutMs ?? this.#options.timeoutMs ?? 60_000;
-    const limit = new AbortController();
-    const timer = setTimeout(() => limit.abort(new Error('timed out')), Math.min(timeoutMs, 2 ** 31 - 1));
-    const signals = request.signal ? [request.signal, limit.signal] : [limit.signal];
+    // It holds until the answer is read to its end.
+    const limit = AbortSignal.timeout(Math.min(timeoutMs, 2 ** 31 - 1));
+    const signals = request.signal ? [request.signal, limit] : [limit];
     const init: RequestInit & { duplex?: 'half' } = {
       method,
       headers: {
@@ -104,13 +105,10 @@ export class Http {
     if (request.json !== undefined) init.body = JSON.stringify(request.json);
     else if (request.body !== undefined) init.body = request.body;
     try {
-      return await (this.#options.fetch ?? globalThis.fetch)(target, init);
+      return await (this.#options.fetch ?? (await platformFetch()))(target, init);
     } catch (error) {
       request.signal?.throwIfAborted();
-      const cause = limit.signal.aborted ? Object.assign(new Error('timed out'), { code: 'TIMEOUT' }) : error;
-      return connectionError(url, cause);
-    } finally {
-      clearTimeout(timer);
+      return connectionError(url, error);
     }
   }
 
