@@ -4,6 +4,7 @@ export * from './errors.ts';
 export * from './exec.ts';
 export * from './files.ts';
 export * from './host-api.ts';
+export * from './host-outcomes.ts';
 export * from './ids.ts';
 export * from './platform.ts';
 export * from './sandbox.ts';

@@ -1,6 +1,6 @@
 /** Schemas of `/v1/sandboxes`. */
 import { type Static, Type } from 'typebox';
-import { sandboxIdPattern, templateNamePattern } from './ids.ts';
+import { templateNamePattern } from './ids.ts';
 
 export const sandboxStatuses = [
   'creating',
@@ -62,10 +62,6 @@ export type OnTimeout = 'destroy' | 'pause';
 
 const AutoResume = Type.Boolean({
   description: 'Whether the first command or file transfer that needs it, while it is paused, resumes it.',
-});
-
-export const SandboxIdParams = Type.Object({
-  id: Type.String({ pattern: sandboxIdPattern, description: 'Sandbox id.' }),
 });
 
 export const CreateSandbox = Type.Object(

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import {
   type CreateSandbox,
   type HostSandbox,
+  meaningOf,
   newSandboxId,
-  PerchError,
   type Sandbox,
   type SandboxStatus,
 } from '@perch/protocol';
@@ -37,22 +37,6 @@ interface Parts {
   destroyer: Destroyer;
 }
 
-/** Refusals by which the host says that it made nothing. */
-const neverRan = new Set<string>([
-  'capacity_exhausted',
-  'template_not_found',
-  'disk_too_small',
-  'shape_mismatch',
-  'snapshot_damaged',
-  'validation_failed',
-  // Of a whole fork.
-  'fork_failed',
-  'host_disk_full',
-  'checkpoint_not_found',
-  'sandbox_not_found',
-  'sandbox_not_running',
-]);
-
 const atAnEnd: ReadonlySet<SandboxStatus> = new Set(['failed', 'destroying', 'destroyed']);
 
 /** Starts sandboxes. The row is written before the host is asked for anything. */
@@ -63,13 +47,17 @@ export class Creator {
     this.#parts = parts;
   }
 
-  /** Creates one, or gives the first answer of its idempotency key. */
+  /** Creates one, or gives that of its idempotency key. */
   async create(request: CreateSandbox, context: CreateContext): Promise<Sandbox> {
     const full = withDefaults(request);
     const make = async () => toSandbox(await this.#create(full, request, context));
     const key = context.idempotencyKey;
     if (!key) return make();
-    return this.#parts.idempotency.once(key, full, make, (id) => this.#unanswered(id));
+    return this.#parts.idempotency.once(key, full, {
+      make,
+      present: (id) => this.#present(id),
+      unanswered: (id) => this.#unanswered(id),
+    });
   }
 
   /**
@@ -82,6 +70,11 @@ export class Creator {
     } else if (seen.status === 'running') {
       await this.#run(life, seen, 'adopted after a restart of perchd');
     }
+  }
+
+  async #present(id: string): Promise<Sandbox | undefined> {
+    const row = await this.#parts.repository.find(id);
+    return row && toSandbox(row, this.#parts.lives.get(id));
   }
 
   async #unanswered(id: string): Promise<Unanswered> {
@@ -164,7 +157,7 @@ export class Creator {
   /** Takes a start back. What the host refused was never made; of anything else the outcome is unknown. */
   async #undo(life: Life, error: unknown): Promise<void> {
     const { repository, lives, destroyer } = this.#parts;
-    if (error instanceof PerchError && neverRan.has(error.code) && life.status === 'creating') {
+    if (meaningOf('create', error) === 'nothing' && life.status === 'creating') {
       failpoint('create.refused');
       await persist(() => repository.removeCreating(life.id));
       lives.remove(life.id);

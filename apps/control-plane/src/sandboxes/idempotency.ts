@@ -18,8 +18,16 @@ export interface IdempotencyKey {
 /** How the sandbox of an unanswered key stands: still being made, running, or not there. */
 export type Unanswered = 'pending' | 'gone' | Sandbox;
 
+interface Making {
+  make: () => Promise<Sandbox>;
+  /** As it is now; undefined when it is forgotten. */
+  present: (sandboxId: string) => Promise<Sandbox | undefined>;
+  unanswered: (sandboxId: string) => Promise<Unanswered>;
+}
+
 /**
- * First answers by `Idempotency-Key`. Only a success is kept: after an error the same key may try again.
+ * Sandboxes by `Idempotency-Key`. A repeat gets the sandbox of the first request as it is now, and once it is
+ * forgotten the first answer. Only a success is kept: after an error the same key may try again.
  */
 export class Idempotency {
   readonly #db: Database;
@@ -29,20 +37,15 @@ export class Idempotency {
     this.#db = db;
   }
 
-  /** The first answer of this key, made by `work` if there is none. Repeats that come meanwhile share it. */
-  once(
-    key: IdempotencyKey,
-    request: object,
-    work: () => Promise<Sandbox>,
-    unanswered: (sandboxId: string) => Promise<Unanswered>,
-  ): Promise<Sandbox> {
+  /** The sandbox of this key, made by `make` if there is none. Repeats that come meanwhile share its answer. */
+  once(key: IdempotencyKey, request: object, how: Making): Promise<Sandbox> {
     const digest = hash('sha256', canonical(request), 'hex');
     const tag = `${key.apiKeyId} ${key.key}`;
     const running = this.#running.get(tag);
     if (running) {
       return running.digest === digest ? running.answer : Promise.reject(mismatch(key));
     }
-    const answer = this.#first(key, digest, work, unanswered).finally(() => this.#running.delete(tag));
+    const answer = this.#first(key, digest, how).finally(() => this.#running.delete(tag));
     this.#running.set(tag, { digest, answer });
     return answer;
   }
@@ -63,19 +66,14 @@ export class Idempotency {
       .execute();
   }
 
-  async #first(
-    key: IdempotencyKey,
-    digest: string,
-    work: () => Promise<Sandbox>,
-    unanswered: (sandboxId: string) => Promise<Unanswered>,
-  ): Promise<Sandbox> {
+  async #first(key: IdempotencyKey, digest: string, how: Making): Promise<Sandbox> {
     const deadline = Date.now() + waitMs;
     while (!(await this.#reserve(key, digest))) {
       const row = await this.#find(key);
       if (!row) continue;
       if (!row.request_hash.equals(Buffer.from(digest, 'hex'))) throw mismatch(key);
-      if (row.answer) return row.answer as Sandbox;
-      const standing = await unanswered(row.sandbox_id);
+      if (row.answer) return (await how.present(row.sandbox_id)) ?? (row.answer as Sandbox);
+      const standing = await how.unanswered(row.sandbox_id);
       if (standing === 'gone') await this.#release(key);
       else if (standing !== 'pending') return this.#complete(key, standing);
       else if (Date.now() > deadline) {
@@ -87,7 +85,7 @@ export class Idempotency {
     failpoint('create.reserved');
     let answer: Sandbox;
     try {
-      answer = await work();
+      answer = await how.make();
     } catch (error) {
       await persist(() => this.#release(key)).catch(() => {});
       throw error;

@@ -1,4 +1,4 @@
-import { type HostSandbox, isPerchError, PerchError } from '@perch/protocol';
+import { type HostSandbox, isPerchError, meaningOf } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
@@ -20,9 +20,6 @@ export interface TransitionParts {
 
 /** Time that a sandbox has at least after a pause that failed, ms: enough to try again. */
 const leftAfterFailureMs = 60_000;
-
-/** Refusals by which the host says that the sandbox runs as before. */
-const runsOn = new Set<string>(['pause_failed', 'host_disk_full', 'capacity_exhausted']);
 
 /**
  * Pauses: running → pausing → paused, or back to running. The life ends with `paused`, and everything that was
@@ -100,8 +97,8 @@ export class Pauser {
   /** @returns the error for those who asked */
   async #refused(life: Life, error: unknown): Promise<unknown> {
     if (life.status !== 'pausing') return life.refusal();
-    if (error instanceof PerchError && runsOn.has(error.code)) {
-      await this.runsOn(life, `not paused: ${error.message}`);
+    if (meaningOf('pause', error) === 'running') {
+      await this.runsOn(life, `not paused: ${(error as Error).message}`);
     } else if (isPerchError(error, 'sandbox_failed')) {
       await this.#parts.destroyer.fail(life, error.details.reason);
     } else {

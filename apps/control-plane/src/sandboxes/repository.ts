@@ -108,16 +108,6 @@ export class SandboxRepository {
     return query.execute();
   }
 
-  async countByStatus(): Promise<Map<SandboxStatus, number>> {
-    const rows = await this.#db
-      .selectFrom('sandboxes')
-      .select((eb) => ['status', eb.fn.countAll<string>().as('count')])
-      .where('status', '<>', 'destroyed')
-      .groupBy('status')
-      .execute();
-    return new Map(rows.map((row) => [row.status, Number(row.count)]));
-  }
-
   async setTimeout(
     id: string,
     generation: number,

@@ -1,18 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { type HostSandbox, isPerchError, PerchError } from '@perch/protocol';
+import { type HostSandbox, isPerchError, meaningOf, PerchError } from '@perch/protocol';
 import type { SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import { type Life, resumeRefusalOf } from './life.ts';
 import type { Transitioned } from './operations.ts';
 import type { Pauser, TransitionParts } from './pause.ts';
-
-/** Refusals by which the host says that the sandbox is paused as before. */
-const stillPaused = new Set<string>([
-  'resume_failed',
-  'capacity_exhausted',
-  'snapshot_damaged',
-  'checkpoint_not_found',
-]);
 
 /**
  * Resumes: paused → resuming → running in the next generation, or back to paused. The row keeps its generation
@@ -114,8 +106,8 @@ export class Resumer {
   async #refused(life: Life, error: unknown): Promise<unknown> {
     const { destroyer, pauser, log } = this.#parts;
     if (life.status !== 'resuming') return life.refusal();
-    if (error instanceof PerchError && stillPaused.has(error.code)) {
-      await pauser.paused(life, `not resumed: ${error.message}`.slice(0, 500));
+    if (meaningOf('resume', error) === 'paused') {
+      await pauser.paused(life, `not resumed: ${(error as Error).message}`.slice(0, 500));
     } else if (isPerchError(error, 'sandbox_failed')) {
       await destroyer.fail(life, error.details.reason);
     } else {

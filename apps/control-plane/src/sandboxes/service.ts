@@ -102,7 +102,7 @@ export class SandboxService implements Disposable {
     return this.#lives.load();
   }
 
-  /** Creates one, or gives the first answer of its idempotency key. */
+  /** Creates one, or gives that of its idempotency key. */
   create(request: CreateSandbox, context: CreateContext): Promise<Sandbox> {
     return this.#creator.create(request, context);
   }
