@@ -2,6 +2,7 @@
 import { printable } from '@perch/node-kit';
 import { dataPaths, PerchError, readSettings } from '@perch/protocol';
 import pc from 'picocolors';
+import { remedyOf } from './remedies.ts';
 
 export interface Output {
   readonly json: boolean;
@@ -66,8 +67,8 @@ export function reportError(error: unknown, json: boolean): number {
 /** Errors that say what to do: the server's, the client's, and those of other folders. */
 function tell(error: unknown): Told | undefined {
   if (error instanceof PerchError) {
-    const { code, message, remedy, details } = error;
-    return { code, message: printable(message), remedy, details };
+    const { code, message, details } = error;
+    return { code, message: printable(message), remedy: remedyOf(code), details };
   }
   if (!(error instanceof Error) || !('remedy' in error) || typeof error.remedy !== 'string') return undefined;
   const code = error.name.replace(/Error$/, '').replace(/(?<=.)[A-Z]/g, (letter) => `_${letter}`);

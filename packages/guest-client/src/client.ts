@@ -10,7 +10,7 @@ import {
   listCommands,
   readCommand,
 } from './process/commands.ts';
-import { closeStdin, type ListedProcess, listProcesses, sendSignal, sendStdin } from './process/control.ts';
+import { closeStdin, sendSignal, sendStdin } from './process/control.ts';
 import {
   type AttachedProcess,
   type GuestProcess,
@@ -41,7 +41,6 @@ export interface GuestClientOptions {
  * Every call may throw guest_unavailable and guest_protocol.
  */
 export interface GuestClient extends AsyncDisposable {
-  health(signal?: AbortSignal): Promise<void>;
   /** @throws invalid_user, invalid_cwd, validation_failed. A command that is not there is exit code 127. */
   start(options: StartOptions): Promise<GuestProcess>;
   /** Resolves when the process has taken it. False: it has gone, or closed its input. */
@@ -49,7 +48,6 @@ export interface GuestClient extends AsyncDisposable {
   closeStdin(pid: number, signal?: AbortSignal): Promise<boolean>;
   /** To the process group. False: it has gone. */
   signal(pid: number, name: string): Promise<boolean>;
-  list(): Promise<ListedProcess[]>;
   /** What runs, and what has ended and is still known, in no order. */
   commands(signal?: AbortSignal): Promise<GuestCommand[]>;
   /** @throws command_not_found */
@@ -82,12 +80,10 @@ export function createGuestClient(options: GuestClientOptions): GuestClient {
   const signal = (pid: number, name: string) => sendSignal(transport, pid, name);
   const kill = (pid: number) => signal(pid, 'SIGKILL');
   return {
-    health: (abort) => transport.health(abort),
     start: (start) => startProcess(transport, start, kill),
     sendStdin: (pid, data, abort) => sendStdin(transport, pid, data, abort),
     closeStdin: (pid, signal) => closeStdin(transport, pid, signal),
     signal,
-    list: () => listProcesses(transport),
     commands: (abort) => listCommands(transport, abort),
     command: (pid, abort) => readCommand(transport, pid, abort),
     attach: (pid, abort) => attachCommand(transport, pid, abort, kill),

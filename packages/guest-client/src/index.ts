@@ -3,5 +3,4 @@ export { createGuestClient, type GuestClient, type GuestClientOptions } from './
 export type { FileContent, WriteOptions } from './files/content.ts';
 export type { PathOptions } from './files/directory.ts';
 export type { GuestCommand, GuestCommandOutput, KeptOutput } from './process/commands.ts';
-export type { ListedProcess } from './process/control.ts';
 export type { AttachedProcess, GuestProcess, ProcessEvent, StartOptions } from './process/process.ts';

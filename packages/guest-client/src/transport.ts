@@ -119,19 +119,6 @@ export class Transport {
     }
   }
 
-  async health(signal?: AbortSignal): Promise<void> {
-    const status = await this.#within(signal, false, async (limited) => {
-      const { statusCode, body } = await this.#calls.request({
-        method: 'GET',
-        path: '/health',
-        signal: limited,
-      });
-      await this.readBody(body, errorLimit);
-      return statusCode;
-    });
-    if (status !== 204) throw guestProtocol(this.options.sandboxId, `/health answered ${status}`);
-  }
-
   /** What a plain HTTP call was refused with. */
   async refusal(response: Dispatcher.ResponseData): Promise<Refusal> {
     const bytes = await this.readBody(response.body, errorLimit).catch((error: unknown) => {

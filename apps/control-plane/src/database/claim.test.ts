@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { ConfigError, StartError } from '../config/index.ts';
 import { databaseOwner } from '../database-owner.ts';
 import { readablePrograms } from '../testing/postgres-programs.ts';
+import { sharedSession } from '../testing/shared-session.ts';
 import { claimDatabase, lockKey, refuseOthersSandboxes } from './claim.ts';
 import { connect, type Database } from './connect.ts';
 import { EmbeddedPostgres } from './embedded-postgres.ts';
@@ -15,6 +16,7 @@ import { migrate } from './migrations.ts';
 
 const log = pino({ level: 'silent' });
 const stack = new AsyncDisposableStack();
+let server: EmbeddedPostgres;
 let connectionString: string;
 let database: Database;
 
@@ -24,9 +26,7 @@ beforeAll(async () => {
   await chmod(controlDir, 0o755);
   const programs = stack.use(await readablePrograms());
   const owner = await databaseOwner();
-  const server = stack.use(
-    await EmbeddedPostgres.start({ controlDir, postgresDir: programs.dir, owner, log }),
-  );
+  server = stack.use(await EmbeddedPostgres.start({ controlDir, postgresDir: programs.dir, owner, log }));
   connectionString = `postgres://perch@localhost/postgres?host=${encodeURIComponent(server.address.host)}`;
   database = connect({ connectionString }, log);
   stack.defer(() => database.destroy());
@@ -91,6 +91,18 @@ test('who finds the database taken afterwards is told', async () => {
     expect(await lost.promise).toBeInstanceOf(ConfigError);
     await sql`SELECT pg_advisory_unlock(${lockKey})`.execute(other);
   });
+});
+
+test('a pooler that gives one session to all who ask is refused', async () => {
+  const { host } = server.address;
+  await using pooler = await sharedSession(host, { user: 'perch', database: 'postgres' });
+  const refusal: unknown = await claimDatabase({
+    connectionString: `postgres://perch@127.0.0.1:${pooler.port}/postgres`,
+    log,
+    onLost: () => {},
+  }).catch((error: unknown) => error);
+  expect(refusal).toBeInstanceOf(ConfigError);
+  expect(String(refusal)).toContain('pooler that shares sessions');
 });
 
 test('a server that is not there is told without the password, and may come back', async () => {

@@ -20,6 +20,7 @@ export interface ClaimOptions {
 
 /** `perch` in ASCII. An advisory lock is of one database. */
 export const lockKey = 0x70_65_72_63_68;
+const tryLock = 'SELECT pg_try_advisory_lock($1) AS ours';
 const pollMs = 200;
 /** A server drops the session of a machine that has gone after half a minute. */
 const dropTheDead =
@@ -27,7 +28,7 @@ const dropTheDead =
 
 /**
  * Holds the database until it is disposed of.
- * @throws ConfigError when another perchd has it; StartError when its server does not take us
+ * @throws ConfigError when another perchd has it, or none can have it alone; StartError when its server does not take us
  */
 export async function claimDatabase(options: ClaimOptions): Promise<AsyncDisposable> {
   const claim = new Claim(options);
@@ -87,22 +88,18 @@ class Claim implements AsyncDisposable {
 
   /** @returns whether the lock is ours now */
   async #try(): Promise<boolean> {
-    const { connectionString } = this.#options;
-    const session = new pg.Client({
-      connectionString,
-      application_name: 'perchd, the only one',
-      connectionTimeoutMillis: 5_000,
-      keepAlive: true,
+    const session = this.#newSession();
+    let ended = false;
+    session.once('end', () => {
+      ended = true;
+      if (this.#session === session) void this.#takeAgain();
     });
-    // The end that follows is what counts.
-    session.on('error', () => {});
     await session.connect();
     try {
       await session.query(dropTheDead);
-      const { rows } = await session.query<{ ours: boolean }>('SELECT pg_try_advisory_lock($1) AS ours', [
-        lockKey,
-      ]);
-      if (!rows[0]?.ours || this.#stopped) {
+      const { rows } = await session.query<{ ours: boolean }>(tryLock, [lockKey]);
+      if (rows[0]?.ours) await this.#refuseSharedSessions(session);
+      if (!rows[0]?.ours || this.#stopped || ended) {
         await session.end();
         return false;
       }
@@ -110,9 +107,38 @@ class Claim implements AsyncDisposable {
       await session.end().catch(() => {});
       throw error;
     }
-    session.once('end', () => void this.#takeAgain());
     this.#session = session;
     return true;
+  }
+
+  /** What gives our lock to another session as well, as a pooler of transactions does, holds nothing. */
+  async #refuseSharedSessions(session: pg.Client): Promise<void> {
+    const second = this.#newSession();
+    try {
+      await second.connect();
+      const { rows } = await second.query<{ ours: boolean }>(tryLock, [lockKey]);
+      if (!rows[0]?.ours) return;
+      // Of a session that broke meanwhile the lock was free.
+      await session.query('SELECT');
+    } finally {
+      await second.end().catch(() => {});
+    }
+    throw new ConfigError(
+      'DATABASE_URL leads to a pooler that shares sessions, so no perchd can hold the database for itself: name the ' +
+        'server itself, or pool sessions instead of transactions (PgBouncer: pool_mode = session)',
+    );
+  }
+
+  #newSession(): pg.Client {
+    const session = new pg.Client({
+      connectionString: this.#options.connectionString,
+      application_name: 'perchd, the only one',
+      connectionTimeoutMillis: 5_000,
+      keepAlive: true,
+    });
+    // The end that follows is what counts.
+    session.on('error', () => {});
+    return session;
   }
 
   /** The session broke, as when the server was started again: whoever is first has the database. */

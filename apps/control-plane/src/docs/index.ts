@@ -1,2 +1,2 @@
 export { OpenApi } from './openapi.ts';
-export { renderPage } from './page.ts';
+export { renderPage, renderStartPage } from './page.ts';

@@ -50,7 +50,7 @@ export class OpenApi {
         title: 'Perch',
         version,
         description:
-          'MicroVM sandboxes for code that nobody trusts. Every call but /health, /openapi.json, /docs and /test ' +
+          'MicroVM sandboxes for code that nobody trusts. Every call but /, /health, /openapi.json, /docs and /test ' +
           'needs an API key in the X-API-Key header. Every error has the form of the schema Error.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },

@@ -1,5 +1,6 @@
 /** The OpenAPI document as one HTML page: no script, no font and no style from anywhere else. */
 import { hash } from 'node:crypto';
+import { version } from '@perch/protocol';
 import type { Page } from '../pages/index.ts';
 
 type Json = Record<string, unknown>;
@@ -33,24 +34,46 @@ const escapes: Record<string, string> = {
 };
 const escapeHtml = (text: unknown) => String(text).replace(/[&<>"']/g, (char) => escapes[char] ?? '');
 
+export interface StartLink {
+  href: string;
+  title: string;
+  text: string;
+}
+
 export function renderPage(document: Json): Page {
   const info = document.info as Json;
   const schemas = ((document.components as Json).schemas ?? {}) as Record<string, Json>;
   const tags = byTag(document.paths as Record<string, Record<string, Json>>);
-  const html = `<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width,initial-scale=1"><title>${escapeHtml(info.title)} API</title>
-<style>${style}</style></head><body>
-<h1>${escapeHtml(info.title)} API <span class="dim">${escapeHtml(info.version)}</span></h1>
+  return page(
+    `${info.title} API`,
+    `<h1>${escapeHtml(info.title)} API <span class="dim">${escapeHtml(info.version)}</span></h1>
 <p>${escapeHtml(info.description)}</p>
 <p class="dim">For programs: <a href="/openapi.json">openapi.json</a></p>
 <nav>${[...tags.keys()].map((tag) => `<a href="#${escapeHtml(tag)}">${escapeHtml(tag)}</a>`).join('')}<a href="#schemas">schemas</a></nav>
 ${[...tags].map(([tag, operations]) => `<h2 id="${escapeHtml(tag)}">${escapeHtml(tag)}</h2>${operations.map((one) => operation(one, schemas)).join('')}`).join('')}
 <h2 id="schemas">Schemas</h2>${Object.entries(schemas)
-    .map(
-      ([name, schema]) =>
-        `<details id="schema-${escapeHtml(name)}"><summary><code>${escapeHtml(name)}</code></summary><div class="in">${fields(schema)}</div></details>`,
-    )
-    .join('')}
+      .map(
+        ([name, schema]) =>
+          `<details id="schema-${escapeHtml(name)}"><summary><code>${escapeHtml(name)}</code></summary><div class="in">${fields(schema)}</div></details>`,
+      )
+      .join('')}`,
+  );
+}
+
+/** Where a browser that asks for `/` is led on from. */
+export function renderStartPage(links: readonly StartLink[]): Page {
+  const items = links.map(
+    ({ href, title, text }) =>
+      `<p><a href="${escapeHtml(href)}">${escapeHtml(title)}</a> <span class="dim">${escapeHtml(text)}</span></p>`,
+  );
+  return page('Perch', `<h1>Perch <span class="dim">${escapeHtml(version)}</span></h1>${items.join('\n')}`);
+}
+
+function page(title: string, body: string): Page {
+  const html = `<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1"><title>${escapeHtml(title)}</title>
+<style>${style}</style></head><body>
+${body}
 </body></html>`;
   const digest = hash('sha256', style, 'base64');
   return {

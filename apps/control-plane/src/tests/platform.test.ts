@@ -101,6 +101,17 @@ test('a key is made, shown once, used and deleted, and the last one stays', asyn
   expect(plane.logLines.join('')).not.toContain(key);
 });
 
+test('/ leads a browser on, and tells programs where the description is', async () => {
+  const page = await fetch(plane.url, { headers: { accept: 'text/html,application/xhtml+xml,*/*;q=0.8' } });
+  const html = await page.text();
+  expect([page.status, page.headers.get('content-type')]).toEqual([200, 'text/html; charset=utf-8']);
+  const hrefs = [...html.matchAll(/href="([^"]*)"/g)].map(([, href]) => href);
+  expect(hrefs).toEqual(expect.arrayContaining(['/docs', '/test']));
+  for (const href of hrefs) expect((await fetch(`${plane.url}${href}`)).status).toBe(200);
+  const answer = await fetch(plane.url);
+  expect(await answer.json()).toMatchObject({ name: 'perch', docs: '/docs', openapi: '/openapi.json' });
+});
+
 test('metrics tell requests by route, sandboxes by status, and what answers', async () => {
   const { id } = await plane.create();
   await plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'true' } });

@@ -96,7 +96,7 @@ test('a list is filtered by labels, all of which must match, and by status', asy
   await destroy(b.id);
 });
 
-test('a repeat with the same Idempotency-Key gets the first answer', async () => {
+test('a repeat with the same Idempotency-Key gets the same sandbox', async () => {
   const headers = { 'idempotency-key': 'once' };
   const ask = (json: object) => plane.fetch('/v1/sandboxes', { json, headers });
   const made = plane.host.created.length;
@@ -110,6 +110,25 @@ test('a repeat with the same Idempotency-Key gets the first answer', async () =>
   expect(other.status).toBe(422);
   expect(await other.text()).toContain('idempotency_mismatch');
   await destroy(bodies[0]?.id ?? '');
+});
+
+test('a repeat after a destroy gets the sandbox as it is now', async () => {
+  const ask = async () => {
+    const answer = await plane.fetch('/v1/sandboxes', { json: {}, headers: { 'idempotency-key': 'gone' } });
+    return [answer.status, (await answer.json()) as Sandbox] as const;
+  };
+  const [, { id }] = await ask();
+  await destroy(id);
+  expect(await ask()).toEqual([201, await plane.get(id)]);
+  expect((await plane.get(id)).status).toBe('destroyed');
+});
+
+test('a create without a body makes one with all defaults', async () => {
+  const answer = await plane.fetch('/v1/sandboxes', { method: 'POST' });
+  expect(answer.status).toBe(201);
+  const sandbox = (await answer.json()) as Sandbox;
+  expect(sandbox).toMatchObject({ status: 'running', template: 'base', vcpus: 1 });
+  await destroy(sandbox.id);
 });
 
 test('after an error the same Idempotency-Key may try again', async () => {

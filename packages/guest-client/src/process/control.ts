@@ -1,17 +1,9 @@
-/** Input, signals and the list of a guest's processes. */
-import { asInteger, asObject, asText } from '../connect/json.ts';
-import { guestProtocol, startError } from '../errors.ts';
+/** Input of and signals to a guest's processes. */
+import { startError } from '../errors.ts';
 import { Refused, type Transport } from '../transport.ts';
 
 /** What takes a chunk of input waits until the process has read it. */
 const inputPiece = 1024 * 1024;
-
-export interface ListedProcess {
-  pid: number;
-  cmd: string;
-  args: string[];
-  tag?: string;
-}
 
 /** Resolves when the process has taken it all. @returns false when the process has gone, or closed its input */
 export async function sendStdin(
@@ -53,32 +45,4 @@ async function accepted(transport: Transport, call: () => Promise<unknown>): Pro
     if (code === 'not_found' || code === 'failed_precondition') return false;
     throw startError(error.refusal, { sandboxId: transport.options.sandboxId });
   }
-}
-
-export async function listProcesses(transport: Transport): Promise<ListedProcess[]> {
-  const { sandboxId } = transport.options;
-  const answer = await transport
-    .unary({ path: '/process.Process/List', body: {} })
-    .catch((error: unknown) => {
-      throw error instanceof Refused ? startError(error.refusal, { sandboxId }) : error;
-    });
-  const processes = answer.processes ?? [];
-  if (!Array.isArray(processes)) throw guestProtocol(sandboxId, 'the list of processes is no list');
-  return processes.map((process: unknown) => {
-    const listed = readListed(process);
-    if (!listed) throw guestProtocol(sandboxId, 'a listed process is malformed');
-    return listed;
-  });
-}
-
-function readListed(value: unknown): ListedProcess | undefined {
-  const entry = asObject(value);
-  const config = asObject(entry?.config);
-  const pid = asInteger(entry?.pid, 1, 2 ** 22);
-  const cmd = asText(config?.cmd, 131_072);
-  const args = config?.args ?? [];
-  const tag = asText(entry?.tag, 4096);
-  if (pid === undefined || cmd === undefined || tag === undefined) return undefined;
-  if (!Array.isArray(args) || !args.every((arg) => typeof arg === 'string')) return undefined;
-  return { pid, cmd, args, ...(tag ? { tag } : {}) };
 }

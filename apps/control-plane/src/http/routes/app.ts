@@ -2,6 +2,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type {
   FastifyBaseLogger,
   FastifyInstance,
+  FastifyRequest,
   RawReplyDefaultExpression,
   RawRequestDefaultExpression,
   RawServerDefault,
@@ -30,3 +31,8 @@ export const sandboxErrors = {
   502: 'The guest agent does not answer.',
   503: 'The host agent or the database does not answer, or the host has no room to resume it.',
 } as const;
+
+/** No body at all is as good as an empty object. */
+export async function emptyBody(request: FastifyRequest): Promise<void> {
+  request.body ??= {};
+}

@@ -1,6 +1,8 @@
 /** What people open in a browser. A page needs no key to load; what it asks the API for does. */
+import { version } from '@perch/protocol';
 import type { FastifyReply } from 'fastify';
-import { type OpenApi, renderPage } from '../../docs/index.ts';
+import { Type } from 'typebox';
+import { type OpenApi, renderPage, renderStartPage } from '../../docs/index.ts';
 import { loadTestPage, type Page } from '../../pages/index.ts';
 import type { App } from './app.ts';
 
@@ -9,7 +11,31 @@ const shared = {
   response: { 200: { type: 'string', contentType: 'text/html', description: 'A page.' } } as object,
 };
 
+const links = [
+  { href: '/test', title: 'Test page', text: 'sandboxes by hand; it asks for a key' },
+  { href: '/docs', title: 'API', text: 'every route and its fields' },
+  { href: '/openapi.json', title: 'OpenAPI', text: 'the same for programs' },
+  { href: '/health', title: 'Health', text: 'whether a sandbox could be created now' },
+];
+const StartAnswer = Type.Object(
+  { name: Type.Literal('perch'), version: Type.String(), docs: Type.String(), openapi: Type.String() },
+  { description: 'For programs; a browser gets a page.' },
+);
+
 export async function addPageRoutes(app: App, openApi: OpenApi): Promise<void> {
+  const start = renderStartPage(links);
+  app.route({
+    method: 'GET',
+    url: '/',
+    config: { access: 'none' },
+    schema: { summary: 'Where to go on', tags: shared.tags, response: { 200: StartAnswer } as object },
+    async handler(request, reply) {
+      void reply.header('vary', 'accept');
+      if (request.headers.accept?.includes('text/html')) return send(reply, start);
+      return { name: 'perch', version, docs: '/docs', openapi: '/openapi.json' };
+    },
+  });
+
   let docs: Page | undefined;
   app.route({
     method: 'GET',

@@ -15,7 +15,7 @@ import { validationError } from '../../validation/index.ts';
 import { callerOn } from '../access.ts';
 import { clientGone } from '../client-gone.ts';
 import type { Services } from '../services.ts';
-import { type App, IdParams } from './app.ts';
+import { type App, emptyBody, IdParams } from './app.ts';
 
 const tags = ['sandboxes'];
 const metadataPrefix = 'metadata.';
@@ -35,12 +35,14 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
   app.route({
     method: 'POST',
     url: '/v1/sandboxes',
+    preValidation: emptyBody,
     schema: {
       summary: 'Create a sandbox',
       description:
-        'Answers once the sandbox runs. With an Idempotency-Key header a repeat within 24 hours gets the first answer; ' +
-        'without one, a client that goes away before the answer leaves no sandbox.',
+        'Answers once the sandbox runs. With an Idempotency-Key header a repeat within 24 hours gets the same sandbox, ' +
+        'as it is then; without one, a client that goes away before the answer leaves no sandbox.',
       tags,
+      optionalBody: true,
       body: CreateSandbox,
       response: {
         201: { ...Sandbox, description: 'It runs.' },

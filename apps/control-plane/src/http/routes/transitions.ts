@@ -6,10 +6,9 @@ import {
   SandboxTransition,
   TransitionRequest,
 } from '@perch/protocol';
-import type { FastifyRequest } from 'fastify';
 import { clientGone } from '../client-gone.ts';
 import type { Services } from '../services.ts';
-import { type App, IdParams } from './app.ts';
+import { type App, emptyBody, IdParams } from './app.ts';
 
 const shared = { tags: ['sandboxes'], params: IdParams, optionalBody: true } as const;
 const badBody = 'The body is neither empty nor {}.';
@@ -114,9 +113,4 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
     },
     handler: (request) => sandboxes.history(request.params.id, request.id),
   });
-}
-
-/** No body at all is as good as an empty object. */
-async function emptyBody(request: FastifyRequest): Promise<void> {
-  request.body ??= {};
 }
