@@ -4,7 +4,7 @@
  */
 import { type Static, Type } from 'typebox';
 
-/** What each code carries in `error.details`. Plain JSON; never a secret. */
+/** The shape of `error.details`. Plain JSON; never a secret. */
 export interface ErrorContexts {
   validation_failed: { problems: { where: string; message: string }[] };
   malformed_body: { reason: string };
@@ -130,7 +130,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   internal: 500,
 };
 
-/** What the caller can do about each code. */
+/** The advice to the caller of each code. */
 export const errorRemedy: Record<ErrorCode, string> = {
   validation_failed: 'Correct the fields named in details and send the request again.',
   malformed_body: 'Send a well-formed body of the content type that you named.',
@@ -179,7 +179,7 @@ export const errorRemedy: Record<ErrorCode, string> = {
   guest_protocol: 'The guest sent what its agent never sends; destroy the sandbox if you do not trust it.',
   exec_timeout: 'Ask for a longer timeout_sec, or use exec/stream for long commands.',
   command_not_found:
-    'List what runs or has ended with GET /v1/sandboxes/{id}/commands. What has ended is kept for an hour.',
+    'List the commands with GET /v1/sandboxes/{id}/commands. A command that has ended is kept for an hour.',
   stdin_not_open: 'Start the command with "stdin": true, and send nothing after stdin_close.',
   invalid_user: 'Name a user that exists in the sandbox.',
   invalid_cwd: 'Name a directory that exists in the sandbox.',

@@ -20,7 +20,7 @@ export const hostErrors = {
   database_unavailable: {
     when: 'PostgreSQL cannot be reached. Writes that have to happen were tried for 15 s before.',
     after:
-      'Sandboxes run on, and so do commands and transfers, which need no database. What was under way is finished or taken back by the next comparison with the host.',
+      'Sandboxes run on, and so do commands and transfers, which need no database. The next comparison with the host finishes or takes back all that was under way.',
   },
   shutting_down: {
     when: '`perchd` or `perch-host` is being stopped.',

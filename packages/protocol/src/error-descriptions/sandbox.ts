@@ -32,7 +32,7 @@ export const sandboxErrors = {
   resume_failed: {
     when: 'A step of a resume failed; or this host cannot go on from the state, since monitor or processor are others than those that wrote it; or the layers of the disk have to be merged first, and cannot be.',
     after:
-      'The sandbox is still paused and its checkpoints are whole. What the resume had made is removed. A snapshot or a fork that is answered like this has made nothing.',
+      'The sandbox is still paused and its checkpoints are whole. All that the resume had made is removed. A snapshot or a fork that is answered like this has made nothing.',
   },
   checkpoint_not_found: {
     when: 'A resume or a fork names a checkpoint that was never there or is older than those that are kept (`PERCH_HISTORY`).',
