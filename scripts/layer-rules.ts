@@ -30,6 +30,8 @@ export function floors(root: string, order: readonly string[]): LayerRule[] {
   }));
 }
 
+const lifecycle = ['fsck', 'start', 'sandbox', 'checkpoints', 'journal'];
+
 export const rules: readonly LayerRule[] = [
   {
     name: 'no-circle',
@@ -110,6 +112,22 @@ export const rules: readonly LayerRule[] = [
     from: { path: hostFolder(['lifecycle']) },
     to: { path: hostFolder(['api']) },
     planted: { [`${host}/lifecycle/planted.ts`]: importing('../api/index.ts') },
+  },
+  ...floors(`${host}/lifecycle`, lifecycle),
+  {
+    name: 'host-agent-lifecycle-by-the-face',
+    from: { path: `^${host}/lifecycle/([^/]+)`, pathNot: tests },
+    to: {
+      path: `^${host}/lifecycle/[^/]+/`,
+      pathNot: [`^${host}/lifecycle/$1/`, `^${host}/lifecycle/[^/]+/index\\.ts$`],
+    },
+    planted: { [`${host}/lifecycle/start/planted-past.ts`]: importing('../journal/mutex.ts') },
+  },
+  {
+    name: 'host-agent-lifecycle-is-put-together-on-top',
+    from: { path: `^${host}/lifecycle/[^/]+/`, pathNot: tests },
+    to: { path: `^${host}/lifecycle/[^/]+\\.ts$` },
+    planted: { [`${host}/lifecycle/fsck/planted-top.ts`]: importing('../lifecycle.ts') },
   },
   {
     name: 'system-calls-only-in-linux',

@@ -10,16 +10,11 @@ import {
   type SandboxHistory,
 } from '@perch/protocol';
 import { failpoint } from '../failpoints/index.ts';
-import type { DiskRoom } from './disk-room.ts';
-import { SandboxDriver } from './driver.ts';
-import { Forks } from './forks.ts';
-import { historyOf } from './history.ts';
-import { type MergeReport, Merges, type MergesOptions } from './merges.ts';
+import { type MergeReport, Merges, type MergesOptions } from './checkpoints/index.ts';
+import { type DiskRoom, sweepUnowned } from './journal/index.ts';
 import { NamedSnapshots } from './named-snapshots.ts';
-import { exists, Registry } from './registry.ts';
-import { type ResourceDeps, Resources } from './resources.ts';
-import { type StartDeps, StartPlanner } from './start-planner.ts';
-import { sweepUnowned } from './sweep.ts';
+import { exists, historyOf, Registry, type ResourceDeps, Resources, SandboxDriver } from './sandbox/index.ts';
+import { Forks, type StartDeps, StartPlanner } from './start/index.ts';
 
 export interface LifecycleDeps extends ResourceDeps, StartDeps {
   room: DiskRoom;

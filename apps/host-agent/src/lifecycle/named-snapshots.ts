@@ -9,13 +9,16 @@ import {
 } from '@perch/protocol';
 import type { BootFiles, ImageStore } from '../images/index.ts';
 import type { VmMonitor } from '../vmm/index.ts';
-import { type FlattenDeps, flattenSnapshot } from './flatten.ts';
-import { importSnapshot } from './import/index.ts';
-import type { Registry } from './registry.ts';
-import type { StateStore } from './saved/index.ts';
-import type { SnapshotStore } from './snapshot-store.ts';
-import type { Sources } from './sources.ts';
-import { milliseconds } from './stopwatch.ts';
+import {
+  type FlattenDeps,
+  flattenSnapshot,
+  importSnapshot,
+  type SnapshotStore,
+  type StateStore,
+} from './checkpoints/index.ts';
+import { milliseconds } from './journal/index.ts';
+import type { Registry } from './sandbox/index.ts';
+import type { Sources } from './start/index.ts';
 
 export interface NamedSnapshotDeps extends FlattenDeps {
   images: ImageStore;

@@ -15,15 +15,15 @@ import type { ImageStore } from '../images/index.ts';
 import type { NetworkLayer, Slot } from '../network/index.ts';
 import { createMapping, type MemoryImage, newBuildId, SnapshotDirectory } from '../snapshot/index.ts';
 import type { Vm, VmMonitor } from '../vmm/index.ts';
-import { Admission } from './admission.ts';
-import type { BootSnapshots } from './boot-snapshots.ts';
-import { DiskRoom } from './disk-room.ts';
-import { type HeldIdentity, Journal } from './journal.ts';
+import type { MergeCheckpoint } from './checkpoints/merges.ts';
+import type { StateStore } from './checkpoints/saved-states.ts';
+import { SnapshotStore } from './checkpoints/snapshot-store.ts';
+import { DiskRoom } from './journal/disk-room.ts';
+import { type HeldIdentity, Journal } from './journal/journal.ts';
+import type { HostState } from './journal/state-machine.ts';
 import { Lifecycle } from './lifecycle.ts';
-import type { MergeCheckpoint } from './merges.ts';
-import type { StateStore } from './saved/index.ts';
-import { SnapshotStore } from './snapshot-store.ts';
-import type { HostState } from './state-machine.ts';
+import { Admission } from './start/admission.ts';
+import type { BootSnapshots } from './start/boot-snapshots.ts';
 
 export const request: HostCreate = {
   generation: 1,

@@ -1,5 +1,5 @@
 import type { FsckFinding } from '@perch/protocol';
-import { sentence } from '../sandbox-state.ts';
+import { sentence } from '../sandbox/index.ts';
 
 interface Problem extends Pick<FsckFinding, 'what' | 'problem' | 'remedy'> {
   /** What `--repair` does about it, where it may. */

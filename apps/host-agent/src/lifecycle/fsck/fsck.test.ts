@@ -8,7 +8,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { isAlive, type Leftover, readProcess } from '../../linux/index.ts';
 import { commitSnapshot, SnapshotDirectory } from '../../snapshot/index.ts';
 import { contentId, facts, fillDirectory } from '../../snapshot/testing.ts';
-import { Journal } from '../journal.ts';
+import { Journal } from '../journal/journal.ts';
 import { type FsckDeps, fsck } from './index.ts';
 
 const isRoot = process.getuid?.() === 0;

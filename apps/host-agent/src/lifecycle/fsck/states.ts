@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { FsckFinding } from '@perch/protocol';
 import { SnapshotDamaged, SnapshotDirectory, verifySnapshot } from '../../snapshot/index.ts';
-import type { BootSnapshots } from '../boot-snapshots.ts';
-import type { Journal, SandboxRecord } from '../journal.ts';
+import type { Journal, SandboxRecord } from '../journal/index.ts';
+import type { BootSnapshots } from '../start/index.ts';
 import { findingOf, notLookedAt } from './finding.ts';
 
 export interface StatesDeps {

@@ -16,7 +16,7 @@ import {
 } from '../../linux/index.ts';
 import type { NetworkLayer } from '../../network/index.ts';
 import type { VmMonitor } from '../../vmm/index.ts';
-import type { Journal, SandboxRecord } from '../journal.ts';
+import type { Journal, SandboxRecord } from '../journal/index.ts';
 import { findingOf, notLookedAt } from './finding.ts';
 
 export interface UnownedDeps {

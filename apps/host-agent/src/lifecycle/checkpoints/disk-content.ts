@@ -1,0 +1,31 @@
+/** What names the content of a root disk. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { dataRuns } from '../../linux/index.ts';
+
+/** SHA-256 of all bytes, holes as zeros: what names an image. */
+export async function imageIdOf(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path, { highWaterMark: 2 ** 20 }), hash);
+  return hash.digest('hex');
+}
+
+/** SHA-256 of the data of a sparse file and where it lies: holes are not read. */
+export async function contentIdOf(path: string): Promise<string> {
+  await using file = await open(path);
+  const { size } = await file.stat();
+  const hash = createHash('sha256').update(`${size}`);
+  const buffer = Buffer.allocUnsafe(4 * 2 ** 20);
+  for (const { offset, length } of dataRuns(file.fd, 0, size)) {
+    hash.update(`\n${offset} ${length}\n`);
+    for (let done = 0; done < length; ) {
+      const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, length - done), offset + done);
+      if (bytesRead === 0) throw new Error(`${path} ends at ${offset + done}`);
+      hash.update(buffer.subarray(0, bytesRead));
+      done += bytesRead;
+    }
+  }
+  return hash.digest('hex');
+}

@@ -1,0 +1,38 @@
+/** Makes a snapshot whose disk needs no image below it, of one that does. */
+import { link } from 'node:fs/promises';
+import type { DiskBackend } from '../../disk/index.ts';
+import { failpoint } from '../../failpoints/index.ts';
+import { commitSnapshot, type Snapshot, snapshotFiles } from '../../snapshot/index.ts';
+import type { DiskRoom } from '../journal/index.ts';
+import { diskOf } from './disk.ts';
+import { contentIdOf } from './disk-content.ts';
+import type { FlatCopyTarget } from './flat-copy.ts';
+import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
+import { factsOf, layerFiles, shareFiles } from './parts.ts';
+
+export interface FlattenDeps extends LayersUserDeps {
+  disks: DiskBackend;
+  room: DiskRoom;
+}
+
+/** @param from a snapshot whose disk has layers @throws PerchError capacity_exhausted */
+export async function flattenSnapshot(
+  from: Snapshot,
+  { temporary, final, durable }: FlatCopyTarget,
+  deps: FlattenDeps,
+): Promise<void> {
+  const merged = new Set([snapshotFiles.rootfsBase, ...layerFiles(from)]);
+  const bytes = await from.directory.bytesOf(merged);
+  await deps.room.require(bytes, 'The flattened disk');
+  await temporary.ensure();
+  const sums = await shareFiles(from, temporary, merged);
+  failpoint('flatten.linked');
+  const flat = temporary.file(snapshotFiles.rootfsExt4);
+  await withLayersUser('flatten', from.manifest.machine.disk_mb, deps, async (tool) => {
+    const made = await deps.disks.flatten(diskOf(from), tool);
+    failpoint('flatten.merged');
+    await link(made, flat);
+  });
+  const facts = { ...factsOf(from), rootfs_content_id: await contentIdOf(flat) };
+  await commitSnapshot({ ...{ temporary, final, durable, sums }, facts });
+}

@@ -1,0 +1,20 @@
+/** What an import is told. */
+import type { HostImported, HostSnapshotImport } from '@perch/protocol';
+import type { DiskBackend } from '../../../disk/index.ts';
+import type { BootFiles, ImageStore } from '../../../images/index.ts';
+import type { MonitorMachine } from '../../../vmm/index.ts';
+import type { DiskRoom } from '../../journal/index.ts';
+
+/** What this host has, which a directory may refer to or say nothing about. */
+export interface ImportHost {
+  machine: MonitorMachine;
+  boot: Pick<BootFiles, 'kernelId' | 'initramfsId'>;
+  images: Pick<ImageStore, 'rootfsOf'>;
+  disks: Pick<DiskBackend, 'capabilities'>;
+  room: DiskRoom;
+}
+
+export type ImportRequest = Pick<HostSnapshotImport, 'directory' | 'facts' | 'access_token'>;
+
+/** Taken from this host, since neither the directory nor the request said it. */
+export type Assumed = HostImported['assumed'];

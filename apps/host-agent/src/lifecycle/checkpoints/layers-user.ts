@@ -1,0 +1,60 @@
+/** A user for a tool that reads what guests wrote, and a directory of its own. */
+import { chownSync, mkdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { newSandboxId } from '@perch/protocol';
+import { type ToolPlace, UserStillRuns } from '../../disk/index.ts';
+import { processesOfUid } from '../../linux/index.ts';
+import type { NetworkLayer } from '../../network/index.ts';
+
+export interface LayersUserDeps {
+  network: NetworkLayer;
+  /** What a crash leaves there is removed at the next start, with the processes of its user. */
+  vmsDir: string;
+}
+
+/** As a disk does that writes 10 MB/s. */
+const timeoutMs = (diskMb: number) => 60_000 + 100 * diskMb;
+
+/**
+ * @param what names the directory
+ * @param use links what the tool made before it resolves: the directory goes then, and the user is free for a
+ *   sandbox. When a tool could not be ended, both stay until it has.
+ */
+export async function withLayersUser(
+  what: 'flatten' | 'merge',
+  diskMb: number,
+  { network, vmsDir }: LayersUserDeps,
+  use: (tool: ToolPlace) => Promise<void>,
+  lookAgainMs = 10_000,
+): Promise<void> {
+  // A slot is a user that nobody else is; its network is not used.
+  const slot = await network.acquire();
+  const dir = join(vmsDir, `.${what}-${newSandboxId()}`);
+  const giveBack = () =>
+    rm(dir, { recursive: true, force: true }).finally(() => network.release(slot.number));
+  let stillRuns = false;
+  try {
+    // Who holds the slot can be seen from the moment on that it is held.
+    mkdirSync(dir, { mode: 0o700 });
+    chownSync(dir, slot.uid, slot.uid);
+    await use({ dir, uid: slot.uid, sizeBytes: diskMb * 2 ** 20, timeoutMs: timeoutMs(diskMb) });
+  } catch (error) {
+    stillRuns = error instanceof UserStillRuns;
+    throw error;
+  } finally {
+    if (!stillRuns) await giveBack();
+    else {
+      // What cannot be given back then either is found by the next start.
+      void endOfUser(slot.uid, lookAgainMs)
+        .then(giveBack)
+        .catch(() => {});
+    }
+  }
+}
+
+/** For as long as it takes: a device may come back, or the process ends with the machine. */
+async function endOfUser(uid: number, lookAgainMs: number): Promise<void> {
+  while (processesOfUid(uid).length > 0) await sleep(lookAgainMs, undefined, { ref: false });
+}

@@ -1,0 +1,14 @@
+/** What is promised and begun on this host, and what all of lifecycle needs below that. */
+export { asDiskFull, DiskRoom, isDiskFull } from './disk-room.ts';
+export { captured, started, tornDown } from './failpoints.ts';
+export {
+  type HeldIdentity,
+  Journal,
+  type SandboxRecord,
+  type SandboxSpec,
+  type TransitionDetail,
+} from './journal.ts';
+export { Mutex } from './mutex.ts';
+export type { HostState } from './state-machine.ts';
+export { milliseconds, Stopwatch } from './stopwatch.ts';
+export { sweepUnowned } from './sweep.ts';

@@ -1,0 +1,174 @@
+/** A guest is stopped and its state written: a pause, a copy that runs on, and what takes either of them back. */
+import { PerchError } from '@perch/protocol';
+import { failpoint } from '../../failpoints/index.ts';
+import { captured, isDiskFull, milliseconds, type SandboxRecord } from '../journal/index.ts';
+import type { CopyRequest } from './intent-queue.ts';
+import { type SandboxState, sentence } from './sandbox-state.ts';
+
+export class CheckpointWriter {
+  readonly #state: SandboxState;
+  readonly #signal: AbortSignal;
+  readonly #watch: (generation: number) => void;
+
+  /**
+   * @param signal aborted by a destroy
+   * @param watch is told of each guest that goes on in this process
+   */
+  constructor(state: SandboxState, signal: AbortSignal, watch: (generation: number) => void) {
+    this.#state = state;
+    this.#signal = signal;
+    this.#watch = watch;
+  }
+
+  async pause(record: SandboxRecord, generation: number): Promise<void> {
+    if (record.status === 'paused' && record.generation === generation) return;
+    if (record.status !== 'running' || record.generation !== generation)
+      throw this.#state.notRunning(record.status);
+    await this.#state.resources.assertRoom(record);
+    this.#state.transition('pausing', { captures: record.captures + 1 });
+    captured(this.#state.expect(), 'journaled');
+    let timings_ms: Record<string, number>;
+    try {
+      const how = { kind: 'pause', durable: true } as const;
+      timings_ms = await this.#state.resources.capture(this.#state.expect(), how, this.#signal);
+    } catch (cause) {
+      if (this.#signal.aborted) throw this.#state.goingAway();
+      throw await this.#undoCapture(record, cause, 'pause_failed', 'was not paused');
+    }
+    await this.#settlePause(this.#state.expect(), timings_ms);
+  }
+
+  async copy(record: SandboxRecord, generation: number, request: CopyRequest): Promise<void> {
+    const { as, checkpoint, take } = request;
+    if (record.generation !== generation || (record.status !== 'running' && record.status !== 'paused')) {
+      throw this.#state.notRunning(record.status);
+    }
+    if (record.status === 'paused' || checkpoint !== undefined) {
+      const at = checkpoint ?? record.last_checkpoint;
+      // Whatever cannot be gone on from is said before anything is made of it.
+      await this.#state.saved(record, at, this.#signal);
+      await this.#state.resources.assertCopyRoom(record);
+      if (at !== null) await take(at, {});
+      return;
+    }
+    await this.#state.resources.assertCopyRoom(record);
+    this.#state.transition(as, { captures: record.captures + 1 });
+    const begun = this.#state.expect();
+    captured(begun, 'journaled');
+    const isCheckpoint = as === 'snapshotting';
+    let timings_ms: Record<string, number>;
+    try {
+      timings_ms = await this.#state.resources.capture(
+        begun,
+        { kind: 'snapshot', durable: isCheckpoint },
+        this.#signal,
+      );
+      await take(begun.captures, timings_ms);
+    } catch (cause) {
+      if (this.#signal.aborted) throw this.#state.goingAway();
+      const code = isCheckpoint ? 'snapshot_failed' : 'fork_failed';
+      throw await this.#undoCapture(record, cause, code, 'was not copied');
+    }
+    await this.#settleCopy(begun, timings_ms);
+  }
+
+  /**
+   * Lets a guest go on that was left in the middle of a capture, unless its pause is written. For what is written
+   * `settle` is to be called.
+   */
+  async recover(record: SandboxRecord): Promise<void> {
+    const { resources } = this.#state;
+    const isWritten = await resources.isCaptured(record);
+    if (isWritten && record.status === 'pausing') return;
+    const when = `in the middle of ${record.status === 'pausing' ? 'a pause' : 'a copy'}`;
+    const lost = await resources.adopt(record);
+    if (lost !== undefined) return this.#state.markFailed(`${lost} when the host agent started, ${when}.`);
+    try {
+      await (isWritten ? resources.vm?.thaw() : this.#takeBack());
+    } catch (error) {
+      return this.#state.markFailed(`The host agent stopped ${when}. ${sentence(error)}`);
+    }
+    if (!isWritten) this.#runsOn(record.generation);
+  }
+
+  /** Goes on from a capture that an earlier process has written. @throws as SandboxState.insist */
+  async settle(record: SandboxRecord): Promise<void> {
+    if (record.status === 'pausing') return this.#settlePause(record, {});
+    await this.#settleCopy(record);
+    this.#watch(record.generation);
+  }
+
+  /** The guest runs on. Of a snapshot the checkpoint stays in its history. */
+  async #settleCopy(record: SandboxRecord, timings_ms?: Record<string, number>): Promise<void> {
+    const isCheckpoint = record.status === 'snapshotting';
+    await this.#state.insist('copy', async () => {
+      if (!isCheckpoint) await this.#state.resources.dropCapture(record);
+      this.#state.transition('running', {
+        ...(isCheckpoint ? { last_checkpoint: record.captures } : {}),
+        ...(timings_ms ? { timings_ms } : {}),
+      });
+    });
+    if (isCheckpoint) await this.#prune(this.#state.expect());
+  }
+
+  /** The snapshot is there, so the guest may never run on: what it holds is given back. */
+  async #settlePause(record: SandboxRecord, timings_ms: Record<string, number>): Promise<void> {
+    const { resources } = this.#state;
+    const start = performance.now();
+    await this.#state.insist('pause', async () => {
+      await resources.remove(this.#state.expect());
+      await resources.settleCapture(record);
+      await this.#prune({ ...record, last_checkpoint: record.captures });
+      failpoint('pause.settled');
+      const teardown = milliseconds(start);
+      const total = (timings_ms.total ?? 0) + teardown;
+      this.#state.transition('paused', {
+        last_checkpoint: record.captures,
+        timings_ms: { ...timings_ms, teardown, total: Math.round(total * 10) / 10 },
+      });
+    });
+    failpoint('pause.paused');
+  }
+
+  /** Checkpoints that stay too long go after the next capture. */
+  async #prune(record: SandboxRecord): Promise<void> {
+    await this.#state.attempt('prune', () => this.#state.resources.prune(record));
+  }
+
+  /** @returns what to tell the one who asked */
+  async #undoCapture(
+    record: SandboxRecord,
+    cause: unknown,
+    code: 'pause_failed' | 'snapshot_failed' | 'fork_failed',
+    what: string,
+  ): Promise<PerchError> {
+    const { id } = this.#state;
+    const reason = sentence(cause);
+    try {
+      await this.#takeBack();
+    } catch (end) {
+      // Of a monitor that has ended the capture sees a symptom, and what lets the guest go has the reason.
+      const all = [...new Set([reason, sentence(end)])].join('; ');
+      await this.#state.fail(`It ${what}, and does not run on. ${all}`);
+      const why = this.#state.record?.reason ?? reason;
+      return new PerchError('sandbox_failed', `Sandbox ${id} failed. ${why}`, { id, reason: why }, { cause });
+    }
+    await this.#state.insist('undo', () => this.#runsOn(record.generation));
+    const message = `Sandbox ${id} ${what} and runs on. ${reason}`;
+    if (isDiskFull(cause)) return new PerchError('host_disk_full', message, {}, { cause });
+    return new PerchError(code, message, { id, reason }, { cause });
+  }
+
+  /** Lets a guest that is stopped in the middle of a capture go, with nothing of the capture left. */
+  async #takeBack(): Promise<void> {
+    await this.#state.resources.dropCapture(this.#state.expect());
+    failpoint('unpause.dropped');
+    await this.#state.resources.vm?.thaw();
+    failpoint('unpause.thawed');
+  }
+
+  #runsOn(generation: number): void {
+    this.#state.transition('running');
+    this.#watch(generation);
+  }
+}

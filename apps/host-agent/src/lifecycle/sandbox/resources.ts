@@ -1,0 +1,382 @@
+/**
+ * What a sandbox holds on its host, made and removed in one order:
+ * slot → directory → disk → monitor → guest ready, and back. Each is written to the journal before it is made.
+ */
+import { chown, mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type DiskBackend, DiskGone, type DiskSpec, type DiskState, type VmDisk } from '../../disk/index.ts';
+import { failpoint } from '../../failpoints/index.ts';
+import type { GuestReadiness } from '../../guest/index.ts';
+import type { BaseImage, BootFiles } from '../../images/index.ts';
+import type { NetworkLayer, Slot } from '../../network/index.ts';
+import { type Occupied, occupiedBy } from '../../snapshot/index.ts';
+import type { Vm, VmMonitor, VmSpec } from '../../vmm/index.ts';
+import type { Capture, SavedState, StateStore } from '../checkpoints/index.ts';
+import {
+  type HeldIdentity,
+  type Journal,
+  type SandboxRecord,
+  Stopwatch,
+  started,
+  tornDown,
+} from '../journal/index.ts';
+
+export interface ResourceDeps {
+  journal: Journal;
+  network: NetworkLayer;
+  disks: DiskBackend;
+  monitor: VmMonitor;
+  guest: GuestReadiness;
+  saved: StateStore;
+  /** Directory of the VMs' directories; 0700, root: a monitor starts inside its own, and needs no way there. */
+  vmsDir: string;
+  boot: BootFiles;
+  /** How long a guest may take until its agent answers, milliseconds. */
+  bootTimeoutMs: number;
+}
+
+/** What a new life is given. */
+export interface Secrets {
+  accessToken: string;
+  /** Without it the guest keeps what its snapshot has. */
+  env?: Record<string, string>;
+}
+
+/** What a life starts from. */
+export type Origin =
+  | { kind: 'image'; image: BaseImage }
+  /** A guest that stands still, and that the journal says is this sandbox's. */
+  | { kind: 'ready'; vm: Vm; identity: HeldIdentity }
+  | { kind: 'snapshot'; snapshot: SavedState };
+
+type NewOrigin = Exclude<Origin, { kind: 'ready' }>;
+
+/** User that commands run as unless a request names another. Every base image has it. */
+const defaultUser = 'user';
+
+export class Resources {
+  readonly #deps: ResourceDeps;
+  /** Held while the monitor is known to run. */
+  vm: Vm | undefined;
+  /** What the console showed when the monitor was let go: it often has the reason. */
+  #lastConsole: Buffer = Buffer.alloc(0);
+
+  constructor(deps: ResourceDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Makes everything. On failure the caller tears down what the journal names.
+   * @returns milliseconds of each stage
+   */
+  async make(
+    record: SandboxRecord,
+    origin: Origin,
+    secrets: Secrets,
+    signal: AbortSignal,
+  ): Promise<Record<string, number>> {
+    const { journal, network } = this.#deps;
+    const stages = new Stopwatch();
+    if (origin.kind === 'ready') {
+      await this.#takeOver(record, origin, secrets, signal, stages);
+      return stages.laps;
+    }
+    const slot = await network.acquire();
+    started(record, 'slot');
+    try {
+      journal.setSlot(record.id, slot.number);
+    } catch (error) {
+      await network.release(slot.number);
+      throw error;
+    }
+    started(record, 'slot_journaled');
+    stages.lap('slot');
+    signal.throwIfAborted();
+    const disk = await this.#makeDisk(record, origin, slot);
+    started(record, 'disk');
+    stages.lap('disk');
+    signal.throwIfAborted();
+    this.vm = await this.#startMonitor(record, origin, slot, disk);
+    stages.lap('monitor');
+    if (origin.kind === 'image') {
+      await this.#whileReady(record, signal, (ready) => this.#deps.guest.waitForAgent(slot.address, ready));
+      failpoint('template.agent');
+      stages.lap('agent');
+    }
+    const before = origin.kind === 'snapshot' ? origin.snapshot.identity : undefined;
+    await this.#identify(record, before, secrets, slot, signal, stages);
+    return stages.laps;
+  }
+
+  async #takeOver(
+    record: SandboxRecord,
+    { vm, identity }: Extract<Origin, { kind: 'ready' }>,
+    secrets: Secrets,
+    signal: AbortSignal,
+    stages: Stopwatch,
+  ): Promise<void> {
+    if (record.slot === null) throw new Error(`The ready guest ${record.vm} has no slot.`);
+    this.vm = vm;
+    await vm.thaw();
+    started(record, 'thawed');
+    stages.lap('thaw');
+    const slot = this.#deps.network.describe(record.slot);
+    await this.#identify(record, identity, secrets, slot, signal, stages);
+  }
+
+  /** Has a guest that runs, and that nobody else uses, run a line of shell. */
+  async warmUp(record: SandboxRecord, accessToken: string, line: string): Promise<void> {
+    if (record.slot === null) throw new Error(`The guest ${record.vm} has no slot.`);
+    const { address } = this.#deps.network.describe(record.slot);
+    const { signal } = new AbortController();
+    await this.#whileReady(record, signal, (ready) =>
+      this.#deps.guest.warmUp(address, accessToken, line, ready),
+    );
+  }
+
+  /** Stops a guest that nobody else uses until a create takes it over. */
+  async standReady(record: SandboxRecord): Promise<void> {
+    await this.#vm(record).freeze();
+  }
+
+  /**
+   * Gives up when the monitor ends, when a guest has had its time, and when `signal` says so. Nothing of the work
+   * goes on then: another guest gets the address.
+   */
+  async #whileReady<T>(
+    record: SandboxRecord,
+    signal: AbortSignal,
+    work: (ready: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const over = new AbortController();
+    const ready = AbortSignal.any([signal, over.signal, AbortSignal.timeout(this.#deps.bootTimeoutMs)]);
+    const ended = this.#vm(record).exited.then((reason) => Promise.reject<T>(new Error(reason)));
+    try {
+      return await Promise.race([ended, work(ready)]);
+    } finally {
+      over.abort();
+    }
+  }
+
+  async #makeDisk(record: SandboxRecord, origin: NewOrigin, { uid }: Slot): Promise<VmDisk> {
+    const dir = this.#dir(record);
+    await mkdir(dir, { mode: 0o700 });
+    started(record, 'directory');
+    await chown(dir, uid, uid);
+    const from: DiskState =
+      origin.kind === 'image' ? { format: 'image', image: origin.image.rootfs } : origin.snapshot.disk;
+    return this.#deps.disks.create(this.#diskSpec(record, uid), from);
+  }
+
+  #diskSpec(record: SandboxRecord, uid: number): DiskSpec {
+    return { id: record.vm, dir: this.#dir(record), uid, sizeBytes: record.disk_mb * 2 ** 20 };
+  }
+
+  /** A guest that goes on from a snapshot runs once the journal has its process. */
+  async #startMonitor(record: SandboxRecord, origin: NewOrigin, slot: Slot, disk: VmDisk): Promise<Vm> {
+    const { journal, monitor } = this.#deps;
+    const spec = { ...this.#spec(record, slot.number), disk };
+    const vm =
+      origin.kind === 'image' ? await monitor.boot(spec) : await monitor.restore(spec, origin.snapshot.vm);
+    this.vm = vm;
+    started(record, 'monitor');
+    journal.setProcesses(record.id, vm.processes);
+    started(record, 'process_journaled');
+    if (origin.kind === 'snapshot') await vm.thaw();
+    started(record, 'thawed');
+    return vm;
+  }
+
+  /**
+   * The guest takes over who it is now; until it confirmed all of it, nobody else may use it.
+   * @param before what it believes; undefined of one that was booted
+   */
+  async #identify(
+    record: SandboxRecord,
+    before: HeldIdentity | undefined,
+    secrets: Secrets,
+    slot: Slot,
+    signal: AbortSignal,
+    stages: Stopwatch,
+  ): Promise<void> {
+    const { guest, journal } = this.#deps;
+    const number = (before?.number ?? 0) + 1;
+    const identity = {
+      sandboxId: record.id,
+      templateId: record.template,
+      number,
+      accessToken: secrets.accessToken,
+      proof: before?.accessToken,
+      env: secrets.env,
+      defaultUser,
+    };
+    await this.#whileReady(record, signal, (ready) => guest.giveIdentity(slot.address, identity, ready));
+    started(record, 'ready');
+    journal.setIdentity(record.id, { accessToken: secrets.accessToken, number });
+    stages.lap('identity');
+  }
+
+  /** @throws PerchError capacity_exhausted when a capture could not be written */
+  async assertRoom(record: SandboxRecord): Promise<void> {
+    await this.#deps.saved.assertRoom(record, await this.#vm(record).unsavedBytesAtMost());
+  }
+
+  /** @throws PerchError capacity_exhausted when a copy could not be written, with the capture of a guest that runs */
+  async assertCopyRoom(record: SandboxRecord): Promise<void> {
+    await this.#deps.saved.assertCopyRoom(record, (await this.vm?.unsavedBytesAtMost()) ?? 0);
+  }
+
+  /**
+   * Stops the guest and writes its state as the checkpoint that its record counted last; resolves once that is there,
+   * for good when `durable`. Until then `dropCapture` takes it back.
+   * @param kind after `snapshot` the guest runs on
+   * @returns milliseconds of each stage
+   */
+  async capture(
+    record: SandboxRecord,
+    { kind, durable }: Pick<Capture, 'kind' | 'durable'>,
+    signal: AbortSignal,
+  ): Promise<Record<string, number>> {
+    if (record.slot === null || !record.identity) throw new Error(`Sandbox ${record.id} holds no guest.`);
+    const { uid } = this.#deps.network.describe(record.slot);
+    const { identity } = record;
+    const dir = this.#dir(record);
+    const vm = this.#vm(record);
+    return this.#deps.saved.capture({ ...{ record, identity, vm, dir, uid }, kind, durable, signal });
+  }
+
+  isCaptured(record: SandboxRecord): Promise<boolean> {
+    return this.#deps.saved.isComplete(record.id, record.captures);
+  }
+
+  dropCapture(record: SandboxRecord): Promise<void> {
+    return this.#deps.saved.drop(record.id, record.captures);
+  }
+
+  /** Makes what a pause has captured a checkpoint to go on from. Safe to repeat. */
+  settleCapture(record: SandboxRecord): Promise<void> {
+    return this.#deps.saved.settle(record.id, record.captures);
+  }
+
+  /** Removes checkpoints that are too old to be kept. */
+  prune({ id, last_checkpoint, captures }: SandboxRecord): Promise<void> {
+    return this.#deps.saved.prune(id, last_checkpoint ?? captures);
+  }
+
+  removeSnapshots(id: string): Promise<void> {
+    return this.#deps.saved.removeAll(id);
+  }
+
+  /** @param checkpoint default: the last. @throws PerchError checkpoint_not_found, snapshot_damaged */
+  saved(record: SandboxRecord, checkpoint = record.last_checkpoint): Promise<SavedState> {
+    if (checkpoint === null) throw new Error(`Sandbox ${record.id} has no snapshot.`);
+    return this.#deps.saved.open(record.id, checkpoint);
+  }
+
+  /** Whether nothing goes on from its disk at that checkpoint before its layers are merged. */
+  async mustMerge({ disk_mb }: SandboxRecord, { disk }: SavedState): Promise<boolean> {
+    return (await this.#deps.disks.mergeNeed(disk, disk_mb * 2 ** 20)) === 'now';
+  }
+
+  /**
+   * Finds the monitor of a sandbox that ran before this process did, and its disk.
+   * @returns what it cannot run on without, for the beginning of a sentence
+   */
+  async adopt(record: SandboxRecord): Promise<string | undefined> {
+    const { disks, journal, network } = this.#deps;
+    if (record.slot !== null) this.vm ??= await this.#find(record, record.slot);
+    if (record.slot === null || !this.vm) return 'The VM monitor was gone';
+    journal.setProcesses(record.id, this.vm.processes);
+    try {
+      await disks.adopt(this.#diskSpec(record, network.describe(record.slot).uid));
+    } catch (error) {
+      if (error instanceof DiskGone) return `Its disk was gone (${error.message})`;
+      throw error;
+    }
+  }
+
+  /**
+   * Removes everything that the journal names, by who holds whose files: the monitor first, then what it
+   * had open. When the monitor cannot be ended nothing after it is touched; else each step runs, whatever
+   * became of the one before.
+   * @throws AggregateError of the steps that failed. Running it again goes on where it stopped.
+   */
+  async remove(record: SandboxRecord): Promise<void> {
+    const { journal, network, disks } = this.#deps;
+    const dir = this.#dir(record);
+    if (record.slot !== null) {
+      const vm = this.vm ?? (await this.#find(record, record.slot));
+      this.#lastConsole = (await vm?.console()) ?? this.#lastConsole;
+      await vm?.kill();
+      vm?.release();
+      this.vm = undefined;
+    }
+    tornDown(record, 'killed');
+    journal.setProcesses(record.id, []);
+    journal.setIdentity(record.id, null);
+    const failures: unknown[] = [];
+    const step = async (work: () => Promise<unknown>) => {
+      try {
+        await work();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    await step(() => disks.remove({ id: record.vm, dir }));
+    tornDown(record, 'disk_removed');
+    await step(() => rm(dir, { recursive: true, force: true }));
+    const { slot } = record;
+    if (slot !== null) {
+      await step(async () => {
+        await network.release(slot);
+        tornDown(record, 'slot_released');
+        journal.setSlot(record.id, null);
+      });
+    }
+    if (failures.length > 0)
+      throw new AggregateError(failures, `Not all of sandbox ${record.id} could be removed.`);
+  }
+
+  /** The last bytes of the guest's console, also after its end. */
+  async console(): Promise<Buffer> {
+    return (await this.vm?.console()) ?? this.#lastConsole;
+  }
+
+  /** What its guest has written to its disk in this life, bytes: 0 when it has none. */
+  writtenBytes(record: SandboxRecord): Promise<number> {
+    return this.#deps.disks.writtenBytes({ id: record.vm, dir: this.#dir(record) });
+  }
+
+  /** What the sandbox occupies on this host's disk: its machine's directory and its checkpoints together. */
+  async occupied(record: SandboxRecord): Promise<Occupied> {
+    return occupiedBy([this.#dir(record), ...(await this.#deps.saved.paths(record.id))]);
+  }
+
+  #vm({ id }: SandboxRecord): Vm {
+    if (!this.vm) throw new Error(`Sandbox ${id} has no VM monitor.`);
+    return this.vm;
+  }
+
+  async #find(record: SandboxRecord, slot: number): Promise<Vm | undefined> {
+    const spec = this.#spec(record, slot);
+    return this.#deps.monitor.adopt(spec, record.processes);
+  }
+
+  #spec(record: SandboxRecord, slotNumber: number): Omit<VmSpec, 'disk'> {
+    const slot = this.#deps.network.describe(slotNumber);
+    return {
+      id: record.vm,
+      dir: this.#dir(record),
+      uid: slot.uid,
+      vcpus: record.vcpus,
+      memoryMb: record.memory_mb,
+      kernel: this.#deps.boot.kernel,
+      initramfs: this.#deps.boot.initramfs,
+      network: { namespace: slot.namespace, tap: slot.tap, mac: slot.mac },
+    };
+  }
+
+  #dir({ vm }: Pick<SandboxRecord, 'vm'>): string {
+    return join(this.#deps.vmsDir, vm);
+  }
+}

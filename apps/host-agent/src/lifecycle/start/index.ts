@@ -1,0 +1,6 @@
+/** How guests begin: room is found for them, from what they start from, or as one that stands ready. */
+export { Admission, defaultMemoryMb } from './admission.ts';
+export { BootSnapshots } from './boot-snapshots.ts';
+export { Forks } from './forks.ts';
+export type { Sources } from './sources.ts';
+export { type StartDeps, StartPlanner } from './start-planner.ts';

@@ -1,0 +1,148 @@
+/** What a sandbox can start from: an image by way of a guest that was booted from it, or a snapshot. */
+import { stat } from 'node:fs/promises';
+import { type HostCreate, isPerchError, PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
+import type { BaseImage, BootFiles, ImageStore } from '../../images/index.ts';
+import type { Snapshot, SnapshotDirectory } from '../../snapshot/index.ts';
+import type { SnapshotStore, StateStore } from '../checkpoints/index.ts';
+import type { BootGuest, BootSnapshots, GuestShape } from './boot-snapshots.ts';
+
+export interface Source {
+  shape: GuestShape;
+  /** Whether guests of its shape may stand ready. */
+  pooled: boolean;
+  /**
+   * Makes it the checkpoint that the first life of a sandbox goes on from. Once it has settled, nothing more is made.
+   * @throws what `signal` was aborted with, which cuts everything short but the linking of files
+   */
+  begin: (id: string, signal: AbortSignal) => Promise<void>;
+}
+
+export interface SourceDeps {
+  images: ImageStore;
+  bootSnapshots: Pick<BootSnapshots, 'use'>;
+  snapshots: SnapshotStore;
+  saved: StateStore;
+  boot: BootFiles;
+}
+
+type Machine = Pick<GuestShape, 'vcpus' | 'memory_mb' | 'disk_mb'>;
+/** Boots a guest of an image, and has `keep` take its snapshot. */
+export type BootImage = (
+  image: BaseImage,
+  shape: GuestShape,
+  keep: Parameters<BootGuest>[1],
+) => Promise<void>;
+
+export class Sources {
+  readonly #deps: SourceDeps;
+  readonly #boot: BootImage;
+
+  constructor(deps: SourceDeps, boot: BootImage) {
+    this.#deps = deps;
+    this.#boot = boot;
+  }
+
+  /** @throws PerchError template_not_found, disk_too_small, shape_mismatch, snapshot_damaged */
+  async find(request: Pick<HostCreate, 'template'> & Machine): Promise<Source> {
+    const { images, snapshots } = this.#deps;
+    const image = images.find(request.template);
+    if (image) return this.#image(image, request);
+    try {
+      return await snapshots.use(request.template, async (snapshot) => {
+        const source = this.#snapshot(request.template, snapshot);
+        assertShape(request, source.shape);
+        return source;
+      });
+    } catch (cause) {
+      if (!isPerchError(cause, 'snapshot_not_found')) throw cause;
+      const { template } = request;
+      throw new PerchError('template_not_found', `There is no template ${template}.`, { template });
+    }
+  }
+
+  /** Images and snapshots, by name. */
+  async list(): Promise<SnapshotView[]> {
+    const all = await Promise.all(this.#deps.images.all().map(describeImage));
+    return [...all, ...(await this.#deps.snapshots.list())].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** @throws PerchError snapshot_not_found */
+  async describe(name: string): Promise<SnapshotView> {
+    const image = this.#deps.images.find(name);
+    return image ? describeImage(image) : this.#deps.snapshots.get(name);
+  }
+
+  #image(image: BaseImage, machine: Machine): Source {
+    const minimum_mb = Math.ceil(image.sizeBytes / 2 ** 20);
+    const { vcpus, memory_mb, disk_mb } = machine;
+    if (disk_mb < minimum_mb) {
+      throw new PerchError(
+        'disk_too_small',
+        `The template ${image.name} needs a disk of ${minimum_mb} MiB or more, and disk_mb is ${disk_mb}.`,
+        { disk_mb, minimum_mb },
+      );
+    }
+    const { bootSnapshots, saved, boot } = this.#deps;
+    const { kernelId: kernel, initramfsId: initramfs } = boot;
+    const shape = { base: image.contentId, kernel, initramfs, vcpus, memory_mb, disk_mb };
+    return {
+      shape,
+      pooled: true,
+      begin: (id, signal) =>
+        bootSnapshots.use(
+          shape,
+          (_, keep) => this.#boot(image, shape, keep),
+          (snapshot) => saved.linkStart(id, snapshot),
+          signal,
+        ),
+    };
+  }
+
+  #snapshot(name: string, snapshot: Snapshot): Source {
+    const { snapshots, saved } = this.#deps;
+    return {
+      shape: shapeOf(snapshot),
+      pooled: false,
+      begin: (id, signal) =>
+        snapshots.use(name, async ({ directory }) => {
+          signal.throwIfAborted();
+          await saved.linkStart(id, directory);
+        }),
+    };
+  }
+}
+
+/** A source that only the caller knows. */
+export function sourceOf(of: GuestShape, directory: SnapshotDirectory, saved: StateStore): Source {
+  const { base, kernel, initramfs, vcpus, memory_mb, disk_mb } = of;
+  const shape = { base, kernel, initramfs, vcpus, memory_mb, disk_mb };
+  return { shape, pooled: false, begin: (id) => saved.linkStart(id, directory) };
+}
+
+function shapeOf({ manifest, rootfs }: Snapshot): GuestShape {
+  const { machine, kernel_content_id: kernel, initramfs_content_id: initramfs } = manifest;
+  const base = rootfs?.base_content_id ?? manifest.rootfs_content_id ?? '';
+  return { base, kernel, initramfs, ...machine };
+}
+
+function assertShape(request: Pick<HostCreate, 'template'> & Machine, shape: Machine): void {
+  const { template } = request;
+  const { vcpus, memory_mb, disk_mb } = shape;
+  if (request.vcpus === vcpus && request.memory_mb === memory_mb && request.disk_mb === disk_mb) return;
+  throw new PerchError(
+    'shape_mismatch',
+    `The snapshot ${template} is of a machine with ${vcpus} vcpus, ${memory_mb} MiB of memory and ${disk_mb} MiB of disk.`,
+    { template, vcpus, memory_mb, disk_mb },
+  );
+}
+
+async function describeImage({ name, rootfs, sizeBytes }: BaseImage): Promise<SnapshotView> {
+  const { blocks, mtime } = await stat(rootfs);
+  const bytes = blocks * 512;
+  return {
+    ...{ name, type: 'base', template: name, vcpus: null, memory_mb: null },
+    disk_mb: Math.ceil(sizeBytes / 2 ** 20),
+    ...{ size_bytes: bytes, own_bytes: bytes, shared_bytes: 0, standalone: true, sandbox_id: null },
+    created_at: mtime.toISOString(),
+  };
+}
