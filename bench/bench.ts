@@ -1,4 +1,4 @@
-/** What every measure is given. */
+/** The arguments of every measure. */
 import type { CreateSandbox } from '../packages/protocol/src/index.ts';
 import type { PerchInstance } from '../tests/setup/perch-instance.ts';
 import type { BareGuests } from './bare-guest.ts';

@@ -1,4 +1,4 @@
-/** What a measure gives, and how it is summed up. */
+/** The figures of a measure, and how they are summed up. */
 
 /** A limit that a figure is held against. Ratios are of the subject to its floor. */
 export type Target = 'ratio_p50' | 'ratio_p99' | 'p50' | 'p95';
@@ -9,7 +9,7 @@ export interface Measured {
   samples: readonly number[];
   /** The least that the machine needs for the same, taken in turn with the samples. */
   floor?: readonly number[];
-  /** What is right is at most this much, or at least for MB/s. */
+  /** The target: at most this much, or at least for MB/s. */
   targets?: Partial<Record<Target, number>>;
 }
 

@@ -17,7 +17,7 @@ export const fork: Measure = async ({ instance, signal, progress }) => {
   const first: number[] = [];
   const own: number[] = [];
   const used: number[] = [];
-  // What a child has for itself, and its part of what it shares with QEMUs but not of the memory image.
+  // A child's own memory, and its part of that which it shares with QEMUs but not of the memory image.
   const memory = async (children: readonly string[]) => {
     await sleep(2000);
     return children.map((child) => memoryOf(monitorOf(instance.dataDir, child)).ownPss / 1e6);

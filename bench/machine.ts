@@ -1,4 +1,4 @@
-/** What the figures were taken on. */
+/** The machine that the figures were taken on. */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';

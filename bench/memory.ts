@@ -1,4 +1,4 @@
-/** What a pause does with memory, by itself: the copy of changed pages, and the map of where they are. */
+/** The memory work of a pause, by itself: the copy of changed pages, and the map of where they are. */
 import { statSync } from 'node:fs';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';

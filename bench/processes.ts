@@ -1,4 +1,4 @@
-/** What processes use, as the kernel counts it. */
+/** The use of processes, as the kernel counts it. */
 import { readdirSync, readFileSync } from 'node:fs';
 
 /**
@@ -20,7 +20,7 @@ export function cpuTimeOf(pid: number): number {
   return threads.reduce((sum, ms) => sum + ms, 0);
 }
 
-/** What a process started, and what that started. */
+/** The descendants of a process. */
 export function descendantsOf(pid: number): number[] {
   const parents = readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))

@@ -6,7 +6,7 @@ const TAIL_LINES = 15;
 export type CommandOptions = {
   cwd?: string;
   env?: NodeJS.ProcessEnv;
-  /** What the person at the keyboard does when this command fails. */
+  /** The remedy for the person at the keyboard when this command fails. */
   remedy?: string;
 };
 

@@ -6,7 +6,7 @@ import { BuildError } from './errors.ts';
 
 const TARGET = 'x86_64-unknown-linux-gnu';
 const PACKAGE = 'perch-guest';
-/** What the program is made of: a change of its tests makes no other guests. */
+/** The sources of the program: a change of its tests makes no other guests. */
 const INPUTS = [
   ...['Cargo.toml', 'Cargo.lock', '.cargo/config.toml'],
   ...['crates/guest-agent/Cargo.toml', 'crates/guest-agent/src'],

@@ -10,11 +10,11 @@ import { buildKernel, kernelKey, readKernelInfo } from './kernel/kernel.ts';
 export { cacheDir } from './cache.ts';
 export { BuildError } from './errors.ts';
 
-/** What a guest is started from. Paths are absolute; all files are to be read only. */
+/** The files that a guest is started from. Paths are absolute; all files are to be read only. */
 export type Artifacts = {
   /** Uncompressed ELF kernel with a PVH entry; a bzImage where it could not be unpacked. */
   kernel: string;
-  /** What `uname -r` says in the guest. */
+  /** The answer of `uname -r` in the guest. */
   kernelRelease: string;
   initramfs: string;
   /** The static guest agent, which the initramfs also holds as `/init`. */
@@ -52,7 +52,7 @@ export async function resolveArtifacts(cache: string = cacheDir()): Promise<Arti
   });
 }
 
-/** Builds what is missing, side by side. What was built stays, even when another step fails. */
+/** Builds the missing parts, side by side. Built parts stay, even when another step fails. */
 export async function ensureArtifacts(options: EnsureOptions): Promise<Artifacts> {
   const { cache = cacheDir(), log, refresh = false } = options;
   const step = stepLogger(log);

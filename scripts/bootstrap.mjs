@@ -36,7 +36,7 @@ const PACKAGES = {
   gcc: 'cc',
   'libc6-dev': '/usr/lib/x86_64-linux-gnu/libc.a',
 };
-/** What only tests need; a demo and a start do without. */
+/** The things that only tests need; a demo and a start do without. */
 const TEST_PACKAGES = { chromium: '/usr/bin/chromium' };
 
 const HELP = `Usage: npm run setup [-- --refresh]

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
 import { cacheDir } from '../images/index.ts';
 
-/** What Rust builds is shared by all checkouts of this user. */
+/** The builds of Rust are shared by all checkouts of this user. */
 export const cargoEnv = { CARGO_TARGET_DIR: join(cacheDir(), 'cargo-target') };

@@ -1,7 +1,7 @@
-/** What failed, from vitest's JSON report. */
+/** The failures in vitest's JSON report. */
 import { relative } from 'node:path';
 
-/** What is read of it; its shape is Jest's. */
+/** The part of it that is read; its shape is Jest's. */
 export interface Report {
   numPassedTests?: number;
   numFailedTests?: number;

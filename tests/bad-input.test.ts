@@ -1,4 +1,4 @@
-/** What is wrong is refused in words that help, creates nothing and disturbs nobody. */
+/** Wrong input is refused in words that help, creates nothing and disturbs nobody. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterEach, beforeAll, beforeEach, expect, inject, test } from 'vitest';

@@ -37,7 +37,7 @@ function daemons() {
 
 test('fifty sandboxes made and destroyed leave nothing behind', { timeout: 600_000 }, async () => {
   await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf());
-  // What is opened once and kept, such as connections between the daemons, is there after the first.
+  // A thing that is opened once and kept, such as connections between the daemons, is there after the first.
   await Promise.all(Array.from({ length: atOnce }, live));
   await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf());
   const before = { machine: await machine(), ...daemons() };
@@ -90,7 +90,7 @@ test('a hundred pauses and resumes keep nothing open', { timeout: 600_000 }, asy
 
 const small = { memory_mb: 128, disk_mb: 1024, timeout_sec: 600 };
 
-/** What stays open: tools that make a network slot ahead have their pipes for a moment. */
+/** The descriptors that stay open: tools that make a network slot ahead have their pipes for a moment. */
 async function expectFlat(before: ReturnType<typeof daemons>): Promise<void> {
   const grown = () => {
     const after = daemons();

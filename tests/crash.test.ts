@@ -69,7 +69,7 @@ async function expectNewOnesWork(): Promise<void> {
   expect(await sh(perch, made.id, 'echo works')).toBe('works\n');
 }
 
-/** What is on the machine is what is listed, in every kind of resource, and what the journal has. */
+/** The things on the machine are those that are listed, in every kind of resource, and what the journal has. */
 async function expectNothingElse(...ids: string[]): Promise<void> {
   await expect.poll(() => footprint(instance), { timeout: 60_000 }).toEqual(footprintOf(...ids));
   await expect.poll(() => listed(), { timeout: 10_000 }).toEqual(ids.toSorted());

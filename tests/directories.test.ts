@@ -47,7 +47,7 @@ test('directories are made, listed, moved and removed', async () => {
   await files.remove(id, 'tree/c');
   expect((await files.list(id, 'tree')).map(({ name }) => name)).toEqual(['.hidden', 'new', 'pipe']);
   await files.remove(id, 'tree');
-  // What is not there needs no removal.
+  // A missing directory needs no removal.
   await files.remove(id, 'tree');
   expect(await inGuest('ls -d tree || echo gone')).toBe('gone\n');
   expect(await files.list(id, '/home')).toEqual([entry('user', { path: '/home/user', type: 'directory' })]);

@@ -1,6 +1,6 @@
 /**
  * The host agent ends at each named place of making a guest stand ready, and of making one a sandbox, and is started
- * again. What was promised holds afterwards, and another stands ready.
+ * again. The promises hold afterwards, and another guest stands ready.
  */
 import { afterAll, beforeAll, test } from 'vitest';
 import { inRounds } from './setup/rounds.ts';

@@ -1,6 +1,6 @@
 /**
  * The host agent ends at each of its named places, while the operation that gets there is under way, and is
- * started again. What was promised holds afterwards.
+ * started again. The promises hold afterwards.
  */
 import { afterAll, beforeAll, test } from 'vitest';
 import { inRounds } from './setup/rounds.ts';

@@ -49,7 +49,7 @@ test('`perch down` takes everything, also of a Perch that just stops by itself',
   const { perch } = instance;
   for (const early of [true, false]) {
     const { id } = await perch.sandboxes.create({ memory_mb: 128, disk_mb: 1024 });
-    // What is under way keeps perchd for a while; without it the host agent goes first.
+    // Operations under way keep perchd for a while; without them the host agent goes first.
     const busy = early
       ? perch.sandboxes.exec(id, { cmd: 'sleep', args: ['60'], timeout_sec: 70 })
       : undefined;

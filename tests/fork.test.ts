@@ -54,7 +54,7 @@ async function holding(): Promise<{ sandbox: Sandbox; told: string }> {
   return { sandbox, told: await telling(sandbox.id) };
 }
 
-/** What the holder says from now on. */
+/** The holder's words from now on. */
 async function telling(id: string): Promise<string> {
   await sh(perch, id, 'rm -f /home/user/told');
   return eventually(() => sh(perch, id, 'cat /home/user/told').catch(() => ''));

@@ -51,7 +51,7 @@ function freeBytes(): number {
 }
 
 async function fill(left: number): Promise<void> {
-  // What was removed a moment ago becomes free with the next commit of the file system's journal.
+  // The room of removed files becomes free with the next commit of the file system's journal.
   await run('sync', ['--file-system', disk.path]);
   await run('fallocate', ['-l', `${freeBytes() - left}`, filler()]);
 }

@@ -1,4 +1,4 @@
-/** What a sandbox gathers over its lives is merged while it is paused. */
+/** The layers and pages that a sandbox gathers over its lives are merged while it is paused. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -33,7 +33,7 @@ afterAll(async () => {
 
 const newest = async (id: string) => (await perch.sandboxes.history(id)).items.at(-1)?.checkpoint ?? 0;
 
-/** What has to be read and opened when it is gone on from. */
+/** The files that a resume has to read and open. */
 function costOf(id: string, checkpoint: number) {
   const dir = join(instance.dataDir, 'sandboxes', id, `${checkpoint}`);
   const flat = readdirSync(dir).find((name) => /^memfile\.[0-9a-f]{32}$/.test(name));

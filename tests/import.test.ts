@@ -68,7 +68,7 @@ async function imported(...args: string[]) {
   return JSON.parse(await instance.run('snapshot', 'import', '--json', ...args));
 }
 
-/** What is said, when it is refused. */
+/** The error message, when it is refused. */
 async function refusal(...args: string[]) {
   const error = await imported(...args).then(
     () => undefined,

@@ -19,7 +19,7 @@ let id: string;
 beforeAll(async () => {
   const sandbox = await newSandbox(perch, { memory_mb: 512 });
   ({ id } = sandbox);
-  // What is allocated once, on first use, is not what these tests look for.
+  // Memory that is allocated once, on first use, is no concern of these tests.
   await sandboxes.files.write(id, 'warm', new Uint8Array(10_000_000));
   for await (const _ of (await sandboxes.files.download(id, 'warm')).stream);
   await sandboxes.exec(id, { cmd: 'sha256sum', args: ['warm'] });

@@ -59,7 +59,7 @@ async function startKeeper(id: string): Promise<void> {
   await eventually(async () => (await ask(id).catch(() => undefined)) !== undefined, 30_000);
 }
 
-/** What the keeper holds, and its count. */
+/** The content of the keeper, and its count. */
 async function ask(id: string, path = ''): Promise<{ holds: string; ticks: number }> {
   const answer = await sh(perch, id, `curl -sf --max-time 10 http://127.0.0.1:8000/${path}`);
   const [, holds = '', ticks = ''] = /^(\[.*\]) (\d+)$/.exec(answer) ?? [];
@@ -102,7 +102,7 @@ test('memory, disk, processes and open files live on, over as many lives as one 
     await eventually(async () => (await ask(id)).ticks > before.ticks);
     expect(await sh(perch, id, 'cat /proc/sys/kernel/random/boot_id')).toBe(boot);
     expect((await sh(perch, id, 'cat /home/user/lives')).trim().split('\n').length).toBe(life);
-    // What a program makes zeros after a snapshot must not come back.
+    // A page that a program makes zeros after a snapshot must not come back.
     if (life === 2) ({ holds } = await ask(id, 'zero'));
   }
 });

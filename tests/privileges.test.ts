@@ -222,7 +222,7 @@ describe('the daemons', () => {
     expect(logs.join('')).toContain(one.id);
     for (const log of logs) {
       expect(log).not.toContain(key);
-      // What looks like a token and is none: content ids of images.
+      // Words that look like a token and are none: content ids of images.
       expect(log.replaceAll(/[Cc]ontent_?[iI]d"?:"[0-9a-f]{64}"/g, '')).not.toMatch(token);
     }
   });

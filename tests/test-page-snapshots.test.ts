@@ -46,7 +46,7 @@ test('a snapshot is taken, started from, overwritten and deleted by clicks', asy
   expect(await entry.textContent()).toContain(`1 vCPU, ${sandbox.memory_mb} MiB`);
   expect(await entry.textContent()).toContain(`of ${id}`);
 
-  // What the form says of the shape is not sent: a snapshot has its own.
+  // The shape in the form is not sent: a snapshot has its own.
   await opened.field('vCPUs').fill('2');
   await opened.field('Name (label, optional)').fill('its child');
   const before = opened.made;

@@ -10,7 +10,7 @@ import { makeExt4 } from './ext4.ts';
 import { unpackNpmPackages } from './npm.ts';
 import recipe from './recipe.json' with { type: 'json' };
 
-/** What is known of a base image; `image.json` in its folder. */
+/** The facts of a base image; `image.json` in its folder. */
 export type ImageInfo = {
   name: string;
   /** SHA-256 of `rootfs.ext4`. */

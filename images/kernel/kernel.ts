@@ -8,11 +8,11 @@ import { loadOrder, moduleDependencies, moduleName } from './modules.ts';
 import recipe from './recipe.json' with { type: 'json' };
 import { extractVmlinux } from './vmlinux.ts';
 
-/** What is known of a built kernel; `kernel.json` in its folder. */
+/** The facts of a built kernel; `kernel.json` in its folder. */
 export type KernelInfo = {
   /** Versioned Debian package, such as `linux-image-6.1.0-56-cloud-amd64`. */
   package: string;
-  /** What `uname -r` says in the guest. */
+  /** The answer of `uname -r` in the guest. */
   release: string;
   /** File of the kernel in the folder. */
   file: 'vmlinux' | 'vmlinuz';

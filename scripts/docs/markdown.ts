@@ -3,7 +3,7 @@
 export interface TableRow {
   /** Counted from 1. */
   line: number;
-  /** What the head of the table says over the last cell. */
+  /** The head of the table over the last cell. */
   heading: string;
   last: string;
 }

@@ -31,7 +31,7 @@ echo ready
 sleep "$1"
 `;
 
-/** What of a run is on the machine, its files aside. Each thing carries the run's name. */
+/** The things of a run on the machine, its files aside. Each thing carries the run's name. */
 function onTheMachine(name: string): string[] {
   const processes = readdirSync('/proc').filter(
     (pid) => /^\d+$/.test(pid) && read(`/proc/${pid}/cmdline`).includes(name),

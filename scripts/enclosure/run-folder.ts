@@ -37,7 +37,7 @@ export class RunFolder implements AsyncDisposable {
     }
   }
 
-  /** Removes those of runs that have ended. One that cannot be removed yet stays for the next sweep. */
+  /** Removes those of runs that have ended. A folder that cannot be removed yet stays for the next sweep. */
   static async sweep(): Promise<void> {
     for (const name of await readdir(tmpdir())) {
       const path = join(tmpdir(), name);

@@ -13,7 +13,7 @@ export interface Way<Name> {
   after?: Name;
 }
 
-/** What came of a call: sandboxes that it has made, or that it was not answered well. */
+/** The outcome of a call: sandboxes that it has made, or that it was not answered well. */
 export type Answer = { made: string[] } | { refused: unknown };
 
 const reachedMs = 30_000;

@@ -20,7 +20,7 @@ export class Chaos {
   readonly #instance: PerchInstance;
   readonly #random: Random;
   readonly #load: Load;
-  /** What the disk held before there was a sandbox. */
+  /** The content of the disk before there was a sandbox. */
   readonly #before: Record<string, number>;
   /** How many processes were ended, by kind. */
   readonly killed = new Map<Victim, number>();

@@ -11,7 +11,7 @@ type Operation = Failpoint extends `${infer Name}.${string}` ? Name : never;
 export interface ControlTrial extends Way<Failpoint> {
   /** The sandbox that it is tried on; undefined when the call makes some. */
   id?: string;
-  /** What it may be when perchd has ended at the place, or what each of those that were made may be. */
+  /** The statuses that it may have when perchd has ended at the place, or that each of the made ones may have. */
   left: Outcome[];
 }
 

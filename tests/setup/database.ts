@@ -1,4 +1,4 @@
-/** What the embedded PostgreSQL of a Perch holds, past perchd. */
+/** The content of the embedded PostgreSQL of a Perch, past perchd. */
 import { join } from 'node:path';
 import { expect, vi } from 'vitest';
 import { connect, type Database } from '../../apps/control-plane/src/database/index.ts';

@@ -1,4 +1,4 @@
-/** What a data directory occupies on the disk, told by blocks and inodes alone, and whose it is. */
+/** The room that a data directory occupies on the disk, told by blocks and inodes alone, and whose it is. */
 import { type BigIntStats, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { isSnapshotFile } from '../../apps/host-agent/src/snapshot/index.ts';
@@ -13,7 +13,7 @@ export interface Entry {
   bytes: number;
 }
 
-/** What there is, by id and by name. */
+/** All there is, by id and by name. */
 export interface Owners {
   /** Machines that run: sandboxes, and guests that stand ready. */
   machines: readonly string[];
@@ -33,12 +33,12 @@ const bootFile = /^(vmlinuz|initramfs)-[0-9a-f]{64}$/;
 const snapshotKey = /^[0-9a-f]{32}$/;
 const checkpoint = /^\d+$/;
 
-/** All there is below these folders, without the folders. What goes meanwhile is left out. */
+/** All there is below these folders, without the folders. Files that go meanwhile are left out. */
 export function entriesOf(dataDir: string): Entry[] {
   return [...lasting, ...passing].flatMap((folder) => below(dataDir, folder));
 }
 
-/** What nobody has, the largest first. */
+/** Files that nobody has, the largest first. */
 export function unowned(entries: readonly Entry[], owners: Owners): Entry[] {
   return entries.filter(({ path }) => !isOwned(path, owners)).toSorted((a, b) => b.bytes - a.bytes);
 }

@@ -20,7 +20,7 @@ interface Member {
   status: Rest;
 }
 
-/** What a sandbox is asked for, one after the other. */
+/** The calls to a sandbox, one after the other. */
 const plans: Record<Rest, Call[][]> = {
   running: [
     ['pause'],
@@ -42,7 +42,7 @@ const leadsTo: Partial<Record<Call, Rest | 'gone'>> = {
   moveOn: 'gone',
 };
 
-/** What may have become of a sandbox, given what its calls have led to, and what befell it. */
+/** The possible outcomes of a sandbox, given what its calls have led to, and what befell it. */
 export type Fate = (id: string, led: readonly Outcome[]) => Outcome[];
 
 /** Holds what was answered against what there is. */
@@ -58,7 +58,7 @@ export class Load {
   readonly #paused = new Set<string>();
   /** Snapshots that were acknowledged; what they hold is unknown while they are being replaced. */
   readonly #snapshots = new Map<string, Witness | undefined>();
-  /** What was done, for the message of a failure. */
+  /** The acts so far, for the message of a failure. */
   readonly history: string[] = [];
 
   constructor(perch: Perch, random: Random) {
@@ -183,7 +183,7 @@ export class Load {
     this.#snapshots.set(name, witness.in(id));
   }
 
-  /** A child that is acknowledged has what its source has. One that is not is nobody's. */
+  /** A child that is acknowledged has what its source has. A child that is not is nobody's. */
   async #fork(witness: Witness): Promise<Witness[]> {
     const { results } = await this.#perch.sandboxes.fork(witness.id);
     const children = results.map((result) => {

@@ -1,4 +1,4 @@
-/** What root sees of a Perch on its machine, told by /proc, /sys and the kernel alone. */
+/** A Perch on its machine as root sees it, told by /proc, /sys and the kernel alone. */
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { request } from 'node:http';
@@ -132,7 +132,7 @@ export function readInstance(dataDir: string): string {
   return readFileSync(dataPaths(dataDir).instance, 'utf8').trim();
 }
 
-/** What the journal of the host agent holds, by its API. */
+/** The content of the host agent's journal, by its API. */
 export async function hostSandboxes(dataDir: string): Promise<HostSandboxList['items']> {
   const { promise, resolve, reject } = Promise.withResolvers<HostSandboxList>();
   const call = request({ socketPath: dataPaths(dataDir).hostSocket, path: '/v1/sandboxes' });

@@ -62,7 +62,7 @@ export class PerchInstance {
       PERCH_API_KEY: key,
       PERCH_CONFIG: join(dataDir, 'config.json'),
       PERCH_SLOT_REST_SEC: '2',
-      // What is on the machine is then what sandboxes hold.
+      // The machine then has only the things of sandboxes.
       PERCH_READY: '0',
       ...env,
     };

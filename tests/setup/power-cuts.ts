@@ -20,7 +20,7 @@ export class PowerCuts {
   readonly #disk: PowerDisk;
   readonly #random: Random;
   readonly #load: Load;
-  /** What the disk held before there was a sandbox. */
+  /** The content of the disk before there was a sandbox. */
   readonly #before: Record<string, number>;
   /** Acknowledged pauses and snapshots that were there after a cut, whole. */
   proved = 0;
@@ -75,12 +75,12 @@ export class PowerCuts {
     await expectNothingLeft(this.#instance, this.#before);
   }
 
-  /** What it says, also when something is wrong. */
+  /** Its output, also when something is wrong. */
   #fsck(): Promise<string> {
     return this.#instance.run('fsck').catch((error: { stdout?: string }) => error.stdout || `${error}`);
   }
 
-  /** What is acknowledged is on the disk: whoever is cut off later has no answer. */
+  /** Acknowledged states are on the disk: whoever is cut off later has no answer. */
   async #cut(): Promise<void> {
     const { dataDir } = this.#instance;
     const instance = instanceOf(dataDir);

@@ -37,7 +37,7 @@ export class PowerDisk implements AsyncDisposable {
   }
 
   /**
-   * From now on nothing gets to the disk, and nothing can be read. What was not synced is lost as it is when
+   * From now on nothing gets to the disk, and nothing can be read. Unsynced bytes are lost as they are when
    * the power fails, though not in parts: the kernel drops its dirty pages and the journal's running transaction.
    */
   async cut(): Promise<void> {

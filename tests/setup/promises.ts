@@ -1,4 +1,4 @@
-/** What holds of a Perch whenever nothing is under way, whatever was killed before. */
+/** The promises of a Perch whenever nothing is under way, whatever was killed before. */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, vi } from 'vitest';
@@ -71,7 +71,7 @@ async function expectFootprint(instance: PerchInstance, running: string[]): Prom
     await expect.poll(() => footprint(instance), { timeout: waitMs }).toEqual({ ...held, slots });
     return slots;
   }
-  // One that was taken over has the name that it had when it stood ready.
+  // A guest that was taken over has the name that it had when it stood ready.
   const look = () => {
     const { monitors, cgroups, directories, slots: now } = footprint(instance);
     const same = [cgroups, directories].every((names) => names.join() === monitors.join());
@@ -134,7 +134,7 @@ function expectSnapshots(instance: PerchInstance, sandboxes: Sandbox[]): void {
   // A guest that stands ready has the state that it began with.
   expect(unowned.length, `states that no sandbox has: ${unowned}`).toBe(readyOf(instance));
   for (const { id, status } of sandboxes) {
-    // One that failed may have failed before it had any.
+    // A failed sandbox may have failed before it had any.
     if (status === 'failed') continue;
     const checkpoints = readdirSync(join(dataDir, 'sandboxes', id));
     expect(checkpoints.length, `checkpoints of ${id}, which is ${status}`).toBeGreaterThan(0);

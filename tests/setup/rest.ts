@@ -23,7 +23,7 @@ export interface Refusal {
   details: Record<string, unknown>;
 }
 
-/** What an answer refuses. @throws Error when it is not an error of the one form */
+/** The error of an answer. @throws Error when it is not an error of the one form */
 export async function refusal(answer: Response): Promise<Refusal> {
   return refusalOf(answer.status, answer.headers.get('content-type'), await answer.text());
 }

@@ -40,10 +40,10 @@ export class Scene implements AsyncDisposable {
   readonly #running: Witness;
   readonly #paused: Witness;
   readonly #monitor: number;
-  /** What the disk held before there was a sandbox. */
+  /** The content of the disk before there was a sandbox. */
   readonly #before: Record<string, number>;
   readonly #all: AsyncDisposableStack;
-  /** What the operations are tried on, as long as it lives. */
+  /** The sandbox that the operations are tried on, as long as it lives. */
   #subject: Witness | undefined;
 
   private constructor(
@@ -146,7 +146,7 @@ export class Scene implements AsyncDisposable {
     }
   }
 
-  /** What nobody asked anything of is whole, what was paused before goes on, and the snapshot can be started. */
+  /** Sandboxes that nobody touched are whole, those that were paused before go on, and the snapshot can be started. */
   async expectOthersWhole(): Promise<void> {
     const { sandboxes } = this.instance.perch;
     await this.#running.expectWhole();

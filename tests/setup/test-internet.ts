@@ -12,7 +12,7 @@ export const testHost = '198.51.100.7';
 export const testResolver = '198.51.100.53';
 /** The one name that the resolver knows; it is `testHost`. */
 export const testName = 'internet.test';
-/** This machine's address towards it. What lies on a link of the machine is closed to guests: it is a hop further. */
+/** This machine's address towards it. Networks on a link of the machine are closed to guests: it is a hop further. */
 export const uplinkAddress = '192.0.2.1';
 const routerAddress = '192.0.2.2';
 

@@ -37,7 +37,7 @@ export interface OpenOptions {
 /** A tab in a profile of its own. Sandboxes that it makes end with it. */
 export class TestPage implements AsyncDisposable {
   readonly page: Page;
-  /** What a page without faults does not do: dialogs, errors, violations of its policy, requests to elsewhere. */
+  /** Faults of a page: dialogs, errors, violations of its policy, requests to elsewhere. */
   readonly faults: string[] = [];
   readonly #context: BrowserContext;
   readonly #made = new Set<string>();
@@ -174,7 +174,7 @@ export class TestPage implements AsyncDisposable {
     }
   }
 
-  /** What has the focus: nothing, when the page has lost it. */
+  /** The element with the focus: none, when the page has lost it. */
   get focused(): Locator {
     return this.page.locator(':focus');
   }
@@ -189,7 +189,7 @@ export class TestPage implements AsyncDisposable {
     throw new Error(`Tab does not lead to ${target}.`);
   }
 
-  /** What the tab keeps. */
+  /** The content of the tab's storage. */
   kept(): Promise<{ session: Record<string, string>; local: Record<string, string>; cookies: string }> {
     return this.page.evaluate(
       '({ session: { ...sessionStorage }, local: { ...localStorage }, cookies: document.cookie })',

@@ -16,10 +16,10 @@ type Operation = Failpoint extends `${infer Name}.${string}` ? Name : never;
 export interface Trial extends Way<Failpoint> {
   /** The sandbox that it is tried on; undefined when the call makes it. */
   id?: string;
-  /** What the sandbox is when the host agent has ended at the place; and when the call was answered well. */
+  /** The status of the sandbox when the host agent has ended at the place; and when the call was answered well. */
   left: Outcome;
   done: Outcome;
-  /** What else must hold afterwards. */
+  /** Further conditions that must hold afterwards. */
   check?: () => Promise<unknown>;
   /** A snapshot that can be started afterwards, if it is there. */
   template?: string;
@@ -27,12 +27,12 @@ export interface Trial extends Way<Failpoint> {
 
 type Make = (scene: Scene, name: Failpoint) => Promise<Trial>;
 
-/** What guests that stand ready are needed for: a scene has none unless it is asked for one. */
+/** The operations that need ready guests: a scene has none unless it is asked for one. */
 const readyOnly = /^(ready|takeover)\./;
 export const withReady = failpoints.filter((name) => readyOnly.test(name));
 export const withoutReady = failpoints.filter((name) => !readyOnly.test(name));
 
-/** What a host agent is in the middle of when it ends, so that the next has something to bring in order. */
+/** The work in whose middle a host agent ends, so that the next has something to bring in order. */
 const unfinished: Record<string, Failpoint> = {
   'start.swept': 'create.monitor',
   'start.adopted': 'pause.frozen',
@@ -172,7 +172,7 @@ function createOf({ instance: { perch } }: Scene, shape: { memory_mb?: number })
   return { call, left: 'gone', done: 'running' };
 }
 
-/** One that nobody has asked for yet. What gives way to it is not the shape that all others have. */
+/** A shape that nobody has asked for yet. The shape that gives way to it is not the one that all others have. */
 function newShape({ instance: { dataDir }, bootSnapshot }: Scene): { memory_mb: number } {
   const now = new Date();
   utimesSync(join(dataDir, 'boot-snapshots', bootSnapshot), now, now);

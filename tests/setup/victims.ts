@@ -8,7 +8,7 @@ export type Victim = 'perch-host' | 'perchd' | 'postgres' | 'monitor' | 'helper'
 
 interface Killed {
   victim: Victim;
-  /** What kind of helper; the sandbox of a monitor. */
+  /** The kind of helper; the sandbox of a monitor. */
   which?: string;
 }
 

@@ -7,7 +7,7 @@ export interface OnSandbox extends Pick<Way<never>, 'call'> {
   id: string;
 }
 
-/** What a call has made that makes no sandbox. */
+/** The product of a call that makes no sandbox. */
 export const madeNone = (): string[] => [];
 
 export async function destroyOf({ instance: { perch } }: Scene): Promise<OnSandbox> {

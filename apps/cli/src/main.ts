@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `perch`, the command line. What is loaded is compiled once: the schemas alone take a quarter of a second. */
+/** `perch`, the command line. Each loaded module is compiled once: the schemas alone take a quarter of a second. */
 import { statSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { homedir } from 'node:os';

@@ -1,4 +1,4 @@
-/** What the command line prints: lines for people, JSON for programs. */
+/** The output of the command line: lines for people, JSON for programs. */
 import { printable } from '@perch/node-kit';
 import { dataPaths, PerchError, readSettings } from '@perch/protocol';
 import pc from 'picocolors';
@@ -82,7 +82,7 @@ function problemsOf(error: unknown): string[] {
   return problems.length < 2 ? [] : problems.map(({ where, message }) => `${where} ${message}`);
 }
 
-/** What a daemon failed at is in its log, which is on this machine when Perch is. */
+/** The cause of a daemon's failure is in its log, which is on this machine when Perch is. */
 function logOf(error: unknown): string | undefined {
   if (!(error instanceof PerchError) || error.status < 500) return undefined;
   if (error.code === 'capacity_exhausted' || error.code === 'exec_timeout') return undefined;

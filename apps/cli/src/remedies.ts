@@ -1,6 +1,6 @@
 import { type ErrorCode, errorRemedy } from '@perch/protocol';
 
-/** What to do, in the words of the command line, where those of the API name its routes and fields. */
+/** Remedies in the words of the command line, where those of the API name its routes and fields. */
 const ofCommandLine: Partial<Record<ErrorCode, string>> = {
   validation_failed: 'Correct what it names and try again.',
   malformed_body:

@@ -149,7 +149,7 @@ export async function startControlPlane(
   };
 }
 
-/** What goes on would write over what another writes. */
+/** A process that goes on would write over the rows of another. */
 function stopBecause(log: Logger): (error: Error) => void {
   return (error) => {
     log.fatal({ err: error }, 'perchd stops');

@@ -7,7 +7,7 @@ import { armFailpointsOf } from './failpoints/index.ts';
 const exitCannotStart = 78;
 
 process.title = 'perchd';
-// What this process makes is for its user alone.
+// Files of this process are for its user alone.
 process.umask(0o077);
 
 async function main(): Promise<void> {

@@ -5,7 +5,7 @@ import { ProcessRemains, RunError } from './linux/index.ts';
 const cannotStart = 78;
 const mayPass = 1;
 
-/** What a tool failed at may have been a moment's, as when it was killed; a process that remains may end. */
+/** The failure of a tool may pass, as when it was killed; a process that remains may end. */
 export function exitCodeOf(error: unknown): number {
   const errors = error instanceof AggregateError ? error.errors : [error];
   return errors.some(passes) ? mayPass : cannotStart;

@@ -2,7 +2,7 @@ import type { HostInfo } from '@perch/protocol';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Lifecycle } from './lifecycle/index.ts';
 
-/** What `/metrics` of the host agent shows. */
+/** The figures of `/metrics` of the host agent. */
 export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo>): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });

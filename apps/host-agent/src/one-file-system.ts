@@ -1,4 +1,4 @@
-/** What a sandbox goes on from is linked and renamed from folder to folder, which no two file systems can. */
+/** The files of a sandbox are linked and renamed from folder to folder, which no two file systems can. */
 import { stat } from 'node:fs/promises';
 
 /**

@@ -1,4 +1,4 @@
-//! What of the machine is the agent's.
+//! The agent's part of the machine.
 
 /// Whether the agent owns the machine that it runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ const BLOCKING_THREADS: usize = 32;
 /// are only touched when that happens.
 const BLOCKING_STACK: usize = 16 << 20;
 
-/// What `perch-guest serve` was asked for.
+/// The arguments of `perch-guest serve`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     listen: SocketAddr,

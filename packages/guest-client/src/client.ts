@@ -48,7 +48,7 @@ export interface GuestClient extends AsyncDisposable {
   closeStdin(pid: number, signal?: AbortSignal): Promise<boolean>;
   /** To the process group. False: it has gone. */
   signal(pid: number, name: string): Promise<boolean>;
-  /** What runs, and what has ended and is still known, in no order. */
+  /** The commands that run, and those that have ended and are still known, in no order. */
   commands(signal?: AbortSignal): Promise<GuestCommand[]>;
   /** @throws command_not_found */
   command(pid: number, signal?: AbortSignal): Promise<GuestCommandOutput>;

@@ -1,5 +1,5 @@
 /**
- * What the guest's refusals mean to a caller. The guest chose these words: they are cut, made printable,
+ * The meaning of the guest's refusals to a caller. The guest chose these words: they are cut, made printable,
  * and matched only to choose between errors of the caller's own request.
  */
 

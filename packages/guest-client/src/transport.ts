@@ -119,7 +119,7 @@ export class Transport {
     }
   }
 
-  /** What a plain HTTP call was refused with. */
+  /** The refusal of a plain HTTP call. */
   async refusal(response: Dispatcher.ResponseData): Promise<Refusal> {
     const bytes = await this.readBody(response.body, errorLimit).catch((error: unknown) => {
       throw connectionError(error, this.options.sandboxId);

@@ -1,2 +1,2 @@
-/** What several programs need of Node and Linux, and no one of them owns. Imports nothing of ours. */
+/** Needs of several programs from Node and Linux that no one of them owns. Imports nothing of ours. */
 export { printable, quoted } from './printable.ts';

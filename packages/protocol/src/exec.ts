@@ -55,7 +55,7 @@ export type ExecTicket = Static<typeof ExecTicket>;
 export const signals = ['SIGINT', 'SIGTERM', 'SIGKILL', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
 export type SignalName = (typeof signals)[number];
 
-/** What the client of `exec/stream` sends; the first message is `start` or `attach`. */
+/** The messages of the client of `exec/stream`; the first message is `start` or `attach`. */
 export const ExecClientMessage = Type.Union([
   Type.Object(
     {
@@ -94,7 +94,7 @@ export const ExecClientMessage = Type.Union([
 ]);
 export type ExecClientMessage = Static<typeof ExecClientMessage>;
 
-/** What the server of `exec/stream` sends; the last message is `exit` or `error`. */
+/** The messages of the server of `exec/stream`; the last message is `exit` or `error`. */
 export type ExecServerMessage =
   /** `truncated` comes to an `attach`: whether there was more before the output that follows. */
   | { type: 'start'; pid: number; truncated?: { stdout: boolean; stderr: boolean } }

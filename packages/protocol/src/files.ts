@@ -11,7 +11,7 @@ export const GuestPath = Type.String({
 
 const time = '\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,9})?(Z|[+-]\\d\\d:\\d\\d)';
 
-/** What an upload may say of its file. */
+/** The attributes that an upload may give its file. */
 export const FileAttributes = {
   mode: Type.Optional(
     Type.String({

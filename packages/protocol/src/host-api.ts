@@ -103,7 +103,7 @@ export type HostSnapshotCreate = Static<typeof HostSnapshotCreate>;
 
 const ContentId = Type.String({ pattern: '^[0-9a-f]{64}$', description: 'SHA-256.' });
 
-/** What a directory without a manifest does not say; what is left out is as this host has it. */
+/** The facts that a directory without a manifest does not say; those that are left out are this host's. */
 export const ImportFacts = Type.Object(
   {
     vcpus: Type.Optional(HostCreate.properties.vcpus),

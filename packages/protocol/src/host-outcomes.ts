@@ -1,4 +1,4 @@
-/** What an error of the host agent says of the sandbox that a call was about. A new code has to say it for each call. */
+/** The meaning of a host agent's error for the sandbox that a call was about. A new code has to say it for each call. */
 import { type ErrorCode, PerchError } from './errors.ts';
 
 /** `nothing`: nothing was made, so nothing is left to remove. */

@@ -18,7 +18,7 @@ export const sandboxStatuses = [
 export const SandboxStatus = Type.Enum(sandboxStatuses, { $id: 'SandboxStatus' });
 export type SandboxStatus = (typeof sandboxStatuses)[number];
 
-/** Bounds of one sandbox. What a host has left is checked at admission. */
+/** Bounds of one sandbox. The room of a host is checked at admission. */
 export const limits = {
   vcpus: { min: 1, max: 16, default: 1 },
   memoryMb: { min: 128, max: 65_536, default: 512 },

@@ -1,7 +1,7 @@
 /** Sources of bytes, and streams that know when they are whole. */
 import { PerchError } from '@perch/protocol';
 
-/** What can be uploaded. Streams are read once; bytes must stay as they are until the call is over. */
+/** The sources of an upload. Streams are read once; bytes must stay as they are until the call is over. */
 export type Source =
   | string
   | Uint8Array<ArrayBuffer>

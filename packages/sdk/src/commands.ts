@@ -1,4 +1,4 @@
-/** What was started in a sandbox, whoever follows it. */
+/** The commands of a sandbox, whoever follows them. */
 import type { Command, CommandList, CommandStatus, CommandWithOutput } from '@perch/protocol';
 import { ExecStream } from './exec/stream.ts';
 import type { Http, RequestOptions } from './http.ts';

@@ -50,7 +50,7 @@ function parse(path: string, text: string): GivenConfig {
       return { url: url as string | undefined, apiKey: api_key as string | undefined };
     }
   } catch {
-    // What is no JSON is told like what is of another shape: its text may hold the key.
+    // A text that is no JSON is told like one of another shape: it may hold the key.
   }
   throw new ConfigError(
     `${path} is not a config file of Perch.`,

@@ -1,6 +1,6 @@
 /** Errors that are not the server's own words; those are PerchError. */
 
-/** Nothing answers, or the connection broke. What became of the request is unknown unless `sent` is false. */
+/** Nothing answers, or the connection broke. The outcome of the request is unknown unless `sent` is false. */
 export class ConnectionError extends Error {
   override readonly name = 'ConnectionError';
   readonly url: string;
@@ -16,7 +16,7 @@ export class ConnectionError extends Error {
   }
 }
 
-/** What answers is not Perch, or not one that this client understands. */
+/** The answer is not Perch's, or not of a version that this client understands. */
 export class UnexpectedAnswerError extends Error {
   override readonly name = 'UnexpectedAnswerError';
   readonly remedy =

@@ -139,7 +139,7 @@ export class Sandboxes {
     return this.#http.json('POST', `${at(id)}/timeout`, { ...options, json, repeatable: true });
   }
 
-  /** Runs a command to its end. One that takes more than some minutes is for `execStream`. */
+  /** Runs a command to its end. A command that takes more than some minutes is for `execStream`. */
   exec(id: string, request: ExecRequest, options: RequestOptions = {}): Promise<ExecResult> {
     const timeoutMs = (request.timeout_sec ?? execDefaultSec) * 1000 + execMarginMs;
     return this.#http.json('POST', `${at(id)}/exec`, { timeoutMs, ...options, json: request });

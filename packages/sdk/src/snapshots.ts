@@ -19,7 +19,7 @@ const createTimeoutMs = 300_000;
 /** A flatten all of its disk. */
 const flattenTimeoutMs = 3600_000;
 
-/** What sandboxes can be created from: images, and snapshots of sandboxes. */
+/** The sources of sandboxes: images, and snapshots of sandboxes. */
 export class Snapshots {
   readonly #http: Http;
 

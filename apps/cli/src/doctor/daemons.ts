@@ -1,4 +1,4 @@
-/** What the daemons say of themselves, when they run. */
+/** The daemons' own words, when they run. */
 import type { HostInfo, Settings } from '@perch/protocol';
 import { Perch } from '@perch/sdk';
 import { HostSocket } from '../launcher/index.ts';

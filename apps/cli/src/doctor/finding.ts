@@ -1,9 +1,9 @@
 export interface Finding {
-  /** What was looked at. */
+  /** The thing that was looked at. */
   name: string;
   status: 'ok' | 'warning' | 'problem';
   detail: string;
-  /** What to do about it; absent when it is well. */
+  /** The remedy; absent when it is well. */
   remedy?: string;
 }
 

@@ -1,4 +1,4 @@
-/** What the machine and its kernel offer. */
+/** The offers of the machine and its kernel. */
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { type Finding, ok, problem, warning } from './finding.ts';
 

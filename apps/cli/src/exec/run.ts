@@ -97,7 +97,7 @@ function jsonOf(event: ExecEvent): object {
     : { type, data: text };
 }
 
-/** Waits while the reader of our output is slower than the command. One that has gone ends this process. */
+/** Waits while the reader of our output is slower than the command. A reader that has gone ends this process. */
 async function write(target: NodeJS.WriteStream, data: string | Uint8Array): Promise<void> {
   if (target.write(data)) return;
   await once(target, 'drain');

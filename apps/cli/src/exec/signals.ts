@@ -6,7 +6,7 @@ const forwarded = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'] as const
 /** Interrupts after which a command that ignores them is killed. */
 const patience = 3;
 
-/** What this process gets goes to the command, until disposed of. SIGUSR1 is Node's own. */
+/** Signals to this process go to the command, until disposed of. SIGUSR1 is Node's own. */
 export function forwardSignals(stream: Pick<ExecStream, 'signal' | 'stop'>): Disposable {
   let interrupts = 0;
   const listeners = forwarded.map((name) => {

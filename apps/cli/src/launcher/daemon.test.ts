@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Daemon } from './daemon.ts';
 
-/** What runs `script`, and how it ended each time that it was started again. */
+/** A daemon that runs `script`, and how it ended each time that it was started again. */
 async function daemon(script: string): Promise<{ daemon: Daemon; crashes: string[] } & AsyncDisposable> {
   const dir = await mkdtemp(join(tmpdir(), 'perch-test-'));
   const crashes: string[] = [];

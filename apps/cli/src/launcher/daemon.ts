@@ -17,7 +17,7 @@ export interface DaemonOptions {
 const restartDelaysMs = [0, 500, 2000, 5000, 15_000];
 const maxLogBytes = 32 * 2 ** 20;
 const tailLength = 16_384;
-/** One that ended this often before it was ready will not become so. */
+/** A daemon that ended this often before it was ready will not become so. */
 const crashesAtStart = 3;
 /** EX_CONFIG of sysexits.h. */
 const exitCannotStart = 78;

@@ -22,7 +22,7 @@ const passed = /^(PERCH_[A-Z_]+|DATABASE_URL|PATH|LANG|LC_ALL|TZ)$/;
  * when it has grown by half, and not by several times, bounds what bulk data adds to some tens of MB.
  */
 const nodeFlags = ['--max-semi-space-size=2', '--heap-growing-percent=50'];
-/** What only the control plane may know. */
+/** Settings that only the control plane may know. */
 const secrets = new Set(['PERCH_API_KEY', 'DATABASE_URL']);
 
 /** Makes the data directory and the programs ready. */

@@ -34,7 +34,7 @@ export async function down(settings: Settings, options: DownOptions): Promise<vo
     return;
   }
   const host = new HostSocket(dataDir);
-  // One that only starts, or stops by itself already, has no host agent that answers.
+  // A Perch that only starts, or stops by itself already, has no host agent that answers.
   const answers = running && (await host.answers());
   if (answers && !(await destroyAll(host, options))) return;
   if (running && (await stopDaemons(dataDir, answers))) {

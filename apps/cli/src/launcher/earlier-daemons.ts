@@ -50,7 +50,7 @@ function daemonsOf(dataDir: string): EarlierDaemon[] {
     });
 }
 
-/** What follows `prefix` in the path of the program that a process runs; '' when it lies elsewhere. */
+/** The rest after `prefix` in the path of the program that a process runs; '' when it lies elsewhere. */
 function exeBelow(pid: string, prefix: string): string {
   const path = readlinkSync(`/proc/${pid}/exe`);
   return path.startsWith(prefix) ? path.slice(prefix.length) : '';

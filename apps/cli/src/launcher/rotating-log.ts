@@ -1,8 +1,8 @@
 import { closeSync, existsSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
 
 /**
- * An append-only log file: grown to `maxBytes` it is kept once as `{file}.1`, and a new one begins. What cannot be
- * written, as on a full disk, is lost: the daemons that it is of work on.
+ * An append-only log file: grown to `maxBytes` it is kept once as `{file}.1`, and a new one begins. A line that
+ * cannot be written, as on a full disk, is lost: the daemons that it is of work on.
  */
 export class RotatingLog {
   readonly #file: string;

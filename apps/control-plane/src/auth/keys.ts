@@ -18,7 +18,7 @@ export interface KeyInfo {
 
 interface LoadedKey extends KeyInfo {
   hash: Buffer;
-  /** What the database knows of `lastUsedAt`. */
+  /** The value of `lastUsedAt` in the database. */
   stored: Date | null;
 }
 

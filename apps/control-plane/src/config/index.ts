@@ -37,7 +37,7 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
-/** What keeps perchd from starting lies outside of it, and may pass. */
+/** The obstacle to a start of perchd lies outside of it, and may pass. */
 export class StartError extends Error {
   override readonly name = 'StartError';
 }

@@ -111,7 +111,7 @@ class Claim implements AsyncDisposable {
     return true;
   }
 
-  /** What gives our lock to another session as well, as a pooler of transactions does, holds nothing. */
+  /** A pooler that gives our lock to another session as well, as one of transactions does, holds nothing. */
   async #refuseSharedSessions(session: pg.Client): Promise<void> {
     const second = this.#newSession();
     try {

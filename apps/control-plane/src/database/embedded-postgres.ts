@@ -106,7 +106,7 @@ export class EmbeddedPostgres implements AsyncDisposable {
   }
 
   /**
-   * No server works here. What its lock files name has ended, and the number may be another's by now; one that is
+   * No server works here. The process that its lock files name has ended, and the number may be another's by now; one that is
    * empty, as a power cut leaves it, would be taken for that of a server about to start.
    */
   async #dropLocks(): Promise<void> {

@@ -1,4 +1,4 @@
-/** What the embedded server needs on disk: its programs, its data directory, its socket directory. */
+/** The files of the embedded server: its programs, its data directory, its socket directory. */
 import { createHash } from 'node:crypto';
 import { access, chmod, chown, lstat, mkdir, open, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

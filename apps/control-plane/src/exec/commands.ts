@@ -1,4 +1,4 @@
-/** What was started in a sandbox, as the API tells it. */
+/** The commands of a sandbox, as the API tells them. */
 import { isUtf8 } from 'node:buffer';
 import type { GuestCommand, GuestCommandOutput, KeptOutput } from '@perch/guest-client';
 import type { Command, CommandStatus, CommandWithOutput } from '@perch/protocol';

@@ -4,7 +4,7 @@ import type { Guest } from '../guests/index.ts';
 
 /** Bytes that wait before nothing more is read from the client. */
 const maxWaiting = 4 * 1024 * 1024;
-/** What is counted for a piece beside its bytes, so that many empty ones are bounded as well. */
+/** Bytes that are counted for a piece beside its own, so that many empty ones are bounded as well. */
 const pieceCost = 64;
 
 interface Parts {

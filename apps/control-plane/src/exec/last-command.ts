@@ -3,7 +3,7 @@ import type { GuestPool } from '../guests/index.ts';
 import type { LastCommand } from '../sandboxes/index.ts';
 import { lastUse } from './commands.ts';
 
-/** Asks the guest agent. One that does not answer is taken to run nothing. */
+/** Asks the guest agent. A guest that does not answer is taken to run nothing. */
 export function askGuests(guests: GuestPool, shutdown: AbortSignal, log: Logger): LastCommand {
   return async (life) => {
     try {

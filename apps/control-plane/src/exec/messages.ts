@@ -1,4 +1,4 @@
-/** What the client of `exec/stream` says, checked. */
+/** The messages of the client of `exec/stream`, checked. */
 import { ExecClientMessage, PerchError } from '@perch/protocol';
 import { type Static, Type } from 'typebox';
 import { type Check, checker } from '../validation/index.ts';

@@ -12,7 +12,7 @@ import { Input, notOpen } from './input.ts';
 import { type Attach, bytesOf, type ClientMessage, parse, problem, type Start } from './messages.ts';
 import { type Piece, Utf8Splitter } from './utf8.ts';
 
-/** What the session needs of a WebSocket. */
+/** The part of a WebSocket that the session needs. */
 export interface ExecSocket {
   readonly bufferedAmount: number;
   readonly readyState: number;
@@ -303,7 +303,7 @@ export class ExecSession {
   }
 }
 
-/** What came of the output was sent already. */
+/** The output so far was sent already. */
 function timeout(timeoutSec: number): PerchError {
   const message = `The command took longer than ${timeoutSec} s and was killed.`;
   return new PerchError('exec_timeout', message, {

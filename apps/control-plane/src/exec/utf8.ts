@@ -17,7 +17,7 @@ export class Utf8Splitter {
     return whole === 0 ? [] : [toPiece(all.subarray(0, whole))];
   }
 
-  /** What is held back when the stream has ended: the start of a character that never came. */
+  /** The bytes that are held back when the stream has ended: the start of a character that never came. */
   end(): Piece[] {
     const rest = this.#held;
     this.#held = Buffer.alloc(0);

@@ -27,7 +27,7 @@ export const failpoints = [
   /** The host says that a sandbox has failed; and that is written. */
   'fail.told',
   'fail.done',
-  /** What a process before has left is read, and the host has not been asked. */
+  /** The state that a process before has left is read, and the host has not been asked. */
   'start.loaded',
 ] as const;
 

@@ -5,7 +5,7 @@ import { finished, type Readable } from 'node:stream';
 export const batchBytes = 256 * 1024;
 
 /**
- * What `source` gives, which nobody else may read or keep: the memory of its chunks is given back at once. The
+ * The chunks of `source`, which nobody else may read or keep: the memory of its chunks is given back at once. The
  * collector counts it as pressure though it is outside of the heap, and goes through all of that again and again.
  *
  * A batch is overwritten when the next one is asked for. All are `batchBytes` long but the last, or the first

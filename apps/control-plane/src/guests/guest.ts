@@ -1,6 +1,6 @@
 import type { GuestClient } from '@perch/guest-client';
 
-/** What perchd uses of the client of a guest agent. */
+/** The part of a guest agent's client that perchd uses. */
 export type Guest = Pick<
   GuestClient,
   | 'start'

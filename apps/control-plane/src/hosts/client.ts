@@ -40,7 +40,7 @@ const validators = {
   snapshots: Compile(HostSnapshotList),
 };
 
-/** What a call about a sandbox that exists has to know of it. */
+/** The facts that a call about an existing sandbox needs. */
 interface Machine {
   id: string;
   generation: number;
@@ -61,7 +61,7 @@ export class HostClient implements AsyncDisposable {
   readonly #short: Pool;
   /** Of their own: however many starts and copies are under way, a destroy and a look do not wait for them. */
   readonly #long: Pool;
-  /** What messages call the host until it has told its id. */
+  /** The host's name in messages until it has told its id. */
   #hostId = 'local';
 
   constructor(socketPath: string) {

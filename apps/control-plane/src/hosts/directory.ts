@@ -7,7 +7,7 @@ const freshMs = 1_000;
 export type Source = { hostId: string; image: Template } | { hostId: string; snapshot: Snapshot };
 
 /**
- * What the host last told of itself. Callers that come at once share one question; an answer is good for a
+ * The host's last word on itself. Callers that come at once share one question; an answer is good for a
  * second, so that health checks cost nothing.
  */
 export class HostDirectory {
@@ -32,7 +32,7 @@ export class HostDirectory {
     return this.#asking;
   }
 
-  /** What a sandbox can start from by that name, asked for anew before it is called unknown. */
+  /** The source of that name, asked for anew before it is called unknown. */
   async source(name: string): Promise<Source> {
     for (const info of [this.known, undefined]) {
       const { host_id: hostId, templates } = info ?? (await this.info());

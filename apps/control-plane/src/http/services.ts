@@ -8,7 +8,7 @@ import type { HostClient, HostDirectory } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { SandboxService } from '../sandboxes/index.ts';
 
-/** What the routes call. */
+/** The services that the routes call. */
 export interface Services {
   database: Database;
   directory: HostDirectory;

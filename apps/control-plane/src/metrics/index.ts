@@ -1,8 +1,8 @@
-/** What `/metrics` tells, in Prometheus' text form. */
+/** The figures of `/metrics`, in Prometheus' text form. */
 import { sandboxStatuses } from '@perch/protocol';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
-/** What is asked for when somebody looks. */
+/** The figures that are asked for when somebody looks. */
 export interface Sources {
   sandboxes(): Map<string, number>;
   /** 1 while the host agent answers. */

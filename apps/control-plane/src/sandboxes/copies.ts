@@ -36,7 +36,7 @@ export class Copier {
     this.#parts = parts;
   }
 
-  /** What a running sandbox that is being copied is called meanwhile. */
+  /** The status of a running sandbox while it is being copied. */
   status(id: string): CopyStatus | undefined {
     return this.#copying.get(id);
   }
@@ -110,7 +110,7 @@ export class Copier {
     });
   }
 
-  /** What is copied. @throws PerchError sandbox_not_found, sandbox_not_running, sandbox_failed */
+  /** The source of a copy. @throws PerchError sandbox_not_found, sandbox_not_running, sandbox_failed */
   async #source(id: string): Promise<Life> {
     const { lives } = this.#parts;
     const life = lives.get(id);

@@ -154,7 +154,7 @@ export class Creator {
     );
   }
 
-  /** Takes a start back. What the host refused was never made; of anything else the outcome is unknown. */
+  /** Takes a start back. A sandbox that the host refused was never made; after any other error the outcome is unknown. */
   async #undo(life: Life, error: unknown): Promise<void> {
     const { repository, lives, destroyer } = this.#parts;
     if (meaningOf('create', error) === 'nothing' && life.status === 'creating') {

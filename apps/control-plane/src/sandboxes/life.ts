@@ -9,7 +9,7 @@ const timeless: ReadonlySet<SandboxStatus> = new Set(['pausing', 'paused', 'resu
 
 /**
  * One life of a sandbox, (id, generation), as perchd holds it in memory: what a request needs without asking
- * the database. It ends once; whatever was opened for it hangs on `signal`. What is resumed is another
+ * the database. It ends once; whatever was opened for it hangs on `signal`. The next life is another
  * object. A pause ends it when it is done: until then the guest may run on, and with it what it was asked for.
  */
 export class Life {

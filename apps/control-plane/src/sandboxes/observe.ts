@@ -18,7 +18,7 @@ interface Parts {
 
 /**
  * Brings what is written down to what the host says, for sandboxes that nothing in this process works on.
- * What the host says may be late. It is safe to follow all the same: of one generation `paused` is the last
+ * The host's word may be late. It is safe to follow all the same: of one generation `paused` is the last
  * word, of an earlier one nothing counts, and what else is followed too early is mended by the next word.
  */
 export class Observer {
@@ -39,7 +39,7 @@ export class Observer {
     return this.settled().some(({ status }) => status === 'pausing' || status === 'resuming');
   }
 
-  /** What the host says of one sandbox. */
+  /** The host's word on one sandbox. */
   async observed(seen: HostSandbox): Promise<void> {
     const { lives, operations, destroyer, creator } = this.#parts;
     const { id } = seen;

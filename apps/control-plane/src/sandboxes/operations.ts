@@ -1,13 +1,13 @@
 import type { HostSandbox, NewSnapshot } from '@perch/protocol';
 import type { SandboxRow } from '../database/index.ts';
 
-/** What a fork came to: a row, or why there is none, for each child. */
+/** The outcome of a fork: a row, or why there is none, for each child. */
 export interface Forked {
   children: PromiseSettledResult<SandboxRow>[];
   timings: Record<string, number>;
 }
 
-/** What a pause or a resume came to. */
+/** The outcome of a pause or a resume. */
 export interface Transitioned {
   row: SandboxRow;
   /** Milliseconds by stage, and `total`. */
@@ -31,12 +31,12 @@ interface Operation {
 }
 
 /**
- * What this process is doing to each sandbox: one operation at a time. It belongs to nobody who asked for it and
+ * The operations of this process on each sandbox: one at a time. Each belongs to nobody who asked for it and
  * goes on when they leave. A destroy is none of these, since it overtakes them all.
  */
 export class Operations {
   readonly #running = new Map<string, Operation>();
-  /** What the host last told of a sandbox while there was an operation. */
+  /** The host's last word on a sandbox while there was an operation. */
   readonly #told = new Map<string, HostSandbox>();
   readonly #after: (told: HostSandbox) => Promise<void>;
 

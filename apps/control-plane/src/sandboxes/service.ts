@@ -152,7 +152,7 @@ export class SandboxService implements Disposable {
     return { results, timings_ms: timings };
   }
 
-  /** What is kept of a sandbox. */
+  /** The history of a sandbox. */
   async history(id: string, requestId: string): Promise<SandboxHistory> {
     const { status } = await this.#lives.row(id);
     if (status === 'destroyed') return { items: [], own_bytes: 0, shared_bytes: 0 };
@@ -189,7 +189,7 @@ export class SandboxService implements Disposable {
   /** Counts as use of the sandbox until it is disposed of. */
   hold(life: Life): Disposable {
     const held = this.#dependencies.activity.hold(life);
-    // One that could not be paused in the end has no timer until it is used again.
+    // A sandbox that could not be paused in the end has no timer until it is used again.
     this.#lives.watch(life.id);
     return held;
   }
@@ -210,7 +210,7 @@ export class SandboxService implements Disposable {
     return this.#observer.unsettled();
   }
 
-  /** What the host says of one sandbox. */
+  /** The host's word on one sandbox. */
   observed(seen: HostSandbox): Promise<void> {
     return this.#observer.observed(seen);
   }

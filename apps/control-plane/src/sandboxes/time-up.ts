@@ -22,7 +22,7 @@ const destroyAgainMs = 2_000;
 const mostPauses = 5;
 
 /**
- * What the end of a sandbox's time does: destroys it, or pauses it and never destroys it. A command that runs is
+ * The end of a sandbox's time: destroys it, or pauses it and never destroys it. A command that runs is
  * use of it, whoever follows it; so an idle sandbox is asked first.
  */
 export class TimeUp {
@@ -37,7 +37,7 @@ export class TimeUp {
     const life = lives.get(id);
     if (!life) return;
     const ended = operations.ended(id);
-    // What is being done to it may be its pause, or move the end of its time.
+    // The operation under way may be its pause, or move the end of its time.
     if (ended) void ended.then(() => lives.arm(id));
     else if (life.status === 'running' && life.timeoutMode === 'idle') void this.#ask(life);
     else this.#end(life);

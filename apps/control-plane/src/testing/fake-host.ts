@@ -124,7 +124,7 @@ export class FakeHost implements AsyncDisposable {
     return before;
   }
 
-  /** What fails in the middle is taken back, unless the sandbox has changed otherwise. */
+  /** An operation that fails in the middle is taken back, unless the sandbox has changed otherwise. */
   async #orBack(id: string, before: HostSandbox, work: () => Promise<void> | void): Promise<void> {
     const begun = this.sandboxes.get(id);
     try {

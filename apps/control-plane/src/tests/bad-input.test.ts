@@ -1,4 +1,4 @@
-/** What is wrong is refused with a message that says what to do, and makes nothing. */
+/** Wrong input is refused with a message that says what to do, and makes nothing. */
 import { connect as dial } from 'node:net';
 import type { ErrorBody, Sandbox } from '@perch/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';

@@ -23,13 +23,13 @@ const becomes = (id: string, status: string) =>
   eventually(async () => (await plane.get(id)).status === status, 10_000);
 
 interface Found {
-  /** What the row says. */
+  /** The content of the row. */
   row: 'running' | 'pausing' | 'paused' | 'resuming';
   host: Partial<HostSandbox>;
   becomes: string;
 }
 
-/** What perchd finds at its start, after a crash at any point, and what it makes of it. */
+/** The state that perchd finds at its start, after a crash at any point, and its way on from there. */
 const found: [string, Found][] = [
   [
     'a pause that its host never heard of',

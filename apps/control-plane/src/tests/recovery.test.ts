@@ -1,4 +1,4 @@
-/** What comes apart is put together again: the database, perchd itself, the host agent. */
+/** Parts that come apart are put together again: the database, perchd itself, the host agent. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { newSandboxId, type Sandbox } from '@perch/protocol';
 import { sql } from 'kysely';

@@ -43,7 +43,7 @@ export function validationError(problems: Problem[]): PerchError {
 function problemsOf(schema: TSchema, value: unknown, faults: Fault[], whole: string): Problem[] {
   const problems = new Map<string, Problem>();
   for (const fault of faults) {
-    // What is wrong with the branches of a union is told once, by the union.
+    // Faults in the branches of a union are told once, by the union.
     if (/\/anyOf\/\d+/.test(fault.schemaPath) || fault.keyword === 'boolean') continue;
     for (const problem of explain(schema, value, fault, whole)) {
       const key = `${problem.where}`;

@@ -1,4 +1,4 @@
-/** What Perch asks of a disk back end. One back end a folder beside this file. */
+/** A disk back end, as Perch uses it. One back end a folder beside this file. */
 import type { Leftover } from '../linux/index.ts';
 import type { DiskState, FileDisk, LayerFormat, VmDisk } from './disk.ts';
 
@@ -19,7 +19,7 @@ export interface DiskSpec extends DiskPlace {
 
 /** Where a tool of the back end reads files that guests have written. */
 export interface ToolPlace {
-  /** An empty directory of `uid`, on the file system of all files. What is made in it is the caller's to remove. */
+  /** An empty directory of `uid`, on the file system of all files. The caller removes all that is made in it. */
   dir: string;
   /** A user that owns nothing else. */
   uid: number;
@@ -45,7 +45,7 @@ export class DiskGone extends Error {
   override readonly name = 'DiskGone';
 }
 
-/** What a back end asks of the monitor that has its disk open. */
+/** The monitor that has the disk open, as a back end uses it. */
 export interface DiskUser {
   /**
    * Opens `next`, which is empty and whose `below` is left to the monitor: that is the disk as the guest has it.
@@ -74,11 +74,11 @@ export interface DiskCapture {
   write(parent: DiskState, nameOf: (place: 'below' | 'uppermost') => string): Promise<DiskState>;
 }
 
-/** What a back end does in its own way. `docs/architecture/host-agent.md` has a table of them. */
+/** The ways in which back ends differ. `docs/architecture/host-agent.md` has a table of them. */
 export interface DiskCapabilities {
   /** Of its copy-on-write files, as `rootfs.meta` names it: no other back end can go on from them. */
   format: LayerFormat;
-  /** What its monitor opens. */
+  /** The disk that its monitor opens. */
   opens: VmDisk['kind'];
   /** Whether a state is what was written since its parent, over the files of that; else each has all of it. */
   sharesLayers: boolean;
@@ -101,7 +101,7 @@ export interface DiskBackend {
   /** Removes the disk; no error when there is none. The monitor must be gone. */
   remove(place: DiskPlace): Promise<void>;
   /**
-   * What is left of disks outside of the directories of their VMs, as a look at one moment finds it.
+   * The rest of disks outside of the directories of their VMs, as a look at one moment finds it.
    * @param owned ids of the VMs that are there, or may be; asked once all that exists is listed
    */
   unowned(owned: () => ReadonlySet<string>): Promise<Leftover[]>;
@@ -116,7 +116,7 @@ export interface DiskBackend {
    * The monitor that wrote it must be gone. Safe to repeat.
    */
   settle(uppermost: string): Promise<void>;
-  /** What the guest has written since its disk was made or captured last, bytes on the host. 0 without a disk. */
+  /** Bytes on the host that the guest has written since its disk was made or captured last. 0 without a disk. */
   writtenBytes(place: DiskPlace): Promise<number>;
   /** The most that one life writes, bytes on the host. @param sizeBytes that the guest sees */
   promisedBytes(sizeBytes: number): number;

@@ -4,7 +4,7 @@ import { createQcow2Disks, qcow2Lacks } from './qcow2/index.ts';
 
 interface DiskKind {
   create: () => DiskBackend;
-  /** What this machine does not have for it, with the remedy: a sentence. Undefined when it has all. */
+  /** The things that this machine lacks for it, with the remedy: a sentence. Undefined when it has all. */
   lacks: () => string | undefined;
 }
 

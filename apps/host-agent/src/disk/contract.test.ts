@@ -1,4 +1,4 @@
-/** What every disk back end does, on those that this machine can have. */
+/** The behaviour of every disk back end, on those that this machine can have. */
 import { randomUUID } from 'node:crypto';
 import { chmodSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ const isRoot = process.getuid?.() === 0;
 const backends = Object.entries(diskKinds).filter(([, { lacks }]) => lacks() === undefined);
 
 describe.runIf(isRoot).each(backends)('the disk back end %s', (_, { create }) => {
-  /** A back end, and places for disks of it. What is left outside of them goes with them. */
+  /** A back end, and places for disks of it. All that is left outside of them goes with them. */
   function setUp() {
     const places = new DiskPlaces();
     const disks = create();

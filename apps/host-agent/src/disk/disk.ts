@@ -1,6 +1,6 @@
-/** What a disk is between two lives, and what it is for the monitor of one. */
+/** A disk between two lives, and as the monitor of one life sees it. */
 
-/** What a disk writes its changes to, as `rootfs.meta` names it. */
+/** The format of a disk's changes, as `rootfs.meta` names it. */
 export type LayerFormat = 'qcow2' | 'dm-snapshot';
 
 /**
@@ -44,5 +44,5 @@ export interface BlockDisk {
   path: string;
 }
 
-/** What a monitor opens as the guest's disk. */
+/** The guest's disk, as a monitor opens it. */
 export type VmDisk = FileDisk | BlockDisk;

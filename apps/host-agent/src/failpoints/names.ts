@@ -49,7 +49,7 @@ function every<O extends string, S extends string>(
 
 export const failpoints = [
   ...every(starts, startSteps),
-  /** What the first life goes on from: linked one file after the other, renamed, and journaled after that. */
+  /** The checkpoint that the first life goes on from: linked one file after the other, renamed, and journaled after that. */
   'create.linked',
   'create.begun',
   /** Between what the monitor's own steps are: a cgroup without a process, a process without a cgroup. */
@@ -64,10 +64,10 @@ export const failpoints = [
   /** The old one of a name is away, and the new one not in its place; and both are done. */
   'snapshot.replaced',
   'snapshot.placed',
-  /** One that is deleted has no name any more; and nothing is left of it. */
+  /** A snapshot that is deleted has no name any more; and nothing is left of it. */
   'remove.renamed',
   'remove.removed',
-  /** What is flattened is held by links; those that the new one shares are made; its disk is a tool's still. */
+  /** A snapshot that is flattened is held by links; those that the new one shares are made; its disk is a tool's still. */
   'flatten.held',
   'flatten.linked',
   'flatten.merged',
@@ -76,7 +76,7 @@ export const failpoints = [
   'import.copied',
   'import.rebuilt',
   'import.checked',
-  /** What children of a fork start from is there, and none of them. */
+  /** The copy that children of a fork start from is there, and none of them. */
   'fork.copied',
   'pause.sealed',
   'pause.settled',

@@ -36,7 +36,7 @@ export async function exchange(host: string, port: number, question: Question): 
   const { connectMs, answerMs, signal } = question;
   signal.throwIfAborted();
   const socket = createConnection({ host, port, noDelay: true });
-  // What comes of it is told by what is awaited.
+  // The awaited promise tells its outcome.
   socket.on('error', () => {});
   try {
     await connected(socket, AbortSignal.any([signal, AbortSignal.timeout(connectMs)]));

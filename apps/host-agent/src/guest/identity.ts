@@ -37,10 +37,10 @@ export interface GuestReadiness {
   warmUp: typeof warmUp;
 }
 
-/** What a guest must confirm before its sandbox is `running`. */
+/** The points that a guest must confirm before its sandbox is `running`. */
 const required = [
   ...['clock', 'entropy', 'hostname', 'machineId', 'token', 'environment', 'user'],
-  // What the guest had open before a restore leads nowhere: a program must be told, or it waits for ever.
+  // Connections from before a restore lead nowhere: a program must be told, or it waits for ever.
   'connections',
 ];
 
@@ -148,7 +148,7 @@ function envelope(message: object): Buffer {
   return Buffer.concat([head, json]);
 }
 
-/** What the answer to `/init` leaves open. Exported for its property test: the guest writes this text. */
+/** The points that the answer to `/init` leaves open. Exported for its property test: the guest writes this text. */
 export function unconfirmed(text: string, generation: number): string[] {
   let answer: unknown;
   try {

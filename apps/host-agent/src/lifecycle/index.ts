@@ -1,4 +1,4 @@
-/** What a host does with its sandboxes: create, destroy, notice their end, find them again. */
+/** The sandboxes of a host: create, destroy, notice their end, find them again. */
 export { checkpointMerger, SavedStates, SnapshotStore } from './checkpoints/index.ts';
 export { type FsckDeps, fsck } from './fsck/index.ts';
 export { DiskRoom, Journal } from './journal/index.ts';

@@ -212,7 +212,7 @@ test('the first of a shape boots a guest that nobody sees, and goes on from its 
   h.lifecycle.watch((sandbox) => told.push(sandbox));
   const sandbox = await h.lifecycle.create(id, request);
   expect(sandbox.timings_ms).toHaveProperty('template');
-  // What it did for the first time is in its memory before that is kept.
+  // Its first commands are in its memory before that is kept.
   const ofBoot = ['warm up', 'freeze', 'keep'];
   expect(h.machine.order.filter((step) => ofBoot.includes(step))).toEqual(ofBoot);
   expect(new Set(told.map((one) => one.id))).toEqual(new Set([id]));

@@ -21,7 +21,7 @@ export interface LifecycleDeps extends ResourceDeps, StartDeps {
   merges: Pick<MergesOptions, 'merge' | 'quietMs'>;
 }
 
-/** What makes a create the same as one before; secrets are in no record. */
+/** The fields that make a create the same as one before; secrets are in no record. */
 const requested = ['generation', 'template', 'vcpus', 'memory_mb', 'disk_mb'] as const;
 
 const teardownRetryMs = [200, 1000, 5000, 30_000];

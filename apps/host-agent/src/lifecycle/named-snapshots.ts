@@ -85,7 +85,7 @@ export class NamedSnapshots {
     if (!overwrite) await snapshots.assertFree(name);
   }
 
-  /** What sandboxes can be created from, by name. */
+  /** The sources of sandboxes, by name. */
   list(): Promise<Snapshot[]> {
     return this.#sources.list();
   }

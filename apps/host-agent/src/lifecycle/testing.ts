@@ -70,7 +70,7 @@ export class FakeMachine {
   readonly captured = new Map<string, { checkpoint: number; identity: HeldIdentity }>();
   /** Holds a pause up after the guest was stopped. */
   captureGate: Promise<void> = Promise.resolve();
-  /** What guests were told. */
+  /** The words that guests were told. */
   readonly told: GuestIdentity[] = [];
   #pid = 1;
 
@@ -216,7 +216,7 @@ export class FakeMachine {
 
   /** Whether no disk may get more layers. */
   isFull = false;
-  /** What merges a checkpoint; there is nothing to merge unless a test sets it. */
+  /** The merge of a checkpoint; there is nothing to merge unless a test sets it. */
   merge: MergeCheckpoint = async () => undefined;
 
   network(): NetworkLayer {
@@ -306,7 +306,7 @@ export async function host(
     get journal() {
       return journal;
     },
-    /** What a new process finds after the old one was killed between any two steps. */
+    /** The state that a new process finds after the old one was killed between any two steps. */
     async restart() {
       void lifecycle.letGo();
       journal.close();

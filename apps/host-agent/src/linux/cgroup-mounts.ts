@@ -1,6 +1,6 @@
 /** Where the control group hierarchies are mounted. */
 
-/** What Perch limits. */
+/** The resources that Perch limits. */
 export const controllers = ['memory', 'cpu', 'pids'] as const;
 export type Controller = (typeof controllers)[number];
 

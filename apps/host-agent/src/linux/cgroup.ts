@@ -17,7 +17,7 @@ export interface CgroupLimits {
 
 /** Groups are named by a path of two or more parts, `perch-{instance}/{id}`; each call may be repeated. */
 export interface Cgroups {
-  /** What is limited by what; for the log and for `perch doctor`. */
+  /** The limits, and the controller of each; for the log and for `perch doctor`. */
   readonly description: string;
   /** Limits that this machine cannot set. */
   readonly missing: readonly string[];

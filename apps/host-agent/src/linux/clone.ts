@@ -3,7 +3,7 @@ import { ioctl, SystemCallError } from './ffi.ts';
 
 /** linux/fs.h: _IOW(0x94, 9, int) */
 const FICLONE = 0x40049409;
-/** What file systems say that cannot: by name, since some say it in their own way. */
+/** Errors of file systems that cannot clone: by name, since some say it in their own way. */
 const cannot = ['EOPNOTSUPP', 'ENOTSUP', 'ENOTTY', 'ENOSYS', 'EXDEV', 'EINVAL', 'EPERM'];
 
 /**

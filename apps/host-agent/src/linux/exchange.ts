@@ -13,7 +13,7 @@ const AT_FDCWD = -100;
 const RENAME_EXCHANGE = 2;
 
 /**
- * What is at each path, directories too, is at the other afterwards; nobody sees one without the other. Both are
+ * The things at the two paths, directories too, change places; nobody sees one without the other. Both are
  * absolute, and on one file system.
  * @throws SystemCallError ENOENT, and nothing has moved; EINVAL where the file system cannot do it
  */

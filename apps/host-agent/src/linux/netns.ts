@@ -83,7 +83,7 @@ export async function ipBatch(lines: readonly string[], options: IpOptions = {})
   await runIn(options.namespace, 'ip', args, { input: `${lines.join('\n')}\n` });
 }
 
-/** What `ip -json …` answers. */
+/** The answer of `ip -json …`. */
 export async function ipJson<T>(args: readonly string[], namespace?: string): Promise<T[]> {
   const { stdout } = await runIn(namespace, 'ip', ['-json', ...args]);
   return stdout.trim() === '' ? [] : JSON.parse(stdout);

@@ -20,7 +20,7 @@ export async function nftAccepts(script: string): Promise<boolean> {
 /** An object of libnftables-json(5): one key, its kind. */
 export type NftObject = Record<string, unknown>;
 
-/** What `nft -j …` lists, without the line about its version. */
+/** The list of `nft -j …`, without the line about its version. */
 export async function nftList(args: readonly string[]): Promise<NftObject[]> {
   const { stdout } = await runIn(undefined, 'nft', ['-j', ...args]);
   const { nftables } = JSON.parse(stdout) as { nftables: NftObject[] };

@@ -118,7 +118,7 @@ export async function readMemory(
   transfer(processVmReadv, pid, mappings, runs, into);
 }
 
-/** The other way: `from` holds the runs one after the other. What it changes is private to the process. */
+/** The other way: `from` holds the runs one after the other. Its changes are private to the process. */
 export async function writeMemory(
   pid: number,
   mappings: readonly FileMapping[],

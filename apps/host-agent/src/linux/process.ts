@@ -1,5 +1,5 @@
 /**
- * What /proc says about processes. Reads only, and synchronously: such a read is a few microseconds of kernel
+ * Processes, as /proc shows them. Reads only, and synchronously: such a read is a few microseconds of kernel
  * work that waits for nothing, fifty times less than a round trip through the thread pool.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
@@ -58,7 +58,7 @@ export function readProcess(pid: number): ProcessInfo | undefined {
 }
 
 /**
- * Whether the process that was started then still runs. One that ended and waits to be reaped does not:
+ * Whether the process that was started then still runs. A process that ended and waits to be reaped does not:
  * its parent may be a supervisor that takes its time.
  */
 export function isAlive(process: { pid: number; startTime: number }): boolean {

@@ -4,7 +4,7 @@
  * It is measured, since nothing reports it everywhere: /proc/cpuinfo gives the current frequency of a core
  * where that varies, the kernel's log rotates and may be closed, the perf mmap page has it only where the
  * kernel's own clock is the counter (not in a KVM guest), CPUID leaf 15h is empty on AMD and in most VMs.
- * What is measured is also exactly what a guest sees, since QEMU's TCG answers RDTSC with the host's counter.
+ * A guest sees exactly this counter, since QEMU's TCG answers RDTSC with the host's counter.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import koffi from 'koffi';

@@ -1,4 +1,4 @@
-/** What exists on this machine under the names of an instance. */
+/** All that exists on this machine under the names of an instance. */
 import { ipJson, listNamespaces, nftList } from '../linux/index.ts';
 import { isInstance, names, numberIn, tablePrefix } from './slots.ts';
 

@@ -1,4 +1,4 @@
-/** What a guest can reach, and who can reach a guest, shown with real namespaces and real packets. */
+/** The reach of a guest, and who can reach a guest, shown with real namespaces and real packets. */
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
@@ -349,7 +349,7 @@ describe('the host', () => {
     attempt.kill();
   });
 
-  // One that was only dropped would try again for two minutes.
+  // A connection whose packets were only dropped would try again for two minutes.
   test.each([65534, perchUid + 1])('refuses user %i at once', async (uid) => {
     const attempt = connectAs(uid, guest.slot.address);
     expect(await attempt.ended).not.toBe(0);

@@ -82,7 +82,7 @@ describe('the network layer', () => {
     expect(found.map(({ what }) => what)).toEqual([`network slot ${namespace}`, `nft table ${table}`]);
     for (const { remove } of found) await remove();
     expect(await layer.unowned(() => [ours.number])).toEqual([]);
-    // One that the caller has lost.
+    // A process that the caller has lost.
     const [lost] = await layer.unowned(() => []);
     expect(lost?.what).toBe(`network slot ${ours.namespace}`);
     await lost?.remove();

@@ -32,7 +32,7 @@ export interface NetworkLayerOptions {
 
 /** Most of a removal is waiting for the kernel. */
 const parallelSweeps = 8;
-/** What fails once, as when a tool was killed, goes well a moment later; what goes on failing is not hurried. */
+/** A failure that comes once, as when a tool was killed, is over a moment later; a lasting one is not hurried. */
 const poolRetryMs = [200, 1000, 5000];
 /** A create takes half of that where guests are emulated. */
 const replaceAfterMs = 1000;

@@ -1,4 +1,4 @@
-/** What Perch asks of the network layer. */
+/** The network layer, as Perch uses it. */
 import type { Leftover } from '../linux/index.ts';
 
 /** A place in the network for one guest, ready to use. */
@@ -30,7 +30,7 @@ export interface NetworkLayer {
   /** The slot whose user has this uid. */
   slotOf(uid: number): number | undefined;
   /**
-   * What exists by a name of this instance and is neither in use nor in the hands of this layer, as a look at one
+   * Things that exist by a name of this instance and are neither in use nor in the hands of this layer, as a look at one
    * moment finds it.
    * @param inUse asked once all that exists is listed, so that what is made meanwhile is in both or in none
    */

@@ -107,7 +107,7 @@ export class SlotPool {
     return removal;
   }
 
-  /** Removes a slot that nobody has, whoever made it. One that is taken meanwhile is made once more. */
+  /** Removes a slot that nobody has, whoever made it. A slot that is taken meanwhile is made once more. */
   discard(number: number): Promise<void> {
     return this.#used.has(number) ? this.release(number) : this.#options.maker.remove(number);
   }
@@ -191,7 +191,7 @@ export class SlotPool {
     }
   }
 
-  /** What makes a slot would share the processors with a guest that starts. */
+  /** The making of a slot would share the processors with a guest that starts. */
   #replace(): void {
     if (this.#ready.length === 0) {
       this.#refill();
@@ -234,7 +234,7 @@ export class SlotPool {
     setImmediate(() => this.#refill());
   }
 
-  /** What failed once, as when a tool was killed, may work the next time without anybody asking. */
+  /** A step that failed once, as when a tool was killed, may work the next time without anybody asking. */
   #tryLater(): void {
     if (this.#state !== 'started' || this.#retry) return;
     const { retryMs } = this.#options;

@@ -102,7 +102,7 @@ async function removeSlot({ namespace, veth }: { namespace: string; veth: string
   }
 }
 
-/** What goes by itself at the same moment makes a command fail; the caller looks at what is left. */
+/** A thing that goes by itself at the same moment makes a command fail; the caller looks at the rest. */
 async function removed(lines: string[]): Promise<void> {
   try {
     await ipBatch(lines, { force: true });

@@ -1,5 +1,5 @@
 /**
- * What follows from the number of a slot: addresses, names, user. Nothing else decides any of them.
+ * All that follows from the number of a slot: addresses, names, user. Nothing else decides any of them.
  *
  * Slot n takes the n-th pair of addresses of the network: the even one is the host's end of a veth pair, the
  * odd one (the slot address) the namespace's end. Pair 0 stays unused, since its first address is the
@@ -13,7 +13,7 @@ export const guest = {
   tap: 'tap0',
   address: '169.254.0.21',
   mac: '02:fc:00:00:00:05',
-  /** What the guest knows as gateway, resolver and source of all that reaches it. */
+  /** The address that the guest knows as gateway, resolver and source of all that reaches it. */
   gateway: '169.254.0.22',
   gatewayMac: '02:fc:00:00:00:06',
   prefix: 30,

@@ -21,7 +21,7 @@ interface Use {
   range: Range;
   /** Who uses it, for a sentence. */
   by: string;
-  /** What ends that use, for another. */
+  /** The command that ends that use, for another. */
   toFree?: string;
 }
 

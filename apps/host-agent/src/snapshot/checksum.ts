@@ -30,7 +30,7 @@ export interface FileSum {
 export class FileSummer {
   readonly #extents: Extent[] = [];
 
-  /** `offset` is at or past the end of what was added before. What lies in between is zeros. */
+  /** `offset` is at or past the end of what was added before. The bytes in between are zeros. */
   add(offset: number, bytes: Buffer): void {
     this.#fillHole(offset);
     let done = 0;

@@ -14,7 +14,7 @@ export type KnownSums = Readonly<Record<string, FileSum>>;
 export interface CommitRequest {
   /** Holds all files but the manifest; nobody writes to them any more. On the file system of `final`. */
   temporary: SnapshotDirectory;
-  /** What it shall be called: nothing, or an empty directory. */
+  /** Its later place: nothing is there, or an empty directory. */
   final: SnapshotDirectory;
   facts: ManifestFacts;
   sums?: KnownSums;

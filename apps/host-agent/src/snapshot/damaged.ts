@@ -6,7 +6,7 @@ export class SnapshotDamaged extends Error {
   override readonly name = 'SnapshotDamaged';
   /** Name of the file within the snapshot directory. */
   readonly file: string;
-  /** What is wrong with it, as the rest of a sentence. */
+  /** The fault, as the rest of a sentence. */
   readonly reason: string;
 
   constructor(file: string, reason: string, options?: { cause?: unknown }) {

@@ -28,7 +28,7 @@ export async function exchangeSnapshots(made: SnapshotDirectory, final: Snapshot
   }
 }
 
-/** What `read` finds of one snapshot: when another took its place meanwhile, what it finds of that. */
+/** Reads one snapshot by `read`, or the one that took its place meanwhile. */
 export async function whileInPlace<T>(directory: SnapshotDirectory, read: () => Promise<T>): Promise<T> {
   for (;;) {
     const before = await inodeOf(directory);

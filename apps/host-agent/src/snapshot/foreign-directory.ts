@@ -17,7 +17,7 @@ const copyBytes = 4 * 2 ** 20;
 export class ForeignDirectory implements AsyncDisposable {
   /** Its files by name, with the length in bytes that each had when the directory was opened. */
   readonly lengths: ReadonlyMap<string, number>;
-  /** What each occupied then, bytes. */
+  /** Bytes that each occupied then. */
   readonly occupied: ReadonlyMap<string, number>;
   readonly #dir: FileHandle;
 

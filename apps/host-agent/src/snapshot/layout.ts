@@ -15,7 +15,7 @@ export const snapshotFiles = {
   memfileHeader: 'memfile.header',
   /** Copy-on-write layer of the root disk: the part that this build wrote. */
   rootfsCow: 'rootfs.cow',
-  /** What the copy-on-write layer was made against. */
+  /** The file that the copy-on-write layer was made against. */
   rootfsMeta: 'rootfs.meta',
   /** Hard link to the base image below the copy-on-write layers. */
   rootfsBase: 'rootfs.base',
@@ -132,7 +132,7 @@ export class SnapshotDirectory {
     await rm(gone, { recursive: true, force: true });
   }
 
-  /** What it occupies on the disk; nothing when there is none. */
+  /** The room that it occupies on the disk; nothing when there is none. */
   occupied(): Promise<Occupied> {
     return occupiedBy([this.path]);
   }

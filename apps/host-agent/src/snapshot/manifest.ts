@@ -26,7 +26,7 @@ export const MonitorIdentity = Type.Object(
   {
     kind: Type.Union([Type.Literal('qemu'), Type.Literal('firecracker')]),
     version: name,
-    /** What executes the guest's instructions. */
+    /** The means by which the guest's instructions are executed. */
     accelerator: Type.Union([Type.Literal('kvm'), Type.Literal('tcg')]),
   },
   closed,
@@ -46,7 +46,7 @@ const facts = {
   /** The build that this one changed; null when it holds everything itself. */
   parent: Type.Union([BuildIdText, Type.Null()]),
   monitor: MonitorIdentity,
-  /** What the guest saw of the host's processor: an opaque text, which must be the same where it goes on. */
+  /** The host's processor as the guest saw it: an opaque text, which must be the same where it goes on. */
   cpu: Type.String({ minLength: 1, maxLength: 16_384 }),
   machine: Type.Object({ vcpus: Count, memory_mb: Count, disk_mb: Count }, closed),
   /** Content of the kernel that the guest runs. */
@@ -76,7 +76,7 @@ const ManifestSchema = Type.Object(
 );
 
 const FactsSchema = Type.Object(facts, closed);
-/** What the manifest says besides its files. */
+/** The facts of the manifest besides its files. */
 export type ManifestFacts = Static<typeof FactsSchema>;
 
 export interface Manifest extends ManifestFacts {

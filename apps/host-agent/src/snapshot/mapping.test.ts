@@ -9,7 +9,7 @@ const memoryBytes = memoryPages * pageBytes;
 
 /** Contents of a page: the byte it is full of. 0 is a page of zeros. */
 type Page = number;
-/** What one generation does to each page: leave it (null), or fill it, perhaps with zeros. */
+/** The act of one generation on each page: leave it (null), or fill it, perhaps with zeros. */
 const generation = fc.array(fc.option(fc.nat(3)), { minLength: memoryPages, maxLength: memoryPages });
 /** Long chains, and what each does to few pages or to many. */
 const generations = fc.array(generation, { minLength: 1, maxLength: 40, size: 'max' });
@@ -23,7 +23,7 @@ function toDiff(changes: (Page | null)[], number: number): { diff: Diff; memfile
     const offset = index * pageBytes;
     const storageOffset = page === 0 ? null : (memfile.push(page) - 1) * pageBytes;
     const last = runs.at(-1);
-    // What is stored is stored in order: of two neighbours that are stored the second follows the first.
+    // Stored pages are stored in order: of two neighbours that are stored the second follows the first.
     const sameKind = (last?.storageOffset === null) === (storageOffset === null);
     const continues = last && last.offset + last.length === offset && sameKind;
     if (continues && number % 2 === 0) last.length += pageBytes;

@@ -10,7 +10,7 @@ import { copyMemory, type MemoryCopy } from './memory-copy.ts';
 import { flatMappingOf, type MemoryImage } from './memory-image.ts';
 import { createMapping, type Diff, mergeMapping } from './merge.ts';
 
-/** What the memory of a guest has beyond files that are there. */
+/** The difference of a guest's memory from files that are there. */
 export interface MemoryDifference {
   /**
    * - `mapped-file`: all that differs from the flat memfile of the image that the guest went on from (from zeros, when
@@ -26,7 +26,7 @@ export interface MemoryDifference {
 
 export interface MemoryTarget {
   build: BuildId;
-  /** What the guest went on from, or was saved as last; undefined when it was booted. */
+  /** The snapshot that the guest went on from, or was saved as last; undefined when it was booted. */
   parent: MemoryImage | undefined;
   memoryBytes: number;
 }

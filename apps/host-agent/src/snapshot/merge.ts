@@ -1,4 +1,4 @@
-/** What a build changed, laid over the mapping of its parent. */
+/** The changes of a build, laid over the mapping of its parent. */
 import { assertBuildId, type BuildId } from './build-id.ts';
 import { type Mapping, pageBytes, type Run } from './mapping.ts';
 import { MappingBuilder, zeroOwner } from './mapping-builder.ts';

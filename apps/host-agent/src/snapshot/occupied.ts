@@ -1,4 +1,4 @@
-/** What directories occupy on the disk, told by blocks and hard links: sparse files count as what they are. */
+/** The room that directories occupy on the disk, told by blocks and hard links: sparse files count as what they are. */
 import type { Stats } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -38,7 +38,7 @@ export async function regularFiles(directory: string): Promise<Map<string, Stats
   return new Map(stats.flatMap(({ name, stat }) => (stat?.isFile() ? [[name, stat]] : [])));
 }
 
-/** What a directory that another is removing may answer. */
+/** Errors of a directory that another is removing. */
 function noneIfMissing<T>(none: T): (error: NodeJS.ErrnoException) => T {
   return (error) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return none;

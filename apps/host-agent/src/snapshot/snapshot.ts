@@ -38,7 +38,7 @@ export async function readManifest(directory: SnapshotDirectory): Promise<Manife
 }
 
 /**
- * What a resume needs to know. Small files are held against their checksums; of the large ones the lengths,
+ * Opens a snapshot as far as a resume needs it. Small files are held against their checksums; of the large ones the lengths,
  * and that everything which the small ones refer to is there.
  * @throws SnapshotDamaged
  */

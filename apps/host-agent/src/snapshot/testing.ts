@@ -1,4 +1,4 @@
-/** What the tests beside this file share. */
+/** Shared by the tests beside this file. */
 import { mkdtempDisposable, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -13,7 +13,7 @@ import { copyWholeMemory } from './whole-memory.ts';
 const pages = 64;
 const pageBytes = 4096;
 
-/** What a guest did to each page: nothing, wrote it, or made it zeros. */
+/** The act of a guest on each page: nothing, wrote it, or made it zeros. */
 const generation = fc.array(fc.constantFrom('keep', 'write', 'clear'), {
   minLength: pages,
   maxLength: pages,

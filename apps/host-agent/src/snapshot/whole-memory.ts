@@ -59,7 +59,7 @@ export function copyMapped(
   });
 }
 
-/** What is not zeros; neighbours are one run, whatever file they are in. */
+/** Runs of pages that are not zeros; neighbours are one run, whatever file they are in. */
 function stored(mapping: Mapping): Run[] {
   const runs: Run[] = [];
   for (const { offset, length, build } of mapping) {

@@ -1,4 +1,4 @@
-/** What Perch asks of a VM monitor. One back end a folder beside this file. */
+/** A VM monitor, as Perch uses it. One back end a folder beside this file. */
 
 import type { FileDisk, VmDisk } from '../disk/index.ts';
 import type { Leftover } from '../linux/index.ts';
@@ -29,7 +29,7 @@ export interface VmSpec {
   network: { namespace: string; tap: string; mac: string };
 }
 
-/** What a guest goes on from. All files are root-owned, 0444, on the file system of the VM's directory. */
+/** The files that a guest goes on from. All files are root-owned, 0444, on the file system of the VM's directory. */
 export interface VmState {
   /** Read as it is needed, by the monitor or by what serves it. */
   image: MemoryImage;
@@ -52,7 +52,7 @@ export interface RoomSignal {
   watch(listener: (lacks: boolean) => void): void;
 }
 
-/** What finds a monitor again. */
+/** The marks by which a monitor is found again. */
 export type VmIdentity = Pick<VmSpec, 'id' | 'dir' | 'uid'>;
 
 /** A VM that we started or found again. */
@@ -101,7 +101,7 @@ export interface Vm {
   release(): void;
 }
 
-/** What a snapshot needs of the machine that goes on from it. */
+/** The properties of a machine that a snapshot needs. */
 export interface MonitorMachine {
   kind: 'qemu';
   version: string;
@@ -127,7 +127,7 @@ export interface VmMonitor {
    */
   adopt(spec: VmIdentity, known: readonly ProcessRef[]): Promise<Vm | undefined>;
   /**
-   * What is left of monitors that have no process, as a look at one moment finds it.
+   * The rest of monitors that have no process, as a look at one moment finds it.
    * @param owned ids of those that are there, or may be; asked once all that exists is listed
    */
   unowned(owned: () => ReadonlySet<string>): Promise<Leftover[]>;

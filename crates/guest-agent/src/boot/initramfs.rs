@@ -59,7 +59,7 @@ fn empty_initramfs() {
         if status.dev() != device {
             continue;
         }
-        // What cannot be removed only costs its memory.
+        // A file that cannot be removed only costs its memory.
         let _ = if status.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
     }
 }

@@ -19,7 +19,7 @@ const MODE: &str = "perch-mode";
 const MTIME: &str = "perch-mtime";
 const PERMISSIONS: u32 = 0o777;
 
-/// What an upload wants of its file.
+/// The attributes that an upload wants for its file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attributes {
     pub mode: Option<u32>,

@@ -137,7 +137,7 @@ fn chunks(
     })
 }
 
-/// What is in memory is read at once; for the rest a thread waits. On a machine with one processor
+/// Pages in memory are read at once; for the rest a thread waits. On a machine with one processor
 /// the way to a thread and back costs more than the reading.
 async fn next_chunk(file: &Arc<File>, offset: u64, limit: usize) -> io::Result<Bytes> {
     match read_chunk(file, offset, limit, Wait::No) {

@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn every_length_arrives_on_every_file_system() {
-        // What has direct output is as good here as what has not.
+        // A file system with direct output is as good here as one without.
         for folder in [std::env::temp_dir(), "/dev/shm".into(), "/var/tmp".into()] {
             for length in [0, 1, Batch::SIZE - 1, Batch::SIZE, 2 * Batch::SIZE + 5000] {
                 copy(&folder, &(0..length).map(|i| (i / 3) as u8).collect());

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// What a `Range` header asks of a file of `size` bytes. `None`: the whole file (no range, or
+/// The part of a file that a `Range` header asks for, of a file of `size` bytes. `None`: the whole file (no range, or
 /// one of a form that may be ignored). `Err`: nothing that the file has.
 pub fn parse(header: Option<&str>, size: u64) -> Option<Result<Range<u64>, ()>> {
     let (first, last) = header?.strip_prefix("bytes=")?.split_once('-')?;

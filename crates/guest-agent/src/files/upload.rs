@@ -144,7 +144,7 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
-    /// The next batch, in the memory of an earlier one. One that is not full is the last.
+    /// The next batch, in the memory of an earlier one. A batch that is not full is the last.
     async fn fill(&mut self, mut batch: Batch) -> Result<Batch, ApiError> {
         batch.clear();
         loop {

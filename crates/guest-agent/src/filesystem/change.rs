@@ -7,7 +7,7 @@ use std::path::Path;
 use super::owner::{Owner, make_directories, make_parents};
 use crate::rpc::{Code, ConnectError};
 
-/// Makes a directory and those above it. One that is there is an error.
+/// Makes a directory and those above it. An existing directory is an error.
 pub fn make_directory(path: &Path, owner: Owner) -> Result<(), ConnectError> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => {

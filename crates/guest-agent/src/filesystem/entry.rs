@@ -1,4 +1,4 @@
-//! What is said about one file: E2B's `EntryInfo`.
+//! The description of one file: E2B's `EntryInfo`.
 
 use std::fs::Metadata as Status;
 use std::io;

@@ -26,7 +26,7 @@ fn list_up_to(path: &Path, depth: u32, limit: usize) -> Result<Vec<EntryInfo>, C
     let names = Names::load();
     let mut entries = Vec::new();
     let first = children(path).map_err(|error| ConnectError::from_io(path.display(), &error))?;
-    // What is still to be shown, the next one last, with its level.
+    // Entries that are still to be shown, the next one last, with their level.
     let mut ahead: Vec<(PathBuf, u32)> = with_level(first, 1);
     while let Some((path, level)) = ahead.pop() {
         if entries.len() + ahead.len() >= limit {

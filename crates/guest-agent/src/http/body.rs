@@ -47,7 +47,7 @@ impl Incoming {
                 }
             }
         };
-        // What is still unread then, the client loses by its own doing.
+        // The client loses the unread rest by its own doing.
         let _ = tokio::time::timeout(DRAINING, draining).await;
     }
 

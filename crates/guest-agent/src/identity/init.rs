@@ -34,7 +34,7 @@ pub struct InitRequest {
     hostname: String,
     machine_id: String,
     access_token: String,
-    // What is absent or null stays as an earlier life had it.
+    // A value that is absent or null stays as an earlier life had it.
     env_vars: Option<Environment>,
     default_user: Option<String>,
     /// Empty: the user's home.
@@ -47,14 +47,14 @@ impl InitRequest {
     }
 }
 
-/// What was really done.
+/// The steps that were really done.
 #[derive(Serialize)]
 pub struct Confirmation {
     generation: u64,
     confirmed: Vec<&'static str>,
 }
 
-/// What a request asks of the machine, checked.
+/// The request's demands on the machine, checked.
 struct MachineChange {
     time: Timespec,
     seed: Vec<u8>,

@@ -47,7 +47,7 @@ enum Connections {
     Stale,
 }
 
-/// What the `/init`s up to now said.
+/// The state that the `/init`s up to now left.
 #[derive(Default)]
 struct State {
     token: Option<Token>,

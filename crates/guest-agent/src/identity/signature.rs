@@ -18,7 +18,7 @@ pub enum Operation {
     Write,
 }
 
-/// What the query of a `/files` request says.
+/// The query of a `/files` request.
 #[derive(Debug)]
 pub struct SignedUrl<'a> {
     pub operation: Operation,

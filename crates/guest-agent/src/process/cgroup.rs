@@ -115,7 +115,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// What a child is forked into.
+    /// The control group that a child is forked into.
     pub fn directory(&self) -> io::Result<OwnedFd> {
         let flags = libc::O_DIRECTORY | libc::O_PATH;
         let directory = OpenOptions::new().read(true).custom_flags(flags).open(&self.path)?;

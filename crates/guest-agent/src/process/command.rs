@@ -1,4 +1,4 @@
-//! What a start request comes to: program files to try, environment, directory.
+//! The outcome of a start request: program files to try, environment, directory.
 
 use std::ffi::CString;
 use std::path::Path;

@@ -32,7 +32,7 @@ pub async fn read_command(
     Ok(CommandOutput { command: info(&found), outputs })
 }
 
-/// One that has exited runs until the last of its output has come.
+/// A command that has exited runs until the last of its output has come.
 fn info(found: &Found) -> CommandInfo {
     let (end, ended_at) = found.hub.end().unzip();
     CommandInfo {

@@ -2,7 +2,7 @@
 //!
 //! Queues are short and a full one is waited for: the process runs at the pace of its slowest
 //! reader, in constant memory, and nobody loses a byte. Without a subscriber nobody is waited for.
-//! One that takes nothing for long is dropped when others are waiting too. The last output is kept
+//! A reader that takes nothing for long is dropped when others are waiting too. The last output is kept
 //! all the same.
 
 use std::collections::VecDeque;

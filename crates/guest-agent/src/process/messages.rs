@@ -102,7 +102,7 @@ pub struct Listed {
     pub tag: Option<String>,
 }
 
-/// What `perch.Commands` tells of a process. Not in E2B's protocol.
+/// The answer of `perch.Commands` about a process. Not in E2B's protocol.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CommandInfo {

@@ -68,7 +68,7 @@ impl Pump {
         }
     }
 
-    /// What was there at the exit, and what follows until it is quiet. Whether the pipe is
+    /// The output that was there at the exit, and all that follows until it is quiet. Whether the pipe is
     /// still open.
     async fn settle(&self, buffer: &mut [u8]) -> bool {
         let mut backlog = self.stream.backlog();

@@ -47,7 +47,7 @@ struct Ended {
     at: Instant,
 }
 
-/// What clients are told of a process, live or ended.
+/// A process as clients are told of it, live or ended.
 pub struct Found {
     pub pid: u32,
     pub brief: Arc<Brief>,
@@ -134,7 +134,7 @@ impl Processes {
         let at = Instant::now();
         table.ended.retain(|ended| !ended.is_over(at));
         while table.ended.len() >= MAX_ENDED || (self.ledger.is_over() && !table.ended.is_empty()) {
-            // What somebody has seen goes before what nobody has.
+            // A command that somebody has seen goes before one that nobody has.
             let seen = table.ended.iter().position(|ended| ended.hub.was_followed());
             table.ended.remove(seen.unwrap_or(0));
         }

@@ -18,7 +18,7 @@ pub struct Subscription {
     pid: u32,
     hub: Arc<Hub>,
     feed: Feed,
-    /// What the first event tells of the kept output.
+    /// The part of the first event about the kept output.
     replay: Option<Replay>,
     phase: Phase,
     keepalive: Duration,

@@ -1,4 +1,4 @@
-//! What the headers of a call say.
+//! The headers of a call.
 
 use std::time::Duration;
 

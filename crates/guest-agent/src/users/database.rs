@@ -25,7 +25,7 @@ pub struct Group<'a> {
 pub fn read(path: &Path) -> String {
     let mut bytes = Vec::new();
     if let Ok(file) = File::open(path) {
-        // What was read before an error is still worth having.
+        // The entries before an error are still worth having.
         let _ = file.take(MAX_BYTES).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()

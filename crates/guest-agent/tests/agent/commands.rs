@@ -24,7 +24,7 @@ async fn leave(agent: &Agent, script: &str) -> u64 {
     Events::open(agent.sh(script)).await.pid().await
 }
 
-/// What is told of a command once it has ended.
+/// The description of a command once it has ended.
 async fn ended(agent: &Agent, pid: u64) -> Value {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
     loop {

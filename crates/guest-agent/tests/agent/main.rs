@@ -1,4 +1,4 @@
-//! What clients of the guest agent can rely on, shown by the program itself: each test starts
+//! The promises to clients of the guest agent, shown by the program itself: each test starts
 //! `perch-guest serve` as an ordinary process and speaks HTTP to it.
 
 mod network;

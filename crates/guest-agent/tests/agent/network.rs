@@ -70,7 +70,7 @@ pub fn guest(may_reset: bool) -> Agent {
     agent
 }
 
-/// What a program in the guest does. Sockets stay in the namespace that they were made in.
+/// A program in the guest. Sockets stay in the namespace that they were made in.
 pub fn inside<T: Send>(agent: &Agent, work: impl FnOnce() -> T + Send) -> T {
     let namespace = File::open(format!("/proc/{}/ns/net", agent.pid())).unwrap();
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! What a new generation does to connections: those that lead out of the guest are over.
+//! The effect of a new generation on connections: those that lead out of the guest are over.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -21,7 +21,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// One that was told who it is.
+    /// An agent that was told who it is.
     pub async fn start() -> Self {
         let agent = Self::uninitialized();
         let response = agent.post("/init").json(&init(1)).send().await.unwrap();

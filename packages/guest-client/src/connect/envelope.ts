@@ -11,7 +11,7 @@ export interface Envelope {
   payload: Buffer;
 }
 
-/** What the peer sent is no stream of envelopes. */
+/** The peer's bytes are no stream of envelopes. */
 export class EnvelopeError extends Error {
   override readonly name = 'EnvelopeError';
 }

@@ -55,7 +55,7 @@ export async function move(
   return entryOf(transport, await call(transport, 'Move', { source, destination }, source, options));
 }
 
-/** With all that is below. What is not there is no error. */
+/** With all that is below. A missing path is no error. */
 export async function remove(transport: Transport, path: string, options: PathOptions = {}): Promise<void> {
   await call(transport, 'Remove', { path }, path, options);
 }

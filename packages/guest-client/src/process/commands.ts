@@ -1,4 +1,4 @@
-/** What was started in a guest, and what is kept of it: output and end. */
+/** The commands of a guest, with the output and the end that it keeps of each. */
 import { PerchError } from '@perch/protocol';
 import { asInteger, asObject, asText, type Json } from '../connect/json.ts';
 import { guestProtocol, startError } from '../errors.ts';

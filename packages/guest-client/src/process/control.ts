@@ -2,7 +2,7 @@
 import { startError } from '../errors.ts';
 import { Refused, type Transport } from '../transport.ts';
 
-/** What takes a chunk of input waits until the process has read it. */
+/** A chunk of input is taken when the process has read it. */
 const inputPiece = 1024 * 1024;
 
 /** Resolves when the process has taken it all. @returns false when the process has gone, or closed its input */

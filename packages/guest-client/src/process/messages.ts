@@ -1,4 +1,4 @@
-/** What the guest says in the stream of a process, checked field by field. */
+/** The guest's messages in the stream of a process, checked field by field. */
 import { asInteger, asObject, asText, type Json } from '../connect/json.ts';
 
 export type ProcessMessage =
@@ -7,7 +7,7 @@ export type ProcessMessage =
   | { type: 'end'; exitCode: number; signal?: number }
   | { type: 'keepalive' };
 
-/** What the first message tells a client that asked for kept output. */
+/** The part of the first message for a client that asked for kept output. */
 export interface Replay {
   /** The input of the command is open. */
   stdin: boolean;

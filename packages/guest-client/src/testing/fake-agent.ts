@@ -5,7 +5,7 @@ import { encodeEnvelope } from '../connect/envelope.ts';
 
 export interface FakeAgent extends AsyncDisposable {
   port: number;
-  /** What the clients sent so far, as text. */
+  /** The clients' bytes so far, as text. */
   received(): string;
   connections(): number;
 }

@@ -94,7 +94,7 @@ export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
     }
   }
 
-  /** Resolves when it is on its way. What comes after the command's end is lost, as in a pipe. */
+  /** Resolves when it is on its way. Input after the command's end is lost, as in a pipe. */
   async write(data: string | Uint8Array): Promise<void> {
     if (typeof data === 'string' && data.length <= inputPiece / 4) {
       await this.#send({ type: 'stdin', data });

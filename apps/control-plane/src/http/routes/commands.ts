@@ -67,7 +67,7 @@ export function addCommandRoutes(app: App, { sandboxes, guests }: Services): voi
       using _ = sandboxes.hold(life);
       const guest = guests.of(life);
       const { pid } = request.params;
-      // What has ended is told from what never was.
+      // An ended command is told from one that never was.
       if (!(await guest.signal(pid, 'SIGKILL'))) await guest.command(pid);
       return reply.code(204).send();
     },

@@ -342,7 +342,7 @@ async function write(
   }
 }
 
-/** What the sender breaks is the sender's error. */
+/** A fault of the sender is the sender's error. */
 async function* wellFormed<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
   try {
     yield* source;

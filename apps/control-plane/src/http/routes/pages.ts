@@ -1,4 +1,4 @@
-/** What people open in a browser. A page needs no key to load; what it asks the API for does. */
+/** Pages for people with a browser. A page needs no key to load; its calls of the API do. */
 import { version } from '@perch/protocol';
 import type { FastifyReply } from 'fastify';
 import { Type } from 'typebox';

@@ -8,7 +8,7 @@ import { type DiskState, layersOf } from '../disk.ts';
  */
 export const maxLayers = 128;
 
-/** What all layers may occupy before they get another, in sizes of the disk: one life adds at most one. */
+/** The room that all layers may occupy before they get another, in sizes of the disk: one life adds at most one. */
 export const maxSizes = 2;
 
 /** Why a disk may get no layer on top of these, for the end of a sentence; undefined when it may. */

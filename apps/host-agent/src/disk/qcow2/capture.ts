@@ -33,7 +33,7 @@ export async function prepareCapture(spec: DiskSpec, runsOn: DiskUser | undefine
 }
 
 /**
- * What the guest has written since its parent: one layer, or more when the disk was captured while it ran.
+ * The guest's writes since its parent: one layer, or more when the disk was captured while it ran.
  * @param next the layer that it writes to now, when it runs on
  */
 async function write(
@@ -68,7 +68,7 @@ async function inodeOf(path: string): Promise<number> {
 async function giveName(path: string, uid: number, target: string): Promise<void> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   const stat = await file.stat();
-  // One that was captured before, for a copy that its sandbox does not go on from.
+  // A layer that was captured before, for a copy that its sandbox does not go on from.
   const sealed = stat.uid === process.getuid?.() && (stat.mode & 0o777) === 0o444;
   const asMade = stat.uid === uid && stat.nlink === 1;
   if (!stat.isFile() || !(sealed || asMade)) {

@@ -33,7 +33,7 @@ const layout = { header: 0, refcountTable: 1, refcountBlock: 2, l1Table: 3 } as 
 const initialClusters = 4;
 
 export interface EmptyOverlay {
-  /** What is not zero: everything else of the file is a hole. */
+  /** The parts that are not zero: everything else of the file is a hole. */
   parts: { offset: number; bytes: Buffer }[];
   /** Length of the file, bytes. */
   fileBytes: number;

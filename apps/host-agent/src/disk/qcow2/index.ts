@@ -22,7 +22,7 @@ export function createQcow2Disks(): DiskBackend {
   };
 }
 
-/** What this machine does not have for it. */
+/** The things that this machine lacks for it. */
 export function qcow2Lacks(): string | undefined {
   return hasTool('qemu-img') ? undefined : 'there is no qemu-img; apt-get install qemu-utils.';
 }

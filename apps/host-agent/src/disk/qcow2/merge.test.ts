@@ -69,7 +69,7 @@ test.runIf(isRoot)('merged layers are byte by byte the disk that the chain was, 
   expect({ owner, mode: mode & 0o777 }).toEqual({ owner: 0, mode: 0o444 });
   const said = execFileSync('qemu-img', ['compare', chain(layers), chain([merged])], { encoding: 'utf8' });
   expect(said).toContain('Images are identical');
-  // What is set at the end, and its tables: neither the base nor what was discarded.
+  // The bytes that are set at the end, and their tables: neither the base nor what was discarded.
   expect(blocks * 512).toBeLessThan(15 * MiB);
   execFileSync('qemu-img', ['check', '-q', '-f', 'qcow2', merged], { cwd: dir });
 });

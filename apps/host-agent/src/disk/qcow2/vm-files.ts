@@ -120,7 +120,7 @@ function undefinedIfMissing(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT') throw error;
 }
 
-/** What the overlay that was made last occupies: an empty one has its tables. */
+/** The room that the newest overlay occupies: an empty one has its tables. */
 export async function writtenBytes({ dir }: DiskPlace): Promise<number> {
   const top = (await filesIn(dir)).own.at(-1);
   if (top === undefined) return 0;

@@ -46,7 +46,7 @@ export interface Capture {
 export interface CaptureTarget {
   temporary: SnapshotDirectory;
   final: SnapshotDirectory;
-  /** What the guest went on from; undefined when it was booted. */
+  /** The snapshot that the guest went on from; undefined when it was booted. */
   parent: Snapshot | undefined;
   /** The image below all layers, and its checksum. */
   base: { path: string; sum: FileSum };

@@ -1,4 +1,4 @@
-/** What names the content of a root disk. */
+/** The name of a root disk's content. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';

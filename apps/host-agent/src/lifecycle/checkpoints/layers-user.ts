@@ -10,7 +10,7 @@ import type { NetworkLayer } from '../../network/index.ts';
 
 export interface LayersUserDeps {
   network: NetworkLayer;
-  /** What a crash leaves there is removed at the next start, with the processes of its user. */
+  /** The next start removes all that a crash leaves there, with the processes of its user. */
   vmsDir: string;
 }
 
@@ -46,7 +46,7 @@ export async function withLayersUser(
   } finally {
     if (!stillRuns) await giveBack();
     else {
-      // What cannot be given back then either is found by the next start.
+      // The next start finds all that cannot be given back then either.
       void endOfUser(slot.uid, lookAgainMs)
         .then(giveBack)
         .catch(() => {});

@@ -96,7 +96,7 @@ test('a merged checkpoint is the same state, with all memory in one file and one
     memory: false,
     layers: false,
   });
-  // What it was made of is as before.
+  // The files that it was made of are as before.
   await verifySnapshot(of.directory);
 });
 

@@ -24,7 +24,7 @@ export interface MergeBounds {
   layers: number;
 }
 
-/** What of a snapshot is beyond its bound, and the most that it takes on the disk when it is merged, bytes. */
+/** The parts of a snapshot beyond its bound, and the bytes that the merge takes on the disk at most. */
 export interface Excess {
   memory: boolean;
   layers: boolean;

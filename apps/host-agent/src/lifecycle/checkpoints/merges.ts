@@ -1,6 +1,6 @@
 /**
- * Merges the last checkpoints of sandboxes that have been paused for a while, one at a time on a host. What is made lies
- * beside the checkpoint and takes its place in one step, which the driver of the sandbox does among its others: nobody
+ * Merges the last checkpoints of sandboxes that have been paused for a while, one at a time on a host. The merged files lie
+ * beside the checkpoint and take its place in one step, which the driver of the sandbox does among its others: nobody
  * waits for a merge, and one whose sandbox goes on meanwhile is given up. But for a disk that may get no more layers:
  * then whoever goes on from the checkpoint waits, see `now`.
  */
@@ -12,7 +12,7 @@ import { ExchangeNotDurable } from '../../snapshot/index.ts';
 import { milliseconds, type SandboxRecord } from '../journal/index.ts';
 import type { Merged } from './merge.ts';
 
-/** What a checkpoint can be replaced by. It goes, or else what it has replaced, at the end of its scope. */
+/** The replacement of a checkpoint. It goes, or else what it has replaced, at the end of its scope. */
 export interface PreparedMerge extends AsyncDisposable {
   merged: Merged;
   /** To be called while the sandbox is paused there. */

@@ -1,4 +1,4 @@
-/** What is written needs room on the disk, and is refused at one block less, before any of it is written. */
+/** Every write needs room on the disk, and is refused at one block less, before any of it is written. */
 import { access, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

@@ -49,11 +49,11 @@ export interface SavedStatesOptions {
 export interface SavedState {
   vm: VmState;
   disk: DiskState;
-  /** What the guest agent believes. */
+  /** The identity that the guest agent believes in. */
   identity: HeldIdentity;
 }
 
-/** What others use of `SavedStates`. */
+/** The part of `SavedStates` that others use. */
 export type StateStore = Pick<SavedStates, keyof SavedStates>;
 
 /** The checkpoint that a sandbox starts from. */
@@ -137,7 +137,7 @@ export class SavedStates {
     });
   }
 
-  /** What a sandbox started from, a fork's copy perhaps that nobody synced, lasts as long as what follows it. */
+  /** The checkpoint that a sandbox started from, a fork's copy perhaps that nobody synced, lasts as long as what follows it. */
   async #keepStart(start: SnapshotDirectory): Promise<void> {
     await Promise.all((await start.names()).map((name) => sync(start.file(name))));
     await sync(start.path);
@@ -190,7 +190,7 @@ export class SavedStates {
     for (const checkpoint of old) await this.directory(id, checkpoint).remove();
   }
 
-  /** What is kept of a sandbox, the oldest first. Checkpoints that cannot be read are left out. */
+  /** The checkpoints of a sandbox, the oldest first. Checkpoints that cannot be read are left out. */
   async history(id: string): Promise<Checkpoint[]> {
     const found: { number: number; manifest: Manifest; occupied: Occupied }[] = [];
     for (const number of await this.#checkpoints(id)) {

@@ -29,7 +29,7 @@ export interface Scratch extends AsyncDisposable {
 
 export class SnapshotStore {
   readonly #options: SnapshotStoreOptions;
-  /** What a name stands for changes by renames, one at a time, so that whoever links its files gets all of one. */
+  /** The snapshot of a name changes by renames, one at a time, so that whoever links its files gets all of one. */
   readonly #mutex = new Mutex();
 
   constructor(options: SnapshotStoreOptions) {

@@ -2,7 +2,7 @@ import type { FsckFinding } from '@perch/protocol';
 import { sentence } from '../sandbox/index.ts';
 
 interface Problem extends Pick<FsckFinding, 'what' | 'problem' | 'remedy'> {
-  /** What `--repair` does about it, where it may. */
+  /** The action of `--repair`, where it may. */
   remove?: (() => Promise<void>) | undefined;
 }
 
@@ -17,7 +17,7 @@ export async function findingOf({ remove, ...told }: Problem, repair: boolean): 
   }
 }
 
-/** What nobody knows to be whole: the look at it failed. */
+/** A thing that nobody knows to be whole: the look at it failed. */
 export function notLookedAt(what: string, error: unknown): Problem {
   return {
     what,

@@ -99,7 +99,7 @@ function checkpointDamaged(record: SandboxRecord | undefined, dir: string, check
   return { remedy, remove: () => new SnapshotDirectory(join(dir, checkpoint)).remove() };
 }
 
-/** What goes on from a state that is not whole, and what can be done about it. */
+/** The sandboxes that go on from a state which is not whole, and the remedy. */
 function neededBy({ id, kind, status }: SandboxRecord): string {
   if (kind !== 'sandbox')
     return 'It is of a guest that stands ready, which the next start of perch-host replaces.';

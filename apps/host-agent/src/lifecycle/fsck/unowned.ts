@@ -1,5 +1,5 @@
 /**
- * What is on this machine by our names, and what the journal says of it: the leak check of a host that works, and
+ * The things on this machine by our names, held against the journal: the leak check of a host that works, and
  * what the start sweeps.
  */
 import { readdirSync, statSync } from 'node:fs';
@@ -58,7 +58,7 @@ export async function unownedFindings(deps: UnownedDeps, repair: boolean): Promi
   return findings;
 }
 
-/** What was given up between the listing and the look at its owners is gone when it is looked at again. */
+/** A thing that was given up between the listing and the look at its owners is gone at the second look. */
 async function lookTwice(look: Look): Promise<Leftover[]> {
   const first = await look();
   if (first.length === 0) return [];
@@ -73,7 +73,7 @@ function machines(records: readonly SandboxRecord[]): Set<string> {
   return new Set(records.filter(({ status }) => status !== 'paused').map(({ vm }) => vm));
 }
 
-/** What has such a name is being made, and is its maker's. */
+/** A thing of such a name is being made, and is its maker's. */
 const isBeingMade = (name: string) => name.startsWith('.');
 
 /** Slots that a sandbox has, and those whose user reads layers for us. */
@@ -110,7 +110,7 @@ function isOf({ processes: known }: SandboxRecord, { pid, startTime }: ProcessIn
   return known.length === 0 || known.some((one) => one.pid === pid && one.startTime === startTime);
 }
 
-/** What lies in a directory and has none of the names that are owned once it was listed. */
+/** Entries of a directory that have none of the names which are owned once it was listed. */
 async function unownedIn(
   dir: string,
   owned: () => ReadonlySet<string>,

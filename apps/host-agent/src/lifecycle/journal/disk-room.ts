@@ -8,7 +8,7 @@ export interface DiskRoomOptions {
   dir: string;
   /** MiB that stay free for the rest of the machine. */
   keepMb: number;
-  /** What the kernel says of it: for tests. */
+  /** The kernel's answer: for tests. */
   statfs?: (path: string) => Promise<Pick<StatsFs, 'bavail' | 'bsize'>>;
 }
 
@@ -19,7 +19,7 @@ export class DiskRoom {
     this.#options = options;
   }
 
-  /** What can be written until only what stays free is left, bytes; below 0 when that is touched already. */
+  /** Bytes that can be written until only the kept room is left; below 0 when that is touched already. */
   async freeBytes(): Promise<number> {
     return (await this.#availableBytes()) - this.#options.keepMb * mebibyte;
   }

@@ -1,4 +1,4 @@
-/** What is promised and begun on this host, and what all of lifecycle needs below that. */
+/** The promises and beginnings of this host, and the parts below that all of lifecycle needs. */
 export { asDiskFull, DiskRoom, isDiskFull } from './disk-room.ts';
 export { captured, started, tornDown } from './failpoints.ts';
 export {

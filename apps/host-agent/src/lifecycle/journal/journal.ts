@@ -1,5 +1,5 @@
 /**
- * What this host has promised and begun, in SQLite. It is written before the side effect that it
+ * The promises and beginnings of this host, in SQLite. It is written before the side effect that it
  * announces, with synchronous=FULL, so that after any crash it names at least what exists.
  */
 import { DatabaseSync } from 'node:sqlite';
@@ -9,7 +9,7 @@ import { assertCanGo, type HostState } from './state-machine.ts';
 export interface SandboxSpec {
   id: string;
   /**
-   * What only this host knows: `boot`, a guest that is booted to become a boot snapshot; `ready`, one that
+   * Guests that only this host knows: `boot`, a guest that is booted to become a boot snapshot; `ready`, one that
    * stands still until a create takes it over.
    */
   kind: 'sandbox' | 'boot' | 'ready';
@@ -34,7 +34,7 @@ export interface SandboxRecord extends SandboxSpec {
   slot: number | null;
   /** Of its VM, as soon as it runs; none before and after. */
   processes: readonly ProcessRef[];
-  /** What its guest agent believes, once it confirmed it; of a paused sandbox its snapshot has it. */
+  /** The identity that its guest agent confirmed; of a paused sandbox its snapshot has it. */
   identity: HeldIdentity | null;
   /** Checkpoint that its life went on from, or that was committed since; null when there is none. */
   last_checkpoint: number | null;

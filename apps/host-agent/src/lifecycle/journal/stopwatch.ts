@@ -1,4 +1,4 @@
-/** What the stages of an operation take, milliseconds with one decimal; `total` is all of them so far. */
+/** Durations of the stages of an operation, milliseconds with one decimal; `total` is all of them so far. */
 export class Stopwatch {
   readonly laps: Record<string, number> = {};
   readonly #start = performance.now();

@@ -84,7 +84,7 @@ export class SandboxDriver {
   }
 
   /**
-   * Lets `request.take` have a checkpoint of the sandbox as it is now, or was. One that runs is stopped for a moment,
+   * Lets `request.take` have a checkpoint of the sandbox as it is now, or was. A running one is stopped for a moment,
    * and runs on before the checkpoint is written out.
    * @throws PerchError sandbox_not_running, checkpoint_not_found, capacity_exhausted, snapshot_failed or
    *   fork_failed (it is as before), sandbox_failed
@@ -163,7 +163,7 @@ export class SandboxDriver {
     return vm;
   }
 
-  /** Lets go without touching the VM, after the step under way. What still waits is refused. */
+  /** Lets go without touching the VM, after the step under way. Intents that still wait are refused. */
   async stop(): Promise<void> {
     this.#state.letGo();
     this.resources.vm?.release();

@@ -1,5 +1,5 @@
 /**
- * What is asked of one sandbox and not yet done, in the order it will be done. It decides nothing about
+ * Requests to one sandbox that are not yet done, in the order of their turn. The queue decides nothing about
  * time or processes, so that its rules can be tested alone:
  * - intents come out in the order they went in, but a destroy overtakes all others;
  * - a second destroy joins the first until that is done: both callers get the one outcome;
@@ -9,7 +9,7 @@
 
 /** A copy of a sandbox that runs on, or stays paused. */
 export interface CopyRequest {
-  /** What its state is called meanwhile. A snapshot is a checkpoint of its history too. */
+  /** The name of its state meanwhile. A snapshot is a checkpoint of its history too. */
   as: 'snapshotting' | 'forking';
   /** Checkpoint of its history; default: as it is now. */
   checkpoint?: number | undefined;

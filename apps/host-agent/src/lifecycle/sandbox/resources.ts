@@ -1,5 +1,5 @@
 /**
- * What a sandbox holds on its host, made and removed in one order:
+ * The resources of a sandbox on its host, made and removed in one order:
  * slot → directory → disk → monitor → guest ready, and back. Each is written to the journal before it is made.
  */
 import { chown, mkdir, rm } from 'node:fs/promises';
@@ -35,14 +35,14 @@ export interface ResourceDeps {
   bootTimeoutMs: number;
 }
 
-/** What a new life is given. */
+/** The secrets of a new life. */
 export interface Secrets {
   accessToken: string;
   /** Without it the guest keeps what its snapshot has. */
   env?: Record<string, string>;
 }
 
-/** What a life starts from. */
+/** The origin of a life. */
 export type Origin =
   | { kind: 'image'; image: BaseImage }
   /** A guest that stands still, and that the journal says is this sandbox's. */
@@ -58,7 +58,7 @@ export class Resources {
   readonly #deps: ResourceDeps;
   /** Held while the monitor is known to run. */
   vm: Vm | undefined;
-  /** What the console showed when the monitor was let go: it often has the reason. */
+  /** The console's last bytes when the monitor was let go: it often has the reason. */
   #lastConsole: Buffer = Buffer.alloc(0);
 
   constructor(deps: ResourceDeps) {
@@ -342,12 +342,12 @@ export class Resources {
     return (await this.vm?.console()) ?? this.#lastConsole;
   }
 
-  /** What its guest has written to its disk in this life, bytes: 0 when it has none. */
+  /** Bytes that its guest has written to its disk in this life: 0 when it has none. */
   writtenBytes(record: SandboxRecord): Promise<number> {
     return this.#deps.disks.writtenBytes({ id: record.vm, dir: this.#dir(record) });
   }
 
-  /** What the sandbox occupies on this host's disk: its machine's directory and its checkpoints together. */
+  /** The room that the sandbox occupies on this host's disk: its machine's directory and its checkpoints together. */
   async occupied(record: SandboxRecord): Promise<Occupied> {
     return occupiedBy([this.#dir(record), ...(await this.#deps.saved.paths(record.id))]);
   }

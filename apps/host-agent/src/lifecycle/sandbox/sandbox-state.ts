@@ -85,7 +85,7 @@ export class SandboxState {
   }
 
   /**
-   * What to go on from at a checkpoint. A disk that may get no more layers is merged first, however long that takes: so
+   * The state to go on from at a checkpoint. A disk that may get no more layers is merged first, however long that takes: so
    * all that go on from it, and what they make in turn, keep to the bound.
    * @param checkpoint default: the last
    * @param signal aborted by a destroy
@@ -152,7 +152,7 @@ export class SandboxState {
     }
   }
 
-  /** What a caller is told whom a destroy overtook. */
+  /** The error for a caller whom a destroy overtook. */
   goingAway(): PerchError {
     const details = { id: this.id, status: 'destroying' };
     return new PerchError('sandbox_not_running', `Sandbox ${this.id} is being destroyed.`, details);

@@ -1,7 +1,8 @@
 /**
- * What this host can still take on. A sandbox reserves its memory, and on disk its quota plus its memory, since a
- * pause writes that to files. That is for one life: the one it is in, or of a paused sandbox the next. What its guest
- * has written in this life is part of that; what earlier lives left on the disk is not, and just takes room.
+ * The sandboxes that this host can still take on. A sandbox reserves its memory, and on disk its quota plus
+ * its memory, since a pause writes that to files. That is for one life: the one it is in, or of a paused sandbox the next. Bytes that its
+ * guest has written in this life are part of that. Bytes that earlier lives left on the disk are not, and just take
+ * room.
  */
 import { readFileSync } from 'node:fs';
 import { PerchError } from '@perch/protocol';
@@ -34,7 +35,7 @@ export type Resource = 'memory' | 'disk';
 type Held = Shape & Pick<SandboxRecord, 'status'>;
 
 export interface OnDisk extends Shape {
-  /** What of the promise is on the disk already, bytes. */
+  /** Bytes of the promise that are on the disk already. */
   writtenBytes: number;
 }
 
@@ -77,7 +78,7 @@ export class Admission {
     return this.#memoryOf(shape) <= this.memory(held).free;
   }
 
-  /** What there is too little of for one of this shape. */
+  /** The resources of which there is too little for one of this shape. */
   lacks(shape: Shape, room: Record<Resource, Capacity>): Resource[] {
     const needed = { memory: this.#memoryOf(shape), disk: this.#diskOf(shape) };
     return (['memory', 'disk'] as const).filter((resource) => needed[resource] > room[resource].free);

@@ -43,7 +43,7 @@ export type BootGuest = (
   keep: (snapshot: SnapshotDirectory) => Promise<void>,
 ) => Promise<void>;
 
-/** What has just been booted may go at once to make place for others, or be damaged; not time and again. */
+/** A boot snapshot that was just made may go at once for others, or be damaged; not time and again. */
 const mostBoots = 3;
 
 export class BootSnapshots {
@@ -100,7 +100,7 @@ export class BootSnapshots {
     return this.#mutex.run(() => this.#directory(key).remove());
   }
 
-  /** Whether there is one that can be used, which counts as asked for. One that is damaged goes. */
+  /** Whether there is one that can be used, which counts as asked for. A damaged one goes. */
   async #isWhole(key: string): Promise<boolean> {
     const directory = this.#directory(key);
     if (!(await directory.isThere())) return false;

@@ -1,4 +1,4 @@
-/** What a sandbox can start from: an image by way of a guest that was booted from it, or a snapshot. */
+/** The sources of a sandbox: an image by way of a guest that was booted from it, or a snapshot. */
 import { stat } from 'node:fs/promises';
 import { type HostCreate, isPerchError, PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
 import type { BaseImage, BootFiles, ImageStore } from '../../images/index.ts';

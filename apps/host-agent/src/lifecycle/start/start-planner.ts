@@ -38,10 +38,10 @@ export interface StartDeps {
   log: Logger;
 }
 
-/** What a guest must have in common with what is asked for. */
+/** The fields that a ready guest must have in common with a request. */
 const shapeFields = ['base', 'kernel', 'initramfs', 'vcpus', 'memory_mb', 'disk_mb'] as const;
 
-/** What a create asks for that says nothing else. */
+/** The request of a create that says nothing else. */
 const defaultRequest = {
   template: 'base',
   vcpus: limits.vcpus.default,
@@ -53,7 +53,7 @@ const poolTimes = { quietMs: 300, againMs: 10_000 };
 
 /** The first command of a guest takes ten times as long as the next: QEMU translates what the kernel does for it. */
 const firstCommand = 'true';
-/** What most commands need is then in the memory of all who start from the boot snapshot, and nothing is left to write. */
+/** The needs of most commands are then in the memory of all who start from the boot snapshot, and nothing is left to write. */
 const usualCommands = '/bin/true; ls; python3 -c pass; sync';
 
 export class StartPlanner {
@@ -131,7 +131,7 @@ export class StartPlanner {
     return { memory: admission.memory(held), disk: await admission.disk(held) };
   }
 
-  /** What there is too little of for one more of this shape. @param room of whoever has just asked for it */
+  /** The resources of which there is too little for one more of this shape. @param room of whoever has just asked for it */
   async lacks(shape: Shape, room?: Record<Resource, Capacity>): Promise<Resource[]> {
     return this.#deps.admission.lacks(shape, room ?? (await this.capacity()));
   }

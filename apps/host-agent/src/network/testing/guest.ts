@@ -41,7 +41,7 @@ export class RawGuest implements Disposable {
     this.send(tcp({ to: from, toPort: fromPort, fromPort: toPort, flags: tcpFlag.rst, seq }));
   }
 
-  /** What has arrived by now. */
+  /** All that has arrived by now. */
   read(): Packet[] {
     const packets: Packet[] = [];
     for (;;) {
@@ -56,7 +56,7 @@ export class RawGuest implements Disposable {
     }
   }
 
-  /** The first packet of that kind. What else came before it, or with it, is put into `others`. */
+  /** The first packet of that kind. Others that came before it, or with it, are put into `others`. */
   async receive(
     what: string,
     isIt: (packet: Packet) => boolean,

@@ -132,12 +132,12 @@ export class World implements AsyncDisposable {
     if (this.#server.stdout) await once(this.#server.stdout, 'data');
   }
 
-  /** What got beyond the uplink since the last `forget`. */
+  /** Packets that got beyond the uplink since the last `forget`. */
   seenBeyond(): Promise<Seen[]> {
     return readRecorder(this.internet);
   }
 
-  /** What was delivered to the host since the last `forget`. */
+  /** Packets that were delivered to the host since the last `forget`. */
   seenByHost(): Promise<Seen[]> {
     return readRecorder(undefined);
   }

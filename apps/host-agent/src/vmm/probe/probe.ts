@@ -28,9 +28,9 @@ export interface MonitorProbe {
   /** '' when there is none. */
   version: string;
   accelerator: Accelerator;
-  /** What was found, for a person. */
+  /** The finding, for a person. */
   why: string;
-  /** What keeps a guest from being started, each with its remedy. */
+  /** The problems that keep a guest from being started, each with its remedy. */
   problems: string[];
 }
 

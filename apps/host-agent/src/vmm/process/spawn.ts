@@ -9,7 +9,7 @@ export interface Spawned {
   process: ProcessRef;
 }
 
-/** @throws when the first tool of the chain cannot be started. What comes after shows as an exit. */
+/** @throws when the first tool of the chain cannot be started. A later failure shows as an exit. */
 export async function spawnProcess(to: Confinement, program: readonly string[]): Promise<Spawned> {
   const child = spawnConfined(to, program);
   if (child.pid === undefined) {

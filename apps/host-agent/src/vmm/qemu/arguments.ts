@@ -54,7 +54,7 @@ export function qemuArguments(spec: MachineSpec): string[] {
   ];
 }
 
-/** What `xen-save-devices-state` writes does not begin with a section of the machine's configuration. */
+/** The output of `xen-save-devices-state` does not begin with a section of the machine's configuration. */
 const incoming = ['-incoming', 'defer', '-global', 'migration.send-configuration=off'];
 
 /**

@@ -26,7 +26,7 @@ export function kernelArguments(boot: KernelBoot): string {
 }
 
 /**
- * What a distribution's kernel does at start and a guest with one tenant has no use for. Together a fifth of
+ * Work of a distribution's kernel at its start that a guest with one tenant has no use for. Together a fifth of
  * the boot under TCG: self-tests of ciphers, zeroing of every page that is already zero, labels of security
  * modules that nothing in the guest configures, a search for serial ports. At each switch of tasks: a record of who
  * waited for what. Every few seconds: a look for processors that hang, which to a guest that was held up are all

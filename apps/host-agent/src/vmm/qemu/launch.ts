@@ -23,7 +23,7 @@ export function taskLimit(vcpus: number): number {
   return vcpus + extraTasks;
 }
 
-/** @throws when the first tool of the chain cannot be started. What comes after shows as an exit. */
+/** @throws when the first tool of the chain cannot be started. A later failure shows as an exit. */
 export async function launch(spec: Launch): Promise<Spawned> {
   const opened: number[] = [];
   try {

@@ -22,7 +22,7 @@ async function untilSays(vm: Vm, text: string): Promise<void> {
   await expect.poll(async () => String(await vm.console()), patience).toContain(text);
 }
 
-/** What a stopped guest is, as files for others to go on from. */
+/** A stopped guest, as files for others to go on from. */
 async function save(
   machine: TestMachine,
   vm: Vm,

@@ -4,7 +4,7 @@
  * Sources: elf(5), syscalls(2) of x86-64, early-userspace/buffer-format.rst.
  */
 
-/** What /init does, one after the other. */
+/** The steps of /init, one after the other. */
 export type Step =
   | { say: string }
   /** Says it again and again, as fast as the console takes it. */

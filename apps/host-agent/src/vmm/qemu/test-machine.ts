@@ -1,4 +1,4 @@
-/** What a test needs to run real guests, all of it under one random instance, and removed at the end. */
+/** The needs of a test that runs real guests, all of it under one random instance, and removed at the end. */
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, statSync } from 'node:fs';
 import { chmod, chown, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';

@@ -21,7 +21,7 @@ const uid = 65534;
 const memoryMb = 128;
 /** A guest under KVM, even under nested KVM, is in userspace after 5 s at most. */
 const timeoutMs = 10_000;
-/** What the kernel prints before it starts the first program (init/main.c). */
+/** The kernel's line before it starts the first program (init/main.c). */
 const userspace = 'as init process';
 
 /**
@@ -54,7 +54,7 @@ export async function runTrial(spec: TrialSpec, accelerator: 'kvm' | 'tcg', tscK
   }
 }
 
-/** What a crash in the middle of a trial left. Its monitor ended with the process that held it. */
+/** The rest of a trial that crashed in the middle. Its monitor ended with the process that held it. */
 async function sweepTrials(near: string): Promise<void> {
   const prefix = `${basename(near)}-trial-`;
   for (const name of await readdir(dirname(near))) {

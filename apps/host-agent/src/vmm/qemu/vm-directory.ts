@@ -11,7 +11,7 @@ import { createLog, linkReadable, logName, makeFiles, makeZeros, removeFiles } f
 export const fileNames = {
   kernel: 'kernel',
   initramfs: 'initramfs',
-  /** What guest memory is a private mapping of; nothing ever writes to it. */
+  /** The file of which guest memory is a private mapping; nothing ever writes to it. */
   memory: 'memfile',
   log: logName,
   qmp: 'qmp.sock',
@@ -29,7 +29,7 @@ export interface StartFiles {
   initramfs: string;
   /** MiB. */
   memoryMb: number;
-  /** What the guest goes on from; without it, it starts from power-on. */
+  /** The image that the guest goes on from; without it, it starts from power-on. */
   state?: VmState | undefined;
 }
 

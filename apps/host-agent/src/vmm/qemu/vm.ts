@@ -221,7 +221,7 @@ export class QemuVm implements Vm {
     }
   }
 
-  /** What cannot be read is missing from the console, which is no reason for anything else to fail. */
+  /** Unreadable bytes are missing from the console, which is no reason for anything else to fail. */
   async #drain(signal: AbortSignal): Promise<void> {
     try {
       await drainConsole(await this.connect(signal), this.#console, commandTimeoutMs);

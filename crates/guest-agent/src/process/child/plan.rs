@@ -1,4 +1,4 @@
-//! What a child executes, and the memory that it has until then.
+//! The program of a child, and the memory that it has until then.
 
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::super::credentials::Credentials;
 
-/// What the child executes, and as what.
+/// The child's program and user.
 pub struct Plan {
     /// Files to try, in order; the first that can be executed is.
     pub candidates: Vec<CString>,
@@ -23,7 +23,7 @@ pub struct Plan {
     pub limit_files: bool,
 }
 
-/// What the child begins with.
+/// The beginning of the child.
 pub struct Descriptors {
     /// Its 0, 1 and 2.
     pub stdio: [OwnedFd; 3],

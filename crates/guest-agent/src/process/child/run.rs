@@ -1,4 +1,4 @@
-//! What a child does until it executes its program.
+//! The steps of a child until it executes its program.
 
 use std::ffi::{CString, c_char, c_long};
 
@@ -63,7 +63,7 @@ unsafe fn prepare(plan: &Plan, stdio: &[i32; 3]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a clone keeps: all signals were blocked for it, the runtime ignores SIGPIPE, and whoever started us with
+/// The signals of a clone: all were blocked for it, the runtime ignores SIGPIPE, and whoever started us with
 /// the C library's help may have ignored that library's own two, which its functions refuse.
 ///
 /// # Safety

@@ -1,4 +1,4 @@
-/** What this host can make of the layers of a disk. */
+/** The ways in which this host can use the layers of a disk. */
 import { type RootfsMeta, snapshotFiles } from '../../../snapshot/index.ts';
 import { ImportRefused } from './refused.ts';
 import type { ImportHost } from './request.ts';

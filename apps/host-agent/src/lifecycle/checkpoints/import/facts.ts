@@ -1,4 +1,4 @@
-/** What an older layout does not say of the machine that it is of. */
+/** Facts of its machine that an older layout does not say. */
 import { type ImportFacts, limits } from '@perch/protocol';
 import type { ManifestFacts } from '../../../snapshot/index.ts';
 import type { Assumed, ImportHost } from './request.ts';
@@ -8,7 +8,7 @@ export interface Known
   vcpus: number;
 }
 
-/** What was said, and else what this host has. @returns the latter in words too */
+/** The facts that were said, and else those of this host. @returns the latter in words too */
 export function settleFacts(said: ImportFacts, host: ImportHost): { known: Known; assumed: Assumed } {
   const { kind, version, accelerator, cpu } = host.machine;
   const here: Known = {

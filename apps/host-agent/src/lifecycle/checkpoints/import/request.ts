@@ -1,11 +1,11 @@
-/** What an import is told. */
+/** The request of an import. */
 import type { HostImported, HostSnapshotImport } from '@perch/protocol';
 import type { DiskBackend } from '../../../disk/index.ts';
 import type { BootFiles, ImageStore } from '../../../images/index.ts';
 import type { MonitorMachine } from '../../../vmm/index.ts';
 import type { DiskRoom } from '../../journal/index.ts';
 
-/** What this host has, which a directory may refer to or say nothing about. */
+/** The host's own, which a directory may refer to or say nothing about. */
 export interface ImportHost {
   machine: MonitorMachine;
   boot: Pick<BootFiles, 'kernelId' | 'initramfsId'>;
