@@ -63,7 +63,7 @@ describe('a guest does not reach', () => {
   test('another guest, which the host does reach', async () => {
     const targets = [agentPort, guestPort].map((port) => `${addressOf(other)}:${port}`);
     for (const target of targets) expect(await reachFromHost(target)).toBe('open');
-    expect(await reachFromGuest(perch, one.id, targets)).toEqual(all(targets, 'silent'));
+    expect(await reachFromGuest(perch, one.id, targets)).toEqual(all(targets, 'refused'));
   });
 
   test('its host at any of its addresses', async () => {
@@ -74,7 +74,7 @@ describe('a guest does not reach', () => {
     const targets = [...addresses, gateway, addressOf(one)].flatMap((address) =>
       [port, perchPort].map((each) => `${address}:${each}`),
     );
-    expect(await reachFromGuest(perch, one.id, targets)).toEqual(all(targets, 'silent'));
+    expect(await reachFromGuest(perch, one.id, targets)).toEqual(all(targets, 'refused'));
   });
 
   test('services on the loopback of its host, by its own loopback', async () => {
@@ -88,7 +88,7 @@ describe('a guest does not reach', () => {
     await using _net = await startClosedNet();
     const targets = closedAddresses.map((address) => `${address}:80`);
     for (const target of targets) expect(await reachFromHost(target)).toBe('open');
-    expect(await reachFromGuest(perch, one.id, targets)).toEqual(all(targets, 'silent'));
+    expect(await reachFromGuest(perch, one.id, targets)).toEqual(all(targets, 'refused'));
   });
 });
 

@@ -1,7 +1,8 @@
 /** The nftables table of an instance on the host: the same size however many slots there are. */
 import { formatRange, type Range } from './cidr.ts';
 import { closedHosts, closedRanges } from './closed-ranges.ts';
-import { names } from './slots.ts';
+import { maxRefusals, refusal } from './slot-rules.ts';
+import { maxSlots, names } from './slots.ts';
 
 export interface HostRuleOptions {
   instance: string;
@@ -20,7 +21,8 @@ export const networkSet = 'network';
  * Replaces the table in one transaction; connections that are open stay so.
  *
  * All that comes from a slot is judged where it enters, before another program's table can redirect it, and
- * once more where it would be delivered or forwarded. An `accept` here is not the last word: another table
+ * once more where it would be delivered or forwarded. What is closed is refused there to the slot, whose address
+ * it must have to get that far; of each slot no more than a bound in a second. An `accept` here is not the last word: another table
  * may still drop.
  */
 export function hostRules(options: HostRuleOptions): string {
@@ -44,6 +46,9 @@ table inet ${table} {
     type ipv4_addr; flags interval; auto-merge;
     elements = { ${closed.join(', ')} }
   }
+  set refused {
+    type ipv4_addr; size ${maxSlots}; flags dynamic; timeout 1m;
+  }
   chain entry {
     type filter hook prerouting priority mangle; policy accept;
     iifname ${slots} goto from_slot
@@ -54,8 +59,12 @@ table inet ${table} {
     ct state invalid drop
     ct direction reply ct state established,related accept
     ${dns.entry}
-    fib daddr type != unicast drop
-    ip daddr @closed drop
+    fib daddr type != unicast goto refuse_to_slot
+    ip daddr @closed goto refuse_to_slot
+  }
+  chain refuse_to_slot {
+    add @refused { ip saddr limit rate over ${maxRefusals}/second burst ${maxRefusals} packets } drop
+    ${refusal}
   }
   chain destination {
     type nat hook prerouting priority dstnat; policy accept;

@@ -6,13 +6,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { inNamespace, nft, runIn } from '../linux/index.ts';
 import { createNetworkLayer, leftovers, type NetworkLayer } from './index.ts';
-import { maxConnections } from './slot-rules.ts';
+import { maxConnections, maxRefusals } from './slot-rules.ts';
 import { guest as constants, slotSpace } from './slots.ts';
 import {
   arp,
   echoRequest,
   ethernet,
   etherType,
+  isRefusal,
   type Packet,
   protocol,
   tcp,
@@ -80,12 +81,26 @@ const syn = (to: string, toPort: number, from?: string) =>
 
 const isSynAck = ({ flags }: Packet) => flags === (tcpFlag.syn | tcpFlag.ack);
 
-/** Beside the fence, nothing got out, nothing got to the host or the neighbour, and nothing came back. */
-async function expectOnlyFence(): Promise<void> {
+/** Beside the fence, nothing got out, and nothing got to the host or the neighbour. @returns what came back */
+async function answersToClosed(): Promise<Packet[]> {
   const answers = await guest.fence(publicAddress);
   expect(await world.seenBeyond()).toEqual([{ from: uplink.host, to: publicAddress, proto: 'icmp' }]);
   expect(await world.seenByHost()).toEqual([]);
-  expect([...neighbour.read(), ...guest.read(), ...answers]).toEqual([]);
+  expect(neighbour.read()).toEqual([]);
+  return [...answers, ...guest.read()];
+}
+
+async function expectOnlyFence(): Promise<void> {
+  expect(await answersToClosed()).toEqual([]);
+}
+
+/** Nothing came back but word that it is closed, for each try. */
+async function expectRefusals(tries: { tcp: number; others: number }): Promise<void> {
+  const answers = await answersToClosed();
+  expect(answers.filter((packet) => !isRefusal(packet))).toEqual([]);
+  expect(answers.every(({ to, link }) => to === constants.address && link.to === constants.mac)).toBe(true);
+  expect(answers.filter(({ proto }) => proto === protocol.tcp)).toHaveLength(tries.tcp);
+  expect(answers.filter(({ proto }) => proto === protocol.icmp)).toHaveLength(tries.others);
 }
 
 describe('a guest reaches', () => {
@@ -138,28 +153,39 @@ describe('a guest does not reach', () => {
     guest.send(syn(address, 53));
     guest.send(udp({ to: address, toPort: 53, fromPort: ++lastPort, data: Buffer.from('question') }));
     guest.send(echoRequest(address));
-    await expectOnlyFence();
+    await expectRefusals({ tcp: 2, others: 2 });
   });
 
+  const knockAtHost = (address: string) => {
+    guest.send(syn(address, hostPort));
+    guest.send(udp({ to: address, toPort: hostPort, fromPort: ++lastPort, data: Buffer.from('x') }));
+    guest.send(echoRequest(address));
+  };
+
   test.each([
-    ['on the loopback', () => '127.0.0.1'],
     ['on its uplink', () => uplink.host],
     ['on its end of the veth pair', () => hostAddress],
     ['by way of the slot address', () => guest.slot.address],
     ['by way of the gateway', () => constants.gateway],
-    ['by way of 0.0.0.0', () => '0.0.0.0'],
-    ['by broadcast', () => '255.255.255.255'],
-    ['by multicast', () => '224.0.0.1'],
   ])('the host %s', async (_, address) => {
-    guest.send(syn(address(), hostPort));
-    guest.send(udp({ to: address(), toPort: hostPort, fromPort: ++lastPort, data: Buffer.from('x') }));
-    guest.send(echoRequest(address()));
+    knockAtHost(address());
+    await expectRefusals({ tcp: 1, others: 2 });
+  });
+
+  // The kernel answers to none of these.
+  test.each([
+    ['on the loopback', '127.0.0.1'],
+    ['by way of 0.0.0.0', '0.0.0.0'],
+    ['by broadcast', '255.255.255.255'],
+    ['by multicast', '224.0.0.1'],
+  ])('the host %s', async (_, address) => {
+    knockAtHost(address);
     await expectOnlyFence();
   });
 
   test('the networks that the host is attached to, though their addresses are public', async () => {
     guest.send(syn(uplink.beyond, tcpPort));
-    await expectOnlyFence();
+    await expectRefusals({ tcp: 1, others: 0 });
   });
 
   test('another guest, nor the other end of its slot', async () => {
@@ -169,7 +195,7 @@ describe('a guest does not reach', () => {
       guest.send(udp({ to: address, toPort: 53, fromPort: ++lastPort, data: Buffer.from('x') }));
       guest.send(echoRequest(address));
     }
-    await expectOnlyFence();
+    await expectRefusals({ tcp: 2, others: 4 });
   });
 
   test('the host or a closed address by a redirection that another program has set up', async () => {
@@ -186,20 +212,21 @@ describe('a guest does not reach', () => {
     guest.send(syn(uplink.host, 8080));
     guest.send(syn(publicAddress, 8081));
     guest.send(syn(publicAddress, 8082));
-    await expectOnlyFence();
+    // The first is refused where it enters, before the redirection.
+    await expectRefusals({ tcp: 1, others: 0 });
   });
 
   test('a slot that does not exist', async () => {
     const { number } = guest.slot;
     const absent = [1, 2, 3].find((n) => n !== number && n !== neighbour.slot.number) ?? 4;
     guest.send(syn(slotSpace(world.instance, cidr).plan(absent).address, guestPort));
-    await expectOnlyFence();
+    await expectRefusals({ tcp: 1, others: 0 });
   });
 
   test('anything through its gateway but the resolver', async () => {
     for (const port of [22, 54, 80, hostPort]) guest.send(syn(constants.gateway, port));
     guest.send(udp({ to: constants.gateway, toPort: 123, fromPort: ++lastPort, data: Buffer.from('x') }));
-    await expectOnlyFence();
+    await expectRefusals({ tcp: 4, others: 1 });
   });
 
   test(`more than ${maxConnections} connections at a time`, async () => {
@@ -225,6 +252,34 @@ describe('a guest does not reach', () => {
     }
   });
 });
+
+test.each([
+  ['by its slot', closedAddresses[0] ?? ''],
+  ['by the host', uplink.beyond],
+])(
+  'a guest that floods closed addresses is refused no more than a bound in a second %s',
+  async (_, address) => {
+    const other = await RawGuest.open(await network.acquire());
+    try {
+      const tries = 20 * maxRefusals;
+      const begin = performance.now();
+      for (let i = 0; i < tries; i++) {
+        other.send(tcp({ to: address, toPort: tcpPort, fromPort: 1024 + i, flags: tcpFlag.syn }));
+      }
+      const answers = await other.fence(publicAddress);
+      const seconds = (performance.now() - begin) / 1000;
+      expect(answers.every(isRefusal)).toBe(true);
+      expect(answers.length).toBeGreaterThanOrEqual(maxRefusals);
+      expect(answers.length).toBeLessThanOrEqual(Math.min(tries, maxRefusals * (1 + seconds) + 1));
+      // Its neighbour has a bound of its own.
+      guest.send(syn(address, tcpPort));
+      await guest.receive('refusal', isRefusal);
+    } finally {
+      other[Symbol.dispose]();
+      await network.release(other.slot.number);
+    }
+  },
+);
 
 /** Packets to a public address that arrived beyond since the last call. */
 async function nftCount(namespace: string): Promise<number> {

@@ -12,7 +12,7 @@ import {
   RunError,
 } from '../linux/index.ts';
 import type { SlotMaker } from './pool.ts';
-import { slotRules } from './slot-rules.ts';
+import { maxRefusals, slotRules } from './slot-rules.ts';
 import { guest, type SlotPlan, type SlotSpace, slotNames, slotUplink } from './slots.ts';
 
 /** `limitConnections`: whether the kernel can; asked each time a slot is made. */
@@ -65,6 +65,8 @@ async function makeSlot(plan: SlotPlan, rules: string): Promise<void> {
 /** Written before the links of the slot are there, as `default`; `all` counts for what has been made since. */
 const slotSettings: [string, string][] = [
   ['ipv4/ip_forward', '1'],
+  // Milliseconds between ICMP errors to one address. A guest is told more often than once a second what is closed to it.
+  ['ipv4/icmp_ratelimit', String(1000 / maxRefusals)],
   ...['all', 'default'].flatMap((links): [string, string][] => [
     [`ipv4/conf/${links}/rp_filter`, '1'],
     [`ipv4/conf/${links}/arp_ignore`, '1'],

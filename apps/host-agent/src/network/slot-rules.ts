@@ -6,6 +6,12 @@ import { guest, type SlotPlan, slotUplink } from './slots.ts';
 /** Connections a guest may have open; without a limit one guest could fill the host's table of them. */
 export const maxConnections = 8192;
 
+/**
+ * Of what a guest may not do so much is refused in a second that no program notices, and so little that refusing is
+ * no work.
+ */
+export const maxRefusals = 100;
+
 /** Whether the kernel has what the limit needs is probed with this. */
 export const connectionLimitProbe = `table inet perch-probe {
   chain probe {
@@ -13,6 +19,10 @@ export const connectionLimitProbe = `table inet perch-probe {
   }
 }
 `;
+
+/** An answer that no program waits longer for. The kernel sends none to what was sent to many. */
+export const refusal = `meta l4proto tcp reject with tcp reset
+    reject with icmpx admin-prohibited`;
 
 export interface SlotRuleOptions {
   network: Range;
@@ -26,10 +36,11 @@ export interface SlotRuleOptions {
  *   only: a late answer to an earlier tenant of the address has another source, and ends here.
  * - The guest sees the gateway as the source of whatever reaches it, and as its resolver. Questions to it go
  *   to the host's end of the pair; the host knows where from there, so a slot outlives a change of resolver.
- * - Nothing in the slot is spoken to or speaks, but for errors about connections that pass through.
+ * - What the guest may not reach is refused at once, to the guest alone: whatever gets here has its address.
+ * - Nothing in the slot is spoken to or speaks, but for that and errors about connections that pass through.
  */
 export function slotRules(plan: SlotPlan, { network, limitConnections }: SlotRuleOptions): string {
-  const limit = limitConnections ? `ct state new ct count over ${maxConnections} drop` : '';
+  const limit = limitConnections ? `ct state new ct count over ${maxConnections} goto refuse` : '';
   return `table netdev perch {
   chain tap {
     type filter hook ingress device "${guest.tap}" priority -500; policy drop;
@@ -55,6 +66,7 @@ table inet perch {
   }
   chain input {
     type filter hook input priority filter; policy drop;
+    iifname "${guest.tap}" ct state != invalid goto refuse
   }
   chain output {
     type filter hook output priority filter; policy drop;
@@ -75,9 +87,13 @@ table inet perch {
   chain from_guest {
     ct direction reply ct state established,related accept
     ct status dnat accept
-    ip daddr @closed drop
+    ip daddr @closed goto refuse
     ${limit}
     accept
+  }
+  chain refuse {
+    limit rate over ${maxRefusals}/second burst ${maxRefusals} packets drop
+    ${refusal}
   }
 }
 `;

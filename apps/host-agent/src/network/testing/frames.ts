@@ -135,6 +135,14 @@ export interface Packet {
   data?: Buffer;
   /** ICMP echo, request or reply. */
   echoId?: number;
+  /** ICMP type and code. */
+  icmp?: readonly [type: number, code: number];
+}
+
+/** A reset, or ICMP's "communication administratively prohibited". */
+export function isRefusal({ proto, flags, icmp }: Packet): boolean {
+  if (proto === protocol.tcp) return flags === (tcpFlag.rst | tcpFlag.ack);
+  return icmp?.[0] === 3 && icmp[1] === 13;
 }
 
 export function parseFrame(frame: Buffer): Packet {
@@ -157,7 +165,10 @@ export function parseFrame(frame: Buffer): Packet {
     to: addressOf(body.subarray(16, 20)),
   });
   const payload = body.subarray((body.readUInt8(0) & 15) * 4, body.readUInt16BE(2));
-  if (proto === protocol.icmp) packet.echoId = payload.readUInt16BE(4);
+  if (proto === protocol.icmp) {
+    packet.icmp = [payload.readUInt8(0), payload.readUInt8(1)];
+    if (packet.icmp[0] !== 3) packet.echoId = payload.readUInt16BE(4);
+  }
   if (proto !== protocol.tcp && proto !== protocol.udp) return packet;
   packet.fromPort = payload.readUInt16BE(0);
   packet.toPort = payload.readUInt16BE(2);
