@@ -32,6 +32,7 @@ const PACKAGES = {
   iproute2: 'ip',
   'util-linux': 'setpriv',
   e2fsprogs: 'mke2fs',
+  kmod: 'depmod',
   mmdebstrap: 'mmdebstrap',
   gcc: 'cc',
   'libc6-dev': '/usr/lib/x86_64-linux-gnu/libc.a',

@@ -23,13 +23,14 @@ export type ImageInfo = {
   created: string;
 };
 
-/** Debian's slim images leave the same out. */
+/** Debian's slim images leave the same out; of Vim, its manual. */
 const UNWANTED = [
   'path-exclude=/usr/share/man/*',
   'path-exclude=/usr/share/info/*',
   'path-exclude=/usr/share/locale/*',
   'path-exclude=/usr/share/doc/*',
   'path-include=/usr/share/doc/*/copyright',
+  ...['doc', 'lang', 'spell', 'tutor'].map((folder) => `path-exclude=/usr/share/vim/vim90/${folder}/*`),
 ];
 
 export async function baseKey(root: string): Promise<string> {

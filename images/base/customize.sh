@@ -12,6 +12,9 @@ cp -a --no-preserve=ownership "$npm_packages/npm" "$root/usr/local/lib/node_modu
 ln -s ../lib/node_modules/npm/bin/npm-cli.js "$root/usr/local/bin/npm"
 ln -s ../lib/node_modules/npm/bin/npx-cli.js "$root/usr/local/bin/npx"
 chmod 0755 "$root/usr/local/lib/node_modules/npm/bin/npm-cli.js" "$root/usr/local/lib/node_modules/npm/bin/npx-cli.js"
+# What a user installs globally goes below the home, whose .local/bin is on the PATH; what root installs is for all.
+printf 'prefix=${HOME}/.local\n' > "$root/usr/local/lib/node_modules/npm/npmrc"
+printf 'prefix=/usr/local\n' > "$root/root/.npmrc"
 
 chroot "$root" groupadd --gid 1000 user
 chroot "$root" useradd --uid 1000 --gid 1000 --groups sudo --create-home --shell /bin/bash user

@@ -1,5 +1,5 @@
-import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import { cached, contentKey, readInputs } from '../cache.ts';
 import { type CpioEntry, cpioArchive } from './cpio.ts';
 
@@ -18,12 +18,13 @@ export async function buildInitramfs(
   kernel: string,
 ): Promise<string> {
   return await cached(cache, 'initramfs', key, async (folder) => {
-    const archive = cpioArchive(await initramfsEntries(agent, join(kernel, 'modules')));
+    const entries = await initramfsEntries(agent, join(kernel, 'modules'));
+    const archive = cpioArchive([...entries, ...(await treeEntries(join(kernel, 'on-demand')))]);
     await writeFile(join(folder, 'initramfs.cpio'), archive, { mode: 0o444 });
   });
 }
 
-/** The guest agent as `/init`, the modules with the order in which it loads them, and places to mount on. */
+/** The guest agent as `/init`, the modules of the boot with the order in which it loads them, and places to mount on. */
 async function initramfsEntries(agent: string, modules: string): Promise<CpioEntry[]> {
   const order = (await readFile(join(modules, 'order'), 'utf8'))
     .trim()
@@ -45,4 +46,17 @@ async function initramfsEntries(agent: string, modules: string): Promise<CpioEnt
     });
   }
   return entries;
+}
+
+/** All below a folder, from its own files and folders on. */
+async function treeEntries(folder: string): Promise<CpioEntry[]> {
+  const found = await readdir(folder, { withFileTypes: true, recursive: true });
+  const entries = found.map(async (entry): Promise<CpioEntry> => {
+    const file = join(entry.parentPath, entry.name);
+    const path = relative(folder, file);
+    if (entry.isDirectory()) return { path, type: 'directory', mode: 0o755 };
+    return { path, type: 'file', mode: 0o444, content: await readFile(file) };
+  });
+  // By path, so that a folder comes before what it holds, and the archive is the same each time.
+  return (await Promise.all(entries)).sort((a, b) => (a.path < b.path ? -1 : 1));
 }

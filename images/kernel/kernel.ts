@@ -1,11 +1,11 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { cached, contentKey, readInputs } from '../cache.ts';
 import { run } from '../commands.ts';
 import { debianSources } from '../debian.ts';
 import { BuildError } from '../errors.ts';
-import { loadOrder, moduleDependencies, moduleName } from './modules.ts';
 import recipe from './recipe.json' with { type: 'json' };
+import { copyInOrder, copyOnDemand, readModuleTree } from './tree.ts';
 import { extractVmlinux } from './vmlinux.ts';
 
 /** The facts of a built kernel; `kernel.json` in its folder. */
@@ -22,7 +22,10 @@ export async function kernelKey(root: string): Promise<string> {
   return contentKey(await readInputs(root, ['images/kernel']));
 }
 
-/** Folder with `kernel.json`, the kernel, its `config`, `modules/*.ko` and `modules/order`. */
+/**
+ * Folder with `kernel.json`, the kernel, its `config`, the modules that a boot needs as `modules/*.ko` with
+ * `modules/order`, and those for later in `on-demand/`, as they lie below `/` of a guest.
+ */
 export async function buildKernel(root: string, cache: string, replace = false): Promise<string> {
   return await cached(cache, 'kernel', await kernelKey(root), fetchKernel, replace);
 }
@@ -44,7 +47,9 @@ async function fetchKernel(folder: string): Promise<void> {
   const file = vmlinux === undefined ? 'vmlinuz' : 'vmlinux';
   await writeFile(join(folder, file), vmlinux ?? vmlinuz, { mode: 0o444 });
   await writeFile(join(folder, 'config'), await readFile(join(tree, 'boot', `config-${release}`)));
-  await copyModules(join(tree, 'lib/modules', release), join(folder, 'modules'));
+  const modules = await readModuleTree(join(tree, 'lib/modules', release));
+  await copyInOrder(modules, recipe.boot, join(folder, 'modules'));
+  await copyOnDemand(modules, recipe.on_demand, join(folder, 'on-demand/lib/modules', release));
   const info: KernelInfo = { package: packageName, release, file };
   await writeFile(join(folder, 'kernel.json'), `${JSON.stringify(info, null, 2)}\n`);
   await run('rm', ['-rf', scratch]);
@@ -75,32 +80,4 @@ async function downloadPackage(scratch: string): Promise<string> {
   if (name === undefined) throw new BuildError(`${recipe.suite} has no ${recipe.package}`, remedy);
   await run('apt-get', [...options, '-q', 'download', name], { cwd: scratch, remedy });
   return name;
-}
-
-async function copyModules(modulesTree: string, target: string): Promise<void> {
-  await mkdir(target);
-  const files = new Map<string, string>();
-  for (const entry of await readdir(modulesTree, { withFileTypes: true, recursive: true })) {
-    const name = basename(entry.name, '.ko');
-    if (name !== entry.name) files.set(moduleName(name), join(entry.parentPath, entry.name));
-  }
-  const builtin = await readFile(join(modulesTree, 'modules.builtin'), 'utf8');
-  const builtins = new Set(builtin.split('\n').map((line) => moduleName(basename(line, '.ko'))));
-  const dependencies = new Map<string, string[]>();
-  const contents = new Map<string, Buffer>();
-  const add = async (name: string): Promise<void> => {
-    if (builtins.has(name) || contents.has(name)) return;
-    const file = files.get(name);
-    if (file === undefined)
-      throw new BuildError(`this kernel has no module ${name}`, 'Change images/kernel/recipe.json.');
-    const content = await readFile(file);
-    contents.set(name, content);
-    dependencies.set(name, moduleDependencies(content).map(moduleName));
-    for (const other of dependencies.get(name) ?? []) await add(other);
-  };
-  const wanted = recipe.modules.map(moduleName);
-  for (const name of wanted) await add(name);
-  const order = loadOrder(wanted, dependencies);
-  for (const name of order) await writeFile(join(target, `${name}.ko`), contents.get(name) ?? '');
-  await writeFile(join(target, 'order'), order.map((name) => `${name}\n`).join(''));
 }

@@ -8,9 +8,12 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, mount, mount_move};
 
-use super::{disk, modules, step};
+use super::modules::{self, OnDemand};
+use super::{disk, step};
 
 const NEW_ROOT: &str = "/newroot";
+/// Holds the modules for later.
+const KEPT: &str = "/lib";
 
 /// Mounts what is needed to find the disk, and makes the disk the root.
 pub fn enter_root() -> io::Result<()> {
@@ -35,8 +38,11 @@ pub fn enter_root() -> io::Result<()> {
             fs::create_dir_all(&target).and_then(|()| Ok(mount_move(format!("/{name}"), &target)?));
         step(name, moved);
     }
+    let on_demand = OnDemand::take();
     empty_initramfs();
-    switch()
+    switch()?;
+    step("modules", on_demand.and_then(|modules| modules.map_or(Ok(()), OnDemand::place)));
+    Ok(())
 }
 
 /// The kernel gives process 1 no standard streams when the initramfs has no /dev/console.
@@ -56,7 +62,7 @@ fn empty_initramfs() {
         let path = entry.path();
         let Ok(status) = path.symlink_metadata() else { continue };
         // The root disk, and whatever else is mounted, is not ours to empty.
-        if status.dev() != device {
+        if status.dev() != device || path == Path::new(KEPT) {
             continue;
         }
         // A file that cannot be removed only costs its memory.

@@ -2,12 +2,18 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::system::finit_module;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::system::{finit_module, uname};
 
 use super::report;
+
+/// Where `modprobe` looks, and where the initramfs has them too.
+const ON_DEMAND: &str = "/lib/modules";
 
 /// Loads the files that `order` in the folder names, one a line. Each failure is printed: which
 /// of them matters shows soon enough.
@@ -22,6 +28,33 @@ pub fn load_all(folder: &Path) {
         if let Err(error) = load(&folder.join(name)) {
             report(format_args!("module {name}"), error);
         }
+    }
+}
+
+/// The modules for later: of this kernel, for any root disk. They stay in the initramfs's memory.
+pub struct OnDemand {
+    path: PathBuf,
+    /// A mount of its own that has no place yet.
+    tree: OwnedFd,
+}
+
+impl OnDemand {
+    /// Takes hold of them while the initramfs can be seen; `None` when the kernel came without.
+    pub fn take() -> io::Result<Option<Self>> {
+        let path = Path::new(ON_DEMAND).join(uname().release().to_string_lossy().as_ref());
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        match open_tree(CWD, &path, flags) {
+            Ok(tree) => Ok(Some(Self { path, tree })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Shows them at their path below the root as it is now.
+    pub fn place(self) -> io::Result<()> {
+        fs::create_dir_all(&self.path)?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        Ok(move_mount(&self.tree, "", CWD, &self.path, flags)?)
     }
 }
 

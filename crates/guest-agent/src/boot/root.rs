@@ -5,9 +5,17 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use super::step;
+
+/// Devices of modules that are loaded when somebody opens them, with the modes that udev gives
+/// them: minor number of the kernel's list of miscellaneous devices.
+const ON_DEMAND: [(&str, u32, u32); 3] =
+    [("/dev/fuse", 229, 0o666), ("/dev/net/tun", 200, 0o666), ("/dev/loop-control", 237, 0o660)];
+const MISCELLANEOUS: u32 = 10;
 
 /// Mounts them and makes the few files that programs expect there.
 pub fn prepare() {
@@ -28,6 +36,9 @@ pub fn prepare() {
             step(link, symlink(target, link));
         }
     }
+    for (path, minor, mode) in ON_DEMAND {
+        step(path, make_device(Path::new(path), minor, mode));
+    }
     for path in ["/tmp", "/run/lock"] {
         step(path, open_directory(Path::new(path)));
     }
@@ -37,6 +48,21 @@ fn mount_at(target: &str, kind: &str, flags: MountFlags, options: &std::ffi::CSt
     let mounted =
         fs::create_dir_all(target).and_then(|()| Ok(mount(kind, target, kind, flags, options)?));
     step(target, mounted);
+}
+
+fn make_device(path: &Path, minor: u32, mode: u32) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    match mknodat(
+        CWD,
+        path,
+        FileType::CharacterDevice,
+        Mode::empty(),
+        makedev(MISCELLANEOUS, minor),
+    ) {
+        // The kernel has it built in.
+        Ok(()) | Err(Errno::EXIST) => fs::set_permissions(path, Permissions::from_mode(mode)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A directory that everybody may write to, as /tmp is.

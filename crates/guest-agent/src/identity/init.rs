@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
+use super::connections::Scope;
 use super::token::Token;
 use super::{
     Connections, Ends, Environment, Error, Identity, State, clock, connections, entropy, names,
@@ -93,7 +94,7 @@ impl Identity {
         }
         // After the generation: whoever loses the agent by this has not left by choice.
         if self.machine.owns_network() {
-            if *connections == Connections::Stale && reset(caller) {
+            if *connections == Connections::Stale && self.reset(caller) {
                 *connections = Connections::Current;
             }
             if *connections == Connections::Current {
@@ -152,15 +153,19 @@ impl Identity {
         };
         Ok((change, state))
     }
-}
 
-/// Whether it was done. Why not is for the console: the answer has no room for it.
-fn reset(caller: Option<Ends>) -> bool {
-    match connections::reset(caller) {
-        Ok(()) => true,
-        Err(error) => {
-            eprintln!("perch-guest: connections: {error}");
-            false
+    /// Whether it was done. Why not is for the console: the answer has no room for it.
+    fn reset(&self, caller: Option<Ends>) -> bool {
+        let scope = match self.machine {
+            Machine::Own => Scope::Machine,
+            _ => Scope::Network,
+        };
+        match connections::reset(scope, caller) {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("perch-guest: connections: {error}");
+                false
+            }
         }
     }
 }

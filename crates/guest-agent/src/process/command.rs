@@ -9,7 +9,8 @@ use crate::paths;
 use crate::rpc::ConnectError;
 use crate::users::User;
 
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// After the user's own programs.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub struct Command {
     pub candidates: Vec<CString>,
@@ -31,7 +32,7 @@ impl Command {
             return Err(ConnectError::invalid("cmd is empty"));
         }
         let environment = environment(config, user, identity, terminal)?;
-        let path = environment.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+        let path = environment.get("PATH").map_or(SYSTEM_PATH, String::as_str);
         let candidates = candidates(&config.cmd, path);
         let words = [&config.cmd].into_iter().chain(&config.args);
         let variables = environment.iter().map(|(name, value)| format!("{name}={value}"));
@@ -54,8 +55,15 @@ fn environment(
 ) -> Result<Environment, ConnectError> {
     let mut all = Environment::new();
     let home = user.home.to_string_lossy();
-    let basics =
-        [("PATH", DEFAULT_PATH), ("HOME", &home), ("USER", &user.name), ("LOGNAME", &user.name)];
+    let path = format!("{}/.local/bin:{SYSTEM_PATH}", home.trim_end_matches('/'));
+    let basics = [
+        ("PATH", path.as_str()),
+        ("HOME", &home),
+        ("USER", &user.name),
+        ("LOGNAME", &user.name),
+        ("SHELL", &user.shell),
+        ("LANG", "C.UTF-8"),
+    ];
     all.extend(basics.map(|(name, value)| (name.to_owned(), value.to_owned())));
     if terminal {
         all.insert("TERM".into(), "xterm-256color".into());
@@ -105,7 +113,14 @@ mod tests {
     use crate::machine::Machine;
 
     fn user() -> User {
-        User { name: "bob".into(), uid: 1, gid: 2, home: "/home/bob".into(), groups: vec![2] }
+        User {
+            name: "bob".into(),
+            uid: 1,
+            gid: 2,
+            home: "/home/bob".into(),
+            shell: "/bin/bash".into(),
+            groups: vec![2],
+        }
     }
 
     fn command(config: ProcessConfig) -> Result<Command, ConnectError> {
@@ -143,12 +158,23 @@ mod tests {
             "HOME",
             "USER",
             "LOGNAME",
+            "SHELL",
+            "LANG",
             "E2B_SANDBOX",
             "E2B_SANDBOX_ID",
             "E2B_TEMPLATE_ID",
         ];
         expected.sort_unstable();
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn programs_that_a_user_installed_come_first() {
+        let candidates = command(config("tool")).unwrap().candidates;
+        assert_eq!(
+            candidates[..2],
+            [c"/home/bob/.local/bin/tool", c"/usr/local/sbin/tool"].map(ToOwned::to_owned)
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub struct Passwd<'a> {
     pub uid: u32,
     pub gid: u32,
     pub home: &'a str,
+    pub shell: &'a str,
 }
 
 pub struct Group<'a> {
@@ -36,8 +37,8 @@ pub fn passwd(text: &str) -> impl Iterator<Item = Passwd<'_>> {
     text.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         match fields[..] {
-            [name, _, uid, gid, _, home, _] if !name.is_empty() && !name.starts_with('#') => {
-                Some(Passwd { name, uid: uid.parse().ok()?, gid: gid.parse().ok()?, home })
+            [name, _, uid, gid, _, home, shell] if !name.is_empty() && !name.starts_with('#') => {
+                Some(Passwd { name, uid: uid.parse().ok()?, gid: gid.parse().ok()?, home, shell })
             }
             _ => None,
         }

@@ -17,6 +17,8 @@ pub struct User {
     /// Primary group.
     pub gid: u32,
     pub home: PathBuf,
+    /// Login shell.
+    pub shell: String,
     /// Primary and supplementary groups.
     pub groups: Vec<u32>,
 }
@@ -53,7 +55,16 @@ fn lookup(passwd: &str, group: &str, name: &str) -> Result<User, UnknownUser> {
         }
     }
     let home = if entry.home.starts_with('/') { entry.home } else { "/" };
-    Ok(User { name: name.to_owned(), uid: entry.uid, gid: entry.gid, home: home.into(), groups })
+    // passwd(5): an empty field is this one.
+    let shell = if entry.shell.is_empty() { "/bin/sh" } else { entry.shell };
+    Ok(User {
+        name: name.to_owned(),
+        uid: entry.uid,
+        gid: entry.gid,
+        home: home.into(),
+        shell: shell.to_owned(),
+        groups,
+    })
 }
 
 /// Names of user and group ids, for listings: both files are read once.
@@ -101,6 +112,12 @@ mod tests {
         assert_eq!((user.uid, user.gid), (1000, 1000));
         assert_eq!(user.home, Path::new("/home/user"));
         assert_eq!(user.groups, [1000, 27]);
+        assert_eq!(user.shell, "/bin/bash");
+    }
+
+    #[test]
+    fn a_user_without_a_shell_has_the_system_s() {
+        assert_eq!(lookup("a:x:1:1::/:\n", "", "a").unwrap().shell, "/bin/sh");
     }
 
     #[test]

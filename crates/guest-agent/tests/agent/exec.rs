@@ -86,15 +86,20 @@ async fn the_environment_is_the_sandboxes_and_the_requests() {
     let output = Events::open(start).await.collect().await;
     let mut lines: Vec<&str> = output.text().lines().collect();
     lines.retain(|line| !line.starts_with("HOME=") && !line.contains("USER="));
-    lines.retain(|line| !line.starts_with("LOGNAME="));
+    lines.retain(|line| !line.starts_with("LOGNAME=") && !line.starts_with("SHELL="));
+    let path = lines.iter().position(|line| line.starts_with("PATH=")).unwrap();
+    let path = lines.remove(path);
+    assert!(
+        path.ends_with("/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    );
     lines.sort_unstable();
     let expected = [
         "E2B_SANDBOX=true",
         "E2B_SANDBOX_ID=i123",
         "E2B_TEMPLATE_ID=base",
         "FROM_SANDBOX=overridden",
+        "LANG=C.UTF-8",
         "OWN=a b",
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     ];
     assert_eq!(lines, expected);
 }

@@ -110,7 +110,7 @@ test('the kernel is told the rate of the counter under TCG only', () => {
   expect(tcg).toContain('tsc_early_khz=2445432 tsc=reliable');
   expect(kernelArguments({ accelerator: 'tcg' })).not.toContain('tsc_early_khz');
   expect(kernelArguments({ accelerator: 'kvm', tscKhz: 2445432 })).not.toContain('tsc');
-  for (const always of ['console=ttyS0', 'panic=-1', 'reboot=t', 'ipv6.disable=1', 'quiet']) {
+  for (const always of ['console=ttyS0', 'panic=-1', 'reboot=t', 'quiet']) {
     expect(tcg.split(' ')).toContain(always);
   }
 });

@@ -19,8 +19,6 @@ export function kernelArguments(boot: KernelBoot): string {
     ...startup,
     // The host gives the entropy; there is nothing to wait for.
     'random.trust_cpu=on',
-    // Slots have no IPv6, so that no rule of theirs needs a second form.
-    'ipv6.disable=1',
     ...(boot.accelerator === 'tcg' ? [...timeArguments(boot.tscKhz), withoutSpeculation] : []),
   ].join(' ');
 }

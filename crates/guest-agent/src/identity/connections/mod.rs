@@ -4,13 +4,14 @@
 //! answers them any more, so a program that reads from one would hang for as long as its
 //! time-outs last. They are reset: the program sees an error and can connect anew.
 //!
-//! Seen are the connections of the caller's network namespace, whichever process holds them. That
-//! is all of the guest's way out: its kernel comes without the devices that would lead there from
-//! another namespace.
+//! Seen are the connections of the caller's network namespace, whichever process holds them, and
+//! of those that processes of the guest are in beside it.
 
 mod message;
+mod namespaces;
 mod socket;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 
@@ -18,7 +19,7 @@ use message::Entry;
 use socket::Diagnostics;
 
 /// The two ends of a connection, as seen from here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ends {
     pub local: SocketAddr,
     pub remote: SocketAddr,
@@ -31,36 +32,65 @@ impl Ends {
         Self { local: plain(local), remote: plain(remote) }
     }
 
-    /// Both ends are in this guest, and were restored together.
-    fn is_internal(&self) -> bool {
-        self.remote.ip().is_loopback() || self.remote.ip() == self.local.ip()
+    /// The same connection, seen from its other end.
+    fn reversed(self) -> Self {
+        Self { local: self.remote, remote: self.local }
     }
+
+    /// Both ends are in this guest, and were restored together: of `all` connections one is the
+    /// other end of this one, or the address says so.
+    fn is_internal(&self, all: &HashSet<Self>) -> bool {
+        self.remote.ip().is_loopback()
+            || self.remote.ip() == self.local.ip()
+            || all.contains(&self.reversed())
+    }
+}
+
+/// Whose connections are reset.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of the caller's network namespace.
+    Network,
+    /// Those of all processes.
+    Machine,
 }
 
 /// Resets every TCP connection that leads out of the machine, `kept` excepted.
 ///
 /// All are listed before the first one is reset: a program that connects anew at once must not
 /// lose its new connection too. The list is small beside what the kernel holds for each entry.
-pub fn reset(kept: Option<Ends>) -> io::Result<()> {
-    let mut diagnostics = Diagnostics::open()?;
-    let mut stale = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        diagnostics.list(family as u8, &mut stale)?;
+pub fn reset(scope: Scope, kept: Option<Ends>) -> io::Result<()> {
+    let mut networks = vec![Diagnostics::open()?];
+    if scope == Scope::Machine {
+        for namespace in namespaces::others()? {
+            networks.push(Diagnostics::open_in(&namespace)?);
+        }
     }
-    stale.retain(|entry| is_stale(entry, kept));
-    for entry in &stale {
-        match diagnostics.destroy(entry) {
-            // It ended by itself in the meantime.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => {}
-            result => result?,
+    let mut entries = Vec::with_capacity(networks.len());
+    for network in &mut networks {
+        let mut found = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            network.list(family as u8, &mut found)?;
+        }
+        entries.push(found);
+    }
+    let all = entries.iter().flatten().map(Entry::ends).collect();
+    for (network, entries) in networks.iter_mut().zip(&entries) {
+        for entry in entries.iter().filter(|entry| is_stale(entry, &all, kept)) {
+            match network.destroy(entry) {
+                // It ended by itself in the meantime.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => {
+                }
+                result => result?,
+            }
         }
     }
     Ok(())
 }
 
-fn is_stale(entry: &Entry, kept: Option<Ends>) -> bool {
+fn is_stale(entry: &Entry, all: &HashSet<Ends>, kept: Option<Ends>) -> bool {
     let ends = entry.ends();
-    !entry.is_abandoned() && !ends.is_internal() && kept != Some(ends)
+    !entry.is_abandoned() && !ends.is_internal(all) && kept != Some(ends)
 }
 
 #[cfg(test)]
@@ -73,12 +103,22 @@ mod tests {
 
     #[test]
     fn internal_is_what_has_both_ends_in_the_guest() {
-        assert!(ends("127.0.0.1:1", "127.0.0.2:2").is_internal());
-        assert!(ends("[::1]:1", "[::1]:2").is_internal());
-        assert!(ends("[::ffff:127.0.0.1]:1", "[::ffff:127.0.0.1]:2").is_internal());
-        assert!(ends("169.254.0.21:1", "169.254.0.21:2").is_internal());
-        assert!(!ends("169.254.0.21:1", "169.254.0.22:2").is_internal());
-        assert!(!ends("[::ffff:169.254.0.21]:1", "[::ffff:10.0.0.1]:2").is_internal());
+        let internal = |local, remote| ends(local, remote).is_internal(&HashSet::new());
+        assert!(internal("127.0.0.1:1", "127.0.0.2:2"));
+        assert!(internal("[::1]:1", "[::1]:2"));
+        assert!(internal("[::ffff:127.0.0.1]:1", "[::ffff:127.0.0.1]:2"));
+        assert!(internal("169.254.0.21:1", "169.254.0.21:2"));
+        assert!(!internal("169.254.0.21:1", "169.254.0.22:2"));
+        assert!(!internal("[::ffff:169.254.0.21]:1", "[::ffff:10.0.0.1]:2"));
+    }
+
+    #[test]
+    fn internal_is_what_another_network_of_the_guest_has_the_other_end_of() {
+        let container = ends("172.17.0.2:80", "172.17.0.1:5000");
+        let all = HashSet::from([container, ends("[::ffff:172.17.0.1]:5000", "172.17.0.2:80")]);
+        assert!(container.is_internal(&all));
+        assert!(!ends("172.17.0.2:80", "172.17.0.1:5001").is_internal(&all));
+        assert!(!container.is_internal(&HashSet::from([container])));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! A socket to the kernel's list of sockets.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::netlink::SOCK_DIAG;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::message::{self, Entry, Progress};
 
@@ -24,6 +25,19 @@ impl Diagnostics {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(SOCK_DIAG))?;
         Ok(Self { socket, sequence: 0, buffer: vec![0; ANSWER] })
+    }
+
+    /// Opens one to another network namespace, which it stays in.
+    pub fn open_in(namespace: &OwnedFd) -> io::Result<Self> {
+        // A thread of its own, since it is the thread that moves.
+        std::thread::scope(|scope| {
+            let opener = scope.spawn(|| {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(namespace.as_fd(), kind)?;
+                Self::open()
+            });
+            opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Adds all connections of an address family to `entries`.
