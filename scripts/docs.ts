@@ -1,6 +1,6 @@
 /**
  * `npm run docs` writes the page that is generated. With `--check` nothing is written: it says whether that page is
- * old, which promise or effect no test holds and which link of a page is dead. It plants a violation of each kind
+ * old, which promise or effect no test holds, which link of a page is dead and which place says another version. It plants a violation of each kind
  * first, to show that it can see.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { errorsPage } from './docs/errors-page.ts';
 import { checkLinks, pages } from './docs/links.ts';
 import { checkPromises } from './docs/promises.ts';
+import { checkVersions } from './docs/versions.ts';
 
 const root = join(import.meta.dirname, '..');
 const fewestPromises = 100;
@@ -25,6 +26,7 @@ seesPlanted('no test, benchmark or failpoint', planted('`pause.nowhere`'));
 seesPlanted('has no test "', planted('`exec.test.ts` "no such title"'));
 seesPlanted('no docs/no-such-page.md', checkLinks('README.md', '[x](docs/no-such-page.md)', root));
 seesPlanted('no heading', checkLinks('README.md', '[x](docs/SECURITY.md#no-such-heading)', root));
+seesPlanted('says version', checkVersions(root, '## [0.0.1] - 2026-01-01\n'));
 
 const problems = current(readFileSync(generated, 'utf8'));
 let promises = 0;
@@ -37,6 +39,7 @@ for (const page of pages(root)) {
   links += linked.links;
   problems.push(...held.problems, ...linked.problems);
 }
+problems.push(...checkVersions(root, readFileSync(join(root, 'CHANGELOG.md'), 'utf8')).problems);
 if (promises < fewestPromises) problems.push(`Only ${promises} promises were found.`);
 if (links < fewestLinks) problems.push(`Only ${links} links were found.`);
 for (const problem of problems) console.error(problem);
