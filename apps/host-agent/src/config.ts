@@ -1,7 +1,7 @@
 /** Settings of the host agent: environment variables, read once, each wrong one named. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { dataPaths, logLevels, readSettings } from '@perch/protocol';
+import { dataPaths, logLevels, type MonitorChoice, monitorChoices, readSettings } from '@perch/protocol';
 
 export interface Config {
   dataDir: string;
@@ -34,12 +34,12 @@ export interface Config {
   user: string;
   /** Kind of disk: `auto`, or one that the machine may have. */
   rootfs: string;
-  vmm: 'qemu-kvm' | 'qemu-tcg' | undefined;
+  vmm: MonitorChoice | undefined;
   /** File that says where this process shall end, or wait: for tests. */
   failpoints: string | undefined;
 }
 
-const vmmChoices = ['qemu-kvm', 'qemu-tcg'] as const;
+const vmmChoices = Object.keys(monitorChoices) as MonitorChoice[];
 
 /** @throws Error that names the variable and what it may be */
 export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<Config> {

@@ -1,6 +1,6 @@
 /** perch-host: the root daemon that owns the VMs, disks and networks of one machine. */
 import { chmod, chown, mkdir, rm } from 'node:fs/promises';
-import { type HostInfo, limits, version } from '@perch/protocol';
+import { type HostInfo, type HostMachine, limits, version as ownVersion } from '@perch/protocol';
 import { type Logger, pino } from 'pino';
 import { createServer } from './api/index.ts';
 import { type Config, hostPaths, readConfig } from './config.ts';
@@ -25,7 +25,7 @@ import { lookUpUser } from './linux/index.ts';
 import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
 import { requireOneFileSystem } from './one-file-system.ts';
-import { createQemuMonitor, type MonitorProbe, overheadMb, probeMonitor } from './vmm/index.ts';
+import { createQemuMonitor, type MonitorProbe, probeMonitor } from './vmm/index.ts';
 
 /** How long a guest may take until its agent answers; a busy machine without KVM takes tens of seconds. */
 const bootTimeoutMs = 120_000;
@@ -72,29 +72,24 @@ async function serve(config: Config, log: Logger): Promise<void> {
   log.info({ probe }, 'monitor probed');
 
   const room = new DiskRoom({ dir: config.dataDir, keepMb: config.keepDiskMb });
+  const { instance } = config;
+  const { accelerator, version } = probe;
+  const monitor = await createQemuMonitor({ instance, accelerator, version, log });
+  const machine: HostMachine = { ...monitor.machine, disk: { format: disks.capabilities.format } };
   const admission = new Admission({
     memoryMb: config.memoryMb ?? defaultMemoryMb(),
-    overheadMb: overheadMb(probe.accelerator),
-    ...{ room, disks },
-  });
-  const { accelerator, version: monitorVersion } = probe;
-  const monitor = await createQemuMonitor({
-    instance: config.instance,
-    accelerator,
-    version: monitorVersion,
-    log,
+    ...{ monitor, room, disks },
   });
   const saved = new SavedStates({
     dir: paths.sandboxes,
-    ...{ disks, room },
-    machine: monitor.machine,
+    ...{ disks, room, machine },
     baseImage: (contentId) => images.rootfsOf(contentId),
     keep: config.history,
   });
   const snapshots = new SnapshotStore({ dir: paths.snapshots, log });
   const bootSnapshots = new BootSnapshots({
     dir: paths.bootSnapshots,
-    machine: monitor.machine,
+    machine,
     limit: config.bootSnapshots,
     log,
   });
@@ -103,7 +98,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     bounds: config.mergeBounds,
   });
   const lifecycle = new Lifecycle({
-    ...{ journal, network, disks, monitor, saved, bootSnapshots, snapshots },
+    ...{ journal, machine, network, disks, monitor, saved, bootSnapshots, snapshots },
     guest: { waitForAgent, giveIdentity, warmUp },
     images,
     ...{ admission, room },
@@ -116,7 +111,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   });
   await lifecycle.start();
 
-  const info = () => describe(config, probe, lifecycle, network, images);
+  const info = () => describe(config, machine, probe, lifecycle, network, images);
   let stopping: Promise<void> | undefined;
   const stop = (remove: boolean) => {
     stopping ??= (async () => {
@@ -196,7 +191,8 @@ async function listen(
 
 async function describe(
   config: Config,
-  probe: MonitorProbe,
+  machine: HostMachine,
+  { problems, why }: MonitorProbe,
   lifecycle: Lifecycle,
   network: NetworkLayer,
   images: ImageStore,
@@ -208,14 +204,13 @@ async function describe(
   };
   // Asked once: it looks at every file of every sandbox.
   const room = await lifecycle.capacity();
-  const { problems, ...vmm } = probe;
   return {
     host_id: config.instance,
     instance: config.instance,
-    version,
+    version: ownVersion,
     ready: problems.length === 0,
     problems,
-    vmm,
+    ...{ machine, why },
     memory_mb: room.memory,
     disk_mb: room.disk,
     lacks: await lifecycle.lacks(smallest, room),

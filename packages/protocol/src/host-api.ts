@@ -29,6 +29,7 @@
 import { type Static, Type } from 'typebox';
 import { ErrorBody } from './errors.ts';
 import { sandboxIdPattern, templateNamePattern } from './ids.ts';
+import { HostMachine, MonitorIdentity } from './machine.ts';
 import { Template } from './platform.ts';
 import { Env, limits, SandboxStatus } from './sandbox.ts';
 import { maxForks, Snapshot, SnapshotName } from './snapshot.ts';
@@ -107,16 +108,7 @@ const ContentId = Type.String({ pattern: '^[0-9a-f]{64}$', description: 'SHA-256
 export const ImportFacts = Type.Object(
   {
     vcpus: Type.Optional(HostCreate.properties.vcpus),
-    monitor: Type.Optional(
-      Type.Object(
-        {
-          kind: Type.Union([Type.Literal('qemu'), Type.Literal('firecracker')]),
-          version: Type.String({ minLength: 1, maxLength: 255 }),
-          accelerator: Type.Union([Type.Literal('kvm'), Type.Literal('tcg')]),
-        },
-        { additionalProperties: false },
-      ),
-    ),
+    monitor: Type.Optional(MonitorIdentity),
     cpu: Type.Optional(
       Type.String({ minLength: 1, maxLength: 16_384, description: 'Fingerprint of the processor.' }),
     ),
@@ -197,12 +189,8 @@ export const HostInfo = Type.Object({
   version: Type.String(),
   ready: Type.Boolean({ description: 'A sandbox can be created, where there is room for it.' }),
   problems: Type.Array(Type.String()),
-  vmm: Type.Object({
-    kind: Type.Literal('qemu'),
-    version: Type.String(),
-    accelerator: Type.Union([Type.Literal('kvm'), Type.Literal('tcg')]),
-    why: Type.String({ description: 'What the probe found.' }),
-  }),
+  machine: HostMachine,
+  why: Type.String({ description: 'What was found when the accelerator was chosen.' }),
   memory_mb: Type.Object({ total: Type.Integer(), free: Type.Integer() }),
   disk_mb: Type.Object({ total: Type.Integer(), free: Type.Integer() }),
   lacks: Type.Array(Type.Union([Type.Literal('memory'), Type.Literal('disk')]), {

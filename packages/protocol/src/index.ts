@@ -6,6 +6,7 @@ export * from './files.ts';
 export * from './host-api.ts';
 export * from './host-outcomes.ts';
 export * from './ids.ts';
+export * from './machine.ts';
 export * from './platform.ts';
 export * from './sandbox.ts';
 export * from './settings.ts';

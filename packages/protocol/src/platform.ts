@@ -20,6 +20,7 @@ export const Host = Type.Object(
     status: Type.Union([Type.Literal('ready'), Type.Literal('not_ready'), Type.Literal('unreachable')]),
     problems: Type.Array(Type.String()),
     vmm: Type.String({ description: 'Monitor, version and accelerator.' }),
+    disk: Type.String({ description: 'Format of the disks that sandboxes get.' }),
     memory_mb: Type.Object({ total: Type.Integer(), free: Type.Integer() }),
     disk_mb: Type.Object({ total: Type.Integer(), free: Type.Integer() }),
     sandboxes: Type.Integer(),

@@ -1,5 +1,5 @@
 /** The daemons' own words, when they run. */
-import type { HostInfo, Settings } from '@perch/protocol';
+import { type HostInfo, monitorNames, type Settings } from '@perch/protocol';
 import { Perch } from '@perch/sdk';
 import { HostSocket } from '../launcher/index.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
@@ -40,16 +40,18 @@ function absent(error: NodeJS.ErrnoException, { dataDir }: Settings): Finding {
 }
 
 function present(info: HostInfo, { dataDir }: Settings): Finding[] {
-  const { vmm, ready, problems, slots, memory_mb, disk_mb } = info;
-  const running = `${vmm.kind} ${vmm.version} with ${vmm.accelerator}: ${vmm.why}`;
+  const { machine, why, ready, problems, slots, memory_mb, disk_mb } = info;
+  const { monitor, disk } = machine;
+  const running = `${monitorNames[monitor.kind]} ${monitor.version} with ${monitor.accelerator}: ${why}`;
   const room = `${memory_mb.free} MiB of memory, ${disk_mb.free} MiB of disk and ${slots.total - slots.used} network slots are free for sandboxes`;
   return [
     ready
       ? ok('perch-host', `${info.version}, instance ${info.instance}`)
       : problem('perch-host', problems.join('; ') || 'not ready', `Read ${dataDir}/log/perch-host.log.`),
-    vmm.accelerator === 'kvm'
+    monitor.accelerator === 'kvm'
       ? ok('accelerator', running)
       : warning('accelerator', running, 'Sandboxes are about ten times slower than with KVM.'),
+    ok('disks', `${disk.format} over the base image`),
     ok('room', room),
   ];
 }

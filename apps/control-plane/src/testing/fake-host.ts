@@ -94,7 +94,11 @@ export class FakeHost implements AsyncDisposable {
       version,
       ready: this.ready,
       problems: this.problems,
-      vmm: { kind: 'qemu', version: '10.0', accelerator: 'tcg', why: 'a test' },
+      machine: {
+        monitor: { kind: 'qemu', version: '10.0', accelerator: 'tcg' },
+        ...{ cpu: 'max', disk: { format: 'qcow2' } },
+      },
+      why: 'a test',
       memory_mb: { total: 8192, free: 4096 },
       disk_mb: { total: 100_000, free: 50_000 },
       lacks: this.lacks,

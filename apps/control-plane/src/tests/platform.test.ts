@@ -77,7 +77,9 @@ test('templates and hosts are listed', async () => {
   expect(templates).toMatchObject({ items: [{ name: 'base', disk_mb: 1024 }] });
   const hosts = await json(await plane.fetch('/v1/hosts'));
   expect(Check(HostList, hosts)).toBe(true);
-  expect(hosts).toMatchObject({ items: [{ id: 'local', status: 'ready', vmm: 'qemu 10.0 (tcg)' }] });
+  expect(hosts).toMatchObject({
+    items: [{ id: 'local', status: 'ready', vmm: 'qemu 10.0 (tcg)', disk: 'qcow2' }],
+  });
 });
 
 test('a key is made, shown once, used and deleted, and the last one stays', async () => {

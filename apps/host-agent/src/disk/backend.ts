@@ -1,6 +1,7 @@
 /** A disk back end, as Perch uses it. One back end a folder beside this file. */
+import type { LayerFormat } from '@perch/protocol';
 import type { Leftover } from '../linux/index.ts';
-import type { DiskState, FileDisk, LayerFormat, VmDisk } from './disk.ts';
+import type { DiskState, FileDisk, VmDisk } from './disk.ts';
 
 /** Where the disk of a VM is. */
 export interface DiskPlace {

@@ -1,7 +1,5 @@
 /** A disk between two lives, and as the monitor of one life sees it. */
-
-/** The format of a disk's changes, as `rootfs.meta` names it. */
-export type LayerFormat = 'qcow2' | 'dm-snapshot';
+import type { LayerFormat } from '@perch/protocol';
 
 /**
  * A disk between two lives: files that are root's, 0444 and never written again.

@@ -4,6 +4,7 @@ import {
   type HostCreate,
   type HostFork,
   type HostForked,
+  type HostMachine,
   type HostResume,
   type HostSandbox,
   PerchError,
@@ -17,6 +18,8 @@ import { exists, historyOf, Registry, type ResourceDeps, Resources, SandboxDrive
 import { Forks, type StartDeps, StartPlanner } from './start/index.ts';
 
 export interface LifecycleDeps extends ResourceDeps, StartDeps {
+  /** What guests run with here. */
+  machine: HostMachine;
   room: DiskRoom;
   merges: Pick<MergesOptions, 'merge' | 'quietMs'>;
 }

@@ -1,6 +1,7 @@
 /** Snapshots with names: made of sandboxes or of directories, listed, flattened and removed. */
 import {
   type HostImported,
+  type HostMachine,
   type HostSnapshotCreate,
   type HostSnapshotImport,
   type NewSnapshot,
@@ -24,7 +25,8 @@ export interface NamedSnapshotDeps extends FlattenDeps {
   images: ImageStore;
   snapshots: SnapshotStore;
   saved: StateStore;
-  monitor: Pick<VmMonitor, 'machine'>;
+  machine: HostMachine;
+  monitor: Pick<VmMonitor, 'recognises'>;
   boot: BootFiles;
 }
 
@@ -68,11 +70,11 @@ export class NamedSnapshots {
    *   then.
    */
   async import({ name, overwrite, ...request }: HostSnapshotImport): Promise<HostImported> {
-    const { snapshots, monitor } = this.#deps;
+    const { snapshots } = this.#deps;
     await this.#assertFree(name, overwrite);
     let assumed: HostImported['assumed'] = [];
     await snapshots.create(name, overwrite, async (to) => {
-      assumed = await importSnapshot(request, to, { ...this.#deps, machine: monitor.machine });
+      assumed = await importSnapshot(request, to, this.#deps);
     });
     return { snapshot: await snapshots.get(name), assumed };
   }

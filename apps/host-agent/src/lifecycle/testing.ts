@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { mkdtempDisposable } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { HostCreate, HostSandbox } from '@perch/protocol';
+import type { HostCreate, HostMachine, HostSandbox } from '@perch/protocol';
 import { pino } from 'pino';
 import { expect, vi } from 'vitest';
 import { type DiskBackend, DiskGone, type VmDisk } from '../disk/index.ts';
@@ -33,6 +33,11 @@ export const request: HostCreate = {
   disk_mb: 64,
   access_token: 'a'.repeat(64),
   env: {},
+};
+
+export const aMachine: HostMachine = {
+  monitor: { kind: 'qemu', version: '10.0.2', accelerator: 'tcg' },
+  ...{ cpu: 'max', disk: { format: 'qcow2' } },
 };
 
 const aBuild = newBuildId();
@@ -75,8 +80,9 @@ export class FakeMachine {
   #pid = 1;
 
   monitor: VmMonitor = {
-    kind: 'qemu',
-    machine: { kind: 'qemu', version: '10.0.2', accelerator: 'tcg', cpu: 'max' },
+    machine: aMachine,
+    overheadMb: () => 64,
+    recognises: () => true,
     boot: async ({ dir }) => {
       await this.bootGate;
       return this.#start(dir, false);
@@ -262,6 +268,7 @@ export async function host(
     const room = new DiskRoom({ dir: dir.path, keepMb: 0 });
     const lifecycle = new Lifecycle({
       journal,
+      machine: aMachine,
       network: machine.network(),
       disks: machine.disk,
       monitor: machine.monitor,
@@ -281,7 +288,7 @@ export async function host(
             ? { name, contentId: 'a'.repeat(64), sizeBytes: 32 * 2 ** 20, rootfs: '/base' }
             : undefined,
       } as unknown as ImageStore,
-      admission: new Admission({ memoryMb, overheadMb: 64, room, disks: machine.disk }),
+      admission: new Admission({ memoryMb, monitor: machine.monitor, room, disks: machine.disk }),
       room,
       vmsDir,
       saved: machine.saved,

@@ -1,20 +1,18 @@
 /** Whether this host can go on where a snapshot stopped. */
+import { type HostMachine, type MonitorIdentity, monitorNames } from '@perch/protocol';
 import { SnapshotIncompatible } from './damaged.ts';
-import type { ManifestFacts, MonitorIdentity } from './manifest.ts';
-
-export interface HostMachine {
-  monitor: MonitorIdentity;
-  /** As in `ManifestFacts`. */
-  cpu: string;
-}
+import type { Snapshot } from './snapshot.ts';
 
 /**
- * Device state is read back only by the version that wrote it, and a guest keeps using the processor that it
- * found when it booted: on one with less it dies of SIGILL, much later.
+ * Device state is read back only by the version that wrote it, a guest keeps using the processor that it found when it
+ * booted (on one with less it dies of SIGILL, much later), and layers are read only by the kind of disk that wrote them.
  * @throws SnapshotIncompatible, whose message is a sentence for the user
  */
-export function assertCompatible(snapshot: Pick<ManifestFacts, 'monitor' | 'cpu'>, host: HostMachine): void {
-  const [then, now] = [snapshot.monitor, host.monitor];
+export function assertCompatible(
+  { manifest, rootfs }: Pick<Snapshot, 'manifest' | 'rootfs'>,
+  host: HostMachine,
+) {
+  const [then, now] = [manifest.monitor, host.monitor];
   if (then.kind !== now.kind || then.version !== now.version) {
     throw new SnapshotIncompatible(
       `The snapshot was taken by ${label(then)} and this host runs ${label(now)}: only the same version can resume it.`,
@@ -25,13 +23,18 @@ export function assertCompatible(snapshot: Pick<ManifestFacts, 'monitor' | 'cpu'
       `The snapshot was taken under ${then.accelerator.toUpperCase()} and this host runs guests under ${now.accelerator.toUpperCase()}.`,
     );
   }
-  if (snapshot.cpu !== host.cpu) {
+  if (manifest.cpu !== host.cpu) {
     throw new SnapshotIncompatible(
-      `The snapshot was taken on another processor ("${snapshot.cpu}") than this host has ("${host.cpu}"): the guest could not go on.`,
+      `The snapshot was taken on another processor ("${manifest.cpu}") than this host has ("${host.cpu}"): the guest could not go on.`,
+    );
+  }
+  if (rootfs && rootfs.format !== host.disk.format) {
+    throw new SnapshotIncompatible(
+      `The disk of the snapshot has layers of the format ${rootfs.format} and this host has ${host.disk.format}: flatten it on a host with ${rootfs.format} (PERCH_ROOTFS).`,
     );
   }
 }
 
-function label({ kind, version }: MonitorIdentity): string {
-  return `${{ qemu: 'QEMU', firecracker: 'Firecracker' }[kind]} ${version}`;
+function label({ kind, version }: Pick<MonitorIdentity, 'kind' | 'version'>): string {
+  return `${monitorNames[kind]} ${version}`;
 }

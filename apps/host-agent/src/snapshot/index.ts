@@ -2,7 +2,7 @@
 export { type BuildId, newBuildId } from './build-id.ts';
 export { type FileSum, type Pace, sumFile } from './checksum.ts';
 export { type CommitRequest, commitSnapshot } from './commit.ts';
-export { assertCompatible, type HostMachine } from './compatibility.ts';
+export { assertCompatible } from './compatibility.ts';
 export { SnapshotDamaged, SnapshotIncompatible } from './damaged.ts';
 export { ExchangeNotDurable, exchangeSnapshots, whileInPlace } from './exchange.ts';
 export { readFully } from './files.ts';
@@ -21,7 +21,6 @@ export {
   decodeManifest,
   type Manifest,
   type ManifestFacts,
-  type MonitorIdentity,
   maxManifestBytes,
 } from './manifest.ts';
 export type { Mapping, Run } from './mapping.ts';

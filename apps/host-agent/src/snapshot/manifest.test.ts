@@ -1,9 +1,10 @@
 import { crc32 } from 'node:zlib';
+import type { HostMachine } from '@perch/protocol';
 import { describe, expect, test } from 'vitest';
 import { assertCompatible } from './compatibility.ts';
 import { SnapshotDamaged, SnapshotIncompatible } from './damaged.ts';
 import { decodeManifest, encodeManifest } from './manifest.ts';
-import { decodeRootfsMeta } from './rootfs-meta.ts';
+import { decodeRootfsMeta, type RootfsMeta } from './rootfs-meta.ts';
 import { build, contentId, damage, facts, fc, property, randomBytes } from './testing.ts';
 
 const sum = {
@@ -150,13 +151,24 @@ describe('rootfs.meta', () => {
 });
 
 describe('a snapshot goes on', () => {
-  const here = { monitor: facts.monitor, cpu: facts.cpu };
+  const here: HostMachine = { monitor: facts.monitor, cpu: facts.cpu, disk: { format: 'qcow2' } };
+  const manifest = { format_version: 1, ...facts, files: {} } as const;
+  const rootfs: RootfsMeta = {
+    ...{ base_template: 'base', base_content_id: contentId, format: 'qcow2' },
+    ...{ disk_bytes: 512, layers: [] },
+  };
+  const snapshot = { manifest, rootfs };
 
   test('on the machine that took it', () => {
-    expect(() => assertCompatible(facts, here)).not.toThrow();
+    expect(() => assertCompatible(snapshot, here)).not.toThrow();
   });
 
-  test.each<[string, Partial<typeof here>, RegExp]>([
+  test('with any kind of disk when its own stands alone', () => {
+    const elsewhere: HostMachine = { ...here, disk: { format: 'dm-snapshot' } };
+    expect(() => assertCompatible({ manifest, rootfs: null }, elsewhere)).not.toThrow();
+  });
+
+  test.each<[string, Partial<HostMachine>, RegExp]>([
     [
       'under another version',
       { monitor: { ...facts.monitor, version: '11.0.0' } },
@@ -177,8 +189,13 @@ describe('a snapshot goes on', () => {
       { cpu: 'AuthenticAMD 25-1-1' },
       /another processor \("GenuineIntel 6-85-7"\).*"AuthenticAMD 25-1-1"/,
     ],
+    [
+      'with another kind of disk',
+      { disk: { format: 'dm-snapshot' } },
+      /layers of the format qcow2 and this host has dm-snapshot: flatten it/,
+    ],
   ])('not %s', (_, change, message) => {
-    expect(() => assertCompatible(facts, { ...here, ...change })).toThrow(SnapshotIncompatible);
-    expect(() => assertCompatible(facts, { ...here, ...change })).toThrow(message);
+    expect(() => assertCompatible(snapshot, { ...here, ...change })).toThrow(SnapshotIncompatible);
+    expect(() => assertCompatible(snapshot, { ...here, ...change })).toThrow(message);
   });
 });

@@ -7,6 +7,7 @@
  */
 
 import { crc32 } from 'node:zlib';
+import { LayerFormat, MonitorIdentity } from '@perch/protocol';
 import { type Static, Type } from 'typebox';
 import { type FileSum, maxExtentBytes } from './checksum.ts';
 import { SnapshotDamaged } from './damaged.ts';
@@ -21,17 +22,6 @@ export const maxManifestBytes = 64 * 2 ** 20;
 const closed = { additionalProperties: false } as const;
 const name = Type.String({ minLength: 1, maxLength: 255 });
 const Count = Type.Integer({ minimum: 1, maximum: 2 ** 31 });
-
-export const MonitorIdentity = Type.Object(
-  {
-    kind: Type.Union([Type.Literal('qemu'), Type.Literal('firecracker')]),
-    version: name,
-    /** The means by which the guest's instructions are executed. */
-    accelerator: Type.Union([Type.Literal('kvm'), Type.Literal('tcg')]),
-  },
-  closed,
-);
-export type MonitorIdentity = Static<typeof MonitorIdentity>;
 
 const facts = {
   /** `copy`: of a snapshot, with the memory in one file. */
@@ -53,6 +43,10 @@ const facts = {
   kernel_content_id: ContentId,
   /** Content of the initramfs, which is the guest agent. */
   initramfs_content_id: ContentId,
+  /** `image` where the disk stands alone. Manifests without it have layers of the format that `rootfs.meta` names. */
+  disk: Type.Optional(
+    Type.Object({ format: Type.Union([...LayerFormat.anyOf, Type.Literal('image')]) }, closed),
+  ),
   /** Content of `rootfs.ext4`, where the disk stands alone. */
   rootfs_content_id: Type.Optional(ContentId),
 };

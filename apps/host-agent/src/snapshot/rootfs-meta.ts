@@ -1,4 +1,5 @@
 /** `rootfs.meta`: what the copy-on-write layers of a root disk lie on. */
+import { LayerFormat } from '@perch/protocol';
 import { type Static, Type } from 'typebox';
 import { writeDurably } from './files.ts';
 import { jsonReader } from './json.ts';
@@ -14,7 +15,7 @@ export const RootfsMeta = Type.Object(
     base_template: Type.String({ minLength: 1, maxLength: 255 }),
     /** The base is this content, whatever its name is now. */
     base_content_id: ContentId,
-    format: Type.Union([Type.Literal('dm-snapshot'), Type.Literal('qcow2')]),
+    format: LayerFormat,
     /** Size of the disk that the guest sees. */
     disk_bytes: Type.Integer({ minimum: 512, multipleOf: 512, maximum: Number.MAX_SAFE_INTEGER }),
     /** Builds of the layers between the base and `rootfs.cow`, from the lowest up. */

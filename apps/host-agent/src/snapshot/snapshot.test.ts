@@ -156,6 +156,11 @@ describe('a snapshot is not opened', () => {
       { machine: { ...facts.machine, memory_mb: 2 } },
       /^memfile.header maps/,
     ],
+    [
+      'of another kind of disk than its disk',
+      { disk: { format: 'image' } },
+      /^rootfs.meta is of a disk of the format qcow2/,
+    ],
   ])('%s', async (_, change, message) => {
     await using dir = await temporaryDirectory();
     const directory = await fillDirectory(join(dir.path, 'snapshot'));

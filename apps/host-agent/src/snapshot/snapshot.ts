@@ -48,7 +48,15 @@ export async function openSnapshot(directory: SnapshotDirectory): Promise<Snapsh
     await readChecked(directory, manifest, snapshotFiles.memfileHeader, maxHeaderBytes),
   );
   assertMemory(manifest, header);
-  return { directory, manifest, header, rootfs: await readRootfs(directory, manifest) };
+  const rootfs = await readRootfs(directory, manifest);
+  const format = rootfs?.format ?? 'image';
+  if (manifest.disk && manifest.disk.format !== format) {
+    throw new SnapshotDamaged(
+      snapshotFiles.rootfsMeta,
+      `is of a disk of the format ${format}, not ${manifest.disk.format}`,
+    );
+  }
+  return { directory, manifest, header, rootfs };
 }
 
 /**

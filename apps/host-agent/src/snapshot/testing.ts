@@ -27,6 +27,7 @@ export const facts: ManifestFacts = {
   monitor: { kind: 'qemu', version: '10.0.2', accelerator: 'tcg' },
   cpu: 'GenuineIntel 6-85-7',
   machine: { vcpus: 1, memory_mb: 1, disk_mb: 64 },
+  disk: { format: 'qcow2' },
   kernel_content_id: contentId,
   initramfs_content_id: contentId,
 };

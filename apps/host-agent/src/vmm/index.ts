@@ -1,6 +1,5 @@
 /** VM monitors: which one this machine can run, and what runs. */
 export type {
-  MonitorMachine,
   ProcessRef,
   Vm,
   VmMonitor,
@@ -8,4 +7,4 @@ export type {
   VmState,
 } from './monitor.ts';
 export { type MonitorProbe, probeMonitor } from './probe/probe.ts';
-export { createQemuMonitor, overheadMb } from './qemu/index.ts';
+export { createQemuMonitor } from './qemu/index.ts';

@@ -1,5 +1,6 @@
 /** A VM monitor, as Perch uses it. One back end a folder beside this file. */
 
+import type { HostMachine } from '@perch/protocol';
 import type { FileDisk, VmDisk } from '../disk/index.ts';
 import type { Leftover } from '../linux/index.ts';
 import type { BuildId, MemoryDifference, MemoryImage } from '../snapshot/index.ts';
@@ -101,18 +102,13 @@ export interface Vm {
   release(): void;
 }
 
-/** The properties of a machine that a snapshot needs. */
-export interface MonitorMachine {
-  kind: 'qemu';
-  version: string;
-  accelerator: 'tcg' | 'kvm';
-  /** Fingerprint of the processor that guests see. */
-  cpu: string;
-}
-
 export interface VmMonitor {
-  readonly kind: 'qemu';
-  readonly machine: MonitorMachine;
+  /** Its part of what a snapshot needs of the host that goes on from it. */
+  readonly machine: Pick<HostMachine, 'monitor' | 'cpu'>;
+  /** Host memory that a VM may use beside its guest's, MiB. */
+  overheadMb(spec: Pick<VmSpec, 'memoryMb'>): number;
+  /** Whether bytes may be device state that this kind of monitor has written: for those who would try them. */
+  recognises(deviceState: Buffer): boolean;
   /** Starts the guest from power-on. When it rejects, no process, cgroup or file of it is left. */
   boot(spec: VmSpec): Promise<Vm>;
   /**

@@ -117,11 +117,13 @@ async function within<T>(task: Promise<T>): Promise<T> {
 }
 
 function toHost(info: HostInfo, reachable: boolean, sandboxes: number): Host {
+  const { monitor, disk } = info.machine;
   return {
     id: info.host_id,
     status: reachable ? (info.ready ? 'ready' : 'not_ready') : 'unreachable',
     problems: reachable ? info.problems : ['the host agent does not answer'],
-    vmm: `${info.vmm.kind} ${info.vmm.version} (${info.vmm.accelerator})`,
+    vmm: `${monitor.kind} ${monitor.version} (${monitor.accelerator})`,
+    disk: disk.format,
     memory_mb: info.memory_mb,
     disk_mb: info.disk_mb,
     sandboxes,

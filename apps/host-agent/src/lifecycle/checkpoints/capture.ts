@@ -3,6 +3,7 @@
  * from then on the snapshot is there, whatever ends.
  */
 import { chmod, link, writeFile } from 'node:fs/promises';
+import type { HostMachine } from '@perch/protocol';
 import { type DiskBackend, type DiskCapture, layersOf } from '../../disk/index.ts';
 import { type CaptureStep, failpoint } from '../../failpoints/index.ts';
 import {
@@ -23,7 +24,7 @@ import {
   writeHeader,
   writeRootfsMeta,
 } from '../../snapshot/index.ts';
-import type { MonitorMachine, Vm } from '../../vmm/index.ts';
+import type { Vm } from '../../vmm/index.ts';
 import { captured, type HeldIdentity, type SandboxRecord, Stopwatch } from '../journal/index.ts';
 import { diskOf } from './disk.ts';
 import type { CapturedIdentity } from './identity.ts';
@@ -51,7 +52,7 @@ export interface CaptureTarget {
   /** The image below all layers, and its checksum. */
   base: { path: string; sum: FileSum };
   disks: DiskBackend;
-  machine: MonitorMachine;
+  machine: HostMachine;
 }
 
 type Sums = Record<string, FileSum>;
@@ -98,7 +99,6 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   lap('disk');
   await writeIdentity(from.identity, to.temporary);
   captured(record, 'before_commit');
-  const { kind, version, accelerator, cpu } = to.machine;
   await commitSnapshot({
     temporary: to.temporary,
     final: to.final,
@@ -109,8 +109,7 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
       created_at: new Date().toISOString(),
       build_id: build,
       parent: to.parent?.manifest.build_id ?? null,
-      monitor: { kind, version, accelerator },
-      cpu,
+      ...to.machine,
       machine: { vcpus: record.vcpus, memory_mb: record.memory_mb, disk_mb: record.disk_mb },
       kernel_content_id: record.kernel,
       initramfs_content_id: record.initramfs,

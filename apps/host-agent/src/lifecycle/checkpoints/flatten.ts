@@ -33,6 +33,7 @@ export async function flattenSnapshot(
     failpoint('flatten.merged');
     await link(made, flat);
   });
-  const facts = { ...factsOf(from), rootfs_content_id: await contentIdOf(flat) };
+  const disk = { format: 'image' } as const;
+  const facts = { ...factsOf(from), disk, rootfs_content_id: await contentIdOf(flat) };
   await commitSnapshot({ ...{ temporary, final, durable, sums }, facts });
 }

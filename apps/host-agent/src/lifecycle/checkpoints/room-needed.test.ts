@@ -6,7 +6,7 @@ import { commitSnapshot, openSnapshot, SnapshotDirectory } from '../../snapshot/
 import { facts, fillDirectory, temporaryDirectory } from '../../snapshot/testing.ts';
 import { DiskRoom } from '../journal/disk-room.ts';
 import type { SandboxRecord } from '../journal/journal.ts';
-import { FakeMachine } from '../testing.ts';
+import { aMachine, FakeMachine } from '../testing.ts';
 import { flattenSnapshot } from './flatten.ts';
 import { checkpointMerger } from './merge-checkpoint.ts';
 import { SavedStates } from './saved-states.ts';
@@ -24,9 +24,9 @@ function roomOf(freeBytes: number, keepMb = 0): DiskRoom {
 }
 
 function statesOn(room: DiskRoom): SavedStates {
-  const { disk: disks, monitor } = new FakeMachine();
+  const { disk: disks } = new FakeMachine();
   return new SavedStates({
-    ...{ dir: '/nowhere', disks, room, machine: monitor.machine, baseImage: () => undefined, keep: 1 },
+    ...{ dir: '/nowhere', disks, room, machine: aMachine, baseImage: () => undefined, keep: 1 },
   });
 }
 

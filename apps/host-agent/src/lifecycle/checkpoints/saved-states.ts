@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PerchError } from '@perch/protocol';
+import { type HostMachine, PerchError } from '@perch/protocol';
 import type { DiskBackend, DiskState } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import { sync } from '../../linux/index.ts';
@@ -26,7 +26,7 @@ import {
   sumFile,
   whileInPlace,
 } from '../../snapshot/index.ts';
-import type { MonitorMachine, VmState } from '../../vmm/index.ts';
+import type { VmState } from '../../vmm/index.ts';
 import type { DiskRoom, HeldIdentity, SandboxRecord } from '../journal/index.ts';
 import { type Capture, capture } from './capture.ts';
 import { diskOf } from './disk.ts';
@@ -38,7 +38,7 @@ export interface SavedStatesOptions {
   dir: string;
   disks: DiskBackend;
   room: DiskRoom;
-  machine: MonitorMachine;
+  machine: HostMachine;
   /** Path of the base image with this content, as long as there is one. */
   baseImage: (contentId: string) => string | undefined;
   /** Checkpoints of a sandbox that are kept, the newest: at least 1. */
@@ -237,8 +237,7 @@ export class SavedStates {
     }
     try {
       const snapshot = await this.#open(id, checkpoint);
-      const { version, accelerator, kind, cpu } = this.#options.machine;
-      assertCompatible(snapshot.manifest, { monitor: { kind, version, accelerator }, cpu });
+      assertCompatible(snapshot, this.#options.machine);
       const { directory } = snapshot;
       const captured = await readSnapshotJson(snapshot, snapshotFiles.identity, CapturedIdentity);
       return {

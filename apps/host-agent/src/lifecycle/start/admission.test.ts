@@ -8,7 +8,7 @@ const GiB = 2 ** 30;
 
 function admissionWith(freeBytes: number): Admission {
   return new Admission({
-    ...{ memoryMb: 1e9, overheadMb: 0, disks: createQcow2Disks() },
+    ...{ memoryMb: 1e9, monitor: { overheadMb: () => 0 }, disks: createQcow2Disks() },
     room: { freeBytes: async () => freeBytes },
   });
 }

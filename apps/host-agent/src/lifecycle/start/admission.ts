@@ -7,6 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { PerchError } from '@perch/protocol';
 import type { DiskBackend } from '../../disk/index.ts';
+import type { VmMonitor } from '../../vmm/index.ts';
 import type { DiskRoom, SandboxRecord } from '../journal/index.ts';
 
 export interface Capacity {
@@ -17,8 +18,7 @@ export interface Capacity {
 export interface AdmissionOptions {
   /** MiB of memory for sandboxes. */
   memoryMb: number;
-  /** Memory that a monitor may take beside its guest's, MiB. */
-  overheadMb: number;
+  monitor: Pick<VmMonitor, 'overheadMb'>;
   room: Pick<DiskRoom, 'freeBytes'>;
   disks: Pick<DiskBackend, 'promisedBytes'>;
 }
@@ -101,7 +101,7 @@ export class Admission {
   }
 
   #memoryOf(shape: Shape): number {
-    return shape.memory_mb + this.#options.overheadMb;
+    return shape.memory_mb + this.#options.monitor.overheadMb({ memoryMb: shape.memory_mb });
   }
 }
 

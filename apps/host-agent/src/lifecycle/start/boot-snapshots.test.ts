@@ -1,13 +1,14 @@
 import { readdir, rm, truncate, utimes, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { HostMachine } from '@perch/protocol';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { commitSnapshot, SnapshotDirectory } from '../../snapshot/index.ts';
 import { contentId, facts, fillDirectory, temporaryDirectory } from '../../snapshot/testing.ts';
 import { type BootGuest, BootSnapshots, type GuestShape } from './boot-snapshots.ts';
 
-const machine = { kind: 'qemu', version: '10.0.2', accelerator: 'tcg', cpu: 'max' } as const;
+const machine: HostMachine = { monitor: facts.monitor, cpu: facts.cpu, disk: { format: 'qcow2' } };
 const shape: GuestShape = {
   ...{ base: contentId, kernel: contentId, initramfs: contentId },
   ...{ vcpus: 1, memory_mb: 1, disk_mb: 64 },
@@ -29,7 +30,7 @@ async function store({ limit = 8 } = {}) {
     });
     await keep(at('final'));
   };
-  const open = async (change: Partial<typeof machine> | { version: string } = {}, now = current) => {
+  const open = async (change: Partial<HostMachine> = {}, now = current) => {
     const bootSnapshots = new BootSnapshots({
       ...{ dir: join(root.path, 'boot-snapshots'), machine: { ...machine, ...change } },
       ...{ limit, log: pino({ level: 'silent' }) },
@@ -88,7 +89,7 @@ test.each<[string, Partial<GuestShape>]>([
   expect(it.booted).toHaveLength(2);
 });
 
-test('what another monitor, kernel or image made, or what is damaged, is removed at the start', async () => {
+test('what another monitor, kind of disk, kernel or image made, or what is damaged, is removed at the start', async () => {
   await using it = await store();
   const remade = async (bootSnapshots: Awaited<ReturnType<typeof it.open>>) => {
     const before = it.booted.length;
@@ -97,8 +98,15 @@ test('what another monitor, kernel or image made, or what is damaged, is removed
   };
   expect(await remade(await it.open())).toBe(true);
   expect(await remade(await it.open())).toBe(false);
-  expect(await remade(await it.open({ version: '10.1.0' }))).toBe(true);
-  expect(await remade(await it.open())).toBe(true);
+  const others: Partial<HostMachine>[] = [
+    { monitor: { ...machine.monitor, version: '10.1.0' } },
+    { cpu: 'another' },
+    { disk: { format: 'dm-snapshot' } },
+  ];
+  for (const other of others) {
+    expect(await remade(await it.open(other))).toBe(true);
+    expect(await remade(await it.open())).toBe(true);
+  }
   expect(await remade(await it.open({}, () => ({ ...current(), kernel: 'cd'.repeat(32) })))).toBe(true);
   const bootSnapshots = await it.open();
   const { path } = await bootSnapshots.get(shape);

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, rename, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { HostMachine } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../../failpoints/index.ts';
 import {
@@ -14,7 +15,6 @@ import {
   snapshotFiles,
   verifyFiles,
 } from '../../snapshot/index.ts';
-import type { MonitorMachine } from '../../vmm/index.ts';
 import { Mutex } from '../journal/index.ts';
 
 /** Everything that a booted guest depends on. */
@@ -31,7 +31,7 @@ export interface GuestShape {
 export interface BootSnapshotsOptions {
   /** Absolute; on the file system of the snapshots of sandboxes. */
   dir: string;
-  machine: MonitorMachine;
+  machine: HostMachine;
   /** Shapes that are kept; the one that was not asked for longest goes. */
   limit: number;
   log: Logger;
@@ -155,8 +155,10 @@ export class BootSnapshots {
   }
 
   #key({ base, kernel, initramfs, vcpus, memory_mb, disk_mb }: GuestShape): string {
-    const { kind, version, accelerator, cpu } = this.#options.machine;
-    const all = [base, kernel, initramfs, vcpus, memory_mb, disk_mb, kind, version, accelerator, cpu];
+    const { monitor, cpu, disk } = this.#options.machine;
+    const { kind, version, accelerator } = monitor;
+    const guest = [base, kernel, initramfs, vcpus, memory_mb, disk_mb];
+    const all = [...guest, kind, version, accelerator, cpu, disk.format];
     return createHash('sha256').update(JSON.stringify(all)).digest('hex').slice(0, 32);
   }
 

@@ -1,6 +1,6 @@
 /** Keeps an answer that takes seconds to find. A file that cannot be read or says something else is no answer. */
 import { readFile, rename, writeFile } from 'node:fs/promises';
-import type { Accelerator } from '../qemu/index.ts';
+import type { Accelerator } from '@perch/protocol';
 
 interface Kept {
   accelerator: Accelerator;

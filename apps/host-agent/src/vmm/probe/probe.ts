@@ -4,13 +4,12 @@
  */
 import { open, readFile, stat } from 'node:fs/promises';
 import { cpus, release } from 'node:os';
+import { type Accelerator, type MonitorChoice, monitorChoices } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { run } from '../../linux/index.ts';
-import { type Accelerator, kvmRunsGuest } from '../qemu/index.ts';
+import { kvmRunsGuest } from '../qemu/index.ts';
 import { readAnswer, writeAnswer } from './cache.ts';
 import { findVersion } from './version.ts';
-
-export type MonitorChoice = 'qemu-kvm' | 'qemu-tcg';
 
 export interface ProbeOptions {
   /** A guest's kernel and initramfs; ours, 0444, on the file system of `cacheFile`. */
@@ -50,7 +49,8 @@ interface Answer {
 }
 
 async function chooseAccelerator(options: ProbeOptions, version: string): Promise<Answer> {
-  if (options.force) return { accelerator: accelerators[options.force], why: 'PERCH_VMM says so' };
+  if (options.force)
+    return { accelerator: monitorChoices[options.force].accelerator, why: 'PERCH_VMM says so' };
   const obstacle = await kvmObstacle();
   if (obstacle !== undefined) return { accelerator: 'tcg', why: obstacle };
   if (version === '') return { accelerator: 'tcg', why: 'there is no QEMU to try KVM with' };
@@ -61,8 +61,6 @@ async function chooseAccelerator(options: ProbeOptions, version: string): Promis
   await writeAnswer(options.cacheFile, key, answer);
   return answer;
 }
-
-const accelerators: Record<MonitorChoice, Accelerator> = { 'qemu-kvm': 'kvm', 'qemu-tcg': 'tcg' };
 
 /** Cheap reasons against KVM. Asked at every start, since a device may appear later. */
 async function kvmObstacle(): Promise<string | undefined> {

@@ -1,9 +1,8 @@
 /** The command line of QEMU. Pure. */
 import { basename } from 'node:path';
+import type { Accelerator } from '@perch/protocol';
 import type { BlockDisk, FileDisk, VmDisk } from '../../disk/index.ts';
 import { fileNames } from './vm-directory.ts';
-
-export type Accelerator = 'tcg' | 'kvm';
 
 export interface MachineSpec {
   /** Shown in the process list. */

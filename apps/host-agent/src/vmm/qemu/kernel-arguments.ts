@@ -1,5 +1,5 @@
 /** The command line of the guest's kernel. Source: admin-guide/kernel-parameters.rst of Linux 6.12. */
-import type { Accelerator } from './arguments.ts';
+import type { Accelerator } from '@perch/protocol';
 
 export interface KernelBoot {
   accelerator: Accelerator;

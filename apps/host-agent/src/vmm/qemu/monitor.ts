@@ -1,13 +1,14 @@
 /** The QEMU back end: starts monitors and finds them again. */
 import type { ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Accelerator } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { VmDisk } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import { cpuFingerprint, type Leftover, measureTscKhz } from '../../linux/index.ts';
-import type { MonitorMachine, ProcessRef, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
+import type { ProcessRef, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
 import { findProcess, VmLimits } from '../process/index.ts';
-import { type Accelerator, emulatedCpu, translationBufferMb } from './arguments.ts';
+import { emulatedCpu, translationBufferMb } from './arguments.ts';
 import { fill } from './fill.ts';
 import { kernelArguments } from './kernel-arguments.ts';
 import { launch, taskLimit } from './launch.ts';
@@ -30,13 +31,8 @@ const adoptTimeoutMs = 3000;
 /** Device state is loaded in a few milliseconds. */
 const loadPollMs = 2;
 
-/**
- * MiB of host memory that a VM may use beside the guest's own: 60 for QEMU itself, disk caches, and under TCG
- * the translated code.
- */
-export function overheadMb(accelerator: Accelerator): number {
-  return accelerator === 'tcg' ? 128 + translationBufferMb : 128;
-}
+/** QEMU_VM_FILE_MAGIC of migration/qemu-file.h: what device state begins with. */
+const deviceStateMagic = 'QEVM';
 
 /**
  * CPU time for QEMU's own threads. Without it a guest at full load is stopped at the end of each period, and
@@ -59,8 +55,7 @@ async function findKernelArguments({ accelerator, log }: QemuMonitorOptions): Pr
 }
 
 class Qemu implements VmMonitor {
-  readonly kind = 'qemu';
-  readonly machine: MonitorMachine;
+  readonly machine: VmMonitor['machine'];
   readonly #options: QemuMonitorOptions;
   readonly #limits: VmLimits;
   /** Takes a while to find, which only the first machine may have to wait for. */
@@ -70,11 +65,20 @@ class Qemu implements VmMonitor {
     this.#options = options;
     const { version, accelerator } = options;
     const cpu = accelerator === 'tcg' ? emulatedCpu : cpuFingerprint();
-    this.machine = { kind: this.kind, version, accelerator, cpu };
+    this.machine = { monitor: { kind: 'qemu', version, accelerator }, cpu };
     this.#limits = limits;
     this.#kernelArguments = found;
     // Who starts a machine is told.
     found.catch(() => {});
+  }
+
+  /** 60 MiB for QEMU itself, disk caches, and under TCG the translated code. */
+  overheadMb(): number {
+    return this.#options.accelerator === 'tcg' ? 128 + translationBufferMb : 128;
+  }
+
+  recognises(deviceState: Buffer): boolean {
+    return deviceState.toString('latin1', 0, deviceStateMagic.length) === deviceStateMagic;
   }
 
   boot(spec: VmSpec): Promise<Vm> {
@@ -152,7 +156,7 @@ class Qemu implements VmMonitor {
 
   #allowed(spec: VmSpec) {
     return {
-      memoryBytes: (spec.memoryMb + overheadMb(this.#options.accelerator)) * 2 ** 20,
+      memoryBytes: (spec.memoryMb + this.overheadMb()) * 2 ** 20,
       cpus: spec.vcpus + deviceCpus,
       tasks: taskLimit(spec.vcpus),
     };

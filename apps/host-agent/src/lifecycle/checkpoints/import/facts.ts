@@ -10,10 +10,11 @@ export interface Known
 
 /** The facts that were said, and else those of this host. @returns the latter in words too */
 export function settleFacts(said: ImportFacts, host: ImportHost): { known: Known; assumed: Assumed } {
-  const { kind, version, accelerator, cpu } = host.machine;
+  const { monitor, cpu } = host.machine;
+  const { kind, version, accelerator } = monitor;
   const here: Known = {
     vcpus: limits.vcpus.default,
-    monitor: { kind, version, accelerator },
+    monitor,
     cpu,
     kernel_content_id: host.boot.kernelId,
     initramfs_content_id: host.boot.initramfsId,

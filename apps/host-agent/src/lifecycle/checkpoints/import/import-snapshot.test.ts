@@ -73,7 +73,8 @@ async function setUp(keepMb = 0, freeBytes?: number) {
   await chmod(image, 0o444);
   const has = new Set<string>();
   const host: ImportHost = {
-    machine: { ...facts.monitor, kind: 'qemu', cpu: facts.cpu },
+    machine: { monitor: facts.monitor, cpu: facts.cpu, disk: { format: 'qcow2' } },
+    monitor: { recognises: (state) => state.toString('latin1', 0, 4) === 'QEVM' },
     boot: { kernelId: contentId, initramfsId: contentId },
     images: { rootfsOf: (id) => (has.has(id) ? image : undefined) },
     disks: createQcow2Disks(),

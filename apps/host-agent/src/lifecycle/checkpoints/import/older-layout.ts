@@ -3,7 +3,7 @@
  * disk and without the secrets of its guest.
  */
 import { chmod, type FileHandle, writeFile } from 'node:fs/promises';
-import { limits } from '@perch/protocol';
+import { limits, monitorNames } from '@perch/protocol';
 import { failpoint } from '../../../failpoints/index.ts';
 import {
   assertStored,
@@ -35,8 +35,6 @@ import type { Assumed, ImportHost, ImportRequest } from './request.ts';
 
 /** Bounds of what a monitor writes as device state, and of `identity.json`. */
 const [maxSnapfileBytes, maxIdentityBytes] = [16 * 2 ** 20, 4096];
-/** QEMU_VM_FILE_MAGIC of migration/qemu-file.h: what QEMU's device state begins with. */
-const qemuMagic = 'QEVM';
 /** Higher than any number that a guest was given; the next must be higher than the last. */
 const unknownNumber = 2 ** 32;
 
@@ -48,7 +46,7 @@ export async function takeOlderLayout(
   host: ImportHost,
 ): Promise<Assumed> {
   const { known, assumed } = settleFacts(request.facts, host);
-  const devices = await readDevices(from, known);
+  const devices = await readDevices(from, known, host);
   from.length(snapshotFiles.memfile);
   const header = decodeHeader(await from.read(snapshotFiles.memfileHeader, maxHeaderBytes));
   const memoryMb = assertMemory(header, from);
@@ -74,6 +72,7 @@ export async function takeOlderLayout(
       ...{ kind: 'copy', sandbox_id: null, template: disk.image ?? 'unknown' },
       ...{ created_at: new Date().toISOString(), build_id: build, parent: header.build },
       machine: { vcpus, memory_mb: memoryMb, disk_mb: disk.diskMb },
+      disk: rootfs === undefined ? host.machine.disk : { format: 'image' },
       ...(rootfs === undefined ? {} : { rootfs_content_id: rootfs }),
     },
   });
@@ -81,11 +80,17 @@ export async function takeOlderLayout(
   return assumed;
 }
 
-async function readDevices(from: ForeignDirectory, { monitor }: Known): Promise<Buffer> {
+/** Of another kind of monitor it is not known here what it writes. */
+async function readDevices(
+  from: ForeignDirectory,
+  { monitor: wrote }: Known,
+  { machine, monitor }: ImportHost,
+): Promise<Buffer> {
   const { snapfile } = snapshotFiles;
   const bytes = await from.read(snapfile, maxSnapfileBytes);
-  if (monitor.kind === 'qemu' && bytes.toString('latin1', 0, qemuMagic.length) !== qemuMagic) {
-    throw new SnapshotDamaged(snapfile, 'is not the device state of a QEMU; --monitor says what wrote it');
+  if (wrote.kind === machine.monitor.kind && !monitor.recognises(bytes)) {
+    const name = monitorNames[wrote.kind];
+    throw new SnapshotDamaged(snapfile, `is not the device state of a ${name}; --monitor says what wrote it`);
   }
   return bytes;
 }

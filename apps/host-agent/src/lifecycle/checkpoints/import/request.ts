@@ -1,13 +1,14 @@
 /** The request of an import. */
-import type { HostImported, HostSnapshotImport } from '@perch/protocol';
+import type { HostImported, HostMachine, HostSnapshotImport } from '@perch/protocol';
 import type { DiskBackend } from '../../../disk/index.ts';
 import type { BootFiles, ImageStore } from '../../../images/index.ts';
-import type { MonitorMachine } from '../../../vmm/index.ts';
+import type { VmMonitor } from '../../../vmm/index.ts';
 import type { DiskRoom } from '../../journal/index.ts';
 
 /** The host's own, which a directory may refer to or say nothing about. */
 export interface ImportHost {
-  machine: MonitorMachine;
+  machine: HostMachine;
+  monitor: Pick<VmMonitor, 'recognises'>;
   boot: Pick<BootFiles, 'kernelId' | 'initramfsId'>;
   images: Pick<ImageStore, 'rootfsOf'>;
   disks: Pick<DiskBackend, 'capabilities'>;

@@ -1,0 +1,38 @@
+/** What a host runs guests with. A state goes on only where all of it is the same. */
+import { type Static, Type } from 'typebox';
+
+const closed = { additionalProperties: false } as const;
+
+/** Names for people, by the kind that files and answers have. */
+export const monitorNames = { qemu: 'QEMU', firecracker: 'Firecracker' } as const;
+
+export const MonitorKind = Type.Union([Type.Literal('qemu'), Type.Literal('firecracker')]);
+export type MonitorKind = Static<typeof MonitorKind>;
+
+/** What executes the guest's instructions. */
+export const Accelerator = Type.Union([Type.Literal('kvm'), Type.Literal('tcg')]);
+export type Accelerator = Static<typeof Accelerator>;
+
+export const MonitorIdentity = Type.Object(
+  { kind: MonitorKind, version: Type.String({ minLength: 1, maxLength: 255 }), accelerator: Accelerator },
+  closed,
+);
+export type MonitorIdentity = Static<typeof MonitorIdentity>;
+
+/** By the value of `PERCH_VMM`: those that this Perch can run guests with. */
+export const monitorChoices = {
+  'qemu-kvm': { kind: 'qemu', accelerator: 'kvm' },
+  'qemu-tcg': { kind: 'qemu', accelerator: 'tcg' },
+} as const satisfies Record<string, Pick<MonitorIdentity, 'kind' | 'accelerator'>>;
+export type MonitorChoice = keyof typeof monitorChoices;
+
+/** Of copy-on-write layers: each kind of disk has its own. */
+export const LayerFormat = Type.Union([Type.Literal('dm-snapshot'), Type.Literal('qcow2')]);
+export type LayerFormat = Static<typeof LayerFormat>;
+
+export const HostMachine = Type.Object({
+  monitor: Type.Object({ ...MonitorIdentity.properties, version: Type.String({ description: 'Or empty.' }) }),
+  cpu: Type.String({ description: 'Fingerprint of the processor that guests see.' }),
+  disk: Type.Object({ format: LayerFormat }),
+});
+export type HostMachine = Static<typeof HostMachine>;
