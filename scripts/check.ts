@@ -7,6 +7,7 @@ const failed = await runSteps([
   { name: 'format and lint', command: ['biome', 'ci', '.'] },
   { name: 'promises', command: ['oxlint', '--type-aware', '--deny-warnings'] },
   { name: 'layers', command: ['node', 'scripts/layers.ts'] },
+  { name: 'layers of Rust', command: ['node', 'scripts/rust-layers.ts'] },
   { name: 'documents', command: ['node', 'scripts/docs.ts', '--check'] },
   { name: 'dead code', command: ['knip'] },
   { name: 'rustfmt', command: ['cargo', 'fmt', '--all', '--check'] },
