@@ -10,6 +10,7 @@
 
 mod agent;
 mod boot;
+mod errno;
 mod files;
 mod filesystem;
 mod http;

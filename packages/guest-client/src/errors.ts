@@ -20,6 +20,8 @@ export interface Refusal {
   /** Connect code, or the HTTP status as text. */
   code: string;
   message: string;
+  /** Of a file call, why: a word of the agent's. */
+  reason?: string;
 }
 
 export function guestProtocol(sandboxId: string, problem: string, cause?: unknown): PerchError {
@@ -54,7 +56,7 @@ export function transferInterrupted(path: string, cause?: unknown): PerchError {
 }
 
 /** Refusals that any call may get; undefined when it is not one of them. */
-function common(refusal: Refusal, subject: Subject): PerchError | undefined {
+export function common(refusal: Refusal, subject: Subject): PerchError | undefined {
   const { code, message } = refusal;
   if (/^invalid username\b/.test(message) || message.startsWith('only root can run commands as')) {
     const user = subject.user ?? '';
@@ -66,47 +68,6 @@ function common(refusal: Refusal, subject: Subject): PerchError | undefined {
   }
   // The token is the one of this life: a guest that refuses it is in another one.
   if (code === 'unauthenticated' || code === '401') return guestUnavailable(subject.sandboxId, message);
-  return undefined;
-}
-
-const pathErrors: Record<string, 'file_not_found' | 'file_exists' | 'permission_denied' | 'disk_full'> = {
-  not_found: 'file_not_found',
-  '404': 'file_not_found',
-  already_exists: 'file_exists',
-  '409': 'file_exists',
-  permission_denied: 'permission_denied',
-  '403': 'permission_denied',
-  resource_exhausted: 'disk_full',
-  '507': 'disk_full',
-};
-
-const sentences = {
-  file_not_found: 'does not exist',
-  file_exists: 'exists already',
-  permission_denied: 'may not be touched by this user',
-  disk_full: 'does not fit: the disk is full',
-  not_a_file: 'is not a regular file',
-  not_a_directory: 'is not a directory',
-} as const;
-
-/** The error of a call about a path. */
-export function pathError(refusal: Refusal, subject: Subject & { path: string }): PerchError {
-  const shared = common(refusal, subject);
-  if (shared) return shared;
-  const { path } = subject;
-  const code = pathErrors[refusal.code] ?? badPath(refusal);
-  if (code) return new PerchError(code, `${quoted(path)} ${sentences[code]}.`, { path });
-  if (refusal.code === 'invalid_argument' || refusal.code === '400') {
-    return invalid('path', refusal.message);
-  }
-  return guestProtocol(subject.sandboxId, `${refusal.code}: ${refusal.message}`);
-}
-
-function badPath({ code, message }: Refusal): 'not_a_file' | 'not_a_directory' | undefined {
-  if (code !== 'invalid_argument' && code !== '400') return undefined;
-  if (/not a directory/i.test(message)) return 'not_a_directory';
-  if (/is a directory|not a (regular )?file|special file|device|fifo|socket/i.test(message))
-    return 'not_a_file';
   return undefined;
 }
 
@@ -125,7 +86,7 @@ export function startError(refusal: Refusal, subject: Subject): PerchError {
   return guestProtocol(subject.sandboxId, `${code}: ${message}`);
 }
 
-function invalid(where: string, message: string): PerchError {
+export function invalid(where: string, message: string): PerchError {
   const text = quoted(message);
   return new PerchError('validation_failed', `The sandbox refuses the ${where}: ${text}.`, {
     problems: [{ where, message: text }],

@@ -167,7 +167,7 @@ test('the words of the guest come without control characters, and cut', async ()
   const error = await clientOf(agent)
     .stat('/x')
     .catch((reason: unknown) => reason);
-  expect(isPerchError(error, 'guest_protocol') && error.message).toMatch(/^[ -~…]{1,400}$/);
+  expect(isPerchError(error, 'file_io_failed') && error.message).toMatch(/^[ -~…]{1,400}$/);
 });
 
 test.each([

@@ -164,7 +164,9 @@ export class Transport {
     const code = json?.code;
     const known = typeof code === 'string' && /^[a-z_]{1,40}$/.test(code);
     if (status === 200) throw guestProtocol(this.options.sandboxId, 'an answer is no JSON object');
+    const reason = asText(json?.reason, 40);
     return {
+      ...(reason ? { reason } : {}),
       code: known ? code : String(status),
       message: asText(json?.message, errorLimit) || `HTTP status ${status}`,
     };

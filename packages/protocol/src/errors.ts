@@ -63,6 +63,12 @@ export interface ErrorContexts {
   not_a_directory: { path: string };
   permission_denied: { path: string };
   disk_full: { path: string };
+  path_busy: { path: string };
+  directory_not_empty: { path: string };
+  read_only_file_system: { path: string };
+  unsupported_by_file_system: { path: string; problem: string };
+  file_io_failed: { path: string; problem: string };
+  sandbox_out_of_resources: { path: string; problem: string };
   transfer_interrupted: { path: string };
   ticket_invalid: Record<string, never>;
   shutting_down: Record<string, never>;
@@ -124,6 +130,12 @@ export const errorStatus: Record<ErrorCode, number> = {
   not_a_directory: 400,
   permission_denied: 403,
   disk_full: 507,
+  path_busy: 409,
+  directory_not_empty: 409,
+  read_only_file_system: 403,
+  unsupported_by_file_system: 422,
+  file_io_failed: 422,
+  sandbox_out_of_resources: 503,
   transfer_interrupted: 502,
   ticket_invalid: 401,
   shutting_down: 503,
@@ -189,6 +201,12 @@ export const errorRemedy: Record<ErrorCode, string> = {
   not_a_directory: 'Name a directory.',
   permission_denied: 'Choose a path that the sandbox lets its user touch.',
   disk_full: 'Free space in the sandbox, or create one with a larger disk_mb.',
+  path_busy: 'Unmount what is mounted there, or end the program that uses it, then try again.',
+  directory_not_empty: 'Remove what is in the directory, or choose another path.',
+  read_only_file_system: 'Choose a path on a file system that is mounted for writing.',
+  unsupported_by_file_system: 'Choose a path on another file system of the sandbox.',
+  file_io_failed: 'Read the problem in details; `dmesg` in the sandbox says more of a failing device.',
+  sandbox_out_of_resources: 'End programs in the sandbox that hold memory or open files, then try again.',
   transfer_interrupted: 'Send the transfer again; nothing of it was kept.',
   ticket_invalid: 'Get a new ticket: each opens one connection and lives for a minute.',
   shutting_down: 'Try again in a few seconds.',

@@ -3,7 +3,7 @@
  * end-to-end suites.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -168,8 +168,7 @@ describe.skipIf(!agentIsBuilt)('with the real guest agent', () => {
     const content = Buffer.alloc(1_000_000, 'abc');
     expect((await write('gzip', gzipSync(content))).status).toBe(204);
     expect(content.equals(await readFile(path))).toBe(true);
-    const broken = await write('gzip', Buffer.from('not gzip'));
-    expect(broken.status).toBe(400);
+    expect(await failure(await write('gzip', Buffer.from('not gzip')))).toEqual([400, 'malformed_body']);
     expect(await failure(await write('br', content))).toEqual([415, 'unsupported_media_type']);
     expect(content.equals(await readFile(path))).toBe(true);
   });
@@ -194,6 +193,32 @@ describe.skipIf(!agentIsBuilt)('with the real guest agent', () => {
       failure(await files(`/stream/write?path=${encodeURIComponent(path)}`, { method: 'POST', body: 'x' }));
     expect(await write(dir)).toEqual([400, 'not_a_file']);
     expect(await write('/dev/null')).toEqual([400, 'not_a_file']);
+  });
+
+  test('files that state another size than they have are read, and one that cannot be read says why', async () => {
+    const path = '/sys/class/net/lo/mtu';
+    const read = await files('/read', { json: { path } });
+    expect([read.status, await read.text()]).toEqual([200, await readFile(path, 'utf8')]);
+    expect(await failure(await files('/read', { json: { path: '/proc/self/mem' } }))).toEqual([
+      422,
+      'file_io_failed',
+    ]);
+  });
+
+  test('a move between file systems arrives, and what cannot be moved says why', async () => {
+    const elsewhere = await mkdtemp('/dev/shm/perch-test-');
+    await using cleanup = new AsyncDisposableStack();
+    cleanup.defer(() => rm(elsewhere, { recursive: true }));
+    const source = join(dir, 'moved');
+    await mkdir(source);
+    await writeFile(join(source, 'f'), 'x');
+    const move = (destination: string) => files('/move', { json: { source, destination } });
+    await mkdir(join(elsewhere, 'full', 'x'), { recursive: true });
+    expect(await failure(await move(join(elsewhere, 'full')))).toEqual([409, 'directory_not_empty']);
+    expect(await failure(await move('/sys/class/net'))).toEqual([409, 'directory_not_empty']);
+    expect((await move(join(elsewhere, 'new'))).status).toBe(204);
+    expect(await readFile(join(elsewhere, 'new', 'f'), 'utf8')).toBe('x');
+    expect((await readdir(dir)).includes('moved')).toBe(false);
   });
 
   test('directories are listed, made, moved and removed', async () => {

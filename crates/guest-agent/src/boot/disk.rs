@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount};
 
-use super::{grow, step};
+use super::grow;
+use super::report::{report, step};
 
 const DEVICE: &str = "/dev/vda";
 /// A virtual disk is there in milliseconds.
@@ -26,7 +27,7 @@ pub fn mount_root(target: &Path) -> io::Result<()> {
     match growth {
         Ok(None) => {}
         Ok(Some(blocks)) => step("grow the root disk", grow::to(target, blocks)),
-        Err(error) => super::report("size of the root disk", error),
+        Err(error) => report("size of the root disk", error),
     }
     Ok(())
 }

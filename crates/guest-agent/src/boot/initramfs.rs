@@ -8,8 +8,9 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, mount, mount_move};
 
+use super::disk;
 use super::modules::{self, OnDemand};
-use super::{disk, step};
+use super::report::step;
 
 const NEW_ROOT: &str = "/newroot";
 /// Holds the modules for later.

@@ -15,10 +15,10 @@ mod initramfs;
 mod modules;
 mod network;
 mod power;
+mod report;
 mod root;
 mod settings;
 
-use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use self::report::{report, step};
 use crate::agent::Agent;
 use crate::machine::Machine;
 use crate::{identity, process, serve};
@@ -80,15 +81,4 @@ fn names() {
     let name = name.trim();
     let name = if identity::is_hostname(name) { name } else { "perch" };
     step("hostname", identity::set_hostname(name));
-}
-
-/// Prints what went wrong, and goes on.
-fn step<E: Display>(what: &str, result: Result<(), E>) {
-    if let Err(error) = result {
-        report(what, error);
-    }
-}
-
-fn report(what: impl Display, error: impl Display) {
-    eprintln!("perch-guest: {what}: {error}");
 }

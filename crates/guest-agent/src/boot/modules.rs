@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::system::{finit_module, uname};
 
-use super::report;
+use super::report::report;
 
 /// Where `modprobe` looks, and where the initramfs has them too.
 const ON_DEMAND: &str = "/lib/modules";

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use super::step;
+use super::report::{report, step};
 use crate::identity::write_if_changed;
 
 const INTERFACE: &str = "eth0";
@@ -25,7 +25,7 @@ pub fn configure() {
             step("lo", control.up("lo"));
             step(INTERFACE, control.join());
         }
-        Err(error) => super::report("network", error),
+        Err(error) => report("network", error),
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
-use super::step;
+use super::report::step;
 
 /// Devices of modules that are loaded when somebody opens them, with the modes that udev gives
 /// them: minor number of the kernel's list of miscellaneous devices.

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::step;
+use super::report::step;
 
 /// Each is a default of some distribution or container engine that programs have come to expect.
 const KERNEL: [(&str, &str); 7] = [

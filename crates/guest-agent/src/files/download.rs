@@ -7,13 +7,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::{Stream, stream};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderValue, Method, StatusCode, header};
 use rustix::fs::{Advice, fadvise};
 
 use super::query::Query;
-use super::{aside, attributes, failure, range, target};
+use super::target::{aside, target};
+use super::{attributes, range};
+use crate::errno::Reason;
 use crate::http::{ApiError, Request, Response, empty, stream as streamed};
 use crate::identity::Identity;
 
@@ -28,42 +30,65 @@ pub async fn download(
     let user = identity.user(query.username.as_deref())?;
     let path = query.path.as_deref().unwrap_or(".");
     let path = target(identity, &user, path)?;
-    let (file, status) = aside(move || open(&path)).await?;
-    let wanted = header_text(request.headers(), "range");
+    let opened = aside(move || open(&path)).await?;
+    let wanted = request.headers().get(header::RANGE).and_then(|value| value.to_str().ok());
     let head_only = request.method() == Method::HEAD;
-    let mut response = respond(file, status.len(), wanted, head_only).await?;
+    let status = opened.status.clone();
+    let mut response = respond(opened, wanted, head_only);
     attributes::describe(&status, response.headers_mut());
     Ok(response)
 }
 
+struct Opened {
+    file: File,
+    status: Status,
+    /// The file's first bytes, read ahead: all of them when they are fewer than a chunk.
+    first: Bytes,
+}
+
 /// Opens a regular file. Without waiting: a FIFO or a terminal would keep us for ever.
-fn open(path: &Path) -> Result<(File, Status), ApiError> {
+fn open(path: &Path) -> Result<Opened, ApiError> {
+    let failed = |error: io::Error| ApiError::from_io(path.display(), &error);
     let mut options = File::options();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    let file = options.open(path).map_err(|error| failure(path, &error))?;
-    let status = file.metadata().map_err(|error| failure(path, &error))?;
+    let file = options.open(path).map_err(failed)?;
+    let status = file.metadata().map_err(failed)?;
     if status.is_dir() {
         let message = format!("path '{}' is a directory", path.display());
-        return Err(ApiError::bad_request(&message));
+        return Err(ApiError::because(Reason::NotFile, message));
     }
     if !status.is_file() {
         let message = format!("path '{}' is not a regular file", path.display());
-        return Err(ApiError::bad_request(&message));
+        return Err(ApiError::because(Reason::NotFile, message));
     }
     // Reads ahead further. It is only advice: without it the file comes all the same.
     let _ = fadvise(&file, 0, None, Advice::Sequential);
-    Ok((file, status))
+    let first = read_ahead(&file).map_err(failed)?;
+    Ok(Opened { file, status, first })
 }
 
-async fn respond(
-    file: File,
-    size: u64,
-    wanted: Option<&str>,
-    head_only: bool,
-) -> Result<Response, ApiError> {
-    // Files of /proc say they are empty; they are read to their end, whatever that is.
-    if size == 0 {
-        return unsized_response(file, head_only).await;
+/// A chunk, or less than that only at the end of the file.
+fn read_ahead(file: &File) -> io::Result<Bytes> {
+    let mut first = BytesMut::from(read_chunk(file, 0, CHUNK, Wait::Yes)?);
+    // A file of /proc is given in pieces, and any other tells its end by a read of nothing.
+    while !first.is_empty() && first.len() < CHUNK {
+        let more = read_chunk(file, first.len() as u64, CHUNK - first.len(), Wait::Yes)?;
+        if more.is_empty() {
+            break;
+        }
+        first.extend_from_slice(&more);
+    }
+    Ok(first.freeze())
+}
+
+/// The size that a file states is believed only when more than a chunk of it is there: those of /proc and /sys
+/// state what they like.
+fn respond(opened: Opened, wanted: Option<&str>, head_only: bool) -> Response {
+    let Opened { file, status, first } = opened;
+    let is_whole = first.len() < CHUNK;
+    let size = if is_whole { first.len() as u64 } else { status.len() };
+    if size < first.len() as u64 {
+        return unsized_response(file, first, head_only);
     }
     let (status, part) = match range::parse(wanted, size) {
         None => (StatusCode::OK, 0..size),
@@ -73,14 +98,20 @@ async fn respond(
                 ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "the file has no such range");
             let mut response = error.into_response();
             set(&mut response, header::CONTENT_RANGE, format!("bytes */{size}"));
-            return Ok(response);
+            return response;
         }
     };
     let length = part.end - part.start;
-    let mut response = if head_only {
-        empty(status)
+    let mut response = if head_only || length == 0 {
+        let mut response = empty(status);
+        set(&mut response, header::CONTENT_TYPE, TYPE.into());
+        response
     } else {
-        streamed(status, TYPE, chunks(file, part.start, Some(length)))
+        let ahead = first
+            .slice((part.start as usize).min(first.len())..(part.end as usize).min(first.len()));
+        let left = length - ahead.len() as u64;
+        let rest = chunks(file, part.end - left, Some(left));
+        streamed(status, TYPE, once(ahead).chain(rest))
     };
     set(&mut response, header::CONTENT_LENGTH, length.to_string());
     set(&mut response, header::ACCEPT_RANGES, "bytes".into());
@@ -88,24 +119,22 @@ async fn respond(
         let text = format!("bytes {}-{}/{size}", part.start, part.end - 1);
         set(&mut response, header::CONTENT_RANGE, text);
     }
-    Ok(response)
+    response
 }
 
-/// The first piece is read ahead, so that an empty file gets its `Content-Length: 0`.
-async fn unsized_response(file: File, head_only: bool) -> Result<Response, ApiError> {
-    let (file, first) = aside(move || {
-        let first = read_chunk(&file, 0, CHUNK, Wait::Yes).map_err(ApiError::internal)?;
-        Ok((file, first))
-    })
-    .await?;
-    if first.is_empty() || head_only {
+fn unsized_response(file: File, first: Bytes, head_only: bool) -> Response {
+    if head_only {
         let mut response = empty(StatusCode::OK);
         set(&mut response, header::CONTENT_TYPE, TYPE.into());
-        return Ok(response);
+        return response;
     }
     let rest = chunks(file, first.len() as u64, None);
-    let first = stream::once(async { Ok(first) });
-    Ok(streamed(StatusCode::OK, TYPE, futures_util::StreamExt::chain(first, rest)))
+    streamed(StatusCode::OK, TYPE, once(first).chain(rest))
+}
+
+/// Nothing for no bytes: an empty frame would end a body that is sent in chunks.
+fn once(bytes: Bytes) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::iter((!bytes.is_empty()).then_some(Ok(bytes)))
 }
 
 /// The file from `offset`, `length` bytes of it or all. A file that has become shorter breaks
@@ -177,10 +206,6 @@ fn read_chunk(file: &File, offset: u64, limit: usize, wait: Wait) -> io::Result<
             return Err(error);
         }
     }
-}
-
-fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 fn set(response: &mut Response, name: header::HeaderName, value: String) {

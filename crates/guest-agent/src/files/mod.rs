@@ -7,16 +7,13 @@ mod plain;
 mod query;
 mod range;
 mod staged;
+mod target;
 mod upload;
-
-use std::io;
-use std::path::PathBuf;
 
 use http::{Method, StatusCode};
 
 use crate::http::{ApiError, Request, Response};
 use crate::identity::{Identity, Operation, SignedUrl};
-use crate::users::User;
 use query::Query;
 
 pub async fn handle(
@@ -42,44 +39,4 @@ pub async fn handle(
         Operation::Read => download::download(identity, &query, request).await,
         Operation::Write => upload::upload(identity, query, request).await,
     }
-}
-
-/// Runs what blocks on another thread.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?
-}
-
-/// The answer to an error of the system at `path`.
-fn failure(path: &std::path::Path, error: &io::Error) -> ApiError {
-    let status = match error.kind() {
-        io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            StatusCode::FORBIDDEN
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            StatusCode::INSUFFICIENT_STORAGE
-        }
-        io::ErrorKind::IsADirectory
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::InvalidFilename
-        | io::ErrorKind::InvalidInput
-        | io::ErrorKind::InvalidData
-        | io::ErrorKind::UnexpectedEof => StatusCode::BAD_REQUEST,
-        // A link in a circle, or a socket or a device without a driver.
-        _ if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => {
-            StatusCode::BAD_REQUEST
-        }
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    ApiError::new(status, format!("{}: {error}", path.display()))
-}
-
-/// The file that a client's path means.
-fn target(identity: &Identity, user: &User, path: &str) -> Result<PathBuf, ApiError> {
-    let base = identity.default_workdir();
-    let base = base.as_deref().map_or(user.home.as_path(), std::path::Path::new);
-    crate::paths::resolve(path, &user.home, base)
-        .map_err(|error| ApiError::bad_request(&error.to_string()))
 }

@@ -10,9 +10,9 @@ use flate2::write::GzDecoder;
 
 use super::attributes::Attributes;
 use super::batch::Batch;
-use super::failure;
 use super::plain::PlainFile;
-use crate::filesystem::{Metadata, Owner, make_parents, replace_metadata};
+use crate::errno::Reason;
+use crate::filesystem::{Metadata, Owner, make_parents, random_suffix, replace_metadata};
 use crate::http::ApiError;
 
 /// How many random names are tried.
@@ -36,15 +36,15 @@ impl Staged {
     /// A new file is the `owner`'s; one that is replaced keeps its owner, group and mode.
     pub fn create(destination: PathBuf, owner: Owner, gzip: bool) -> Result<Self, ApiError> {
         let destination = follow(destination)?;
-        let failed = |error: io::Error| failure(&destination, &error);
+        let failed = |error: io::Error| ApiError::from_io(destination.display(), &error);
         let earlier = match fs::metadata(&destination) {
             Ok(found) if found.is_dir() => {
                 let message = format!("path is a directory: {}", destination.display());
-                return Err(ApiError::bad_request(&message));
+                return Err(ApiError::because(Reason::NotFile, message));
             }
             Ok(found) if !found.is_file() => {
                 let message = format!("path is not a regular file: {}", destination.display());
-                return Err(ApiError::bad_request(&message));
+                return Err(ApiError::because(Reason::NotFile, message));
             }
             Ok(found) => Some(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -67,7 +67,9 @@ impl Staged {
     pub fn append(&mut self, batch: &Batch) -> Result<(), ApiError> {
         let written = match &mut self.sink {
             Some(Sink::Plain(file)) => file.append(batch),
-            Some(Sink::Gzip(decoder)) => decoder.write_all(batch.bytes()),
+            Some(Sink::Gzip(decoder)) => {
+                return decoder.write_all(batch.bytes()).map_err(|error| self.encoding(&error));
+            }
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
         written.map_err(|error| self.failure(&error))
@@ -77,7 +79,9 @@ impl Staged {
     pub fn finish(&mut self, metadata: &Metadata, attributes: Attributes) -> Result<(), ApiError> {
         let file = match self.sink.take() {
             Some(Sink::Plain(file)) => Ok(file.into_file()),
-            Some(Sink::Gzip(decoder)) => decoder.finish(),
+            Some(Sink::Gzip(decoder)) => {
+                Ok(decoder.finish().map_err(|error| self.encoding(&error))?)
+            }
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
         let file = file.map_err(|error| self.failure(&error))?;
@@ -94,8 +98,18 @@ impl Staged {
         Ok(std::mem::take(&mut this.destination))
     }
 
+    /// The decoder's own errors have no number.
+    fn encoding(&self, error: &io::Error) -> ApiError {
+        match error.raw_os_error() {
+            Some(_) => self.failure(error),
+            None => {
+                ApiError::because(Reason::Encoding, format_args!("the body is no gzip: {error}"))
+            }
+        }
+    }
+
     fn failure(&self, error: &io::Error) -> ApiError {
-        failure(&self.destination, error)
+        ApiError::from_io(self.destination.display(), error)
     }
 }
 
@@ -115,16 +129,17 @@ fn follow(path: PathBuf) -> Result<PathBuf, ApiError> {
             Ok(target) => Ok(target),
             // A link to a file that is yet to be made.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let target = path.read_link().map_err(|error| failure(&path, &error))?;
+                let target =
+                    path.read_link().map_err(|error| ApiError::from_io(path.display(), &error))?;
                 let folder = path.parent().unwrap_or(Path::new("/"));
                 let target = folder.join(target);
                 if target.is_symlink() {
                     let message = format!("{}: a link to a broken link", path.display());
-                    return Err(ApiError::bad_request(&message));
+                    return Err(ApiError::because(Reason::Invalid, message));
                 }
                 Ok(target)
             }
-            Err(error) => Err(failure(&path, &error)),
+            Err(error) => Err(ApiError::from_io(path.display(), &error)),
         },
         _ => Ok(path),
     }
@@ -146,12 +161,4 @@ fn open_beside(destination: &Path) -> io::Result<(PathBuf, File)> {
         }
     }
     Err(last)
-}
-
-fn random_suffix() -> io::Result<String> {
-    use rustix::rand::{GetRandomFlags, getrandom};
-    let mut bytes = [0; 8];
-    // Early in the life of a machine secure bytes may be a long wait; a name needs none.
-    getrandom(&mut bytes, GetRandomFlags::INSECURE)?;
-    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
 }

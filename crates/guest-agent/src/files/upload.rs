@@ -13,7 +13,7 @@ use super::attributes::Attributes;
 use super::batch::Batch;
 use super::query::Query;
 use super::staged::Staged;
-use super::{aside, target};
+use super::target::{aside, target};
 use crate::filesystem::{Metadata, Owner, read_metadata};
 use crate::http::{ApiError, Incoming, Request, Response, json};
 use crate::identity::Identity;

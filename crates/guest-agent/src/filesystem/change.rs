@@ -1,10 +1,11 @@
-//! `MakeDir`, `Move` and `Remove`.
+//! `MakeDir` and `Remove`.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::owner::{Owner, make_directories, make_parents};
+use super::owner::{Owner, make_directories};
+use crate::errno::Reason;
 use crate::rpc::{Code, ConnectError};
 
 /// Makes a directory and those above it. An existing directory is an error.
@@ -12,27 +13,19 @@ pub fn make_directory(path: &Path, owner: Owner) -> Result<(), ConnectError> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             let message = format!("directory already exists: {}", path.display());
-            return Err(ConnectError::new(Code::AlreadyExists, message));
+            return Err(ConnectError::because(Reason::Exists, message));
         }
         Ok(_) => {
             let message =
                 format!("path already exists but it is not a directory: {}", path.display());
-            return Err(ConnectError::invalid(message));
+            return Err(ConnectError {
+                code: Code::InvalidArgument,
+                ..ConnectError::because(Reason::Exists, message)
+            });
         }
         Err(_) => {}
     }
     make_directories(path, owner).map_err(|error| ConnectError::from_io(path.display(), &error))
-}
-
-/// Moves within one file system, over what is at the destination as rename(2) allows.
-pub fn rename(source: &Path, destination: &Path, owner: Owner) -> Result<(), ConnectError> {
-    source.symlink_metadata().map_err(|error| ConnectError::from_io(source.display(), &error))?;
-    make_parents(destination, owner)
-        .map_err(|error| ConnectError::from_io(destination.display(), &error))?;
-    fs::rename(source, destination).map_err(|error| {
-        let what = format!("{} to {}", source.display(), destination.display());
-        ConnectError::from_io(what, &error)
-    })
 }
 
 /// Removes a file or a whole tree; links are removed, not followed. Nothing there is no error.

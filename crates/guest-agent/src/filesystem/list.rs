@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::entry::{EntryInfo, describe};
+use crate::errno::Reason;
 use crate::rpc::{Code, ConnectError};
 use crate::users::Names;
 
@@ -21,7 +22,7 @@ fn list_up_to(path: &Path, depth: u32, limit: usize) -> Result<Vec<EntryInfo>, C
     let status = fs::metadata(path).map_err(|error| ConnectError::from_io(shown, &error))?;
     if !status.is_dir() {
         let message = format!("path is not a directory: {}", path.display());
-        return Err(ConnectError::invalid(message));
+        return Err(ConnectError::because(Reason::NotDirectory, message));
     }
     let names = Names::load();
     let mut entries = Vec::new();
@@ -115,7 +116,10 @@ mod tests {
         let error = list(&file, 1).err().unwrap();
         assert_eq!(
             error,
-            ConnectError::invalid(format!("path is not a directory: {}", file.display()))
+            ConnectError::because(
+                Reason::NotDirectory,
+                format!("path is not a directory: {}", file.display())
+            )
         );
     }
 }

@@ -3,14 +3,18 @@
 //! Everything is done as the agent (root in a guest) and then given to the user, as E2B does.
 
 mod change;
+mod copy;
 mod entry;
 mod list;
 mod metadata;
 mod mode;
 mod owner;
+mod random;
+mod relocate;
 mod service;
 
 pub use entry::modified_time;
 pub use metadata::{Metadata, read as read_metadata, replace as replace_metadata};
 pub use owner::{Owner, make_parents};
+pub use random::random_suffix;
 pub use service::{list_dir, make_dir, remove, rename, stat};

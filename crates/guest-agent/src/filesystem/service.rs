@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{EntryInfo, describe};
 use super::owner::Owner;
+use super::relocate::relocate;
 use super::{change, list};
 use crate::identity::Identity;
 use crate::paths;
@@ -89,7 +90,7 @@ pub async fn rename(
     let source = resolve(&identity, &user, &request.source)?;
     let destination = resolve(&identity, &user, &request.destination)?;
     aside(move || {
-        change::rename(&source, &destination, Owner::new(&user))?;
+        relocate(&source, &destination, Owner::new(&user))?;
         answer(&destination)
     })
     .await

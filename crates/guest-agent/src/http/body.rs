@@ -7,14 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
-
-/// Body of an answer.
-pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// Longest JSON body of a call with one answer, `bytes`.
 pub const MAX_JSON: usize = 1 << 20;
@@ -22,6 +18,8 @@ pub const MAX_JSON: usize = 1 << 20;
 /// How much of an unread body is taken in before an answer, and for how long.
 const MAX_DRAINED: usize = 64 << 20;
 const DRAINING: Duration = Duration::from_secs(10);
+
+pub type Request = hyper::Request<Incoming>;
 
 /// The body of a request, of which the server keeps a second handle.
 ///

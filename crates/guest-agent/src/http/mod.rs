@@ -5,9 +5,7 @@ mod connection;
 mod response;
 mod server;
 
-pub use body::{Body, Incoming, MAX_JSON, read_json, read_limited};
+pub use body::{Incoming, MAX_JSON, Request, read_json, read_limited};
 pub use connection::Connection;
 pub use response::{ApiError, Response, empty, json, stream};
 pub use server::serve;
-
-pub type Request = hyper::Request<Incoming>;

@@ -8,10 +8,14 @@ use futures_util::Stream;
 use futures_util::StreamExt;
 use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use serde::Serialize;
 
-use super::Body;
+use crate::errno::Reason;
+
+/// Body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 pub type Response = hyper::Response<Body>;
 
@@ -56,17 +60,21 @@ fn with_status(status: StatusCode, body: Body) -> Response {
 pub struct ApiError {
     pub status: StatusCode,
     pub message: String,
+    /// Of a file call, why. Not in E2B's protocol.
+    pub reason: Option<Reason>,
 }
 
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     code: u16,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
 }
 
 impl ApiError {
     pub fn new(status: StatusCode, message: impl Display) -> Self {
-        Self { status, message: message.to_string() }
+        Self { status, message: message.to_string(), reason: None }
     }
 
     pub fn bad_request(message: &str) -> Self {
@@ -82,7 +90,30 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error)
     }
 
+    /// An error of the system at `what`, with the status that fits it.
+    pub fn from_io(what: impl Display, error: &io::Error) -> Self {
+        Self::because(Reason::of(error), format_args!("{what}: {error}"))
+    }
+
+    pub fn because(reason: Reason, message: impl Display) -> Self {
+        let status = match reason {
+            Reason::Missing => StatusCode::NOT_FOUND,
+            Reason::Denied | Reason::ReadOnly => StatusCode::FORBIDDEN,
+            Reason::Exists | Reason::NotEmpty | Reason::Busy => StatusCode::CONFLICT,
+            Reason::NotDirectory
+            | Reason::NotFile
+            | Reason::Invalid
+            | Reason::Encoding
+            | Reason::Unsupported => StatusCode::BAD_REQUEST,
+            Reason::Full => StatusCode::INSUFFICIENT_STORAGE,
+            Reason::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::Io => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, message: message.to_string(), reason: Some(reason) }
+    }
+
     pub fn into_response(self) -> Response {
-        json(self.status, &ErrorBody { code: self.status.as_u16(), message: &self.message })
+        let (code, message) = (self.status.as_u16(), self.message.as_str());
+        json(self.status, &ErrorBody { code, message, reason: self.reason })
     }
 }

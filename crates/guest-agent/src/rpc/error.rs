@@ -5,6 +5,7 @@ use std::io;
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::errno::Reason;
 use crate::http::{ApiError, Response, json};
 use crate::paths::BadPath;
 
@@ -44,11 +45,14 @@ impl Code {
 pub struct ConnectError {
     pub code: Code,
     pub message: String,
+    /// Of a file call, why. Not in E2B's protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
 }
 
 impl ConnectError {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), reason: None }
     }
 
     pub fn invalid(message: impl Into<String>) -> Self {
@@ -61,20 +65,25 @@ impl ConnectError {
 
     /// An error of the system at `what`, with the code that fits it.
     pub fn from_io(what: impl std::fmt::Display, error: &io::Error) -> Self {
-        let code = match error.kind() {
-            io::ErrorKind::NotFound => Code::NotFound,
-            io::ErrorKind::PermissionDenied => Code::PermissionDenied,
-            io::ErrorKind::AlreadyExists => Code::AlreadyExists,
-            io::ErrorKind::NotADirectory
-            | io::ErrorKind::IsADirectory
-            | io::ErrorKind::DirectoryNotEmpty
-            | io::ErrorKind::InvalidFilename
-            | io::ErrorKind::InvalidInput => Code::InvalidArgument,
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::ResourceExhausted,
-            _ if error.raw_os_error() == Some(libc::ELOOP) => Code::InvalidArgument,
-            _ => Code::Internal,
+        Self::because(Reason::of(error), format!("{what}: {error}"))
+    }
+
+    /// With the code that clients of E2B know best for it.
+    pub fn because(reason: Reason, message: impl Into<String>) -> Self {
+        let code = match reason {
+            Reason::Missing => Code::NotFound,
+            Reason::Denied | Reason::ReadOnly => Code::PermissionDenied,
+            Reason::Exists => Code::AlreadyExists,
+            Reason::NotDirectory
+            | Reason::NotFile
+            | Reason::NotEmpty
+            | Reason::Invalid
+            | Reason::Encoding => Code::InvalidArgument,
+            Reason::Busy | Reason::Unsupported => Code::FailedPrecondition,
+            Reason::Full | Reason::Exhausted => Code::ResourceExhausted,
+            Reason::Io => Code::Internal,
         };
-        Self::new(code, format!("{what}: {error}"))
+        Self { code, message: message.into(), reason: Some(reason) }
     }
 
     pub fn into_response(self) -> Response {

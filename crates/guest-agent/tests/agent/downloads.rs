@@ -43,8 +43,42 @@ async fn an_empty_file_has_the_length_zero() {
 async fn files_that_only_say_they_are_empty_are_read_to_their_end() {
     let agent = Agent::start().await;
     let response = agent.get("/files?path=/proc/self/status").send().await.unwrap();
-    assert!(response.headers().get("content-length").is_none());
     assert!(response.text().await.unwrap().contains("perch-guest"));
+    // One that is longer than what is read ahead.
+    let long = agent.get("/files?path=/proc/kallsyms").send().await.unwrap();
+    assert_eq!((long.status().as_u16(), long.content_length()), (200, None));
+    let symbols = long.text().await.unwrap();
+    assert!(symbols.len() > 256 << 10, "{}", symbols.len());
+    assert_eq!(symbols, fs::read_to_string("/proc/kallsyms").unwrap());
+}
+
+#[tokio::test]
+async fn files_that_state_another_size_than_they_have_come_as_they_are() {
+    let agent = Agent::start().await;
+    let path = "/sys/class/net/lo/mtu";
+    let content = fs::read(path).unwrap();
+    assert_ne!(fs::metadata(path).unwrap().len(), content.len() as u64);
+    let response = agent.get(&format!("/files?path={path}")).send().await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), response.content_length()),
+        (200, Some(content.len() as u64))
+    );
+    assert_eq!(response.bytes().await.unwrap(), content);
+    let request = agent.get(&format!("/files?path={path}")).header("Range", "bytes=1-2");
+    let part = request.send().await.unwrap();
+    assert_eq!(
+        (part.status().as_u16(), part.bytes().await.unwrap().as_ref()),
+        (206, &content[1..3])
+    );
+}
+
+#[tokio::test]
+async fn an_error_in_reading_is_told_before_the_first_byte() {
+    let agent = Agent::start().await;
+    // Nothing is mapped at its beginning.
+    let response = agent.get("/files?path=/proc/self/mem").send().await.unwrap();
+    assert_eq!(response.status(), 500);
+    assert_eq!(response.json::<Value>().await.unwrap()["reason"], "io");
 }
 
 #[tokio::test]

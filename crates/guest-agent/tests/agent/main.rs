@@ -15,6 +15,7 @@ mod exec;
 mod filesystem;
 mod initialization;
 mod keepalive;
+mod moves;
 mod protocol;
 mod restore;
 mod signals;

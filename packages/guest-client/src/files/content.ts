@@ -1,15 +1,10 @@
 /** `GET` and `POST /files`: content of any size, in constant memory. */
 import { type Readable, Transform } from 'node:stream';
 import type { Dispatcher } from 'undici';
-import {
-  connectionError,
-  guestProtocol,
-  guestUnavailable,
-  pathError,
-  transferInterrupted,
-} from '../errors.ts';
+import { connectionError, guestProtocol, guestUnavailable, transferInterrupted } from '../errors.ts';
 import type { Transport } from '../transport.ts';
 import type { PathOptions } from './directory.ts';
+import { pathError } from './path-error.ts';
 import { readTime } from './time.ts';
 
 export interface FileContent {

@@ -1,8 +1,9 @@
 /** Calls of `filesystem.Filesystem`. */
 import type { FileEntry } from '@perch/protocol';
 import { asInteger, asObject, asText, type Json } from '../connect/json.ts';
-import { guestProtocol, pathError } from '../errors.ts';
+import { guestProtocol } from '../errors.ts';
 import { Refused, type Transport } from '../transport.ts';
+import { pathError } from './path-error.ts';
 import { readTime } from './time.ts';
 
 export interface PathOptions {
@@ -45,19 +46,20 @@ export async function makeDir(
   return entryOf(transport, await call(transport, 'MakeDir', { path }, path, options));
 }
 
-/** Makes the destination's parents. */
+/** Makes the destination's parents. Between file systems of the guest it copies, which takes its time. */
 export async function move(
   transport: Transport,
   source: string,
   destination: string,
   options: PathOptions = {},
 ): Promise<FileEntry> {
-  return entryOf(transport, await call(transport, 'Move', { source, destination }, source, options));
+  const message = { source, destination };
+  return entryOf(transport, await call(transport, 'Move', message, source, options, { patient: true }));
 }
 
-/** With all that is below. A missing path is no error. */
+/** With all that is below, which takes its time. A missing path is no error. */
 export async function remove(transport: Transport, path: string, options: PathOptions = {}): Promise<void> {
-  await call(transport, 'Remove', { path }, path, options);
+  await call(transport, 'Remove', { path }, path, options, { patient: true });
 }
 
 async function call(
@@ -66,9 +68,10 @@ async function call(
   body: Json,
   path: string,
   { user, signal }: PathOptions,
+  how?: { patient: boolean },
 ): Promise<Json> {
   try {
-    return await transport.unary({ path: `/filesystem.Filesystem/${method}`, body, user, signal });
+    return await transport.unary({ path: `/filesystem.Filesystem/${method}`, body, user, signal }, how);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     throw pathError(error.refusal, { sandboxId: transport.options.sandboxId, path, user });

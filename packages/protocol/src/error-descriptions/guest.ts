@@ -52,6 +52,32 @@ export const guestErrors = {
     when: 'The disk of the sandbox has no room for what is written.',
     after: 'Nothing of the upload was kept, and a file that was to be overwritten is as before.',
   },
+  path_busy: {
+    when: 'Something uses the path: a file system is mounted there, or below a directory that is moved to another file system; or a program of the sandbox runs from the file.',
+    after: asBefore,
+  },
+  directory_not_empty: {
+    when: 'A directory was to be replaced by a move, and something is in it.',
+    after: asBefore,
+  },
+  read_only_file_system: {
+    when: 'The path is on a file system of the sandbox that is mounted for reading only.',
+    after: asBefore,
+  },
+  unsupported_by_file_system: {
+    when: 'The file system that the path is on has no such operation, or the file is too large for it.',
+    after: asBefore,
+  },
+  file_io_failed: {
+    when: 'A device or a file system of the sandbox gave an error, such as a file of /proc or /sys that cannot be read.',
+    after:
+      'A file that was to be written is as before. A tree that was to be removed or moved may be gone in part: list it.',
+  },
+  sandbox_out_of_resources: {
+    when: 'The sandbox has no memory, no descriptors or no locks left for the call.',
+    after:
+      'A file that was to be written is as before. A tree that was to be removed may be gone in part: list it.',
+  },
   transfer_interrupted: {
     when: 'An upload or a download broke off: its source, the client or the guest went away, or a file ended before its length. The SDK throws it for a download that ends early.',
     after:

@@ -126,10 +126,13 @@ function addJsonRoutes(app: App, services: Services): void {
   });
 
   const changes = {
-    mkdir: ['Make a directory and its parents', (guest: Guest, path: string) => guest.makeDir(path)],
+    mkdir: [
+      'Make a directory and its parents',
+      (guest: Guest, path: string, how: { signal: AbortSignal }) => guest.makeDir(path, how),
+    ],
     remove: [
       'Remove a file, or a directory with all that is in it',
-      (guest: Guest, path: string) => guest.remove(path),
+      (guest: Guest, path: string, how: { signal: AbortSignal }) => guest.remove(path, how),
     ],
   } as const;
   for (const [name, [summary, change]] of Object.entries(changes)) {
@@ -138,7 +141,8 @@ function addJsonRoutes(app: App, services: Services): void {
       url: `/v1/sandboxes/:id/files/${name}`,
       schema: { summary, tags, params: IdParams, body: PathBody, response: done as object },
       async handler(request, reply) {
-        await inSandbox<unknown>(services, request, (guest) => change(guest, request.body.path));
+        const how = { signal: clientGone(reply) };
+        await inSandbox<unknown>(services, request, (guest) => change(guest, request.body.path, how));
         return reply.code(204).send();
       },
     });
@@ -149,6 +153,8 @@ function addJsonRoutes(app: App, services: Services): void {
     url: '/v1/sandboxes/:id/files/move',
     schema: {
       summary: 'Move or rename a file or directory',
+      description:
+        'Between file systems of the sandbox it is copied, with modes, times and owners, and then removed at its source.',
       tags,
       params: IdParams,
       body: MoveBody,
@@ -156,7 +162,8 @@ function addJsonRoutes(app: App, services: Services): void {
     },
     async handler(request, reply) {
       const { source, destination } = request.body;
-      await inSandbox(services, request, (guest) => guest.move(source, destination));
+      const how = { signal: clientGone(reply) };
+      await inSandbox(services, request, (guest) => guest.move(source, destination, how));
       return reply.code(204).send();
     },
   });

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::Ends;
+use super::ends::Ends;
 
 const HEADER: usize = 16;
 /// `struct inet_diag_req_v2`

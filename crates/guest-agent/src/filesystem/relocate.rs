@@ -1,0 +1,103 @@
+//! `Move`: by rename where that can be, else by a copy.
+//!
+//! A copy is made beside the destination under a name of its own. When it is whole the source is renamed out of
+//! the way, which shows that it can be removed; the copy is renamed into place; then the source is removed. Until
+//! then an error leaves both ends as they were.
+
+use std::ffi::{CString, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::copy::{Name, copy, open_directory};
+use super::owner::{Owner, make_parents};
+use crate::rpc::ConnectError;
+
+/// Over what is at the destination as rename(2) allows.
+pub fn relocate(source: &Path, destination: &Path, owner: Owner) -> Result<(), ConnectError> {
+    let failed = |path: &Path, error: io::Error| ConnectError::from_io(path.display(), &error);
+    source.symlink_metadata().map_err(|error| failed(source, error))?;
+    make_parents(destination, owner).map_err(|error| failed(destination, error))?;
+    let renamed = match fs::rename(source, destination) {
+        Err(error) if error.raw_os_error() == Some(libc::EXDEV) => across(source, destination),
+        result => result,
+    };
+    renamed.map_err(|error| {
+        let what = format!("{} to {}", source.display(), destination.display());
+        ConnectError::from_io(what, &error)
+    })
+}
+
+fn across(source: &Path, destination: &Path) -> io::Result<()> {
+    check_kinds(source, destination)?;
+    let copied = Temporary::beside(destination)?;
+    copy_to(source, &copied.path)?;
+    let aside = Temporary::beside(source)?;
+    fs::rename(source, &aside.path)?;
+    if let Err(error) = fs::rename(&copied.path, destination) {
+        fs::rename(&aside.path, source)?;
+        return Err(error);
+    }
+    aside.remove()
+}
+
+/// What rename(2) would refuse, before all of it is copied.
+fn check_kinds(source: &Path, destination: &Path) -> io::Result<()> {
+    let from = source.symlink_metadata()?;
+    let to = match destination.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    let refusal = match (from.is_dir(), to.is_dir()) {
+        (true, false) => libc::ENOTDIR,
+        (false, true) => libc::EISDIR,
+        (true, true) if fs::read_dir(destination)?.next().is_some() => libc::ENOTEMPTY,
+        _ => return Ok(()),
+    };
+    Err(io::Error::from_raw_os_error(refusal))
+}
+
+fn copy_to(source: &Path, target: &Path) -> io::Result<()> {
+    let (from, from_name) = parent_of(source)?;
+    let (to, to_name) = parent_of(target)?;
+    let (from, to) = (open_directory(from)?, open_directory(to)?);
+    copy(Name { directory: &from, name: &from_name }, Name { directory: &to, name: &to_name })
+}
+
+fn parent_of(path: &Path) -> io::Result<(&Path, CString)> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => Ok((parent, CString::new(name.as_bytes())?)),
+        // The root is no name in a directory.
+        _ => Err(io::Error::from_raw_os_error(libc::EBUSY)),
+    }
+}
+
+/// A name that nothing has yet. What gets it is removed again, unless it is renamed.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    fn beside(path: &Path) -> io::Result<Self> {
+        let mut name = OsString::from(".perch-move-");
+        name.push(super::random_suffix()?);
+        Ok(Self { path: path.with_file_name(name) })
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        match self.path.symlink_metadata() {
+            Ok(status) if status.is_dir() => fs::remove_dir_all(&self.path),
+            Ok(_) => fs::remove_file(&self.path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Whoever needs to know has removed it before.
+        let _ = self.remove();
+    }
+}
