@@ -45,12 +45,15 @@ test('directories are made, listed, moved and removed', async () => {
   await files.move(id, 'tree/a', 'tree/c');
   await files.remove(id, 'tree/link');
   await files.remove(id, 'tree/c');
-  expect((await files.list(id, 'tree')).map(({ name }) => name)).toEqual(['.hidden', 'new', 'pipe']);
+  expect((await files.list(id, 'tree')).items.map(({ name }) => name)).toEqual(['.hidden', 'new', 'pipe']);
   await files.remove(id, 'tree');
   // A missing directory needs no removal.
   await files.remove(id, 'tree');
   expect(await inGuest('ls -d tree || echo gone')).toBe('gone\n');
-  expect(await files.list(id, '/home')).toEqual([entry('user', { path: '/home/user', type: 'directory' })]);
+  expect(await files.list(id, '/home')).toEqual({
+    items: [entry('user', { path: '/home/user', type: 'directory' })],
+    next_cursor: null,
+  });
 });
 
 test('what cannot be done with a path says why', async () => {

@@ -317,7 +317,7 @@ describe('names are taken as they are', () => {
     const dir = `names-${randomUUID()}`;
     const path = `${dir}/${name}`;
     await files.write(id, path, name);
-    expect((await files.list(id, dir)).map((entry) => entry.name)).toEqual([name]);
+    expect((await files.list(id, dir)).items.map((entry) => entry.name)).toEqual([name]);
     expect(await inGuest(`cat ${quoted(path)}`)).toBe(name);
     expect(await files.readText(id, path)).toBe(name);
     const body = `${formHead(`${path}2`)}of a form\r\n--b--\r\n`;
@@ -327,6 +327,6 @@ describe('names are taken as they are', () => {
     await files.move(id, path, `${path}3`);
     await files.mkdir(id, path);
     await files.remove(id, `${path}2`);
-    expect((await files.list(id, dir)).map((entry) => entry.name)).toEqual([name, `${name}3`]);
+    expect((await files.list(id, dir)).items.map((entry) => entry.name)).toEqual([name, `${name}3`]);
   });
 });

@@ -2,7 +2,8 @@
 import type { Module, Use } from './modules.ts';
 
 export const floors = [
-  ['errno', 'machine', 'paths'],
+  ['errno', 'escape', 'machine'],
+  ['paths'],
   ['http', 'users'],
   ['identity', 'rpc'],
   ['refusal'],

@@ -11,6 +11,7 @@
 mod agent;
 mod boot;
 mod errno;
+mod escape;
 mod files;
 mod filesystem;
 mod http;

@@ -2,6 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use crate::escape;
+
 /// Longest path the kernel takes, with its closing NUL.
 const PATH_MAX: usize = 4096;
 
@@ -24,7 +26,7 @@ impl std::fmt::Display for BadPath {
     }
 }
 
-/// Makes `path` absolute and lexically clean: `~` is `home`, a relative path starts at `base`.
+/// Makes `path`, whose names are as [`escape`] writes them, absolute and lexically clean: `~` is `home`, a relative path starts at `base`.
 ///
 /// `..` is resolved in the text, as envd does, and never leads above `/`.
 pub fn resolve(path: &str, home: &Path, base: &Path) -> Result<PathBuf, BadPath> {
@@ -33,10 +35,12 @@ pub fn resolve(path: &str, home: &Path, base: &Path) -> Result<PathBuf, BadPath>
     }
     let joined = match path.strip_prefix('~') {
         Some("") => home.to_path_buf(),
-        Some(rest) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
+        Some(rest) if rest.starts_with('/') => {
+            home.join(escape::from_text(rest.trim_start_matches('/')))
+        }
         Some(_) => return Err(BadPath::OtherHome),
         None if path.is_empty() => return Err(BadPath::Empty),
-        None => base.join(path),
+        None => base.join(escape::from_text(path)),
     };
     let clean = clean(&joined);
     if clean.as_os_str().len() >= PATH_MAX {

@@ -2,7 +2,16 @@ import type { Readable } from 'node:stream';
 import type { FileEntry } from '@perch/protocol';
 import type { Pool } from 'undici';
 import { type FileContent, readFile, type WriteOptions, writeFile } from './files/content.ts';
-import { listDir, makeDir, move, type PathOptions, remove, stat } from './files/directory.ts';
+import {
+  type DirectoryPage,
+  listPage,
+  makeDir,
+  move,
+  type PageOptions,
+  type PathOptions,
+  remove,
+  stat,
+} from './files/directory.ts';
 import {
   attachCommand,
   type GuestCommand,
@@ -61,7 +70,8 @@ export interface GuestClient extends AsyncDisposable {
     options?: WriteOptions,
   ): Promise<void>;
   stat(path: string, options?: PathOptions): Promise<FileEntry>;
-  listDir(path: string, depth?: number, options?: PathOptions): Promise<FileEntry[]>;
+  /** Some of a directory's own entries. */
+  listPage(path: string, options: PageOptions): Promise<DirectoryPage>;
   makeDir(path: string, options?: PathOptions): Promise<FileEntry>;
   move(source: string, destination: string, options?: PathOptions): Promise<FileEntry>;
   remove(path: string, options?: PathOptions): Promise<void>;
@@ -90,7 +100,7 @@ export function createGuestClient(options: GuestClientOptions): GuestClient {
     readFile: (path, how) => readFile(transport, path, how),
     writeFile: (path, source, how) => writeFile(transport, path, source, how),
     stat: (path, how) => stat(transport, path, how),
-    listDir: (path, depth, how) => listDir(transport, path, depth, how),
+    listPage: (path, how) => listPage(transport, path, how),
     makeDir: (path, how) => makeDir(transport, path, how),
     move: (source, destination, how) => move(transport, source, destination, how),
     remove: (path, how) => remove(transport, path, how),

@@ -202,13 +202,15 @@ describe.skipIf(!existsSync(binary))('the real agent', () => {
     expect(await client.makeDir(path)).toMatchObject({ name: 'b', path, type: 'directory' });
     expect(await codeOf(client.makeDir(path))).toBe('file_exists');
     await client.move(path, join(directory, 'c/d'));
-    const names = (await client.listDir(directory, 2)).map((entry) => entry.path);
+    const names = (await client.listPage(join(directory, 'c'), { limit: 10 })).entries.map(
+      (entry) => entry.path,
+    );
     expect(names).toContain(join(directory, 'c/d'));
     expect(names).not.toContain(path);
     await client.remove(join(directory, 'c'));
     expect(await codeOf(client.stat(join(directory, 'c')))).toBe('file_not_found');
-    expect(await codeOf(client.listDir('/etc/passwd'))).toBe('not_a_directory');
-    expect(await codeOf(client.listDir('/no/such'))).toBe('file_not_found');
+    expect(await codeOf(client.listPage('/etc/passwd', { limit: 1 }))).toBe('not_a_directory');
+    expect(await codeOf(client.listPage('/no/such', { limit: 1 }))).toBe('file_not_found');
     expect(await codeOf(client.move('/no/such', path))).toBe('file_not_found');
   });
 });

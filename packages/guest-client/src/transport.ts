@@ -44,7 +44,7 @@ export class Refused extends Error {
 
 const maxConnections = { calls: 8, streams: 400 };
 const errorLimit = 64 * 1024;
-/** Of a directory listing, the longest answer there is. */
+/** Of a page of a directory whose paths and links are as long as they can be. */
 const answerLimit = 16 * 1024 * 1024;
 
 export class Transport {

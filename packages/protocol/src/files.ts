@@ -6,7 +6,8 @@ export const GuestPath = Type.String({
   minLength: 1,
   maxLength: limits.path,
   pattern: '^[^\\u0000]+$',
-  description: "Absolute, or relative to the user's home.",
+  description:
+    "Absolute, or relative to the user's home. A byte of a name that is not UTF-8 is the character U+10FE00 + the byte.",
 });
 
 const time = '\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,9})?(Z|[+-]\\d\\d:\\d\\d)';
@@ -56,5 +57,18 @@ export const FileEntry = Type.Object(
 );
 export type FileEntry = Static<typeof FileEntry>;
 
-export const FileList = Type.Object({ items: Type.Array(FileEntry) }, { $id: 'FileList' });
+export const ListFilesQuery = Type.Object(
+  {
+    path: GuestPath,
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 100 })),
+    cursor: Type.Optional(Type.String({ maxLength: 512, pattern: '^[A-Za-z0-9_-]+$' })),
+  },
+  { additionalProperties: false },
+);
+
+/** By name, in the order of its bytes. */
+export const FileList = Type.Object(
+  { items: Type.Array(FileEntry), next_cursor: Type.Union([Type.String(), Type.Null()]) },
+  { $id: 'FileList' },
+);
 export type FileList = Static<typeof FileList>;

@@ -120,3 +120,23 @@ test('mode and time go with an upload, and come with a download', async () => {
   const { mode, modified_at } = await files.download('sb0', '/x');
   expect([mode, modified_at]).toEqual([0o750, '2001-02-03T04:05:06.7Z']);
 });
+
+test('a directory comes by page, or all of it as it is taken', async () => {
+  const pages = [
+    { items: [{ name: 'a' }], next_cursor: 'YQ' },
+    { items: [{ name: 'b' }], next_cursor: null },
+  ];
+  await using server = await fakeServer((request, response) =>
+    json(response, 200, pages[request.url?.includes('cursor=YQ') ? 1 : 0]),
+  );
+  const files = filesAt(server.url);
+  expect(await files.list('sb0', '/d', { limit: 1, cursor: 'YQ' })).toEqual(pages[1]);
+  const names: string[] = [];
+  for await (const { name } of files.all('sb0', '/d')) names.push(name);
+  expect(names).toEqual(['a', 'b']);
+  expect(server.requests.map(({ url }) => url?.split('?')[1])).toEqual([
+    'path=%2Fd&limit=1&cursor=YQ',
+    'path=%2Fd&limit=1000',
+    'path=%2Fd&limit=1000&cursor=YQ',
+  ]);
+});

@@ -1,6 +1,7 @@
 import type { FileEntry, FileList } from '@perch/protocol';
 import { bodyOf, collect, type Source, wholeBody } from './bytes.ts';
 import type { Http, RequestOptions } from './http.ts';
+import { itemsOf } from './pages.ts';
 
 export interface Download {
   stream: ReadableStream<Uint8Array>;
@@ -10,6 +11,13 @@ export interface Download {
   mode: number | undefined;
   /** RFC 3339, up to nanoseconds. */
   modified_at: string | undefined;
+}
+
+export interface FilePage {
+  /** At most 1000; 100 by default. */
+  limit?: number | undefined;
+  /** `next_cursor` of the page before. */
+  cursor?: string | undefined;
 }
 
 export interface WriteOptions extends RequestOptions {
@@ -85,13 +93,16 @@ export class Files {
     });
   }
 
-  async list(id: string, path: string, options: RequestOptions = {}): Promise<FileEntry[]> {
-    const { items } = await this.#http.json<FileList>('GET', at(id), {
-      ...options,
-      query: { path },
-      repeatable: true,
-    });
-    return items;
+  /** One page of a directory, by name. */
+  list(id: string, path: string, page: FilePage = {}, options: RequestOptions = {}): Promise<FileList> {
+    const { limit, cursor } = page;
+    const query = { path, limit, cursor };
+    return this.#http.json<FileList>('GET', at(id), { ...options, query, repeatable: true });
+  }
+
+  /** All pages. */
+  all(id: string, path: string, options: RequestOptions = {}): AsyncGenerator<FileEntry> {
+    return itemsOf((cursor) => this.list(id, path, { limit: 1000, cursor }, options));
   }
 
   /** With its parents. */
@@ -99,6 +110,7 @@ export class Files {
     await this.#http.done('POST', `${at(id)}/mkdir`, { ...options, json: { path } });
   }
 
+  /** Between file systems of the sandbox it copies: give `timeoutMs` for what is large. */
   async move(id: string, source: string, destination: string, options: RequestOptions = {}): Promise<void> {
     await this.#http.done('POST', `${at(id)}/move`, { ...options, json: { source, destination } });
   }

@@ -8,6 +8,7 @@ export {
   type ExecRequest,
   type ExecResult,
   type FileEntry,
+  type FileList,
   type ForkResults,
   isPerchError,
   PerchError,
@@ -22,7 +23,7 @@ export type { CommandFilter, Commands } from './commands.ts';
 export { defaultUrl } from './config.ts';
 export { ConfigError, ConnectionError, UnexpectedAnswerError } from './errors.ts';
 export type { ExecEvent, ExecStart, ExecStream } from './exec/stream.ts';
-export type { Download, Files, WriteOptions } from './files.ts';
+export type { Download, FilePage, Files, WriteOptions } from './files.ts';
 export type { PerchOptions, RequestOptions } from './http.ts';
 export { Perch } from './perch.ts';
 export type { CreateOptions, ListFilter, Sandboxes } from './sandboxes.ts';

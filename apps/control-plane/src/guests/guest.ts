@@ -13,7 +13,7 @@ export type Guest = Pick<
   | 'readFile'
   | 'writeFile'
   | 'stat'
-  | 'listDir'
+  | 'listPage'
   | 'makeDir'
   | 'move'
   | 'remove'

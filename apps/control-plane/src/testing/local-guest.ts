@@ -80,12 +80,18 @@ export class LocalGuest {
         }
       },
       stat: (path) => this.#entry(path),
-      listDir: async (path) => {
+      listPage: async (path, { limit, cursor = '' }) => {
         if (!(await this.#file(path)).isDirectory()) {
           throw new PerchError('not_a_directory', `${path} is no directory.`, { path });
         }
-        const names = await readdir(this.#at(path));
-        return Promise.all(names.sort().map((name) => this.#entry(join(path, name))));
+        const after = Buffer.from(cursor, 'base64url').toString();
+        const names = (await readdir(this.#at(path))).sort().filter((name) => name > after);
+        const entries = names.slice(0, limit).map((name) => this.#entry(join(path, name)));
+        const last = names.length > limit ? names[limit - 1] : undefined;
+        return {
+          entries: await Promise.all(entries),
+          nextCursor: last === undefined ? undefined : Buffer.from(last).toString('base64url'),
+        };
       },
       makeDir: async (path) => {
         if (await this.#file(path).catch(() => undefined)) {

@@ -147,7 +147,7 @@ test('a stream is written and read, with a length and without', async () => {
 test.each([
   '/stream/write',
   '/stream/write?path=',
-  '/stream/write?path=a&mode=1',
+  '/stream/write?path=a&color=1',
   '/stream/write?path=a%00b',
 ])('%s is refused', async (path) => {
   expect((await files(path, { method: 'POST', body: 'x' })).status).toBe(400);

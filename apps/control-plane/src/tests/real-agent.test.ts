@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
-import type { ErrorBody, ExecResult } from '@perch/protocol';
+import type { ErrorBody, ExecResult, FileList } from '@perch/protocol';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually, TestPlane } from '../testing/index.ts';
 import { agentIsBuilt, RealAgents } from '../testing/real-agent.ts';
@@ -203,6 +203,33 @@ describe.skipIf(!agentIsBuilt)('with the real guest agent', () => {
       422,
       'file_io_failed',
     ]);
+  });
+
+  test('a directory comes in pages, with names that are not UTF-8, which can be read and removed', async () => {
+    const root = join(dir, 'pages');
+    await mkdir(root);
+    for (const name of ['a', 'b', 'c']) await writeFile(join(root, name), '');
+    const odd = Buffer.concat([Buffer.from(join(root, 'x')), Buffer.from([0xff])]);
+    await writeFile(odd, 'odd');
+    const list = async (more: string) =>
+      (await (await files(`?path=${encodeURIComponent(root)}${more}`)).json()) as FileList;
+    const whole = await list('');
+    expect(whole.next_cursor).toBe(null);
+    expect(whole.items.map(({ name }) => name)).toEqual(['a', 'b', 'c', 'x\u{10FEFF}']);
+    const first = await list('&limit=3');
+    expect(first.items).toHaveLength(3);
+    const rest = await list(`&limit=3&cursor=${first.next_cursor}`);
+    expect(rest).toEqual({ items: whole.items.slice(3), next_cursor: null });
+    const path = rest.items[0]?.path;
+    expect(await (await files('/read', { json: { path } })).text()).toBe('odd');
+    expect((await files('/remove', { json: { path } })).status).toBe(204);
+    expect((await readdir(root)).sort()).toEqual(['a', 'b', 'c']);
+    for (const wrong of ['&limit=0', '&limit=1001', '&cursor=', '&cursor=*', '&cursor=a']) {
+      expect(await failure(await files(`?path=${encodeURIComponent(root)}${wrong}`))).toEqual([
+        400,
+        'validation_failed',
+      ]);
+    }
   });
 
   test('a move between file systems arrives, and what cannot be moved says why', async () => {

@@ -14,6 +14,7 @@ use super::batch::Batch;
 use super::query::Query;
 use super::staged::Staged;
 use super::target::{aside, target};
+use crate::escape;
 use crate::filesystem::{Metadata, Owner, read_metadata};
 use crate::http::{ApiError, Incoming, Request, Response, json};
 use crate::identity::Identity;
@@ -185,8 +186,8 @@ fn broken(error: multer::Error) -> ApiError {
 
 fn describe(path: &Path) -> Uploaded {
     Uploaded {
-        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        path: path.to_string_lossy().into_owned(),
+        name: escape::to_text(path.file_name().unwrap_or_default()),
+        path: escape::to_text(path),
         r#type: "file",
         metadata: read_metadata(path),
     }

@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::metadata::{self, Metadata};
 use super::mode::permissions;
+use crate::escape;
 use crate::users::Names;
 
 #[derive(Serialize)]
@@ -75,15 +76,15 @@ pub fn describe(path: &Path, shown: &Path, names: &Names) -> io::Result<EntryInf
     let target = if status.is_symlink() { path.metadata().ok() } else { None };
     let symlink_target = status.is_symlink().then(|| {
         let resolved = path.canonicalize().or_else(|_| path.read_link());
-        resolved.map_or_else(|_| String::new(), |target| target.to_string_lossy().into_owned())
+        resolved.map_or_else(|_| String::new(), escape::to_text)
     });
     let subject = target.as_ref().unwrap_or(&status);
     // Attributes are read through the path: an open could block, or have effects, on a device.
     let metadata = if subject.is_file() { metadata::read(path) } else { None };
     Ok(EntryInfo {
-        name: shown.file_name().unwrap_or(shown.as_os_str()).to_string_lossy().into_owned(),
+        name: escape::to_text(shown.file_name().unwrap_or(shown.as_os_str())),
         r#type: EntryType::of(subject),
-        path: shown.to_string_lossy().into_owned(),
+        path: escape::to_text(shown),
         size: status.size().to_string(),
         mode: subject.mode() & 0o777,
         permissions: permissions(status.mode()),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{EntryInfo, describe};
 use super::owner::Owner;
+use super::page::{Page, page};
 use super::relocate::relocate;
 use super::{change, list};
 use crate::identity::Identity;
@@ -26,6 +27,14 @@ pub struct ListRequest {
     path: String,
     #[serde(default)]
     depth: u32,
+}
+
+#[derive(Deserialize)]
+pub struct PageRequest {
+    #[serde(default)]
+    path: String,
+    limit: u32,
+    cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +74,15 @@ pub async fn list_dir(
 ) -> Result<ListAnswer, ConnectError> {
     let path = resolve(&identity, &identity.user(call.user.as_deref())?, &request.path)?;
     aside(move || Ok(ListAnswer { entries: list::list(&path, request.depth)? })).await
+}
+
+pub async fn list_page(
+    identity: Arc<Identity>,
+    call: Call,
+    request: PageRequest,
+) -> Result<Page, ConnectError> {
+    let path = resolve(&identity, &identity.user(call.user.as_deref())?, &request.path)?;
+    aside(move || page(&path, request.limit, request.cursor.as_deref())).await
 }
 
 pub async fn make_dir(

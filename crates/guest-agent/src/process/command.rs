@@ -1,6 +1,7 @@
 //! The outcome of a start request: program files to try, environment, directory.
 
 use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use super::messages::ProcessConfig;
@@ -100,7 +101,8 @@ fn directory(
         None | Some("") => base.to_path_buf(),
         Some(cwd) => paths::resolve(cwd, &user.home, base)?,
     };
-    c_string(&cwd.to_string_lossy())
+    CString::new(cwd.into_os_string().into_vec())
+        .map_err(|_| ConnectError::invalid("cwd contains a NUL byte"))
 }
 
 fn c_string(text: &str) -> Result<CString, ConnectError> {

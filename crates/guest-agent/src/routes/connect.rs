@@ -51,6 +51,7 @@ pub async fn route(agent: &Agent, request: Request) -> Response {
         "/filesystem.Filesystem/Remove" => {
             unary(request, |c, m| filesystem::remove(identity, c, m)).await
         }
+        "/perch.Files/List" => unary(request, |c, m| filesystem::list_page(identity, c, m)).await,
         _ => unknown(&path),
     }
 }

@@ -87,7 +87,12 @@ async fn the_list_has_what_runs_and_what_has_ended() {
 #[tokio::test]
 async fn one_that_nobody_followed_is_not_pushed_out_by_those_that_were() {
     let agent = Agent::start().await;
-    let pid = leave(&agent, "echo kept").await;
+    // It must not end before its client has left.
+    let marker = agent.path("marker");
+    let script = format!("until [ -e {} ]; do sleep 0.01; done; echo kept", marker.display());
+    let pid = leave(&agent, &script).await;
+    get(&agent, pid).await.unwrap();
+    std::fs::write(&marker, "").unwrap();
     ended(&agent, pid).await;
     for _ in 0..300 {
         let process = json!({ "cmd": "/bin/true" });

@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
@@ -125,4 +126,75 @@ async fn a_deep_tree_is_removed() {
     assert_eq!(agent.run(&script).await.end["exitCode"], 0);
     call(&agent, "Remove", json!({ "path": agent.path("d") })).await.unwrap();
     assert!(!agent.path("d").exists());
+}
+
+#[tokio::test]
+async fn a_large_directory_comes_in_pages_and_only_what_is_shown_is_looked_at() {
+    let agent = Agent::start().await;
+    let root = text(agent.folder.path().to_owned());
+    fs::create_dir(agent.path("many")).unwrap();
+    for number in 0..5000 {
+        fs::write(agent.path(&format!("many/{number:04}")), "").unwrap();
+    }
+    let list = async |limit: u32, cursor: Value| {
+        let message = json!({ "path": format!("{root}/many"), "limit": limit, "cursor": cursor });
+        agent.call("perch.Files/List", message).await.unwrap()
+    };
+    let first = list(100, Value::Null).await;
+    let names = |page: &Value| -> Vec<String> {
+        let entries = page["entries"].as_array().unwrap();
+        entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&first), (0..100).map(|n| format!("{n:04}")).collect::<Vec<_>>());
+    assert_eq!(first["entries"][0]["permissions"], "-rw-r--r--");
+    let second = list(100, first["nextCursor"].clone()).await;
+    assert_eq!(names(&second)[0], "0100");
+    let mut seen = 0;
+    let mut cursor = Value::Null;
+    loop {
+        // More than a page may have.
+        let page = list(100_000, cursor).await;
+        seen += names(&page).len();
+        assert!(names(&page).len() <= 1000);
+        cursor = page["nextCursor"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    assert_eq!(seen, 5000);
+    let missing = json!({ "path": format!("{root}/no"), "limit": 1 });
+    assert_eq!(agent.call("perch.Files/List", missing).await.unwrap_err()["code"], "not_found");
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_utf8_is_listed_described_read_written_moved_and_removed() {
+    let agent = Agent::start().await;
+    let folder = agent.folder.path().canonicalize().unwrap();
+    let odd = folder.join(std::ffi::OsStr::from_bytes(b"caf\xe9 \xff"));
+    fs::create_dir(&odd).unwrap();
+    fs::write(odd.join(std::ffi::OsStr::from_bytes(b"\x80")), "content").unwrap();
+    let listed = call(&agent, "ListDir", json!({ "path": folder, "depth": 2 })).await.unwrap();
+    let path = listed["entries"][1]["path"].as_str().unwrap().to_owned();
+    assert_eq!(listed["entries"][1]["name"], "\u{10FE80}");
+    assert!(path.ends_with("/caf\u{10FEE9} \u{10FEFF}/\u{10FE80}"), "{path}");
+    let found = call(&agent, "Stat", json!({ "path": path })).await.unwrap();
+    assert_eq!(found["entry"]["size"], "7");
+    let url = reqwest::Url::parse_with_params("http://x/files", [("path", &path)]).unwrap();
+    let target = format!("{}?{}", url.path(), url.query().unwrap());
+    let read = agent.get(&target).send().await.unwrap();
+    assert_eq!(read.text().await.unwrap(), "content");
+    let write = agent.post(&target).header("Content-Type", "application/octet-stream").body("new");
+    let written: Value = write.send().await.unwrap().json().await.unwrap();
+    assert_eq!(written[0]["path"], path);
+    assert_eq!(fs::read(odd.join(std::ffi::OsStr::from_bytes(b"\x80"))).unwrap(), b"new");
+    let moved = format!("{path}\u{10FE81}");
+    call(&agent, "Move", json!({ "source": path, "destination": moved })).await.unwrap();
+    assert!(odd.join(std::ffi::OsStr::from_bytes(b"\x80\x81")).exists());
+    let directory = path.rsplit_once('/').unwrap().0;
+    let mut message = crate::support::shell("pwd");
+    message["process"]["cwd"] = directory.into();
+    let output = crate::support::Events::open(agent.stream("Start", message)).await.collect().await;
+    assert_eq!(output.stdout, [odd.as_os_str().as_bytes(), b"\n"].concat());
+    call(&agent, "Remove", json!({ "path": directory })).await.unwrap();
+    assert!(!odd.exists());
 }

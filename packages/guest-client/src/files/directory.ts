@@ -21,20 +21,41 @@ export async function stat(
   path: string,
   options: PathOptions = {},
 ): Promise<FileEntry> {
-  return entryOf(transport, await call(transport, 'Stat', { path }, path, options));
+  return entryOf(transport, await call(transport, '/filesystem.Filesystem/Stat', { path }, path, options));
 }
 
-/** The entries below a directory, parents first. @param depth 1: its own entries */
-export async function listDir(
+export interface PageOptions extends PathOptions {
+  /** Entries of the page, at most 1000. */
+  limit: number;
+  /** `nextCursor` of the page before. */
+  cursor?: string | undefined;
+}
+
+/** By name, in the order of its bytes. */
+export interface DirectoryPage {
+  entries: FileEntry[];
+  /** Undefined for the last page. */
+  nextCursor: string | undefined;
+}
+
+/** Some of a directory's own entries. */
+export async function listPage(
   transport: Transport,
   path: string,
-  depth = 1,
-  options: PathOptions = {},
-): Promise<FileEntry[]> {
-  const answer = await call(transport, 'ListDir', { path, depth }, path, options);
-  const entries = answer.entries ?? [];
-  if (!Array.isArray(entries)) throw guestProtocol(transport.options.sandboxId, 'a listing is no list');
-  return entries.map((entry: unknown) => entryOf(transport, { entry }));
+  { limit, cursor, ...options }: PageOptions,
+): Promise<DirectoryPage> {
+  const message = { path, limit, ...(cursor === undefined ? {} : { cursor }) };
+  const { sandboxId } = transport.options;
+  const answer = await call(transport, '/perch.Files/List', message, path, options);
+  const { entries, nextCursor } = answer;
+  if (!Array.isArray(entries) || entries.length > limit) throw guestProtocol(sandboxId, 'a page is no page');
+  if (nextCursor !== undefined && !isCursor(nextCursor))
+    throw guestProtocol(sandboxId, 'a cursor is malformed');
+  return { entries: entries.map((entry: unknown) => entryOf(transport, { entry })), nextCursor };
+}
+
+function isCursor(value: unknown): value is string {
+  return typeof value === 'string' && /^[A-Za-z0-9_-]{1,512}$/.test(value);
 }
 
 /** Makes the directory and its parents. @throws file_exists */
@@ -43,7 +64,7 @@ export async function makeDir(
   path: string,
   options: PathOptions = {},
 ): Promise<FileEntry> {
-  return entryOf(transport, await call(transport, 'MakeDir', { path }, path, options));
+  return entryOf(transport, await call(transport, '/filesystem.Filesystem/MakeDir', { path }, path, options));
 }
 
 /** Makes the destination's parents. Between file systems of the guest it copies, which takes its time. */
@@ -54,12 +75,15 @@ export async function move(
   options: PathOptions = {},
 ): Promise<FileEntry> {
   const message = { source, destination };
-  return entryOf(transport, await call(transport, 'Move', message, source, options, { patient: true }));
+  return entryOf(
+    transport,
+    await call(transport, '/filesystem.Filesystem/Move', message, source, options, { patient: true }),
+  );
 }
 
 /** With all that is below, which takes its time. A missing path is no error. */
 export async function remove(transport: Transport, path: string, options: PathOptions = {}): Promise<void> {
-  await call(transport, 'Remove', { path }, path, options, { patient: true });
+  await call(transport, '/filesystem.Filesystem/Remove', { path }, path, options, { patient: true });
 }
 
 async function call(
@@ -71,7 +95,7 @@ async function call(
   how?: { patient: boolean },
 ): Promise<Json> {
   try {
-    return await transport.unary({ path: `/filesystem.Filesystem/${method}`, body, user, signal }, how);
+    return await transport.unary({ path: method, body, user, signal }, how);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     throw pathError(error.refusal, { sandboxId: transport.options.sandboxId, path, user });

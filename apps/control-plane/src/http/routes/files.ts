@@ -6,6 +6,7 @@ import {
   FileEntry,
   FileList,
   GuestPath,
+  ListFilesQuery,
   MoveBody,
   PathBody,
   PerchError,
@@ -75,14 +76,17 @@ function addJsonRoutes(app: App, services: Services): void {
     method: 'GET',
     url: '/v1/sandboxes/:id/files',
     schema: {
-      summary: 'List a directory',
+      summary: 'List a directory, in pages',
       tags,
       params: IdParams,
-      querystring: PathQuery,
+      querystring: ListFilesQuery,
       response: { 200: FileList, 400: 'The path is no directory.', ...sandboxErrors } as object,
     },
-    async handler(request) {
-      return { items: await inSandbox(services, request, (guest) => guest.listDir(request.query.path)) };
+    async handler(request, reply) {
+      const { path, limit = 100, cursor } = request.query;
+      const how = { limit, cursor, signal: clientGone(reply) };
+      const page = await inSandbox(services, request, (guest) => guest.listPage(path, how));
+      return { items: page.entries, next_cursor: page.nextCursor ?? null };
     },
   });
 
