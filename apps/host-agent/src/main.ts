@@ -203,7 +203,7 @@ async function describe(
     disk_mb: Math.max(limits.diskMb.min, Math.min(...list.map(({ disk_mb }) => disk_mb))),
   };
   // Asked once: it looks at every file of every sandbox.
-  const room = await lifecycle.capacity();
+  const room = await lifecycle.reservations.capacity();
   return {
     host_id: config.instance,
     instance: config.instance,
@@ -213,7 +213,7 @@ async function describe(
     ...{ machine, why },
     memory_mb: room.memory,
     disk_mb: room.disk,
-    lacks: await lifecycle.lacks(smallest, room),
+    lacks: await lifecycle.reservations.lacks(smallest, room),
     slots: network.counts(),
     templates: list,
   };

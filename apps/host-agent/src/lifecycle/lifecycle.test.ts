@@ -179,12 +179,14 @@ test('of many creates at once only those that fit together are admitted', async 
 test('what there is too little of for one more is told by the same sums that refuse it', async () => {
   await using h = await host();
   await h.lifecycle.create(id, request);
-  const free = (await h.lifecycle.capacity()).memory.free;
+  const free = (await h.lifecycle.reservations.capacity()).memory.free;
   const overhead = 64;
   const fits = { memory_mb: free - overhead, disk_mb: 64 };
-  expect(await h.lifecycle.lacks(fits)).toEqual([]);
-  expect(await h.lifecycle.lacks({ ...fits, memory_mb: fits.memory_mb + 1 })).toEqual(['memory']);
-  expect(await h.lifecycle.lacks({ memory_mb: 128, disk_mb: 10 ** 9 })).toEqual(['disk']);
+  expect(await h.lifecycle.reservations.lacks(fits)).toEqual([]);
+  expect(await h.lifecycle.reservations.lacks({ ...fits, memory_mb: fits.memory_mb + 1 })).toEqual([
+    'memory',
+  ]);
+  expect(await h.lifecycle.reservations.lacks({ memory_mb: 128, disk_mb: 10 ** 9 })).toEqual(['disk']);
 });
 
 test('a VM that ends is failed also when the journal cannot be written at first', async () => {

@@ -15,7 +15,7 @@ import { type MergeReport, Merges, type MergesOptions } from './checkpoints/inde
 import { type DiskRoom, sweepUnowned } from './journal/index.ts';
 import { NamedSnapshots } from './named-snapshots.ts';
 import { exists, historyOf, Registry, type ResourceDeps, Resources, SandboxDriver } from './sandbox/index.ts';
-import { Forks, type StartDeps, StartPlanner } from './start/index.ts';
+import { Forks, type Reservations, type StartDeps, StartPlanner } from './start/index.ts';
 
 export interface LifecycleDeps extends ResourceDeps, StartDeps {
   /** What guests run with here. */
@@ -38,14 +38,14 @@ export class Lifecycle {
   readonly #merges: Merges;
 
   constructor(deps: LifecycleDeps) {
-    const { journal, network, log } = deps;
+    const { journal, network, saved, disks, log } = deps;
     this.#deps = deps;
     this.#registry = new Registry({
       ...{ journal, network },
       newDriver: (id, changed) =>
         new SandboxDriver(id, new Resources(deps), {
-          ...{ journal, log, changed, retryMs: teardownRetryMs },
-          admitAgain: (record, work) => this.#planner.admitAgain(record, work),
+          ...{ journal, saved, disks, log, changed, retryMs: teardownRetryMs },
+          admitAgain: (record, work) => this.#planner.reservations.again(record, work),
           mergeNow: (...args) => this.#merges.now(...args),
         }),
       lost: (id) => this.#planner.pool.lost(id),
@@ -97,7 +97,7 @@ export class Lifecycle {
     const driver = await this.#planner.admit(id, source, request);
     if (!driver) return this.#repeated(this.#registry.expect(id), request);
     const { generation, access_token: accessToken, env } = request;
-    await this.#planner.start(driver, source, generation, { accessToken, env });
+    await driver.create(generation, { from: source, secrets: { accessToken, env } });
     return this.get(id);
   }
 
@@ -174,13 +174,9 @@ export class Lifecycle {
     this.#merges.watch(listener);
   }
 
-  capacity(): ReturnType<StartPlanner['capacity']> {
-    return this.#planner.capacity();
-  }
-
-  /** As StartPlanner.lacks. */
-  lacks(...of: Parameters<StartPlanner['lacks']>): ReturnType<StartPlanner['lacks']> {
-    return this.#planner.lacks(...of);
+  /** The resources of this host: all, and free ones. */
+  get reservations(): Pick<Reservations, 'capacity' | 'lacks'> {
+    return this.#planner.reservations;
   }
 
   /** Lets go of all sandboxes, which run on. Guests that stand ready go. */

@@ -1,12 +1,14 @@
 /** A guest is stopped and its state written: a pause, a copy that runs on, and what takes either of them back. */
 import { PerchError } from '@perch/protocol';
 import { failpoint } from '../../failpoints/index.ts';
+import type { Capture, StateStore } from '../checkpoints/index.ts';
 import { captured, isDiskFull, milliseconds, type SandboxRecord } from '../journal/index.ts';
 import type { CopyRequest } from './intent-queue.ts';
 import { type SandboxState, sentence } from './sandbox-state.ts';
 
 export class CheckpointWriter {
   readonly #state: SandboxState;
+  readonly #saved: StateStore;
   readonly #signal: AbortSignal;
   readonly #watch: (generation: number) => void;
 
@@ -14,8 +16,14 @@ export class CheckpointWriter {
    * @param signal aborted by a destroy
    * @param watch is told of each guest that goes on in this process
    */
-  constructor(state: SandboxState, signal: AbortSignal, watch: (generation: number) => void) {
+  constructor(
+    state: SandboxState,
+    saved: StateStore,
+    signal: AbortSignal,
+    watch: (generation: number) => void,
+  ) {
     this.#state = state;
+    this.#saved = saved;
     this.#signal = signal;
     this.#watch = watch;
   }
@@ -24,13 +32,13 @@ export class CheckpointWriter {
     if (record.status === 'paused' && record.generation === generation) return;
     if (record.status !== 'running' || record.generation !== generation)
       throw this.#state.notRunning(record.status);
-    await this.#state.resources.assertRoom(record);
+    const unsavedBytes = await this.#state.resources.running(record).unsavedBytesAtMost();
+    await this.#saved.assertRoom(record, unsavedBytes);
     this.#state.transition('pausing', { captures: record.captures + 1 });
     captured(this.#state.expect(), 'journaled');
     let timings_ms: Record<string, number>;
     try {
-      const how = { kind: 'pause', durable: true } as const;
-      timings_ms = await this.#state.resources.capture(this.#state.expect(), how, this.#signal);
+      timings_ms = await this.#capture(this.#state.expect(), { kind: 'pause', durable: true });
     } catch (cause) {
       if (this.#signal.aborted) throw this.#state.goingAway();
       throw await this.#undoCapture(record, cause, 'pause_failed', 'was not paused');
@@ -47,22 +55,18 @@ export class CheckpointWriter {
       const at = checkpoint ?? record.last_checkpoint;
       // Whatever cannot be gone on from is said before anything is made of it.
       await this.#state.saved(record, at, this.#signal);
-      await this.#state.resources.assertCopyRoom(record);
+      await this.#assertCopyRoom(record);
       if (at !== null) await take(at, {});
       return;
     }
-    await this.#state.resources.assertCopyRoom(record);
+    await this.#assertCopyRoom(record);
     this.#state.transition(as, { captures: record.captures + 1 });
     const begun = this.#state.expect();
     captured(begun, 'journaled');
     const isCheckpoint = as === 'snapshotting';
     let timings_ms: Record<string, number>;
     try {
-      timings_ms = await this.#state.resources.capture(
-        begun,
-        { kind: 'snapshot', durable: isCheckpoint },
-        this.#signal,
-      );
+      timings_ms = await this.#capture(begun, { kind: 'snapshot', durable: isCheckpoint });
       await take(begun.captures, timings_ms);
     } catch (cause) {
       if (this.#signal.aborted) throw this.#state.goingAway();
@@ -72,13 +76,28 @@ export class CheckpointWriter {
     await this.#settleCopy(begun, timings_ms);
   }
 
+  /** With the capture of a guest that runs. @throws PerchError capacity_exhausted */
+  async #assertCopyRoom(record: SandboxRecord): Promise<void> {
+    const unsavedBytes = (await this.#state.resources.vm?.unsavedBytesAtMost()) ?? 0;
+    await this.#saved.assertCopyRoom(record, unsavedBytes);
+  }
+
+  /** @returns milliseconds of each stage */
+  async #capture(
+    record: SandboxRecord,
+    how: Pick<Capture, 'kind' | 'durable'>,
+  ): Promise<Record<string, number>> {
+    const guest = this.#state.resources.guest(record);
+    return this.#saved.capture({ record, ...guest, ...how, signal: this.#signal });
+  }
+
   /**
    * Lets a guest go on that was left in the middle of a capture, unless its pause is written. For what is written
    * `settle` is to be called.
    */
   async recover(record: SandboxRecord): Promise<void> {
     const { resources } = this.#state;
-    const isWritten = await resources.isCaptured(record);
+    const isWritten = await this.#saved.isComplete(record.id, record.captures);
     if (isWritten && record.status === 'pausing') return;
     const when = `in the middle of ${record.status === 'pausing' ? 'a pause' : 'a copy'}`;
     const lost = await resources.adopt(record);
@@ -102,13 +121,13 @@ export class CheckpointWriter {
   async #settleCopy(record: SandboxRecord, timings_ms?: Record<string, number>): Promise<void> {
     const isCheckpoint = record.status === 'snapshotting';
     await this.#state.insist('copy', async () => {
-      if (!isCheckpoint) await this.#state.resources.dropCapture(record);
+      if (!isCheckpoint) await this.#saved.drop(record.id, record.captures);
       this.#state.transition('running', {
         ...(isCheckpoint ? { last_checkpoint: record.captures } : {}),
         ...(timings_ms ? { timings_ms } : {}),
       });
     });
-    if (isCheckpoint) await this.#prune(this.#state.expect());
+    if (isCheckpoint) await this.#prune(record.id, record.captures);
   }
 
   /** The snapshot is there, so the guest may never run on: what it holds is given back. */
@@ -117,8 +136,8 @@ export class CheckpointWriter {
     const start = performance.now();
     await this.#state.insist('pause', async () => {
       await resources.remove(this.#state.expect());
-      await resources.settleCapture(record);
-      await this.#prune({ ...record, last_checkpoint: record.captures });
+      await this.#saved.settle(record.id, record.captures);
+      await this.#prune(record.id, record.captures);
       failpoint('pause.settled');
       const teardown = milliseconds(start);
       const total = (timings_ms.total ?? 0) + teardown;
@@ -131,8 +150,8 @@ export class CheckpointWriter {
   }
 
   /** Checkpoints that stay too long go after the next capture. */
-  async #prune(record: SandboxRecord): Promise<void> {
-    await this.#state.attempt('prune', () => this.#state.resources.prune(record));
+  async #prune(id: string, current: number): Promise<void> {
+    await this.#state.attempt('prune', () => this.#saved.prune(id, current));
   }
 
   /** @returns what to tell the one who asked */
@@ -161,7 +180,8 @@ export class CheckpointWriter {
 
   /** Lets a guest that is stopped in the middle of a capture go, with nothing of the capture left. */
   async #takeBack(): Promise<void> {
-    await this.#state.resources.dropCapture(this.#state.expect());
+    const { id, captures } = this.#state.expect();
+    await this.#saved.drop(id, captures);
     failpoint('unpause.dropped');
     await this.#state.resources.vm?.thaw();
     failpoint('unpause.thawed');

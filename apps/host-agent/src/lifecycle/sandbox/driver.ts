@@ -8,8 +8,9 @@ import type { Vm } from '../../vmm/index.ts';
 import { asDiskFull, milliseconds, type SandboxRecord, started } from '../journal/index.ts';
 import { CheckpointWriter } from './checkpoint-writer.ts';
 import { type CopyRequest, type Intent, IntentQueue, type PausedWork, type Queued } from './intent-queue.ts';
-import type { Origin, Resources, Secrets } from './resources.ts';
+import type { Resources } from './resources.ts';
 import { SandboxState, type SandboxStateDeps, sentence } from './sandbox-state.ts';
+import { originOf, type StartPlan } from './start-plan.ts';
 
 export interface DriverDeps extends SandboxStateDeps {
   /**
@@ -18,9 +19,6 @@ export interface DriverDeps extends SandboxStateDeps {
    */
   admitAgain: (record: SandboxRecord, work: () => void) => Promise<void>;
 }
-
-/** Makes what a sandbox starts from its own, soon after an abort at the latest: nothing of it goes on afterwards. */
-type FindOrigin = (signal: AbortSignal) => Promise<Origin>;
 
 type Waiter = PromiseWithResolvers<void>;
 
@@ -32,7 +30,7 @@ export class SandboxDriver {
   readonly #checkpoints: CheckpointWriter;
   readonly #queue = new IntentQueue<Waiter>();
   readonly #abort = new AbortController();
-  #start: { origin: FindOrigin; secrets: Secrets } | undefined;
+  #plan: StartPlan | undefined;
   #loop: Promise<void> | undefined;
   #working = false;
   /** Whether it is known what an earlier process has left. */
@@ -44,7 +42,7 @@ export class SandboxDriver {
     this.resources = resources;
     this.#deps = deps;
     this.#state = new SandboxState(id, resources, deps, this.#abort.signal);
-    this.#checkpoints = new CheckpointWriter(this.#state, this.#abort.signal, (generation) =>
+    this.#checkpoints = new CheckpointWriter(this.#state, deps.saved, this.#abort.signal, (generation) =>
       this.#watch(generation),
     );
   }
@@ -54,8 +52,8 @@ export class SandboxDriver {
   }
 
   /** Starts the guest; resolves once it runs. The journal has the sandbox as `creating` already. */
-  create(generation: number, origin: FindOrigin, secrets: Secrets): Promise<void> {
-    this.#start = { origin, secrets };
+  create(generation: number, plan: StartPlan): Promise<void> {
+    this.#plan = plan;
     this.#started = this.#ask({ kind: 'create', generation });
     return this.#started;
   }
@@ -217,17 +215,17 @@ export class SandboxDriver {
   }
 
   async #create(record: SandboxRecord): Promise<void> {
-    const { origin, secrets } = this.#start ?? {};
-    if (!origin || !secrets) throw new Error(`Sandbox ${this.id} has no way to start.`);
-    this.#start = undefined;
+    const plan = this.#plan;
+    if (!plan) throw new Error(`Sandbox ${this.id} has no way to start.`);
+    this.#plan = undefined;
     started(record, 'journaled');
     try {
       const { signal } = this.#abort;
       const start = performance.now();
-      const from = await origin(signal);
+      const origin = await originOf(plan, this.#state.expect(), this.resources, this.#deps, signal);
       signal.throwIfAborted();
       const template = milliseconds(start);
-      const laps = await this.resources.make(this.#state.expect(), from, secrets, signal);
+      const laps = await this.resources.make(this.#state.expect(), origin, plan.secrets, signal);
       const timings_ms = { template, ...laps, total: milliseconds(start) };
       this.#state.transition('running', { timings_ms });
       started(record, 'running');
@@ -293,7 +291,7 @@ export class SandboxDriver {
     if (this.#state.expect().status !== 'destroying') this.#state.transition('destroying');
     failpoint('destroy.journaled');
     await this.resources.remove(this.#state.expect());
-    await this.resources.removeSnapshots(this.id);
+    await this.#deps.saved.removeAll(this.id);
     failpoint('destroy.snapshots_removed');
     this.#state.transition('destroyed');
     failpoint('destroy.gone');

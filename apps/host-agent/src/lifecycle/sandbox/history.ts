@@ -1,14 +1,16 @@
 /** The checkpoints that are kept of a sandbox, for people. */
 import type { SandboxHistory } from '@perch/protocol';
+import { occupiedBy } from '../../snapshot/index.ts';
 import type { StateStore } from '../checkpoints/index.ts';
 import type { SandboxDriver } from './driver.ts';
 
 export async function historyOf(
   { id, record, resources }: SandboxDriver,
-  saved: Pick<StateStore, 'history'>,
+  saved: Pick<StateStore, 'history' | 'paths'>,
 ): Promise<SandboxHistory> {
   const checkpoints = await saved.history(id);
-  const all = record ? await resources.occupied(record) : { ownBytes: 0, sharedBytes: 0 };
+  const places = record ? [resources.directory(record), ...(await saved.paths(id))] : [];
+  const all = await occupiedBy(places);
   return {
     items: checkpoints.map(({ number, parent, kind, createdAt, occupied: { ownBytes, sharedBytes } }) => ({
       ...{ checkpoint: number, parent, kind, created_at: createdAt },

@@ -16,14 +16,14 @@ async function paused() {
 test('a paused sandbox holds nothing but its snapshot, and no memory is reserved for it', async () => {
   await using h = await host();
   await h.lifecycle.create(id, request);
-  const free = (await h.lifecycle.capacity()).memory.free;
+  const free = (await h.lifecycle.reservations.capacity()).memory.free;
   h.machine.order.length = 0;
   const sandbox = await h.lifecycle.pause(id, 1);
   expect(sandbox).toMatchObject({ status: 'paused', generation: 1, address: null });
   expect(sandbox.timings_ms).toMatchObject({ freeze: 1, teardown: expect.any(Number) });
   expect(h.machine.order).toEqual(['find room', 'freeze', 'write', 'answer', 'monitor', 'disk', 'slot']);
   nothingLeft(h.machine, h.vmsDir);
-  expect((await h.lifecycle.capacity()).memory.free).toBe(free + request.memory_mb + 64);
+  expect((await h.lifecycle.reservations.capacity()).memory.free).toBe(free + request.memory_mb + 64);
 });
 
 test('a resume proves itself to the guest with the token of the life before, and keeps its environment', async () => {

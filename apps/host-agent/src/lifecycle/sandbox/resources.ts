@@ -9,9 +9,8 @@ import { failpoint } from '../../failpoints/index.ts';
 import type { GuestReadiness } from '../../guest/index.ts';
 import type { BaseImage, BootFiles } from '../../images/index.ts';
 import type { NetworkLayer, Slot } from '../../network/index.ts';
-import { type Occupied, occupiedBy } from '../../snapshot/index.ts';
 import type { Vm, VmMonitor, VmSpec } from '../../vmm/index.ts';
-import type { Capture, SavedState, StateStore } from '../checkpoints/index.ts';
+import type { SavedState } from '../checkpoints/index.ts';
 import {
   type HeldIdentity,
   type Journal,
@@ -27,7 +26,6 @@ export interface ResourceDeps {
   disks: DiskBackend;
   monitor: VmMonitor;
   guest: GuestReadiness;
-  saved: StateStore;
   /** Directory of the VMs' directories; 0700, root: a monitor starts inside its own, and needs no way there. */
   vmsDir: string;
   boot: BootFiles;
@@ -50,6 +48,16 @@ export type Origin =
   | { kind: 'snapshot'; snapshot: SavedState };
 
 type NewOrigin = Exclude<Origin, { kind: 'ready' }>;
+
+/** A guest that runs, and what is known of it. */
+export interface HeldGuest {
+  vm: Vm;
+  /** The identity that its guest agent believes in. */
+  identity: HeldIdentity;
+  /** Its directory and user. */
+  dir: string;
+  uid: number;
+}
 
 /** User that commands run as unless a request names another. Every base image has it. */
 const defaultUser = 'user';
@@ -134,11 +142,6 @@ export class Resources {
     );
   }
 
-  /** Stops a guest that nobody else uses until a create takes it over. */
-  async standReady(record: SandboxRecord): Promise<void> {
-    await this.#vm(record).freeze();
-  }
-
   /**
    * Gives up when the monitor ends, when a guest has had its time, and when `signal` says so. Nothing of the work
    * goes on then: another guest gets the address.
@@ -150,7 +153,7 @@ export class Resources {
   ): Promise<T> {
     const over = new AbortController();
     const ready = AbortSignal.any([signal, over.signal, AbortSignal.timeout(this.#deps.bootTimeoutMs)]);
-    const ended = this.#vm(record).exited.then((reason) => Promise.reject<T>(new Error(reason)));
+    const ended = this.running(record).exited.then((reason) => Promise.reject<T>(new Error(reason)));
     try {
       return await Promise.race([ended, work(ready)]);
     } finally {
@@ -159,7 +162,7 @@ export class Resources {
   }
 
   async #makeDisk(record: SandboxRecord, origin: NewOrigin, { uid }: Slot): Promise<VmDisk> {
-    const dir = this.#dir(record);
+    const dir = this.directory(record);
     await mkdir(dir, { mode: 0o700 });
     started(record, 'directory');
     await chown(dir, uid, uid);
@@ -169,7 +172,7 @@ export class Resources {
   }
 
   #diskSpec(record: SandboxRecord, uid: number): DiskSpec {
-    return { id: record.vm, dir: this.#dir(record), uid, sizeBytes: record.disk_mb * 2 ** 20 };
+    return { id: record.vm, dir: this.directory(record), uid, sizeBytes: record.disk_mb * 2 ** 20 };
   }
 
   /** A guest that goes on from a snapshot runs once the journal has its process. */
@@ -216,66 +219,12 @@ export class Resources {
     stages.lap('identity');
   }
 
-  /** @throws PerchError capacity_exhausted when a capture could not be written */
-  async assertRoom(record: SandboxRecord): Promise<void> {
-    await this.#deps.saved.assertRoom(record, await this.#vm(record).unsavedBytesAtMost());
-  }
-
-  /** @throws PerchError capacity_exhausted when a copy could not be written, with the capture of a guest that runs */
-  async assertCopyRoom(record: SandboxRecord): Promise<void> {
-    await this.#deps.saved.assertCopyRoom(record, (await this.vm?.unsavedBytesAtMost()) ?? 0);
-  }
-
-  /**
-   * Stops the guest and writes its state as the checkpoint that its record counted last; resolves once that is there,
-   * for good when `durable`. Until then `dropCapture` takes it back.
-   * @param kind after `snapshot` the guest runs on
-   * @returns milliseconds of each stage
-   */
-  async capture(
-    record: SandboxRecord,
-    { kind, durable }: Pick<Capture, 'kind' | 'durable'>,
-    signal: AbortSignal,
-  ): Promise<Record<string, number>> {
-    if (record.slot === null || !record.identity) throw new Error(`Sandbox ${record.id} holds no guest.`);
-    const { uid } = this.#deps.network.describe(record.slot);
-    const { identity } = record;
-    const dir = this.#dir(record);
-    const vm = this.#vm(record);
-    return this.#deps.saved.capture({ ...{ record, identity, vm, dir, uid }, kind, durable, signal });
-  }
-
-  isCaptured(record: SandboxRecord): Promise<boolean> {
-    return this.#deps.saved.isComplete(record.id, record.captures);
-  }
-
-  dropCapture(record: SandboxRecord): Promise<void> {
-    return this.#deps.saved.drop(record.id, record.captures);
-  }
-
-  /** Makes what a pause has captured a checkpoint to go on from. Safe to repeat. */
-  settleCapture(record: SandboxRecord): Promise<void> {
-    return this.#deps.saved.settle(record.id, record.captures);
-  }
-
-  /** Removes checkpoints that are too old to be kept. */
-  prune({ id, last_checkpoint, captures }: SandboxRecord): Promise<void> {
-    return this.#deps.saved.prune(id, last_checkpoint ?? captures);
-  }
-
-  removeSnapshots(id: string): Promise<void> {
-    return this.#deps.saved.removeAll(id);
-  }
-
-  /** @param checkpoint default: the last. @throws PerchError checkpoint_not_found, snapshot_damaged */
-  saved(record: SandboxRecord, checkpoint = record.last_checkpoint): Promise<SavedState> {
-    if (checkpoint === null) throw new Error(`Sandbox ${record.id} has no snapshot.`);
-    return this.#deps.saved.open(record.id, checkpoint);
-  }
-
-  /** Whether nothing goes on from its disk at that checkpoint before its layers are merged. */
-  async mustMerge({ disk_mb }: SandboxRecord, { disk }: SavedState): Promise<boolean> {
-    return (await this.#deps.disks.mergeNeed(disk, disk_mb * 2 ** 20)) === 'now';
+  /** The source of a checkpoint. @throws Error when there is no guest, or nobody knows what it believes */
+  guest(record: SandboxRecord): HeldGuest {
+    const { slot, identity } = record;
+    if (slot === null || !identity) throw new Error(`Sandbox ${record.id} holds no guest.`);
+    const { uid } = this.#deps.network.describe(slot);
+    return { vm: this.running(record), identity, dir: this.directory(record), uid };
   }
 
   /**
@@ -303,7 +252,7 @@ export class Resources {
    */
   async remove(record: SandboxRecord): Promise<void> {
     const { journal, network, disks } = this.#deps;
-    const dir = this.#dir(record);
+    const dir = this.directory(record);
     if (record.slot !== null) {
       const vm = this.vm ?? (await this.#find(record, record.slot));
       this.#lastConsole = (await vm?.console()) ?? this.#lastConsole;
@@ -344,15 +293,11 @@ export class Resources {
 
   /** Bytes that its guest has written to its disk in this life: 0 when it has none. */
   writtenBytes(record: SandboxRecord): Promise<number> {
-    return this.#deps.disks.writtenBytes({ id: record.vm, dir: this.#dir(record) });
+    return this.#deps.disks.writtenBytes({ id: record.vm, dir: this.directory(record) });
   }
 
-  /** The room that the sandbox occupies on this host's disk: its machine's directory and its checkpoints together. */
-  async occupied(record: SandboxRecord): Promise<Occupied> {
-    return occupiedBy([this.#dir(record), ...(await this.#deps.saved.paths(record.id))]);
-  }
-
-  #vm({ id }: SandboxRecord): Vm {
+  /** @throws Error when no monitor is known to run */
+  running({ id }: SandboxRecord): Vm {
     if (!this.vm) throw new Error(`Sandbox ${id} has no VM monitor.`);
     return this.vm;
   }
@@ -366,7 +311,7 @@ export class Resources {
     const slot = this.#deps.network.describe(slotNumber);
     return {
       id: record.vm,
-      dir: this.#dir(record),
+      dir: this.directory(record),
       uid: slot.uid,
       vcpus: record.vcpus,
       memoryMb: record.memory_mb,
@@ -376,7 +321,8 @@ export class Resources {
     };
   }
 
-  #dir({ vm }: Pick<SandboxRecord, 'vm'>): string {
+  /** Of its machine; there is none while it is paused. */
+  directory({ vm }: Pick<SandboxRecord, 'vm'>): string {
     return join(this.#deps.vmsDir, vm);
   }
 }

@@ -2,14 +2,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
+import type { DiskBackend } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import { SnapshotDamaged } from '../../snapshot/index.ts';
-import type { SavedState } from '../checkpoints/index.ts';
+import type { SavedState, StateStore } from '../checkpoints/index.ts';
 import type { HostState, Journal, SandboxRecord, TransitionDetail } from '../journal/index.ts';
 import type { Resources } from './resources.ts';
 
 export interface SandboxStateDeps {
   journal: Journal;
+  saved: StateStore;
+  disks: Pick<DiskBackend, 'mergeNeed'>;
   log: Logger;
   /** Told after every transition; `destroyed` is the last. */
   changed: (record: SandboxRecord) => void;
@@ -97,10 +100,13 @@ export class SandboxState {
     signal: AbortSignal,
   ): Promise<SavedState> {
     const at = checkpoint ?? record.last_checkpoint;
-    const state = await this.resources.saved(record, at);
-    if (at === null || !(await this.resources.mustMerge(record, state))) return state;
+    if (at === null) throw new Error(`Sandbox ${this.id} has no snapshot.`);
+    const { saved, disks, mergeNow } = this.#deps;
+    const state = await saved.open(record.id, at);
+    // Nothing goes on from such a disk before its layers are merged.
+    if ((await disks.mergeNeed(state.disk, record.disk_mb * 2 ** 20)) !== 'now') return state;
     try {
-      await this.#deps.mergeNow(record, at, signal);
+      await mergeNow(record, at, signal);
     } catch (cause) {
       if (signal.aborted) throw this.goingAway();
       if (cause instanceof PerchError) throw cause;
@@ -110,7 +116,7 @@ export class SandboxState {
       const message = `Nothing can go on from the state of sandbox ${id}. ${reason}`;
       throw new PerchError('resume_failed', message, { id, reason }, { cause });
     }
-    return this.resources.saved(record, at);
+    return saved.open(record.id, at);
   }
 
   /** @param lacks whether the guest stands still since the host's disk is full, or goes on */

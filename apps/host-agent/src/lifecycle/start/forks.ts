@@ -63,7 +63,7 @@ export class Forks {
     try {
       const driver = await this.#planner.admit(id, source, { generation: 1, template });
       if (!driver) throw exists(id);
-      await this.#planner.start(driver, source, 1, { accessToken: access_token });
+      await driver.create(1, { from: source, secrets: { accessToken: access_token } });
       return { sandbox: this.#registry.get(id) };
     } catch (cause) {
       const error = cause instanceof PerchError ? cause : failedToStart(id, cause);

@@ -2,5 +2,6 @@
 export { Admission, defaultMemoryMb } from './admission.ts';
 export { BootSnapshots } from './boot-snapshots.ts';
 export { Forks } from './forks.ts';
+export type { Reservations } from './reservations.ts';
 export type { Sources } from './sources.ts';
 export { type StartDeps, StartPlanner } from './start-planner.ts';

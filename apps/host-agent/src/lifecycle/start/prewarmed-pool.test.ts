@@ -69,7 +69,7 @@ test('one of another shape starts as without them', async () => {
 
 test('they are not counted as held, and go when their memory is needed', async () => {
   await using h = await ready(1);
-  expect((await h.lifecycle.capacity()).memory.free).toBe(memoryMb);
+  expect((await h.lifecycle.reservations.capacity()).memory.free).toBe(memoryMb);
   await h.lifecycle.create(id, { ...wanted, memory_mb: memoryMb - 500 });
   expect(h.machine.vms.size).toBe(1);
   expect(standing(h.machine)).toBe(0);

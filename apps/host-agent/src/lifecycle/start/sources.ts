@@ -4,17 +4,13 @@ import { type HostCreate, isPerchError, PerchError, type Snapshot as SnapshotVie
 import type { BaseImage, BootFiles, ImageStore } from '../../images/index.ts';
 import type { Snapshot, SnapshotDirectory } from '../../snapshot/index.ts';
 import type { SnapshotStore, StateStore } from '../checkpoints/index.ts';
+import type { StartFiles } from '../sandbox/index.ts';
 import type { BootGuest, BootSnapshots, GuestShape } from './boot-snapshots.ts';
 
-export interface Source {
+export interface Source extends StartFiles {
   shape: GuestShape;
   /** Whether guests of its shape may stand ready. */
   pooled: boolean;
-  /**
-   * Makes it the checkpoint that the first life of a sandbox goes on from. Once it has settled, nothing more is made.
-   * @throws what `signal` was aborted with, which cuts everything short but the linking of files
-   */
-  begin: (id: string, signal: AbortSignal) => Promise<void>;
 }
 
 export interface SourceDeps {

@@ -1,0 +1,58 @@
+/** How the first life of a sandbox begins. It is made before the driver is asked, which needs nobody else then. */
+import { isPerchError } from '@perch/protocol';
+import { failpoint } from '../../failpoints/index.ts';
+import type { BaseImage } from '../../images/index.ts';
+import { type SavedState, type StateStore, startCheckpoint } from '../checkpoints/index.ts';
+import type { Journal, SandboxRecord } from '../journal/index.ts';
+import type { Origin, Resources, Secrets } from './resources.ts';
+
+/** Files that a sandbox goes on from. */
+export interface StartFiles {
+  /**
+   * Makes it the checkpoint that the first life of a sandbox goes on from. Once it has settled, nothing more is made.
+   * @throws what `signal` was aborted with, which cuts everything short but the linking of files
+   */
+  begin: (id: string, signal: AbortSignal) => Promise<void>;
+}
+
+export interface StartPlan {
+  /** An image is booted from power-on. A sandbox that took a ready guest over goes on with that, whatever this is. */
+  from: { image: BaseImage } | StartFiles;
+  secrets: Secrets;
+}
+
+export interface OriginDeps {
+  journal: Journal;
+  saved: StateStore;
+}
+
+/** A sandbox keeps links of its own of all files that it starts from. @throws as StartFiles.begin, soon after an abort */
+export async function originOf(
+  { from }: StartPlan,
+  { id, vm, identity }: SandboxRecord,
+  resources: Resources,
+  { journal, saved }: OriginDeps,
+  signal: AbortSignal,
+): Promise<Origin> {
+  if ('image' in from) return { kind: 'image', image: from.image };
+  if (vm !== id && identity && resources.vm) {
+    failpoint('takeover.journaled');
+    await saved.moveAll(vm, id);
+    failpoint('takeover.moved');
+    return { kind: 'ready', vm: resources.vm, identity };
+  }
+  await from.begin(id, signal);
+  failpoint('create.begun');
+  journal.setLastCheckpoint(id, startCheckpoint);
+  return { kind: 'snapshot', snapshot: await openStart(id, saved) };
+}
+
+async function openStart(id: string, saved: StateStore): Promise<SavedState> {
+  try {
+    return await saved.open(id, startCheckpoint);
+  } catch (cause) {
+    // Of a sandbox that never ran nothing is left to be resumed.
+    if (!isPerchError(cause, 'resume_failed')) throw cause;
+    throw new Error(cause.details.reason, { cause });
+  }
+}

@@ -1,0 +1,90 @@
+/** The memory and disk of this host that sandboxes have reserved. Room is found for one at a time: each look at it is followed by a claim. */
+import { type Journal, Mutex, type SandboxRecord } from '../journal/index.ts';
+import type { Registry } from '../sandbox/index.ts';
+import {
+  type Admission,
+  type Capacity,
+  isHeld,
+  type OnDisk,
+  type Resource,
+  type Shape,
+} from './admission.ts';
+
+export interface ReservationDeps {
+  admission: Admission;
+  journal: Pick<Journal, 'list'>;
+  registry: Registry;
+  /** Gives the memory of ready guests back: they are not counted as held. */
+  giveWay: () => Promise<void>;
+}
+
+export class Reservations {
+  readonly #deps: ReservationDeps;
+  readonly #mutex = new Mutex();
+
+  constructor(deps: ReservationDeps) {
+    this.#deps = deps;
+  }
+
+  /** Does `work`, which looks for room and claims it, when nobody else does. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.#mutex.run(work);
+  }
+
+  /** @throws PerchError capacity_exhausted */
+  async assertFits(shape: Shape): Promise<void> {
+    await this.#deps.admission.admit(shape, await this.#onDisk());
+  }
+
+  /** Whether the memory of one more is there beside that of ready guests. */
+  fitsBesideReady(shape: Shape): boolean {
+    return this.#deps.admission.fitsMemory(shape, this.#inMemory());
+  }
+
+  /** Ready guests go when their memory is needed. */
+  async makeRoom(shape: Shape): Promise<void> {
+    if (!this.fitsBesideReady(shape)) await this.#deps.giveWay();
+  }
+
+  /**
+   * Finds room for a paused sandbox and does `work` before anybody else asks for it.
+   * @throws PerchError capacity_exhausted
+   */
+  again(record: SandboxRecord, work: () => void): Promise<void> {
+    return this.exclusively(async () => {
+      this.#deps.admission.admitMemory(record, this.#held());
+      await this.makeRoom(record);
+      work();
+    });
+  }
+
+  async capacity(): Promise<Record<Resource, Capacity>> {
+    const held = await this.#onDisk();
+    const { admission } = this.#deps;
+    return { memory: admission.memory(held), disk: await admission.disk(held) };
+  }
+
+  /** The resources of which there is too little for one more of this shape. @param room of whoever has just asked for it */
+  async lacks(shape: Shape, room?: Record<Resource, Capacity>): Promise<Resource[]> {
+    return this.#deps.admission.lacks(shape, room ?? (await this.capacity()));
+  }
+
+  /** Sandboxes that something is reserved for. */
+  #held(): SandboxRecord[] {
+    return this.#deps.registry.sandboxes().filter(isHeld);
+  }
+
+  /** Sandboxes and guests that stand ready, which have memory that is nobody's yet. */
+  #inMemory(): SandboxRecord[] {
+    return this.#deps.journal.list().filter((record) => record.kind !== 'boot' && isHeld(record));
+  }
+
+  #onDisk(): Promise<(SandboxRecord & OnDisk)[]> {
+    return Promise.all(
+      this.#held().map(async (record) => {
+        const writtenBytes = await this.#deps.registry.find(record.id)?.resources.writtenBytes(record);
+        return { ...record, writtenBytes: writtenBytes ?? 0 };
+      }),
+    );
+  }
+}
