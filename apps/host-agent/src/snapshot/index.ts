@@ -38,7 +38,6 @@ export {
   readableByVms,
 } from './memory-difference.ts';
 export {
-  flatMappingOf,
   flatMemoryOf,
   type MemoryImage,
   memoryImageOf,
