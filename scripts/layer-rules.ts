@@ -1,5 +1,5 @@
 /**
- * The layers of docs/architecture/host-agent.md, as rules. Each comes with a violation of it, files by their paths,
+ * The layers of docs/architecture/, as rules. Each comes with a violation of it, files by their paths,
  * which `layers.ts` plants to see that the rule is held: one whose folders have other names by now holds nothing.
  */
 import type { IRegularForbiddenRuleType } from 'dependency-cruiser';
@@ -135,4 +135,20 @@ export const rules: readonly LayerRule[] = [
     to: { path: '(^|/)node_modules/koffi/|^(node:)?child_process$', dependencyTypesNot: ['type-only'] },
     planted: { [`${host}/guest/planted.ts`]: importing('node:child_process') },
   },
+  ...floors('apps/control-plane/src', [
+    'http',
+    'reconciler',
+    'exec',
+    'files',
+    'sandboxes',
+    'guests',
+    'hosts',
+    'auth',
+    'docs',
+    'pages',
+    'metrics',
+    'database',
+    'validation',
+    'config',
+  ]),
 ];

@@ -1,4 +1,3 @@
-import type { Life } from '../sandboxes/index.ts';
 import type { Guest } from './guest.ts';
 
 export interface GuestAddress {
@@ -8,20 +7,31 @@ export interface GuestAddress {
   sandboxId: string;
 }
 
+/** A life of a sandbox, as far as its guest is concerned. */
+export interface GuestLife {
+  readonly id: string;
+  readonly accessToken: string;
+  readonly address: string | null;
+  /** Aborts when the life ends. */
+  readonly signal: AbortSignal;
+  /** Why there is no guest. */
+  refusal(): Error;
+}
+
 export type Connect = (guest: GuestAddress) => Guest;
 
 /** One client, with its kept-alive connections, for each life of a sandbox. It is closed when the life ends. */
 export class GuestPool implements Disposable {
   readonly #connect: Connect;
   readonly #port: number;
-  readonly #guests = new Map<Life, Guest>();
+  readonly #guests = new Map<GuestLife, Guest>();
 
   constructor(connect: Connect, port: number) {
     this.#connect = connect;
     this.#port = port;
   }
 
-  of(life: Life): Guest {
+  of(life: GuestLife): Guest {
     const known = this.#guests.get(life);
     if (known) return known;
     const { address } = life;
@@ -45,7 +55,7 @@ export class GuestPool implements Disposable {
     for (const life of [...this.#guests.keys()]) this.#drop(life);
   }
 
-  #drop(life: Life): void {
+  #drop(life: GuestLife): void {
     void this.#guests.get(life)?.close();
     this.#guests.delete(life);
   }
