@@ -76,14 +76,36 @@ export class Transport {
 
   /** A call with one answer. @throws {Refused} */
   async unary(call: Call, how: { patient?: boolean } = {}): Promise<Json> {
+    const request = { ...this.#post(call, 'application/json'), body: JSON.stringify(call.body) };
+    return this.#answer(request, call.signal, how.patient);
+  }
+
+  /** Bytes that a process takes when it likes. @throws {Refused} */
+  async send({
+    path,
+    body,
+    signal,
+  }: {
+    path: string;
+    body: Buffer;
+    signal: AbortSignal | undefined;
+  }): Promise<void> {
+    const headers = { ...this.headers(), 'content-type': 'application/octet-stream' };
+    await this.#answer({ method: 'POST', path, headers, body }, signal, true);
+  }
+
+  async #answer(
+    request: Dispatcher.RequestOptions,
+    signal: AbortSignal | undefined,
+    patient: boolean | undefined,
+  ): Promise<Json> {
     // A patient call waits for the process, and must not take a connection from the others.
-    const pool = how.patient ? this.#streams : this.#calls;
-    const response = await this.#within(call.signal, how.patient, async (signal) => {
+    const pool = patient ? this.#streams : this.#calls;
+    const response = await this.#within(signal, patient, async (limited) => {
       const { statusCode, body } = await pool.request({
-        ...this.#post(call, 'application/json'),
-        body: JSON.stringify(call.body),
-        signal,
-        ...(how.patient ? { headersTimeout: 0 } : {}),
+        ...request,
+        signal: limited,
+        ...(patient ? { headersTimeout: 0 } : {}),
       });
       const bytes = await this.readBody(body, statusCode === 200 ? answerLimit : errorLimit);
       return { statusCode, bytes };

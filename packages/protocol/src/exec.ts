@@ -55,6 +55,18 @@ export type ExecTicket = Static<typeof ExecTicket>;
 export const signals = ['SIGINT', 'SIGTERM', 'SIGKILL', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
 export type SignalName = (typeof signals)[number];
 
+/** First byte of a binary message of `exec/stream`; the bytes of that stream follow. */
+export const streamNumbers = { stdin: 0, stdout: 1, stderr: 2 } as const;
+
+const binary = Type.Optional(
+  Type.Boolean({
+    default: false,
+    description:
+      'Output comes, and stdin may come, as binary messages: a byte that names the stream (0 stdin, 1 stdout, ' +
+      '2 stderr), then its bytes.',
+  }),
+);
+
 /** The messages of the client of `exec/stream`; the first message is `start` or `attach`. */
 export const ExecClientMessage = Type.Union([
   Type.Object(
@@ -66,6 +78,7 @@ export const ExecClientMessage = Type.Union([
       detach: Type.Optional(
         Type.Boolean({ default: false, description: 'Let the command live on when the connection ends.' }),
       ),
+      binary,
     },
     { additionalProperties: false },
   ),
@@ -77,6 +90,7 @@ export const ExecClientMessage = Type.Union([
         maximum: 2 ** 22,
         description: 'Of a command that runs, or has ended.',
       }),
+      binary,
     },
     { additionalProperties: false },
   ),
@@ -94,7 +108,10 @@ export const ExecClientMessage = Type.Union([
 ]);
 export type ExecClientMessage = Static<typeof ExecClientMessage>;
 
-/** The messages of the server of `exec/stream`; the last message is `exit` or `error`. */
+/**
+ * The messages of the server of `exec/stream`; the last message is `exit` or `error`. Output comes as binary messages
+ * instead when the client asked for them.
+ */
 export type ExecServerMessage =
   /** `truncated` comes to an `attach`: whether there was more before the output that follows. */
   | { type: 'start'; pid: number; truncated?: { stdout: boolean; stderr: boolean } }

@@ -53,10 +53,13 @@ export class Input {
     this.#feeding = true;
     const { guest, signal } = this.#parts;
     try {
-      for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
+      while (this.#waiting.length > 0) {
+        // Each call waits for the command; what has come meanwhile goes with the next one.
+        const pieces = this.#waiting.splice(0);
+        const cost = this.#bytes;
         // False, or an error, is a command that ended or closed its stdin; its output says what became of it.
-        await guest.sendStdin(this.#pid, next, signal).catch(() => {});
-        this.#bytes -= next.length + pieceCost;
+        await guest.sendStdin(this.#pid, Buffer.concat(pieces), signal).catch(() => {});
+        this.#bytes -= cost;
         if (this.#held && this.#bytes <= maxWaiting / 2) this.#hold(false);
       }
       if (this.#closing) await guest.closeStdin(this.#pid, signal).catch(() => {});

@@ -1,5 +1,5 @@
 /** The messages of the client of `exec/stream`, checked. */
-import { ExecClientMessage, PerchError } from '@perch/protocol';
+import { ExecClientMessage, PerchError, streamNumbers } from '@perch/protocol';
 import { type Static, Type } from 'typebox';
 import { type Check, checker } from '../validation/index.ts';
 
@@ -21,9 +21,15 @@ const checks = new Map<string, Check<typeof ExecClientMessage>>(
 const TypeOnly = Type.Object({ type: Type.Enum([...checks.keys()]) });
 const checkType = checker(TypeOnly, 'the message');
 
+/** The bytes of a binary message, which can only be stdin. @throws PerchError validation_failed */
+export function parseStdin(data: Buffer): Buffer {
+  if (data[0] !== streamNumbers.stdin)
+    throw problem('is binary and does not begin with 0, the number of stdin');
+  return data.subarray(1);
+}
+
 /** @throws PerchError validation_failed */
-export function parse(data: Buffer, isBinary: boolean): ClientMessage {
-  if (isBinary) throw problem('must be text, not binary');
+export function parse(data: Buffer): ClientMessage {
   let value: unknown;
   try {
     value = JSON.parse(data.toString('utf8'));

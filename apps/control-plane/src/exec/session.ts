@@ -5,18 +5,32 @@
  */
 
 import type { AttachedProcess, GuestProcess } from '@perch/guest-client';
-import { type ErrorCode, type ExecServerMessage, PerchError, type SignalName } from '@perch/protocol';
+import {
+  type ErrorCode,
+  type ExecServerMessage,
+  PerchError,
+  type SignalName,
+  streamNumbers,
+} from '@perch/protocol';
 import type { Guest } from '../guests/index.ts';
 import type { Life } from '../sandboxes/index.ts';
 import { Input, notOpen } from './input.ts';
-import { type Attach, bytesOf, type ClientMessage, parse, problem, type Start } from './messages.ts';
-import { type Piece, Utf8Splitter } from './utf8.ts';
+import {
+  type Attach,
+  bytesOf,
+  type ClientMessage,
+  parse,
+  parseStdin,
+  problem,
+  type Start,
+} from './messages.ts';
+import { toPiece, Utf8Splitter } from './utf8.ts';
 
 /** The part of a WebSocket that the session needs. */
 export interface ExecSocket {
   readonly bufferedAmount: number;
   readonly readyState: number;
-  send(data: string, done: (error?: Error | null) => void): void;
+  send(data: string | Buffer, done: (error?: Error | null) => void): void;
   ping(): void;
   pause(): void;
   resume(): void;
@@ -33,6 +47,10 @@ const startWithinMs = 10_000;
 const pidWithinMs = 5_000;
 const maxUnsentBytes = 1024 * 1024;
 const open = 1;
+const binaryHeads = {
+  stdout: Buffer.from([streamNumbers.stdout]),
+  stderr: Buffer.from([streamNumbers.stderr]),
+};
 /** Of what is not this end's fault; else 1011. */
 const closeCodes: Partial<Record<ErrorCode, number>> = {
   validation_failed: 1008,
@@ -108,12 +126,12 @@ export class ExecSession {
     let exitCode: number | undefined;
     for await (const event of process.events) {
       if (event.type === 'stdout' || event.type === 'stderr') {
-        await this.#sendPieces(event.type, splitters[event.type].push(event.data));
+        await this.#sendOutput(event.type, splitters[event.type].push(event.data));
         continue;
       }
       this.#ended = true;
       for (const stream of ['stdout', 'stderr'] as const) {
-        await this.#sendPieces(stream, splitters[stream].end());
+        await this.#sendOutput(stream, splitters[stream].end());
       }
       if (event.type !== 'end') throw timeout((first as Start).timeout_sec ?? 0);
       exitCode = event.exitCode;
@@ -173,10 +191,16 @@ export class ExecSession {
 
   #received(data: Buffer, isBinary: boolean): void {
     try {
-      this.#handle(parse(data, isBinary));
+      if (isBinary) this.#handleBinary(data);
+      else this.#handle(parse(data));
     } catch (error) {
       this.#refuse(error);
     }
+  }
+
+  #handleBinary(data: Buffer): void {
+    if (!this.#first?.binary) throw problem('must be text: start did not ask for binary ones');
+    this.#takeStdin(parseStdin(data));
   }
 
   #handle(message: ClientMessage): void {
@@ -193,8 +217,7 @@ export class ExecSession {
       case 'attach':
         throw problem(`${message.type} came second; open another connection for another command`);
       case 'stdin':
-        this.#checkStdin();
-        this.#input.push(bytesOf(message));
+        this.#takeStdin(bytesOf(message));
         break;
       case 'stdin_close':
         this.#input.close();
@@ -211,12 +234,13 @@ export class ExecSession {
   }
 
   /** Before the answer to an `attach` nobody knows; what comes too early is lost with a command that takes none. */
-  #checkStdin(): void {
+  #takeStdin(bytes: Buffer): void {
     const first = this.#first;
     if (first?.type === 'start' && !first.stdin) throw notOpen(this.#process?.pid, 'without being asked for');
     if (this.#process && 'stdin' in this.#process && !this.#process.stdin) {
       throw notOpen(this.#process.pid, 'for a command without it');
     }
+    this.#input.push(bytes);
   }
 
   #signal(name: SignalName): void {
@@ -249,26 +273,30 @@ export class ExecSession {
     this.#socket.ping();
   }
 
-  async #sendPieces(stream: 'stdout' | 'stderr', pieces: Piece[]): Promise<void> {
-    for (const piece of pieces) {
-      await this.#send(
-        'text' in piece
-          ? { type: stream, data: piece.text }
-          : { type: stream, data_base64: piece.bytes.toString('base64') },
-      );
+  async #sendOutput(stream: 'stdout' | 'stderr', pieces: Buffer[]): Promise<void> {
+    for (const bytes of pieces) {
+      this.#over.signal.throwIfAborted();
+      if (this.#first?.binary) {
+        await this.#write(Buffer.concat([binaryHeads[stream], bytes]));
+        continue;
+      }
+      const piece = toPiece(bytes);
+      const message =
+        'text' in piece ? { data: piece.text } : { data_base64: piece.bytes.toString('base64') };
+      await this.#write(JSON.stringify({ type: stream, ...message } satisfies ExecServerMessage));
     }
   }
 
   /** Waits until the client has taken what was sent before, when that is much. */
   async #send(message: ExecServerMessage): Promise<void> {
     this.#over.signal.throwIfAborted();
-    await this.#write(message);
+    await this.#write(JSON.stringify(message));
   }
 
-  async #write(message: ExecServerMessage): Promise<void> {
+  async #write(message: string | Buffer): Promise<void> {
     if (this.#socket.readyState !== open) return;
     const sent = new Promise<void>((resolve) => {
-      this.#socket.send(JSON.stringify(message), () => resolve());
+      this.#socket.send(message, () => resolve());
     });
     if (this.#socket.bufferedAmount > maxUnsentBytes) await sent;
   }
@@ -291,7 +319,8 @@ export class ExecSession {
     this.#over.abort(error);
     if (this.#socket.readyState !== open) return;
     const { code, message, remedy } = error;
-    await this.#write({ type: 'error', error: { code, message, remedy } });
+    const told: ExecServerMessage = { type: 'error', error: { code, message, remedy } };
+    await this.#write(JSON.stringify(told));
     this.#close(closeCodes[code] ?? 1011, code);
   }
 

@@ -3,29 +3,32 @@ import { isUtf8 } from 'node:buffer';
 /** A piece of output: text, or bytes that are no text. */
 export type Piece = { text: string } | { bytes: Buffer };
 
+const nothing = Buffer.alloc(0);
+
 /**
  * Cuts a stream of bytes into pieces, never inside a character: the start of one that is not yet whole waits
- * for the next push. Bytes that are no UTF-8 come out as bytes. The pieces together are the stream.
+ * for the next push. The pieces together are the stream.
  */
 export class Utf8Splitter {
-  #held: Buffer = Buffer.alloc(0);
+  #held: Buffer = nothing;
 
-  push(chunk: Buffer): Piece[] {
+  push(chunk: Buffer): Buffer[] {
     const all = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
     const whole = all.length - incompleteTail(all);
-    this.#held = Buffer.from(all.subarray(whole));
-    return whole === 0 ? [] : [toPiece(all.subarray(0, whole))];
+    this.#held = whole === all.length ? nothing : Buffer.from(all.subarray(whole));
+    return whole === 0 ? [] : [all.subarray(0, whole)];
   }
 
   /** The bytes that are held back when the stream has ended: the start of a character that never came. */
-  end(): Piece[] {
+  end(): Buffer[] {
     const rest = this.#held;
-    this.#held = Buffer.alloc(0);
-    return rest.length === 0 ? [] : [toPiece(rest)];
+    this.#held = nothing;
+    return rest.length === 0 ? [] : [rest];
   }
 }
 
-function toPiece(bytes: Buffer): Piece {
+/** Bytes that are no UTF-8 stay bytes. */
+export function toPiece(bytes: Buffer): Piece {
   return isUtf8(bytes) ? { text: bytes.toString('utf8') } : { bytes };
 }
 

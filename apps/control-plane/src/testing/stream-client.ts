@@ -1,7 +1,7 @@
 import type { ExecServerMessage } from '@perch/protocol';
 import { WebSocket } from 'ws';
 
-/** A client of `exec/stream`. */
+/** A client of `exec/stream`, of its text messages. */
 export class StreamClient implements AsyncDisposable {
   readonly socket: WebSocket;
   readonly closed: Promise<{ code: number }>;
@@ -11,7 +11,8 @@ export class StreamClient implements AsyncDisposable {
 
   private constructor(socket: WebSocket) {
     this.socket = socket;
-    socket.on('message', (data: Buffer) => {
+    socket.on('message', (data: Buffer, isBinary) => {
+      if (isBinary) return;
       this.#messages.push(JSON.parse(data.toString('utf8')) as ExecServerMessage);
       this.#wake.resolve();
     });

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecServerMessage, ExecTicket } from '@perch/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -63,6 +64,50 @@ test('stdin is passed in order, as text and as bytes, until it is closed', async
   const messages = await client.rest();
   expect(textOf(messages, 'stdout')).toBe('one two');
   expect(messages.at(-1)).toEqual({ type: 'exit', exit_code: 0 });
+});
+
+test('with binary messages bytes go as they are, and no character is split', async () => {
+  await using client = await open();
+  const received: Buffer[] = [];
+  client.socket.on('message', (data: Buffer, isBinary) => {
+    if (isBinary) received.push(data);
+  });
+  const closed = client.closed;
+  client.send({
+    type: 'start',
+    cmd: 'sh',
+    args: ['-c', "cat; printf '\\342\\202' >&2"],
+    stdin: true,
+    binary: true,
+  });
+  const input = Buffer.from('a\u0000🦜'.repeat(50_000));
+  client.socket.send(Buffer.concat([Buffer.from([0]), input.subarray(0, 100_001)]));
+  client.socket.send(Buffer.concat([Buffer.from([0]), input.subarray(100_001)]));
+  client.send({ type: 'stdin_close' });
+  expect(await closed).toMatchObject({ code: 1000 });
+  const of = (number: number) =>
+    received.filter(([first]) => first === number).map((data) => data.subarray(1));
+  expect(Buffer.concat(of(1)).equals(input)).toBe(true);
+  expect(of(1).every((data) => isUtf8(data))).toBe(true);
+  expect(Buffer.concat(of(2))).toEqual(Buffer.from([0xe2, 0x82]));
+});
+
+test('a binary message that was not asked for, or is not stdin, is told and ends the connection', async () => {
+  for (const [binary, message] of [
+    [false, [0, 1]],
+    [true, [1, 1]],
+    [true, []],
+  ] as const) {
+    await using client = await open();
+    client.send({ type: 'start', cmd: 'cat', stdin: true, binary });
+    await client.until((one) => one.type === 'start');
+    client.socket.send(Buffer.from(message));
+    expect((await client.rest()).at(-1)).toMatchObject({
+      type: 'error',
+      error: { code: 'validation_failed' },
+    });
+    expect(await client.closed).toMatchObject({ code: 1008 });
+  }
 });
 
 test('input that start did not ask for, and input after its end, is an error', async () => {

@@ -6,7 +6,7 @@ use http::Method;
 
 use crate::agent::Agent;
 use crate::http::{Request, Response};
-use crate::rpc::{Code, ConnectError, server_stream, unary, unknown};
+use crate::rpc::{Code, ConnectError, answer, server_stream, unary, unknown};
 use crate::{filesystem, process};
 
 pub async fn route(agent: &Agent, request: Request) -> Response {
@@ -36,6 +36,7 @@ pub async fn route(agent: &Agent, request: Request) -> Response {
         "/process.Process/Update" => unary(request, |_, m| process::update(processes, m)).await,
         "/perch.Commands/List" => unary(request, |_, m| process::list_commands(processes, m)).await,
         "/perch.Commands/Get" => unary(request, |_, m| process::read_command(processes, m)).await,
+        "/perch.Commands/Input" => answer(process::write_input(processes, request).await),
         "/filesystem.Filesystem/Stat" => {
             unary(request, |c, m| filesystem::stat(identity, c, m)).await
         }

@@ -33,6 +33,13 @@ pub fn unknown(path: &str) -> Response {
     response
 }
 
+pub fn answer<A: Serialize>(result: Result<A, ConnectError>) -> Response {
+    match result {
+        Ok(answer) => json(StatusCode::OK, &answer),
+        Err(error) => error.into_response(),
+    }
+}
+
 /// A call with one message each way.
 pub async fn unary<Q, A, F>(request: Request, method: impl FnOnce(Call, Q) -> F) -> Response
 where
@@ -56,10 +63,7 @@ where
             .await
             .unwrap_or_else(|_| Err(ConnectError::deadline_exceeded())),
     };
-    match result {
-        Ok(answer) => json(StatusCode::OK, &answer),
-        Err(error) => error.into_response(),
-    }
+    answer(result)
 }
 
 /// A call with one message in and many out. Its errors are in the stream: the status is 200.

@@ -70,3 +70,22 @@ async fn a_megabyte_of_input_arrives_whole() {
     agent.call("process.Process/CloseStdin", close).await.unwrap();
     assert_eq!(events.collect().await.text().trim(), "1000000");
 }
+
+#[tokio::test]
+async fn input_can_come_as_plain_bytes_of_any_length() {
+    let agent = Agent::start().await;
+    let process = json!({ "cmd": "/usr/bin/wc", "args": ["-c"] });
+    let mut events = Events::open(agent.stream("Start", json!({ "process": process }))).await;
+    let pid = events.pid().await;
+    let send = |pid: u64, bytes: Vec<u8>| {
+        answer(agent.post(&format!("/perch.Commands/Input?pid={pid}")).body(bytes))
+    };
+    assert_eq!(send(pid, vec![0; 10_000_000]).await, Ok(json!({})));
+    assert_eq!(send(pid, vec![1; 5]).await, Ok(json!({})));
+    let close = json!({ "process": { "pid": pid } });
+    agent.call("process.Process/CloseStdin", close).await.unwrap();
+    assert_eq!(events.collect().await.text(), "10000005\n");
+    assert_eq!(send(pid, vec![1]).await.unwrap_err()["code"], "not_found");
+    let unnamed = answer(agent.post("/perch.Commands/Input").body("x")).await;
+    assert_eq!(unnamed.unwrap_err()["code"], "invalid_argument");
+}

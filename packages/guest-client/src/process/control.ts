@@ -2,9 +2,6 @@
 import { startError } from '../errors.ts';
 import { Refused, type Transport } from '../transport.ts';
 
-/** A chunk of input is taken when the process has read it. */
-const inputPiece = 1024 * 1024;
-
 /** Resolves when the process has taken it all. @returns false when the process has gone, or closed its input */
 export async function sendStdin(
   transport: Transport,
@@ -12,14 +9,9 @@ export async function sendStdin(
   data: Buffer,
   signal?: AbortSignal,
 ): Promise<boolean> {
-  for (let offset = 0; offset < data.length; offset += inputPiece) {
-    const stdin = data.subarray(offset, offset + inputPiece).toString('base64');
-    const path = '/process.Process/SendInput';
-    const body = { process: { pid }, input: { stdin } };
-    const taken = await accepted(transport, () => transport.unary({ path, body, signal }, { patient: true }));
-    if (!taken) return false;
-  }
-  return true;
+  return accepted(transport, () =>
+    transport.send({ path: `/perch.Commands/Input?pid=${pid}`, body: data, signal }),
+  );
 }
 
 /** Resolves when the process has taken what was sent before. @returns false when the process has gone */

@@ -4,7 +4,7 @@ import { EnvelopeDecoder, EnvelopeError } from '../connect/envelope.ts';
 import { parseObject } from '../connect/json.ts';
 import { connectionError, guestProtocol } from '../errors.ts';
 import { Refused } from '../transport.ts';
-import { type ProcessMessage, readMessage, readStreamError } from './messages.ts';
+import { type ProcessMessage, readMessage, readOutput, readStreamError } from './messages.ts';
 
 /** Longest message, `bytes`: an agent sends output in pieces of 32 KiB. */
 const messageLimit = 1024 * 1024;
@@ -19,6 +19,11 @@ export async function* readProcessStream(
   try {
     for await (const chunk of body as AsyncIterable<Buffer>) {
       for (const { end, payload } of decoder.push(chunk)) {
+        const output = end ? undefined : readOutput(payload);
+        if (output) {
+          yield output;
+          continue;
+        }
         const json = parseObject(payload);
         if (!json) throw guestProtocol(sandboxId, 'a message is no JSON object');
         if (end) {

@@ -4,7 +4,7 @@ import { connectionError } from '../errors.ts';
 
 export interface Socket {
   /** Resolves when it is handed to the network. */
-  send(text: string): Promise<void>;
+  send(message: string | Uint8Array<ArrayBuffer>): Promise<void>;
   close(): void;
   /** Stops and starts what arrives; a browser cannot. */
   pause(): void;
@@ -12,7 +12,7 @@ export interface Socket {
 }
 
 export interface SocketListener {
-  message(text: string): void;
+  message(message: string | Uint8Array): void;
   /** Once, whatever ended it. */
   closed(error: unknown): void;
 }
@@ -64,9 +64,9 @@ export async function openNodeSocket(
     reject(connectionError(config.url, error));
   });
   socket.on('ping', () => watchdog.refresh());
-  socket.on('message', (data: Buffer) => {
+  socket.on('message', (data: Buffer, isBinary) => {
     watchdog.refresh();
-    listener.message(data.toString('utf8'));
+    listener.message(isBinary ? data : data.toString('utf8'));
   });
   socket.once('close', () => {
     clearTimeout(watchdog);
@@ -75,9 +75,9 @@ export async function openNodeSocket(
   });
   await opened;
   return {
-    async send(text) {
+    async send(message) {
       const { promise: sent, resolve: done, reject: failed } = Promise.withResolvers<void>();
-      socket.send(text, (error) => (error ? failed(connectionError(config.url, error)) : done()));
+      socket.send(message, (error) => (error ? failed(connectionError(config.url, error)) : done()));
       await sent;
     },
     close: () => socket.close(),
@@ -103,18 +103,22 @@ export async function openBrowserSocket(
   listener: SocketListener,
 ): Promise<Socket> {
   const socket = new globalThis.WebSocket(wsUrl(config, path));
+  socket.binaryType = 'arraybuffer';
   const { promise: opened, resolve, reject } = Promise.withResolvers<void>();
   const broken = () => connectionError(config.url, new Error('closed'));
   socket.onopen = () => resolve();
-  socket.onmessage = (event) => listener.message(String(event.data));
+  socket.onmessage = (event) => {
+    const data: unknown = event.data;
+    listener.message(data instanceof ArrayBuffer ? new Uint8Array(data) : String(data));
+  };
   socket.onclose = () => {
     reject(broken());
     listener.closed(broken());
   };
   await opened;
   return {
-    async send(text) {
-      socket.send(text);
+    async send(message) {
+      socket.send(message);
     },
     close: () => socket.close(),
     pause() {},

@@ -13,7 +13,9 @@ async function execServer(
   const closed = Promise.withResolvers<void>();
   sockets.on('connection', (socket) => {
     socket.on('close', () => closed.resolve());
-    socket.on('message', (data: Buffer) => serve(JSON.parse(data.toString()), socket));
+    socket.on('message', (data: Buffer, isBinary) =>
+      serve(isBinary ? { type: 'binary', bytes: [...data] } : JSON.parse(data.toString()), socket),
+    );
   });
   return {
     perch: new Perch({ url: server.url, apiKey: 'perch_x' }),
@@ -41,7 +43,7 @@ async function eventsOf(stream: ExecStream) {
 
 test('output comes as text, or as bytes where it is none, and the exit code last', async () => {
   await using server = await execServer((message, socket) => {
-    expect(message).toEqual({ type: 'start', cmd: 'x', args: ['y'] });
+    expect(message).toEqual({ type: 'start', cmd: 'x', args: ['y'], binary: true });
     send(
       socket,
       { type: 'start', pid: 5 },
@@ -54,6 +56,25 @@ test('output comes as text, or as bytes where it is none, and the exit code last
   const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'x', args: ['y'] });
   expect(stream.pid).toBe(5);
   expect(await eventsOf(stream)).toEqual([['stdout', 'ä'], ['stderr', [255, 0]], 3]);
+});
+
+test('binary output is text where it can be, with a byte order mark as it came', async () => {
+  await using server = await execServer((_message, socket) => {
+    send(socket, { type: 'start', pid: 5 });
+    for (const bytes of [[1, ...Buffer.from('\ufeffä')], [2, 255, 0], [1]]) socket.send(Buffer.from(bytes));
+    send(socket, { type: 'exit', exit_code: 3 });
+  });
+  const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'x' });
+  expect(await eventsOf(stream)).toEqual([['stdout', '\ufeffä'], ['stderr', [255, 0]], ['stdout', ''], 3]);
+});
+
+test('output of a stream that there is not is an error', async () => {
+  await using server = await execServer((_message, socket) => {
+    send(socket, { type: 'start', pid: 5 });
+    socket.send(Buffer.from([7, 1]));
+  });
+  const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'x' });
+  await expect(eventsOf(stream)).rejects.toThrow('cannot be read');
 });
 
 test('input, its end and signals go the other way', async () => {
@@ -71,8 +92,8 @@ test('input, its end and signals go the other way', async () => {
   await stream.stop();
   expect(await eventsOf(stream)).toEqual([137]);
   expect(received).toEqual([
-    { type: 'stdin', data: 'text' },
-    { type: 'stdin', data_base64: 'AP8=' },
+    { type: 'binary', bytes: [0, ...Buffer.from('text')] },
+    { type: 'binary', bytes: [0, 0, 255] },
     { type: 'signal', signal: 'SIGINT' },
     { type: 'stdin_close' },
     { type: 'stop' },

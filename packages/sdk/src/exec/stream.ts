@@ -5,19 +5,21 @@ import {
   type ExecTicket,
   PerchError,
   type SignalName,
+  streamNumbers,
 } from '@perch/protocol';
 import { UnexpectedAnswerError } from '../errors.ts';
 import type { Http } from '../http.ts';
 import { isNode, openBrowserSocket, openNodeSocket, type Socket, type SocketListener } from './socket.ts';
 
-export type ExecStart = Omit<Extract<ExecClientMessage, { type: 'start' }>, 'type'>;
+export type ExecStart = Omit<Extract<ExecClientMessage, { type: 'start' }>, 'type' | 'binary'>;
 
 type First = Extract<ExecClientMessage, { type: 'start' | 'attach' }>;
+type Message = ExecServerMessage | Output;
 type Started = Extract<ExecServerMessage, { type: 'start' }>;
 
 export type ExecEvent =
   /** `text` is undefined where the bytes are no UTF-8; no character is ever split. */
-  | { type: 'stdout' | 'stderr'; data: Uint8Array; text: string | undefined }
+  | { type: 'stdout' | 'stderr'; readonly data: Uint8Array; readonly text: string | undefined }
   /** 127: no such command; 128 + n: ended by signal n. */
   | { type: 'exit'; exit_code: number };
 
@@ -57,7 +59,7 @@ export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
     };
     signal?.addEventListener('abort', cancel, { once: true });
     try {
-      await socket.send(JSON.stringify(how));
+      await socket.send(JSON.stringify({ ...how, binary: true }));
       const first = await inbox.next();
       if (first?.type !== 'start') {
         throw first ? asError(first) : new UnexpectedAnswerError('exec/stream', 200, 'no start');
@@ -87,7 +89,7 @@ export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
           yield message;
           return;
         }
-        yield outputOf(message);
+        yield message instanceof Output ? message : outputOf(message);
       }
     } finally {
       this.#socket.close();
@@ -96,14 +98,13 @@ export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
 
   /** Resolves when it is on its way. Input after the command's end is lost, as in a pipe. */
   async write(data: string | Uint8Array): Promise<void> {
-    if (typeof data === 'string' && data.length <= inputPiece / 4) {
-      await this.#send({ type: 'stdin', data });
-      return;
-    }
     const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data;
-    for (let offset = 0; offset < bytes.byteLength; offset += inputPiece) {
+    for (let offset = 0; offset < bytes.byteLength && !this.#inbox.over; offset += inputPiece) {
       const piece = bytes.subarray(offset, offset + inputPiece);
-      await this.#send({ type: 'stdin', data_base64: toBase64(piece) });
+      const message = new Uint8Array(piece.byteLength + 1);
+      message[0] = streamNumbers.stdin;
+      message.set(piece, 1);
+      await this.#socket.send(message);
     }
   }
 
@@ -134,12 +135,35 @@ export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
   }
 }
 
+/** Of a binary message. It is decoded only for those who want text. */
+class Output {
+  readonly type: 'stdout' | 'stderr';
+  readonly data: Uint8Array;
+
+  constructor(message: Uint8Array) {
+    const [number] = message;
+    if (number !== streamNumbers.stdout && number !== streamNumbers.stderr) {
+      throw new Error(`output of the unknown stream ${number}`);
+    }
+    this.type = number === streamNumbers.stdout ? 'stdout' : 'stderr';
+    this.data = message.subarray(1);
+  }
+
+  get text(): string | undefined {
+    try {
+      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(this.data);
+    } catch {
+      return undefined;
+    }
+  }
+}
+
 /** Messages that have come, in order. */
 class Inbox implements SocketListener {
   hold: (hold: boolean) => void = () => {};
   /** The last message has come, or the connection has ended. */
   over = false;
-  #messages: ExecServerMessage[] = [];
+  #messages: Message[] = [];
   #held = false;
   #end: { error: unknown } | undefined;
   #wake = Promise.withResolvers<void>();
@@ -153,12 +177,12 @@ class Inbox implements SocketListener {
     return this.#exit.promise;
   }
 
-  message(text: string): void {
-    let message: ExecServerMessage;
+  message(received: string | Uint8Array): void {
+    let message: Message;
     try {
-      message = JSON.parse(text) as ExecServerMessage;
+      message = typeof received === 'string' ? JSON.parse(received) : new Output(received);
     } catch (error) {
-      this.closed(new UnexpectedAnswerError('exec/stream', 200, 'a message is no JSON', error));
+      this.closed(new UnexpectedAnswerError('exec/stream', 200, 'a message cannot be read', error));
       return;
     }
     if (this.over) return;
@@ -181,7 +205,7 @@ class Inbox implements SocketListener {
   }
 
   /** Throws the error of the connection once all that came is read. */
-  async next(): Promise<ExecServerMessage> {
+  async next(): Promise<Message> {
     for (;;) {
       const message = this.#messages.shift();
       if (message) {
@@ -219,7 +243,7 @@ function refusalOf(body: string): PerchError | undefined {
   }
 }
 
-function asError(message: ExecServerMessage): Error {
+function asError(message: Message): Error {
   return (
     PerchError.fromBody(message) ??
     new UnexpectedAnswerError('exec/stream', 200, `${message.type} out of order`)
@@ -231,10 +255,4 @@ function outputOf(message: Extract<ExecServerMessage, { type: 'stdout' | 'stderr
   if ('data' in message) return { type, data: new TextEncoder().encode(message.data), text: message.data };
   const data = Uint8Array.from(atob(message.data_base64), (character) => character.charCodeAt(0));
   return { type, data, text: undefined };
-}
-
-function toBase64(bytes: Uint8Array): string {
-  let text = '';
-  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-  return btoa(text);
 }
