@@ -23,8 +23,8 @@ export interface InstanceOptions {
 
 type Ready = Extract<UpEvent, { event: 'ready' }>;
 
-/** Settings of whoever runs the tests: all of them are to pass with each kind of disk. */
-const passedOn = ['PERCH_CACHE', 'PERCH_ROOTFS'] as const;
+/** Settings of whoever runs the tests: all of them are to pass with each kind of disk and each monitor. */
+const passedOn = ['PERCH_CACHE', 'PERCH_ROOTFS', 'PERCH_VMM'] as const;
 
 function fromOutside(): Record<string, string> {
   return Object.fromEntries(

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { diskKinds } from './disk/choose.ts';
+import { monitors } from './vmm/index.ts';
 
 const page = readFileSync(
   join(import.meta.dirname, '../../../docs/architecture/host-agent.md'),
@@ -37,6 +38,10 @@ const kinds: [string, Rows][] = [
   [
     'disk',
     Object.fromEntries(Object.entries(diskKinds).map(([name, { create }]) => [name, create().capabilities])),
+  ],
+  [
+    'monitor',
+    Object.fromEntries(Object.entries(monitors).map(([name, { capabilities }]) => [name, capabilities])),
   ],
 ];
 

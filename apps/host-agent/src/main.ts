@@ -25,7 +25,7 @@ import { lookUpUser } from './linux/index.ts';
 import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
 import { requireOneFileSystem } from './one-file-system.ts';
-import { createQemuMonitor, type MonitorProbe, probeMonitor } from './vmm/index.ts';
+import { type MonitorProbe, monitors, probeMonitor } from './vmm/index.ts';
 
 /** How long a guest may take until its agent answers; a busy machine without KVM takes tens of seconds. */
 const bootTimeoutMs = 120_000;
@@ -73,8 +73,8 @@ async function serve(config: Config, log: Logger): Promise<void> {
 
   const room = new DiskRoom({ dir: config.dataDir, keepMb: config.keepDiskMb });
   const { instance } = config;
-  const { accelerator, version } = probe;
-  const monitor = await createQemuMonitor({ instance, accelerator, version, log });
+  const { choice, version } = probe;
+  const monitor = await monitors[choice].create({ instance, version, log });
   const machine: HostMachine = { ...monitor.machine, disk: { format: disks.capabilities.format } };
   const admission = new Admission({
     memoryMb: config.memoryMb ?? defaultMemoryMb(),

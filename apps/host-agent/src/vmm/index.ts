@@ -1,4 +1,5 @@
 /** VM monitors: which one this machine can run, and what runs. */
+export { monitors } from './kinds.ts';
 export type {
   ProcessRef,
   Vm,
@@ -7,4 +8,3 @@ export type {
   VmState,
 } from './monitor.ts';
 export { type MonitorProbe, probeMonitor } from './probe/probe.ts';
-export { createQemuMonitor } from './qemu/index.ts';

@@ -102,6 +102,16 @@ export interface Vm {
   release(): void;
 }
 
+/** What a monitor does in its own way. `docs/architecture/host-agent.md` has a table of them. */
+export interface MonitorCapabilities {
+  /** `MemoryDifference.since` of what it saves. */
+  differences: MemoryDifference['since'];
+  /** How a guest gets its memory back: it maps the flat memfile, or a process of its own serves each page. */
+  memory: 'mapped' | 'paged';
+  /** Whether `Vm.room` is there. */
+  waitsForRoom: boolean;
+}
+
 export interface VmMonitor {
   /** Its part of what a snapshot needs of the host that goes on from it. */
   readonly machine: Pick<HostMachine, 'monitor' | 'cpu'>;

@@ -101,13 +101,13 @@ describe.runIf(canRunGuests)('a trial on this machine', () => {
     await using machine = await setUp();
     const options = { ...machine.guest, cacheFile: join(machine.root, 'probe.json') };
     const found = await probeMonitor(options);
-    expect(found).toMatchObject({ kind: 'qemu', problems: [] });
+    expect(found).toMatchObject({ choice: expect.stringMatching(/^qemu-(kvm|tcg)$/), problems: [] });
     expect(found.why).not.toBe('');
     if (found.why.includes('guest')) {
       expect(JSON.parse(readFileSync(options.cacheFile, 'utf8')).answer.why).toBe(found.why);
       expect(await probeMonitor({ ...options, kernel: options.kernel })).toEqual(found);
     }
-    expect(await probeMonitor({ ...options, force: 'qemu-kvm' })).toMatchObject({ accelerator: 'kvm' });
+    expect(await probeMonitor({ ...options, force: 'qemu-kvm' })).toMatchObject({ choice: 'qemu-kvm' });
   });
 
   test('recognises a guest that reaches its userspace', async () => {

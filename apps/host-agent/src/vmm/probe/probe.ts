@@ -23,10 +23,9 @@ export interface ProbeOptions {
 }
 
 export interface MonitorProbe {
-  kind: 'qemu';
+  choice: MonitorChoice;
   /** '' when there is none. */
   version: string;
-  accelerator: Accelerator;
   /** The finding, for a person. */
   why: string;
   /** The problems that keep a guest from being started, each with its remedy. */
@@ -40,7 +39,7 @@ export interface MonitorProbe {
 export async function probeMonitor(options: ProbeOptions): Promise<MonitorProbe> {
   const found = await findVersion(() => run('qemu-system-x86_64', ['--version']));
   const { accelerator, why } = await chooseAccelerator(options, found.version);
-  return { kind: 'qemu', version: found.version, accelerator, why, problems: found.problems };
+  return { choice: `qemu-${accelerator}`, version: found.version, why, problems: found.problems };
 }
 
 interface Answer {

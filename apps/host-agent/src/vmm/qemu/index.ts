@@ -1,3 +1,3 @@
 /** VM monitors by QEMU's microvm machine. */
-export { createQemuMonitor } from './monitor.ts';
+export { createQemuMonitor, qemuCapabilities } from './monitor.ts';
 export { kvmRunsGuest } from './trial.ts';

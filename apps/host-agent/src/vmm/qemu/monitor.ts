@@ -6,7 +6,15 @@ import type { Logger } from 'pino';
 import type { VmDisk } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import { cpuFingerprint, type Leftover, measureTscKhz } from '../../linux/index.ts';
-import type { ProcessRef, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
+import type {
+  MonitorCapabilities,
+  ProcessRef,
+  Vm,
+  VmIdentity,
+  VmMonitor,
+  VmSpec,
+  VmState,
+} from '../monitor.ts';
 import { findProcess, VmLimits } from '../process/index.ts';
 import { emulatedCpu, translationBufferMb } from './arguments.ts';
 import { fill } from './fill.ts';
@@ -15,6 +23,12 @@ import { launch, taskLimit } from './launch.ts';
 import type { QmpClient } from './qmp/index.ts';
 import { QemuVm } from './vm.ts';
 import { clearDirectory, fileNames, maxDeviceState, prepareDirectory } from './vm-directory.ts';
+
+export const qemuCapabilities: MonitorCapabilities = {
+  differences: 'mapped-file',
+  memory: 'mapped',
+  waitsForRoom: true,
+};
 
 export interface QemuMonitorOptions {
   /** Short id of the data directory; part of the cgroups' names. */

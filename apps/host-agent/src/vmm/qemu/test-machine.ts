@@ -3,12 +3,12 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, statSync } from 'node:fs';
 import { chmod, chown, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readSettings } from '@perch/protocol';
+import { type MonitorChoice, readSettings } from '@perch/protocol';
 import { pino } from 'pino';
 import { chooseDisks, type DiskState } from '../../disk/index.ts';
 import { createTap, endProcess, openCgroups, processesOfUid, run } from '../../linux/index.ts';
+import { monitors } from '../kinds.ts';
 import type { VmMonitor, VmSpec } from '../monitor.ts';
-import { createQemuMonitor } from './monitor.ts';
 import { type Step, testGuest } from './test-guest.ts';
 
 /** The latest kernel that set-up made, undefined where it has not run. */
@@ -48,8 +48,8 @@ export class TestMachine implements AsyncDisposable {
   }
 
   /** Another object for the same instance: what a restarted host agent would have. */
-  monitor(): Promise<VmMonitor> {
-    return createQemuMonitor({ instance: this.instance, accelerator: 'tcg', version: 'test', log: this.log });
+  monitor(choice: MonitorChoice = 'qemu-tcg'): Promise<VmMonitor> {
+    return monitors[choice].create({ instance: this.instance, version: 'test', log: this.log });
   }
 
   /** Everything that a VM is made of, but for the process. `steps` is what its guest does. */

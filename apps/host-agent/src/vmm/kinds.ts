@@ -1,0 +1,29 @@
+/** The monitors that there are, by the value of `PERCH_VMM`. */
+import type { MonitorChoice } from '@perch/protocol';
+import type { Logger } from 'pino';
+import type { MonitorCapabilities, VmMonitor } from './monitor.ts';
+import { createQemuMonitor, qemuCapabilities } from './qemu/index.ts';
+
+export interface MonitorOptions {
+  /** Short id of the data directory; part of the names of cgroups. */
+  instance: string;
+  /** Version of the program that is the monitor. */
+  version: string;
+  log: Logger;
+}
+
+interface MonitorEntry {
+  capabilities: MonitorCapabilities;
+  create: (options: MonitorOptions) => Promise<VmMonitor>;
+}
+
+export const monitors: Readonly<Record<MonitorChoice, MonitorEntry>> = {
+  'qemu-kvm': {
+    capabilities: qemuCapabilities,
+    create: (options) => createQemuMonitor({ ...options, accelerator: 'kvm' }),
+  },
+  'qemu-tcg': {
+    capabilities: qemuCapabilities,
+    create: (options) => createQemuMonitor({ ...options, accelerator: 'tcg' }),
+  },
+};

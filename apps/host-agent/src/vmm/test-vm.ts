@@ -1,0 +1,55 @@
+/** A VM, as tests of any monitor look at it. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { openCgroups, processesOfUid } from '../linux/index.ts';
+import { copyDifference, headerOf, type MemoryImage, newBuildId } from '../snapshot/index.ts';
+import type { ProcessRef, Vm, VmSpec, VmState } from './monitor.ts';
+import type { TestMachine } from './qemu/test-machine.ts';
+
+/** Of a guest under TCG on a machine that does other things too. */
+export const patience = { timeout: 60_000, interval: 50 };
+
+export async function untilSays(vm: Vm, text: string): Promise<void> {
+  await expect.poll(async () => String(await vm.console()), patience).toContain(text);
+}
+
+/** The process that is the monitor. */
+export function of(vm: Vm): ProcessRef {
+  const [process] = vm.processes;
+  if (!process) throw new Error('The VM has no process');
+  return process;
+}
+
+export async function leftovers(machine: TestMachine, spec: VmSpec) {
+  const cgroups = await openCgroups();
+  return {
+    processes: processesOfUid(spec.uid).length,
+    cgroups: await cgroups.list(`perch-${machine.instance}`),
+  };
+}
+
+export const none = { processes: 0, cgroups: [] };
+
+/** A stopped guest, as files for others to go on from. */
+export async function save(
+  machine: TestMachine,
+  vm: Vm,
+  { memoryMb }: VmSpec,
+  parent?: MemoryImage,
+): Promise<VmState & { changedBytes: number; since: string }> {
+  const build = newBuildId();
+  const { devices, memory } = await vm.saveState(build, parent?.header.build);
+  const target = { build, parent, memoryBytes: memoryMb * 2 ** 20 };
+  const path = join(machine.root, `memfile-${build}`);
+  const { diff } = await copyDifference(memory, target, path);
+  const header = await headerOf(memory.since, diff, target);
+  const snapfile = join(machine.root, `snapfile-${build}`);
+  await writeFile(snapfile, devices, { mode: 0o444 });
+  return {
+    image: { header, memfileOf: (one) => (one === build ? path : (parent?.memfileOf(one) ?? '')) },
+    devices: snapfile,
+    changedBytes: memory.runs.reduce((sum, { length }) => sum + length, 0),
+    since: memory.since,
+  };
+}
