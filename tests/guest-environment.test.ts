@@ -1,4 +1,4 @@
-/** What an ordinary user, and root, find in a guest of the base image. */
+/** The guest of the base image as an ordinary user, and root, find it. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from './setup/eventually.ts';
 import { newSandbox, sh, sharedPerch, type TestSandbox } from './setup/sandbox.ts';

@@ -1,4 +1,4 @@
-/** What of a Rust file names modules: comments, literals and unit tests are taken out. */
+/** The parts of a Rust file that name modules: comments, literals and unit tests are taken out. */
 
 export interface Reference {
   /** Segments as they are written, `crate`, `self` and `super` among them. */

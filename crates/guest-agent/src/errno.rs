@@ -1,4 +1,4 @@
-//! What each error of a file call means. No error is left out: a file system in user space, and a device, may
+//! The meaning of each error of a file call. No error is left out: a file system in user space, and a device, may
 //! give any.
 
 use std::io::{self, ErrorKind};

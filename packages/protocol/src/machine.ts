@@ -1,4 +1,4 @@
-/** What a host runs guests with. A state goes on only where all of it is the same. */
+/** The machine of a host: the means by which it runs guests. A state goes on only where all of it is the same. */
 import { type Static, Type } from 'typebox';
 
 const closed = { additionalProperties: false } as const;
@@ -9,7 +9,7 @@ export const monitorNames = { qemu: 'QEMU', firecracker: 'Firecracker' } as cons
 export const MonitorKind = Type.Union([Type.Literal('qemu'), Type.Literal('firecracker')]);
 export type MonitorKind = Static<typeof MonitorKind>;
 
-/** What executes the guest's instructions. */
+/** The means by which the guest's instructions are executed. */
 export const Accelerator = Type.Union([Type.Literal('kvm'), Type.Literal('tcg')]);
 export type Accelerator = Static<typeof Accelerator>;
 

@@ -18,7 +18,7 @@ import { exists, historyOf, Registry, type ResourceDeps, Resources, SandboxDrive
 import { Forks, type Reservations, type StartDeps, StartPlanner } from './start/index.ts';
 
 export interface LifecycleDeps extends ResourceDeps, StartDeps {
-  /** What guests run with here. */
+  /** The means by which guests run here. */
   machine: HostMachine;
   room: DiskRoom;
   merges: Pick<MergesOptions, 'merge' | 'quietMs'>;

@@ -21,7 +21,7 @@ export const networkSet = 'network';
  * Replaces the table in one transaction; connections that are open stay so.
  *
  * All that comes from a slot is judged where it enters, before another program's table can redirect it, and
- * once more where it would be delivered or forwarded. What is closed is refused there to the slot, whose address
+ * once more where it would be delivered or forwarded. A closed address is refused there to the slot, whose address
  * it must have to get that far; of each slot no more than a bound in a second. An `accept` here is not the last word: another table
  * may still drop.
  */

@@ -29,7 +29,7 @@ pub struct Name<'a> {
     pub name: &'a CStr,
 }
 
-/// Copies `from` to `to`, where nothing may be. What is there after an error is for the caller to remove.
+/// Copies `from` to `to`, where nothing may be. The caller removes all that is there after an error.
 pub fn copy(from: Name<'_>, to: Name<'_>) -> io::Result<()> {
     let mount = mount_of(from)?;
     Copier { mount, buffer: vec![0; BUFFER].into_boxed_slice() }.entry(from, to)

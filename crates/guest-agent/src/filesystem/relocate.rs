@@ -42,7 +42,7 @@ fn across(source: &Path, destination: &Path) -> io::Result<()> {
     aside.remove()
 }
 
-/// What rename(2) would refuse, before all of it is copied.
+/// The refusals of rename(2), before all of it is copied.
 fn check_kinds(source: &Path, destination: &Path) -> io::Result<()> {
     let from = source.symlink_metadata()?;
     let to = match destination.symlink_metadata() {
@@ -73,7 +73,7 @@ fn parent_of(path: &Path) -> io::Result<(&Path, CString)> {
     }
 }
 
-/// A name that nothing has yet. What gets it is removed again, unless it is renamed.
+/// A name that nothing has yet. The file that gets it is removed again, unless it is renamed.
 struct Temporary {
     path: PathBuf,
 }

@@ -44,7 +44,7 @@ async fn files_that_only_say_they_are_empty_are_read_to_their_end() {
     let agent = Agent::start().await;
     let response = agent.get("/files?path=/proc/self/status").send().await.unwrap();
     assert!(response.text().await.unwrap().contains("perch-guest"));
-    // One that is longer than what is read ahead.
+    // A file that is longer than the part that is read ahead.
     let long = agent.get("/files?path=/proc/kallsyms").send().await.unwrap();
     assert_eq!((long.status().as_u16(), long.content_length()), (200, None));
     let symbols = long.text().await.unwrap();

@@ -41,7 +41,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// What of a tree a move keeps, path by path.
+/// The parts of a tree that a move keeps, path by path.
 fn facts(root: &Path) -> Vec<(PathBuf, u32, u32, u32, i64, i64)> {
     let mut facts = Vec::new();
     let mut ahead = vec![root.to_owned()];
@@ -176,7 +176,7 @@ async fn a_mount_is_busy_and_what_holds_one_is_not_taken_apart() {
     assert_eq!(removed.unwrap_err()["reason"], "busy");
     let tree = relocate(&agent, &agent.path("tree"), &elsewhere.path("new")).await.unwrap_err();
     assert_eq!(tree["reason"], "busy");
-    // One that lies in itself by way of a mount has no end either.
+    // A directory that lies in itself by way of a mount has no end either.
     let within = relocate(&agent, &agent.path("tree"), &agent.path("tree/mount/new")).await;
     assert_eq!(within.unwrap_err()["reason"], "busy");
     assert!(names(elsewhere.0.path()).is_empty());

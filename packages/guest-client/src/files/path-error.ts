@@ -1,4 +1,4 @@
-/** What a refusal of a call about a path means to its caller. */
+/** The meaning of a refused call about a path to its caller. */
 import { quoted } from '@perch/node-kit';
 import { PerchError } from '@perch/protocol';
 import { common, guestProtocol, invalid, type Refusal, type Subject } from '../errors.ts';
