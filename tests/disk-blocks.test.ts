@@ -70,9 +70,9 @@ test('a snapshot without its manifest is half of one', async () => {
   for (const path of ['sandboxes/one/3', 'snapshots/kept', bootSnapshot])
     await dir.remove(`${path}/manifest.json`);
   expect(halves(entriesOf(dir.path), owners).sort()).toEqual([
+    bootSnapshot,
     'sandboxes/one/3',
     'snapshots/kept',
-    bootSnapshot,
   ]);
 });
 
