@@ -1,12 +1,24 @@
 /** The `perch` command as people and scripts use it. */
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
+import { promisify } from 'node:util';
 import { beforeAll, describe, expect, inject, test } from 'vitest';
 import { type Sandbox, type SandboxLogs, sandboxIdPattern } from '../packages/protocol/src/index.ts';
 import { eventually } from './setup/eventually.ts';
@@ -217,6 +229,55 @@ describe('cp', () => {
     expect(sha256(await readFile(join(dir, 'back/other')))).toBe(sha256(content));
     const told = await run(['cp', '--json', `${id}:${name}`, 'told']);
     expect(JSON.parse(told.stdout)).toMatchObject({ bytes: content.length, destination: 'told' });
+  });
+
+  test('keeps modes and times, either way', async () => {
+    const time = 981_173_106;
+    await writeFile(join(dir, 'script'), '#!/bin/sh\necho ran\n');
+    await writeFile(join(dir, 'secret'), 'secret');
+    await chmod(join(dir, 'script'), 0o755);
+    await chmod(join(dir, 'secret'), 0o600);
+    for (const name of ['script', 'secret']) {
+      await utimes(join(dir, name), time, time);
+      expect((await run(['cp', name, `${id}:`])).code).toBe(0);
+    }
+    expect((await exec('./script')).stdout).toBe('ran\n');
+    const told = await exec('stat', '-c', '%a %Y', 'script', 'secret');
+    expect(told.stdout).toBe(`755 ${time}\n600 ${time}\n`);
+    for (const name of ['script', 'secret']) {
+      expect((await run(['cp', `${id}:${name}`, `${name}.back`])).code).toBe(0);
+      const [before, after] = await Promise.all([name, `${name}.back`].map((one) => stat(join(dir, one))));
+      expect([after?.mode, after?.mtimeMs]).toEqual([before?.mode, before?.mtimeMs]);
+    }
+  });
+
+  test('copies a directory with -r, links as links, either way', async () => {
+    const time = 981_173_106;
+    await mkdir(join(dir, 'tree/sub/empty'), { recursive: true });
+    await writeFile(join(dir, 'tree/sub/run'), '#!/bin/sh\n');
+    await chmod(join(dir, 'tree/sub/run'), 0o750);
+    await symlink('sub/run', join(dir, 'tree/link'));
+    await symlink('/nowhere', join(dir, 'tree/dangling'));
+    for (const name of ['sub/run', 'sub', '']) await utimes(join(dir, 'tree', name), time, time);
+    const look = String.raw`cd "$1" && find . -printf '%P %y %m %l %Ts\n' | grep -v ' l ' | sort; find . -type l -printf '%P %l\n' | sort`;
+    const here = (path: string) => promisify(execFile)('sh', ['-c', look, 'sh', join(dir, path)]);
+    const { stdout: before } = await here('tree');
+    expect(await run(['cp', '-r', 'tree', `${id}:`])).toMatchObject({ code: 0, stdout: '', stderr: '' });
+    expect((await exec('sh', '-c', look, 'sh', 'tree')).stdout).toBe(before);
+    expect(await run(['cp', '-r', `${id}:tree/`, 'tree.back'])).toMatchObject({ code: 0, stderr: '' });
+    expect((await here('tree.back')).stdout).toBe(before);
+    expect(await run(['cp', '-r', `${id}:tree`, 'tree.back/sub'])).toMatchObject({ code: 0, stderr: '' });
+    expect((await here('tree.back/sub/tree')).stdout).toBe(before);
+    for (const [args, message] of [
+      [[`${id}:tree`, 'tree.back/sub'], /tree is there already/],
+      [['tree', `${id}:/etc/passwd`], /could not unpack it/],
+      [[`${id}:missing`, 'new'], /missing does not exist/],
+    ] as const) {
+      expect(await run(['cp', '-r', ...args])).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(message),
+      });
+    }
   });
 
   test('copies standard input and to standard output', async () => {

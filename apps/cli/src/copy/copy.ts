@@ -1,9 +1,21 @@
-import { basename } from 'node:path';
-import type { Perch } from '@perch/sdk';
+import { stat } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import type { FileEntry, Perch } from '@perch/sdk';
 import { CliError } from '../errors.ts';
+import { linksBelow } from './links.ts';
 import { destinationOf, openSource, writeWhole } from './local.ts';
 import { type Place, withName } from './place.ts';
 import { Progress } from './progress.ts';
+import { sendTree } from './tree-in.ts';
+import { saveTree } from './tree-out.ts';
+
+export interface CopyOptions {
+  showProgress: boolean;
+  /** Directories, too. */
+  recursive: boolean;
+  /** Told of what is neither file, directory nor link. */
+  leftOut: (path: string) => void;
+}
 
 export interface Copied {
   destination: string;
@@ -15,13 +27,13 @@ export async function copy(
   perch: Perch,
   source: Place,
   destination: Place,
-  showProgress: boolean,
+  options: CopyOptions,
 ): Promise<Copied> {
   if (source.kind !== 'sandbox' && destination.kind === 'sandbox') {
-    return upload(perch, source, destination, showProgress);
+    return upload(perch, source, destination, options);
   }
   if (source.kind === 'sandbox' && destination.kind !== 'sandbox') {
-    return download(perch, source, destination, showProgress);
+    return download(perch, source, destination, options);
   }
   throw new CliError(
     source.kind === 'sandbox' ? 'Both ends are in a sandbox.' : 'Neither end is in a sandbox.',
@@ -35,16 +47,21 @@ async function upload(
   perch: Perch,
   source: In<'file' | 'standard'>,
   { id, path }: In<'sandbox'>,
-  showProgress: boolean,
+  { showProgress, recursive }: CopyOptions,
 ): Promise<Copied> {
   if (source.kind === 'standard' && (path === '' || path.endsWith('/'))) {
     throw new CliError('Standard input has no name.', 'Name the file in the sandbox: ID:PATH.');
   }
-  const target = source.kind === 'file' ? withName(path, basename(source.path)) : path;
-  const { stream, size } = await openSource(source);
+  const target = source.kind === 'file' ? withName(path, basename(resolve(source.path))) : path;
+  if (recursive && source.kind === 'file' && (await isDirectory(source.path))) {
+    using progress = new Progress(showProgress, undefined);
+    await sendTree(perch, id, source.path, target, (content) => progress.over(content));
+    return { destination: `${id}:${target}`, bytes: progress.bytes };
+  }
+  const { stream, size, mode, modifiedAt } = await openSource(source);
   using progress = new Progress(showProgress, size);
   try {
-    await perch.sandboxes.files.write(id, target, progress.over(stream));
+    await perch.sandboxes.files.write(id, target, progress.over(stream), { mode, modifiedAt });
   } finally {
     stream.destroy();
   }
@@ -55,18 +72,49 @@ async function download(
   perch: Perch,
   { id, path }: In<'sandbox'>,
   destination: In<'file' | 'standard'>,
-  showProgress: boolean,
+  options: CopyOptions,
 ): Promise<Copied> {
+  const { files } = perch.sandboxes;
+  const { showProgress, recursive } = options;
+  const found = recursive ? await files.stat(id, path || '.') : undefined;
+  if (found?.type === 'directory')
+    return downloadTree(perch, { id, path: path || '.' }, found, destination, options);
   const name = basename(path);
-  if (name === '' || path.endsWith('/')) {
+  if (name === '' || path.endsWith('/'))
+    throw new CliError('This is a directory.', 'Copy it with all that is below: perch cp -r');
+  const target = destination.kind === 'file' ? await destinationOf(destination.path, name) : '-';
+  const { stream, size, mode, modified_at: modifiedAt } = await files.download(id, path);
+  using progress = new Progress(showProgress, size);
+  await writeWhole(target, progress.over(stream), { mode, modifiedAt });
+  return { destination: target, bytes: progress.bytes };
+}
+
+async function downloadTree(
+  perch: Perch,
+  { id, path }: { id: string; path: string },
+  { mode, modified_at: modifiedAt }: FileEntry,
+  destination: In<'file' | 'standard'>,
+  { showProgress, leftOut }: CopyOptions,
+): Promise<Copied> {
+  if (destination.kind === 'standard') {
     throw new CliError(
-      'A directory cannot be copied.',
-      `Name a file, or pack it: perch exec ${id} -- tar c ${path || '.'} | tar x`,
+      'A directory does not go to standard output.',
+      `Pack it: perch exec ${id} -- tar c ${path}`,
     );
   }
-  const target = destination.kind === 'file' ? await destinationOf(destination.path, name) : '-';
-  const { stream, size } = await perch.sandboxes.files.download(id, path);
-  using progress = new Progress(showProgress, size);
-  await writeWhole(target, progress.over(stream));
+  const name = basename(path);
+  const target = await destinationOf(destination.path, name);
+  if (target !== destination.path && ['', '.', '..'].includes(name)) {
+    throw new CliError('The directory has no name.', 'Name the one that is to be made.');
+  }
+  using progress = new Progress(showProgress, undefined);
+  const through = (content: AsyncIterable<Uint8Array>) => progress.over(content);
+  const links = await linksBelow(perch, id, path);
+  const options = { files: perch.sandboxes.files, id, links, through, leftOut };
+  await saveTree(options, path, target.replace(/(?<=.)\/+$/, ''), { mode, modifiedAt });
   return { destination: target, bytes: progress.bytes };
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
 }

@@ -1,3 +1,3 @@
-/** `perch cp`: one file, either way. */
+/** `perch cp`: a file, or a directory with all that is below, either way. */
 export { copy } from './copy.ts';
 export { parsePlace } from './place.ts';

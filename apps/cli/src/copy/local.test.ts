@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -29,6 +29,34 @@ test('a file is written whole, or what was there stays and nothing is left', asy
   expect(await readdir(folder)).toEqual(['file']);
 });
 
+test('a file has its mode, less the umask, and its time, from the first byte on', async () => {
+  const path = join(folder, 'file');
+  async function* watched() {
+    for (const name of await readdir(folder))
+      expect((await stat(join(folder, name))).mode & 0o777).toBe(0o600);
+    yield Buffer.from('a');
+  }
+  await writeWhole(path, watched(), { mode: 0o600, modifiedAt: '2001-02-03T04:05:06.700Z' });
+  expect(await stat(path)).toMatchObject({ mtimeMs: Date.parse('2001-02-03T04:05:06.700Z') });
+  const before = process.umask(0o027);
+  try {
+    await writeWhole(path, content('b'), { mode: 0o7777, modifiedAt: 'never' });
+  } finally {
+    process.umask(before);
+  }
+  expect((await stat(path)).mode & 0o7777).toBe(0o750);
+});
+
+test('a source says its mode and its time', async () => {
+  const path = join(folder, 'script');
+  await writeFile(path, '');
+  await chmod(path, 0o4751);
+  await utimes(path, 0, 981_173_106.5);
+  const { stream, mode, modifiedAt } = await openSource({ kind: 'file', path });
+  expect({ mode, modifiedAt }).toEqual({ mode: 0o751, modifiedAt: '2001-02-03T04:05:06.500000000Z' });
+  stream.destroy();
+});
+
 test('a device is written to, not replaced', async () => {
   await writeWhole('/dev/null', content('a'));
   expect(await readFile('/dev/null', 'utf8')).toBe('');
@@ -47,7 +75,7 @@ test('a source says its size, and what cannot be one says why', async () => {
   stream.destroy();
   await expect(openSource({ kind: 'file', path: folder })).rejects.toMatchObject({
     message: `${folder} is a directory.`,
-    remedy: expect.stringContaining('tar c'),
+    remedy: expect.stringContaining('cp -r'),
   });
   await expect(openSource({ kind: 'file', path: join(folder, 'none') })).rejects.toMatchObject({
     name: 'CliError',

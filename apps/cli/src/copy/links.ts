@@ -1,0 +1,29 @@
+/** What the links below a directory of a sandbox say, as they are: a listing tells where they lead in the end. */
+import { limits } from '@perch/protocol';
+import type { Perch } from '@perch/sdk';
+
+/** Of all links together, bytes. What is beyond is not looked up. */
+const mostBytes = 16 * 2 ** 20;
+
+/** By the path below `path`. Empty where the sandbox has no `find` of GNU's. */
+export async function linksBelow(perch: Perch, id: string, path: string): Promise<Map<string, string>> {
+  const from = path.startsWith('/') ? path : `./${path}`;
+  await using stream = await perch.sandboxes.execStream(id, {
+    cmd: 'find',
+    args: ['-H', from, '-type', 'l', '-printf', '%P\\0%l\\0'],
+    timeout_sec: limits.exec.timeoutSecMax,
+  });
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const event of stream) {
+    if (event.type !== 'stdout') continue;
+    bytes += event.data.byteLength;
+    if (bytes > mostBytes) break;
+    chunks.push(event.data);
+  }
+  const parts = Buffer.concat(chunks).toString('utf8').split('\0').slice(0, -1);
+  const pairs = parts.flatMap((target, at): [string, string][] =>
+    at % 2 === 1 ? [[parts[at - 1] ?? '', target]] : [],
+  );
+  return new Map(pairs);
+}

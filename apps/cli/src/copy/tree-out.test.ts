@@ -1,0 +1,170 @@
+import {
+  chmod,
+  mkdir,
+  mkdtempDisposable,
+  readdir,
+  readFile,
+  readlink,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test as property } from '@fast-check/vitest';
+import type { FileEntry } from '@perch/sdk';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { type GuestFiles, type SaveOptions, saveTree } from './tree-out.ts';
+
+type Said = Partial<FileEntry> & { name: string };
+const time = '2001-02-03T04:05:06.5Z';
+const attributes = { mode: 0o755, modifiedAt: time };
+
+/** A guest that lists what is given for a path, or for any, and says `content` for each file. */
+function guest(tree: Record<string, Said[]> | Said[], leftOut: string[] = []): SaveOptions {
+  const files: GuestFiles = {
+    async *all(_id, path) {
+      for (const said of Array.isArray(tree) ? tree : (tree[path] ?? []))
+        yield {
+          path: `/elsewhere/${said.name}`,
+          ...{ type: 'file', size: 1, mode: 0o644, permissions: '', owner: '', group: '', modified_at: time },
+          ...said,
+        };
+    },
+    download: async () => ({
+      stream: new Blob(['content']).stream() as ReadableStream<Uint8Array>,
+      ...{ size: undefined, mode: 0o640, modified_at: time },
+    }),
+  };
+  const links = new Map([['sub/told', 'b']]);
+  return { files, id: 'sb', links, through: (content) => content, leftOut: (path) => leftOut.push(path) };
+}
+
+/** A directory `to` is to be made in, beside something that must stay as it is. */
+async function place() {
+  const dir = await mkdtempDisposable(join(tmpdir(), 'perch-tree-'));
+  await mkdir(join(dir.path, 'in'));
+  await mkdir(join(dir.path, 'outside'));
+  await writeFile(join(dir.path, 'outside/kept'), 'kept');
+  return {
+    to: join(dir.path, 'in/to'),
+    async expectUntouched(inside: string[]) {
+      expect(await readdir(dir.path)).toEqual(['in', 'outside']);
+      expect(await readdir(join(dir.path, 'in'))).toEqual(inside);
+      expect(await readdir(join(dir.path, 'outside'))).toEqual(['kept']);
+      expect(await readFile(join(dir.path, 'outside/kept'), 'utf8')).toBe('kept');
+    },
+    [Symbol.asyncDispose]: () => dir.remove(),
+  };
+}
+
+test('files, directories and links come with their modes and times', async () => {
+  await using here = await place();
+  const leftOut: string[] = [];
+  const tree = {
+    '/src/': [
+      { name: 'sub', type: 'directory', mode: 0o500 },
+      { name: 'a' },
+      { name: 'pipe', type: 'other' },
+    ],
+    '/src/sub/': [
+      { name: 'link', type: 'directory', symlink_target: '../../../outside' },
+      { name: 'told', symlink_target: '/src/sub/b' },
+      { name: 'b' },
+    ],
+  } as const;
+  await saveTree(guest(tree as never, leftOut), '/src/', here.to, attributes);
+  expect([await readdir(here.to), await readdir(join(here.to, 'sub'))]).toEqual([
+    ['a', 'sub'],
+    ['b', 'link', 'told'],
+  ]);
+  expect(await readFile(join(here.to, 'sub/b'), 'utf8')).toBe('content');
+  expect(await readlink(join(here.to, 'sub/link'))).toBe('../../../outside');
+  expect(await readlink(join(here.to, 'sub/told'))).toBe('b');
+  for (const [path, mode] of [
+    ['', 0o755],
+    ['sub', 0o500],
+    ['a', 0o640],
+  ] as const) {
+    const { mode: bits, mtimeMs } = await stat(join(here.to, path));
+    expect([path, bits & 0o777, mtimeMs]).toEqual([path, mode, Date.parse(time)]);
+  }
+  expect(leftOut).toEqual(['/src/pipe']);
+  await here.expectUntouched(['to']);
+  await chmod(join(here.to, 'sub'), 0o700);
+});
+
+const link = { name: 'x', type: 'directory', symlink_target: '../../outside' } as const;
+test.each<[string, Record<string, Said[]> | Said[]]>([
+  ['goes up', [{ name: '..' }]],
+  ['goes up and down', [{ name: '../outside/kept' }]],
+  ['is the directory itself', [{ name: '.', type: 'directory' }]],
+  ['is absolute', [{ name: '/tmp/x' }]],
+  ['has a slash', [{ name: 'a/b' }]],
+  ['is empty', [{ name: '' }]],
+  ['has a NUL', [{ name: 'a\0' }]],
+  ['is too long', [{ name: 'ü'.repeat(128) }]],
+  ['is a link that goes up', [{ ...link, name: '../x' }]],
+  [
+    'is that of a link before it, as a directory',
+    { '/s/': [link, { name: 'x', type: 'directory' }], '/s/x/': [{ name: 'kept' }] },
+  ],
+  ['is that of a link before it, as a file', [link, { name: 'x' }]],
+  ['is that of a directory before it, as a link', [{ name: 'x', type: 'directory' }, link]],
+  ['has no end', [{ name: 'x', type: 'directory' }]],
+])('a name that %s writes nothing outside, and leaves nothing', async (_, tree) => {
+  await using here = await place();
+  await expect(saveTree(guest(tree), '/s', here.to, attributes)).rejects.toThrow();
+  await here.expectUntouched([]);
+});
+
+const part = fc.constantFrom(
+  'a',
+  'b',
+  '..',
+  '.',
+  '',
+  '/',
+  'kept',
+  '../../outside',
+  '../outside/kept',
+  '/etc',
+  'a/b',
+);
+const entry = fc.record(
+  {
+    name: fc.oneof(
+      part,
+      fc.tuple(part, part).map((two) => two.join('/')),
+      fc.string({ unit: 'binary', maxLength: 4 }),
+    ),
+    type: fc.constantFrom('file', 'directory', 'other'),
+    symlink_target: part,
+    mode: fc.nat(0o7777),
+  },
+  { requiredKeys: ['name', 'type'] },
+) as fc.Arbitrary<Said>;
+
+property.prop([fc.array(fc.array(entry, { maxLength: 4 }), { maxLength: 8 })], { numRuns: 50 })(
+  'whatever a guest lists, the next time other things, stays in the directory or is not there at all',
+  async (lists) => {
+    await using here = await place();
+    const listed = guest({});
+    const all: GuestFiles['all'] = () => guest(lists.shift() ?? []).files.all('sb', '');
+    const options = { ...listed, files: { ...listed.files, all } };
+    const saved = await saveTree(options, '/s', here.to, attributes).then(
+      () => true,
+      () => false,
+    );
+    await here.expectUntouched(saved ? ['to'] : []);
+  },
+);
+
+test('what is there already stays', async () => {
+  await using here = await place();
+  await writeFile(here.to, 'mine');
+  await expect(saveTree(guest([]), '/s', here.to, attributes)).rejects.toMatchObject({
+    message: `${here.to} is there already.`,
+  });
+  expect(await readFile(here.to, 'utf8')).toBe('mine');
+});

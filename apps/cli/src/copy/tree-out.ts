@@ -1,0 +1,132 @@
+/**
+ * A directory of a sandbox, with all that is below, as a new one of this machine. The guest is hostile: it says what
+ * there is, and may say other things the next time.
+ */
+import { chmod, lstat, lutimes, mkdir, readdir, rename, rm, symlink, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { quoted } from '@perch/node-kit';
+import type { FileEntry, Perch } from '@perch/sdk';
+import { CliError } from '../errors.ts';
+import { type Attributes, permissionBits, secondsOf } from './attributes.ts';
+import { fileError, partialName, writeNew } from './local.ts';
+
+/** What is asked of the guest. */
+export type GuestFiles = Pick<Perch['sandboxes']['files'], 'all' | 'download'>;
+
+export interface SaveOptions {
+  files: GuestFiles;
+  id: string;
+  /** What links say, by their path below the directory; the others are made to lead where the listing says. */
+  links: ReadonlyMap<string, string>;
+  /** Passes on the content of a file. */
+  through: (content: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
+  /** Told of what is neither file, directory nor link, and is left out. */
+  leftOut: (path: string) => void;
+}
+
+const mostEntries = 1_000_000;
+const deepest = 200;
+/** What all links say, characters. */
+const mostLinked = 64 * 2 ** 20;
+/** Longest name of a file, `bytes`; limits.h: NAME_MAX */
+const longestName = 255;
+
+/**
+ * The directory appears whole or not at all, where nothing may be: it is filled under another name. Nothing is written
+ * outside of it: names are single ones, each is made anew, and links come last in their directory, where nobody goes any more.
+ * @throws CliError where `to` is there already, or the guest says what cannot be
+ */
+export async function saveTree(
+  options: SaveOptions,
+  from: string,
+  to: string,
+  attributes: Attributes,
+): Promise<void> {
+  if (await lstat(to).catch(() => undefined)) throw fileError(to, { code: 'EEXIST' });
+  const partial = partialName(to);
+  try {
+    await new Tree(options, from.replace(/\/+$/, '')).save('', partial, attributes, 0);
+    await rename(partial, to);
+  } catch (error) {
+    await removeTree(partial);
+    throw fileError(to, error);
+  }
+}
+
+/** Also what is below directories whose mode keeps their owner out. */
+async function removeTree(path: string): Promise<void> {
+  await chmod(path, 0o700).catch(() => {});
+  for (const entry of await readdir(path, { withFileTypes: true }).catch(() => [])) {
+    if (entry.isDirectory()) await removeTree(join(path, entry.name));
+  }
+  await rm(path, { recursive: true, force: true });
+}
+
+class Tree {
+  readonly #options: SaveOptions;
+  /** Without a slash at its end; '' is the root of the sandbox. */
+  readonly #from: string;
+  #entries = 0;
+  #linked = 0;
+
+  constructor(options: SaveOptions, from: string) {
+    this.#options = options;
+    this.#from = from;
+  }
+
+  /** @param below '', or a path below the directory with a slash at its end */
+  async save(below: string, to: string, attributes: Attributes, depth: number): Promise<void> {
+    const { files, id, links: known, through, leftOut } = this.#options;
+    const from = `${this.#from}/${below}`;
+    if (depth > deepest) throw refused(from, `lies more than ${deepest} directories deep`);
+    await mkdir(to, { mode: 0o700 });
+    const links: [entry: FileEntry, target: string][] = [];
+    for await (const entry of files.all(id, from)) {
+      if (++this.#entries > mostEntries) throw refused(from, `is beyond the first ${mostEntries} files`);
+      const name = nameOf(entry);
+      const source = `${from}${name}`;
+      const target = join(to, name);
+      if (entry.symlink_target !== undefined) {
+        const says = known.get(`${below}${name}`) ?? entry.symlink_target;
+        this.#linked += says.length;
+        if (this.#linked > mostLinked) throw refused(source, 'is a link beyond what is kept of links');
+        links.push([entry, says]);
+      } else if (entry.type === 'directory') {
+        await this.save(`${below}${name}/`, target, attributesOf(entry), depth + 1);
+      } else if (entry.type === 'file') {
+        const { stream, mode, modified_at: modifiedAt } = await files.download(id, source);
+        await writeNew(target, through(stream), { mode, modifiedAt });
+      } else {
+        leftOut(source);
+      }
+    }
+    for (const [entry, target] of links) await link(target, join(to, entry.name), attributesOf(entry));
+    await chmod(to, (attributes.mode ?? permissionBits) & permissionBits & ~process.umask());
+    const seconds = secondsOf(attributes.modifiedAt);
+    if (seconds !== undefined) await utimes(to, new Date(), seconds);
+  }
+}
+
+function attributesOf({ mode, modified_at: modifiedAt }: FileEntry): Attributes {
+  return { mode, modifiedAt };
+}
+
+/** @throws CliError for what is no single name */
+function nameOf({ name }: FileEntry): string {
+  const single = name !== '' && name !== '.' && name !== '..' && !/[/\0]/.test(name);
+  if (single && Buffer.byteLength(name) <= longestName) return name;
+  throw refused(name, 'is no name of a file');
+}
+
+async function link(target: string, path: string, { modifiedAt }: Attributes): Promise<void> {
+  await symlink(target, path);
+  const seconds = secondsOf(modifiedAt);
+  if (seconds !== undefined) await lutimes(path, new Date(), seconds);
+}
+
+function refused(path: string, why: string): CliError {
+  return new CliError(
+    `"${quoted(path)}" in the sandbox ${why}.`,
+    'Nothing was copied. Name a directory below it, or pack it in the sandbox and copy that.',
+  );
+}
