@@ -322,6 +322,19 @@ test('doctor checks this machine, with a line for each finding', async () => {
   }
 });
 
+test('doctor looks at the Perch that PERCH_URL names', async () => {
+  const { stdout } = await run(['doctor', '--json'], {
+    env: { PERCH_URL: `http://${env.PERCH_LISTEN}`, PERCH_LISTEN: '127.0.0.1:48' },
+  });
+  const findings = lines<{ name: string; status: string; detail: string }>(stdout);
+  const perchd = findings.find(({ name }) => name === 'perchd');
+  expect(perchd).toMatchObject({
+    status: 'ok',
+    detail: expect.stringContaining(`http://${env.PERCH_LISTEN}`),
+  });
+  expect(findings.map(({ name }) => name)).toContain('API key');
+});
+
 describe('without a Perch that answers', () => {
   const nowhere = { PERCH_LISTEN: '', PERCH_URL: 'http://127.0.0.1:48' };
   const unknown = `sb${'0'.repeat(18)}`;

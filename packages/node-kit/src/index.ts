@@ -1,2 +1,3 @@
 /** Needs of several programs from Node and Linux that no one of them owns. Imports nothing of ours. */
 export { printable, quoted } from './printable.ts';
+export { findUser, type User } from './user.ts';

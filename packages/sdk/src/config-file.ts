@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { findUser } from '@perch/node-kit';
 import { ConfigError } from './errors.ts';
 
 export interface GivenConfig {
@@ -27,20 +28,20 @@ export async function loadConfigFile(env: NodeJS.ProcessEnv = process.env): Prom
   return {};
 }
 
+/** Where it is looked for first. */
+export async function firstConfigFile(env: NodeJS.ProcessEnv = process.env): Promise<string> {
+  const [first = ''] = await candidates(env);
+  return first;
+}
+
 /** Under sudo the file is that of the user who typed it. */
 async function candidates(env: NodeJS.ProcessEnv): Promise<string[]> {
   if (env.PERCH_CONFIG) return [env.PERCH_CONFIG];
   const homes = [homedir()];
   const sudoUser = process.getuid?.() === 0 ? env.SUDO_USER : undefined;
-  const home = sudoUser && (await homeOf(sudoUser));
+  const home = sudoUser ? (await findUser(sudoUser))?.home : undefined;
   if (home) homes.unshift(home);
   return homes.map((folder) => join(folder, '.config/perch/config.json'));
-}
-
-async function homeOf(user: string): Promise<string | undefined> {
-  const users = await readFile('/etc/passwd', 'utf8').catch(() => '');
-  const line = users.split('\n').find((entry) => entry.startsWith(`${user}:`));
-  return line?.split(':')[5] || undefined;
 }
 
 function parse(path: string, text: string): GivenConfig {

@@ -9,13 +9,19 @@ export interface Config {
 
 export const defaultUrl = 'http://127.0.0.1:7070';
 
-/** @throws ConfigError */
+/** From what is given, the environment and the config file, in this order. @throws ConfigError */
 export async function resolveConfig(given: GivenConfig = {}): Promise<Config> {
   const env = typeof process === 'undefined' ? {} : process.env;
   const url = given.url || env.PERCH_URL || (env.PERCH_LISTEN && `http://${env.PERCH_LISTEN}`);
   const apiKey = given.apiKey || env.PERCH_API_KEY;
   const file = url && apiKey ? {} : await readConfigFile();
   return { url: cleanUrl(url || file.url || defaultUrl), apiKey: apiKey || file.apiKey };
+}
+
+/** Node only: the file that is read first, where `perch up` writes URL and key. */
+export async function configFile(): Promise<string> {
+  const { firstConfigFile } = await import('./config-file.ts');
+  return firstConfigFile();
 }
 
 function cleanUrl(text: string): string {

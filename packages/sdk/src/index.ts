@@ -20,7 +20,7 @@ export {
 } from '@perch/protocol';
 export type { Source } from './bytes.ts';
 export type { CommandFilter, Commands } from './commands.ts';
-export { defaultUrl } from './config.ts';
+export { type Config, configFile, defaultUrl, resolveConfig } from './config.ts';
 export { ConfigError, ConnectionError, UnexpectedAnswerError } from './errors.ts';
 export type { ExecEvent, ExecStart, ExecStream } from './exec/stream.ts';
 export type { Download, FilePage, Files, WriteOptions } from './files.ts';

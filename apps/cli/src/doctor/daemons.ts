@@ -3,6 +3,7 @@ import { type HostInfo, monitorNames, type Settings } from '@perch/protocol';
 import { Perch } from '@perch/sdk';
 import { HostSocket } from '../launcher/index.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
+import { perchd } from './perchd.ts';
 
 export async function daemons(settings: Settings): Promise<{ findings: Finding[]; answers: boolean }> {
   const url = `http://${settings.listen}`;
@@ -10,20 +11,7 @@ export async function daemons(settings: Settings): Promise<{ findings: Finding[]
     new Perch({ url, apiKey: 'none', retries: 0 }).health({ timeoutMs: 5_000 }).catch(() => undefined),
     new HostSocket(settings.dataDir).info().catch((error: NodeJS.ErrnoException) => error),
   ]);
-  const findings: Finding[] = [];
-  if (health === undefined)
-    findings.push(warning('perchd', `does not answer at ${url}`, 'Start Perch: `perch up`, as root.'));
-  else if (health.status === 'ok') findings.push(ok('perchd', `${health.version}, a sandbox can be created`));
-  else if (health.status === 'full')
-    findings.push(
-      warning(
-        'perchd',
-        `${health.version}; ${health.problems.join('; ')}`,
-        'Destroy some: `perch ls`, `perch rm`.',
-      ),
-    );
-  else
-    findings.push(problem('perchd', health.problems.join('; '), `Read the logs in ${settings.dataDir}/log.`));
+  const findings = [perchd(url, health, `Read the logs in ${settings.dataDir}/log.`)];
   findings.push(...(host instanceof Error ? [absent(host, settings)] : present(host, settings)));
   return { findings, answers: health !== undefined };
 }

@@ -1,6 +1,8 @@
 import type { Settings } from '@perch/protocol';
+import { resolveConfig } from '@perch/sdk';
 import { artifacts } from './artifacts.ts';
 import { daemons } from './daemons.ts';
+import { elsewhere, isHere } from './elsewhere.ts';
 import type { Finding } from './finding.ts';
 import { cgroups, kvm, memory, nodeVersion, privileges, tunnel } from './machine.ts';
 import { dns, listenAddress } from './network.ts';
@@ -10,8 +12,16 @@ import { storage } from './storage.ts';
 
 export type { Finding } from './finding.ts';
 
-/** All of them, in the order in which they matter. A check that fails itself is a finding, too. */
+/**
+ * All of them, in the order in which they matter, of the Perch that the command line uses. A check that fails itself is
+ * a finding, too.
+ * @throws ConfigError where it is not clear which Perch that is
+ */
 export async function findings(settings: Settings): Promise<Finding[]> {
+  const config = await resolveConfig();
+  if (!isHere(config.url, settings.listen)) {
+    return [nodeVersion(), settingNames(), ...(await elsewhere(config, settings.listen))];
+  }
   const running = await daemons(settings);
   const checks: [name: string, check: () => Finding | Finding[] | Promise<Finding | Finding[]>][] = [
     ['root', privileges],

@@ -13,10 +13,10 @@ test('every setting that is documented is known', () => {
 
 test('one that nothing reads is named', () => {
   expect(
-    settingNames({ PERCH_NETWROK: '10.0.0.0/16', PERCH_ROOTFS: 'x', PERCH_LISTEN: 'y', PATH: 'z' }),
+    settingNames({ PERCH_NETWROK: '10.0.0.0/16', PERCH_DISK: 'x', PERCH_LISTEN: 'y', PATH: 'z' }),
   ).toMatchObject({
     status: 'warning',
-    detail: 'PERCH_NETWROK, PERCH_ROOTFS: nothing of Perch reads it',
+    detail: 'PERCH_NETWROK, PERCH_DISK: nothing of Perch reads it',
     remedy: expect.stringContaining('OPERATIONS'),
   });
   expect(settingNames({})).toMatchObject({ status: 'ok' });

@@ -1,8 +1,9 @@
 /** Programs of other projects, and the user that perchd runs as. */
 import { execFile } from 'node:child_process';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
+import { findUser } from '@perch/node-kit';
 import { type Finding, ok, problem } from './finding.ts';
 
 const leastQemu = 10;
@@ -36,12 +37,9 @@ async function qemu(): Promise<Finding> {
   return problem('QEMU', `${version} is too old; ${leastQemu}.0 or newer is needed`, remedy);
 }
 
-export function perchUser(): Finding {
+export async function perchUser(): Promise<Finding> {
   const name = process.env.PERCH_USER || 'perch';
-  const known = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .some((line) => line.startsWith(`${name}:`));
-  if (known) return ok('user', `${name}, whom perchd runs as`);
+  if (await findUser(name)) return ok('user', `${name}, whom perchd runs as`);
   return problem(
     'user',
     `there is no user ${name} for perchd to run as`,

@@ -1,11 +1,12 @@
 /** How each daemon is started: as whom, and with what environment. */
 import { join } from 'node:path';
+import type { User } from '@perch/node-kit';
 import { dataPaths, type Settings } from '@perch/protocol';
 import { resolveArtifacts } from '../../../../images/index.ts';
 import { Daemon } from './daemon.ts';
 import { ensureLayout } from './layout.ts';
 import { ensurePrograms, type Programs } from './programs.ts';
-import { lookUpUser, type User } from './user.ts';
+import { lookUpUser } from './user.ts';
 
 export interface Prepared {
   instance: string;

@@ -2,19 +2,21 @@
 import { chown, mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { dataPaths, type Settings } from '@perch/protocol';
+import { configFile } from '@perch/sdk';
 import { writeDurably } from './durable.ts';
-import { invokingUser } from './user.ts';
+import { lookUpUser } from './user.ts';
 
 /**
- * Moves a key that the control plane has just made into the config of who typed the command.
+ * Moves a key that the control plane has just made to where the command line of who typed the command looks first.
  * @returns the key and the file, when there is a new key
  */
 export async function takeFirstKey(settings: Settings): Promise<{ key: string; file: string } | undefined> {
   const made = join(dataPaths(settings.dataDir).control, 'first-key');
   const key = await readFile(made, 'utf8').catch(() => undefined);
   if (key === undefined) return undefined;
-  const user = await invokingUser();
-  const file = process.env.PERCH_CONFIG || join(user.home, '.config/perch/config.json');
+  const file = await configFile();
+  // Under sudo both are those of who typed it.
+  const user = await lookUpUser(process.env.SUDO_USER || 'root');
   for (const folder of [dirname(dirname(file)), dirname(file)]) {
     if (await mkdir(folder, { recursive: true, mode: 0o700 })) await chown(folder, user.uid, user.gid);
   }

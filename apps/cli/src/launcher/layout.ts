@@ -4,10 +4,10 @@ import { randomInt } from 'node:crypto';
 import { chmod, chown, mkdir, readFile } from 'node:fs/promises';
 import { dirname, isAbsolute } from 'node:path';
 import { promisify } from 'node:util';
+import type { User } from '@perch/node-kit';
 import { dataPaths } from '@perch/protocol';
 import { CliError } from '../errors.ts';
 import { writeDurably } from './durable.ts';
-import type { User } from './user.ts';
 
 const alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789';
 
