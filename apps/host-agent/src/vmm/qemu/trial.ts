@@ -2,6 +2,7 @@
 import { chown, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Accelerator } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { kernelArguments } from './kernel-arguments.ts';
 import { launch } from './launch.ts';
@@ -29,11 +30,18 @@ const userspace = 'as init process';
  * @throws when no guest could be started
  */
 export async function kvmRunsGuest(spec: TrialSpec): Promise<string | undefined> {
-  return runTrial(spec, 'kvm');
+  return runTrial(spec, { accelerator: 'kvm', timeoutMs });
 }
 
 /** @internal for tests, which can run a guest under TCG everywhere */
-export async function runTrial(spec: TrialSpec, accelerator: 'kvm' | 'tcg', tscKhz?: number) {
+export async function runTrial(
+  spec: TrialSpec,
+  {
+    accelerator,
+    tscKhz,
+    timeoutMs,
+  }: { accelerator: Accelerator; tscKhz?: number | undefined; timeoutMs: number },
+): Promise<string | undefined> {
   await sweepTrials(spec.near);
   const dir = await mkdtemp(`${spec.near}-trial-`);
   try {
@@ -48,7 +56,7 @@ export async function runTrial(spec: TrialSpec, accelerator: 'kvm' | 'tcg', tscK
     );
     // No limits: a trial is over before it could use much.
     const vm = new QemuVm({ ...launched, dir, uid, log: spec.log });
-    return await vm.whileAlive(watch(vm)).finally(() => vm.kill());
+    return await vm.whileAlive(watch(vm, timeoutMs)).finally(() => vm.kill());
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
@@ -62,7 +70,7 @@ async function sweepTrials(near: string): Promise<void> {
   }
 }
 
-async function watch(vm: QemuVm): Promise<string | undefined> {
+async function watch(vm: QemuVm, timeoutMs: number): Promise<string | undefined> {
   const signal = AbortSignal.timeout(timeoutMs);
   const qmp = await vm.connect(signal);
   await qmp.execute('cont');
