@@ -10,6 +10,7 @@ const failed = await runSteps([
   { name: 'layers of Rust', command: ['node', 'scripts/rust-layers.ts'] },
   { name: 'documents', command: ['node', 'scripts/docs.ts', '--check'] },
   { name: 'dead code', command: ['knip'] },
+  { name: 'code that only tests use', command: ['knip', '--production'] },
   { name: 'rustfmt', command: ['cargo', 'fmt', '--all', '--check'] },
   {
     name: 'clippy',

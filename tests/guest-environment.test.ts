@@ -6,7 +6,7 @@ import { testHost } from './setup/test-internet.ts';
 
 const perch = sharedPerch();
 let sandbox: TestSandbox;
-const guest = (line: string) => sh(perch, sandbox.id, line, 170);
+const guest = (line: string) => sh(perch, sandbox.id, line, 300);
 const root = (line: string) => guest(`sudo sh -c '${line}'`);
 
 beforeAll(async () => {
@@ -47,7 +47,8 @@ describe('a command', () => {
     expect(await guest('locale charmap; python3 -c \'print("ü")\'')).toBe('UTF-8\nü\n');
   });
 
-  test('of npm installs programs for its user, and under sudo for all', async () => {
+  // npm is ten thousand lines of JavaScript to an emulated processor.
+  test('of npm installs programs for its user, and under sudo for all', { timeout: 600_000 }, async () => {
     const json = '{"name":"tool","version":"1.0.0","bin":{"hello-npm":"hello.js"}}';
     await guest(`mkdir ~/tool && cd ~/tool && echo '${json}' > package.json
 printf '#!/usr/bin/env node\\nconsole.log("hello")\\n' > hello.js

@@ -1,7 +1,7 @@
 /** The room that a data directory occupies on the disk, told by blocks and inodes alone, and whose it is. */
 import { type BigIntStats, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { isSnapshotFile } from '../../apps/host-agent/src/snapshot/index.ts';
+import { isSnapshotFile } from '../../apps/host-agent/src/snapshot/layout.ts';
 
 /** A file or a directory by one of its names. */
 export interface Entry {

@@ -8,8 +8,9 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { databaseOwner } from '../database-owner.ts';
 import { readablePrograms } from '../testing/postgres-programs.ts';
-import { connect, EmbeddedPostgres, startTime } from './index.ts';
+import { connect, EmbeddedPostgres } from './index.ts';
 import { socketDir } from './postgres-files.ts';
+import { serversOf } from './server-processes.ts';
 
 const log = pino({ level: 'silent' });
 let programs: Awaited<ReturnType<typeof readablePrograms>>;
@@ -59,7 +60,8 @@ test('one that an earlier perchd left behind is stopped first', async () => {
   const left = await start();
   const pid = left.pid ?? 0;
   await using server = await start();
-  expect(await startTime(pid)).toBeUndefined();
+  expect(await serversOf(join(dir, 'control/postgres'))).not.toContain(pid);
+  expect(await serversOf(join(dir, 'control/postgres'))).toContain(server.pid);
   expect(await query(server, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
   await left.stop();
 }, 60_000);

@@ -12,7 +12,7 @@ import pg from 'pg';
 import type { Logger } from 'pino';
 import type { DatabaseAddress } from './connect.ts';
 import { ensureCluster, findPrograms, type Owner, privateDir, socketDir } from './postgres-files.ts';
-import { serversOf } from './process-identity.ts';
+import { serversOf } from './server-processes.ts';
 
 export interface PostgresOptions {
   controlDir: string;

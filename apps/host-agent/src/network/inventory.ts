@@ -11,7 +11,8 @@ interface NftTable {
   name: string;
 }
 
-async function listLinks(prefix: string): Promise<string[]> {
+/** Names of links that begin like that. */
+export async function listLinks(prefix: string): Promise<string[]> {
   const links = await ipJson<IpLink>(['link', 'show']);
   return links.map(({ ifname }) => ifname).filter((name) => name.startsWith(prefix));
 }
@@ -45,15 +46,4 @@ export async function listInstances(): Promise<string[]> {
     .filter((name) => name.startsWith(tablePrefix))
     .map((name) => name.slice(tablePrefix.length))
     .filter(isInstance);
-}
-
-/** Resources of an instance that exist on this machine, one a line, for leak checks. */
-export async function leftovers(instance: string): Promise<string[]> {
-  const { namespacePrefix, vethPrefix, table } = names(instance);
-  const [links, instances] = [await listLinks(vethPrefix), await listInstances()];
-  return [
-    ...listNamespaces(namespacePrefix).map((name) => `network namespace ${name}`),
-    ...links.map((name) => `link ${name}`),
-    ...(instances.includes(instance) ? [`nftables table inet ${table}`] : []),
-  ];
 }

@@ -5,7 +5,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { inNamespace, nft, runIn } from '../linux/index.ts';
-import { createNetworkLayer, leftovers, type NetworkLayer } from './index.ts';
+import { createNetworkLayer, type NetworkLayer } from './index.ts';
 import { maxConnections, maxRefusals } from './slot-rules.ts';
 import { guest as constants, slotSpace } from './slots.ts';
 import {
@@ -22,6 +22,7 @@ import {
   vlan,
 } from './testing/frames.ts';
 import { RawGuest } from './testing/guest.ts';
+import { leftovers } from './testing/leftovers.ts';
 import { quietLog } from './testing/log.ts';
 import { closedAddresses, privateDns, publicAddress, tcpPort, uplink, World } from './testing/world.ts';
 

@@ -6,10 +6,11 @@ import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { ipBatch, listNamespaces, nft, run, runIn } from '../linux/index.ts';
-import { createNetworkLayer, leftovers, type NetworkLayer, type NetworkLayerOptions } from './index.ts';
+import { createNetworkLayer, type NetworkLayer, type NetworkLayerOptions } from './index.ts';
 import { guest as constants, slotSpace } from './slots.ts';
 import { isRefusal, type Packet, protocol, tcp, tcpFlag, udp } from './testing/frames.ts';
 import { RawGuest } from './testing/guest.ts';
+import { leftovers } from './testing/leftovers.ts';
 import { MemoryLog, quietLog } from './testing/log.ts';
 import { privateDns, publicAddress, tcpPort, uplink, World } from './testing/world.ts';
 
@@ -27,7 +28,7 @@ async function refusals(guest: RawGuest, count: number): Promise<(number | undef
   const seen: Packet[] = [];
   while (seen.length < count) seen.push(await guest.receive('refusal', isRefusal, seen));
   expect(seen.every(isRefusal)).toBe(true);
-  return seen.map(({ proto }) => proto).sort();
+  return seen.map(({ proto }) => proto).sort((a = 0, b = 0) => a - b);
 }
 
 /** A layer that is taken down when the test ends, with all that the instance has. */

@@ -12,7 +12,6 @@ export { jsonReader } from './json.ts';
 export {
   ancestorMemfile,
   ancestorRootfsCow,
-  isSnapshotFile,
   memfileName,
   SnapshotDirectory,
   snapshotFiles,

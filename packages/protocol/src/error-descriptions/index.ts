@@ -17,6 +17,10 @@ export const errorGroups: Record<string, Partial<ErrorDescriptions>> = {
   'Commands and files': guestErrors,
 };
 
+/**
+ * All of them, so that a code without one does not compile.
+ * @public
+ */
 export const errorDescription: ErrorDescriptions = {
   ...requestErrors,
   ...sandboxErrors,

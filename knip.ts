@@ -1,0 +1,49 @@
+/** Which code is reached from where. Patterns with `!` hold for production too, which is all but tests. */
+import type { KnipConfig } from 'knip';
+
+/** As in `scripts/layer-rules.ts`. */
+const tests = [
+  'src/**/*.test.ts',
+  'src/**/*testing.ts',
+  'src/**/test-*.ts',
+  'src/**/testing/**',
+  'src/tests/**',
+];
+const project = ['src/**/*.ts!', ...tests.map((pattern) => `!${pattern}!`)];
+
+const config: KnipConfig = {
+  ignoreExportsUsedInFile: true,
+  ignoreBinaries: [
+    'setpriv',
+    'qemu-img',
+    'qemu-io',
+    'ip',
+    'unshare',
+    'qemu-system-x86_64',
+    'mkfifo',
+    'mount',
+    'umount',
+  ],
+  ignoreDependencies: ['oxlint', 'oxlint-tsgolint'],
+  exclude: ['types'],
+  workspaces: {
+    '.': {
+      entry: ['scripts/*.{ts,mjs}!', 'scripts/enclosure/testing.ts', 'tests/**/*.ts', 'bench/main.ts!'],
+      project: [
+        '{scripts,images,bench}/**/*.{ts,mjs}!',
+        'tests/**/*.ts',
+        '!**/*.test.ts!',
+        '!**/testing.ts!',
+      ],
+    },
+    'apps/*': { entry: ['src/main.ts!'], project },
+    'apps/cli': { entry: ['src/launcher/mapped-stacks.ts!'], project },
+    // Nobody else has these: what is exported to nobody here is dead.
+    'packages/*': { project, includeEntryExports: true },
+    'packages/sdk': { project },
+    // Only tests arm them.
+    'packages/failpoints': { project },
+  },
+};
+
+export default config;
