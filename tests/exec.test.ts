@@ -44,6 +44,15 @@ test('output, error output and exit code come back, each whole and apart', async
   });
 });
 
+test('memory that ran out is told from a kill by hand', async () => {
+  // It keeps what it has read of a line that never ends.
+  const starved = await exec({ cmd: 'tail', args: ['/dev/zero'], timeout_sec: 300 });
+  expect(starved).toMatchObject({ exit_code: 137, reason: 'out_of_memory' });
+  const killed = await bash('kill -9 $$');
+  expect(killed.exit_code).toBe(137);
+  expect(killed.reason).toBe(undefined);
+});
+
 describe('exit codes are those of a shell', () => {
   test.each<[string, ExecRequest, number]>([
     ['success', { cmd: 'true' }, 0],

@@ -62,6 +62,59 @@ test('an honest stream gives its events', async () => {
   expect(agent.received()).toContain('x-access-token: secret');
 });
 
+test('an end for want of memory says so, and no other reason is passed on', async () => {
+  for (const [reason, expected] of [
+    ['out_of_memory', { reason: 'out_of_memory' }],
+    ['boredom', {}],
+    [7, {}],
+  ]) {
+    const end = { event: { end: { exitCode: -1, signal: 9, reason } } };
+    await using agent = await fakeAgent((socket) =>
+      socket.end(Buffer.concat([streamAnswer(started, end), endOfStream()])),
+    );
+    expect(await run(clientOf(agent))).toEqual([
+      { type: 'end', exitCode: 137, signal: 9, ...(expected as object) },
+    ]);
+  }
+});
+
+test('an agent that gives a directory as one is asked for it page by page all the same', async () => {
+  const entries = ['c', 'a', 'b'].map((name) => ({
+    ...{
+      name,
+      path: `/d/${name}`,
+      type: 'FILE_TYPE_FILE',
+      size: '1',
+      mode: 0o644,
+      permissions: '-rw-r--r--',
+    },
+    ...{ owner: 'user', group: 'user', modifiedTime: '2001-02-03T04:05:06Z' },
+  }));
+  await using agent = await fakeAgent((socket, request) => {
+    const isPage = request.includes('/perch.Files/List');
+    const error = { code: 'unimplemented', message: 'not implemented' };
+    socket.end(isPage ? jsonAnswer('404 Not Found', error) : jsonAnswer('200 OK', { entries }));
+  });
+  const client = clientOf(agent);
+  const names: string[][] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await client.listPage('/d', { limit: 2, cursor });
+    names.push(page.entries.map(({ name }) => name));
+    cursor = page.nextCursor;
+  } while (cursor !== undefined);
+  expect(names).toEqual([['a', 'b'], ['c']]);
+});
+
+test.each([
+  ['more than was asked for', { entries: [{}, {}] }],
+  ['no list', { entries: 7 }],
+  ['a malformed cursor', { entries: [], nextCursor: '*' }],
+])('a page with %s is guest_protocol', async (_, answer) => {
+  await using agent = await fakeAgent((socket) => socket.end(jsonAnswer('200 OK', answer)));
+  expect(await codeOf(clientOf(agent).listPage('/d', { limit: 1 }))).toBe('guest_protocol');
+});
+
 const brokenStreams: [string, Buffer][] = [
   ['without an end', streamAnswer(started, ended)],
   ['without an exit code', Buffer.concat([streamAnswer(started), endOfStream()])],

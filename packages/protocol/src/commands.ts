@@ -1,6 +1,6 @@
 /** Schemas of `…/commands`: what was started in a sandbox, whoever follows it. */
 import { type Static, Type } from 'typebox';
-import { OutputEncoding } from './exec.ts';
+import { ExitReason, OutputEncoding } from './exec.ts';
 
 const Time = Type.String({ format: 'date-time', description: 'RFC 3339, UTC, by the clock of the guest.' });
 
@@ -16,6 +16,7 @@ export const Command = Type.Object(
     exit_code: Type.Union([Type.Integer(), Type.Null()], {
       description: '128 + n: ended by signal n. Null while it runs.',
     }),
+    reason: ExitReason,
     started_at: Time,
     ended_at: Type.Union([Time, Type.Null()]),
   },

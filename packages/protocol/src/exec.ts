@@ -33,11 +33,20 @@ export type ExecRequest = Static<typeof ExecRequest>;
 export const OutputEncoding = Type.Union([Type.Literal('utf-8'), Type.Literal('base64')]);
 export type OutputEncoding = Static<typeof OutputEncoding>;
 
+/** Why a command ended, where its exit code does not tell. */
+export const ExitReason = Type.Optional(
+  Type.Literal('out_of_memory', {
+    description:
+      'Beside exit code 137: the sandbox had no memory left, and its kernel ended the command or a part of it.',
+  }),
+);
+
 export const ExecResult = Type.Object(
   {
     stdout: Type.String(),
     stderr: Type.String(),
     exit_code: Type.Integer({ description: '127: no such command; 128 + n: ended by signal n.' }),
+    reason: ExitReason,
     duration_ms: Type.Number(),
     encoding: Type.Object({ stdout: OutputEncoding, stderr: OutputEncoding }),
     truncated: Type.Object({ stdout: Type.Boolean(), stderr: Type.Boolean() }),
@@ -117,5 +126,5 @@ export type ExecServerMessage =
   | { type: 'start'; pid: number; truncated?: { stdout: boolean; stderr: boolean } }
   | { type: 'stdout' | 'stderr'; data: string }
   | { type: 'stdout' | 'stderr'; data_base64: string }
-  | { type: 'exit'; exit_code: number }
+  | { type: 'exit'; exit_code: number; reason?: 'out_of_memory' }
   | { type: 'error'; error: { code: string; message: string; remedy: string } };

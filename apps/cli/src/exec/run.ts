@@ -75,7 +75,10 @@ async function print(stream: ExecStream, stdin: boolean, output: Output): Promis
   feeding?.catch(() => {});
   let exitCode: number = exitCodes.execFailed;
   for await (const event of stream) {
-    if (event.type === 'exit') exitCode = event.exit_code;
+    if (event.type === 'exit') {
+      exitCode = event.exit_code;
+      if (event.reason && !output.json) process.stderr.write('The sandbox ran out of memory.\n');
+    }
     await printEvent(event, output);
   }
   return exitCode;

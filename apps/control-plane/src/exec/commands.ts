@@ -51,6 +51,7 @@ function toCommand({ pid, cmd, args, startedAt, end }: GuestCommand): Command {
     cmd,
     args,
     exit_code: end?.exitCode ?? null,
+    ...(end?.reason ? { reason: end.reason } : {}),
     started_at: startedAt.toISOString(),
     ended_at: end?.at.toISOString() ?? null,
   };

@@ -1,3 +1,4 @@
+import type { ProcessEvent } from '@perch/guest-client';
 import { type ExecRequest, type ExecResult, limits, PerchError } from '@perch/protocol';
 import type { Guest } from '../guests/index.ts';
 import type { Life } from '../sandboxes/index.ts';
@@ -37,12 +38,13 @@ export async function runCommand(
     timeoutSec * 1000 + graceMs,
   );
   try {
-    const exitCode = await run();
+    const { exitCode, reason } = await run();
     const [out, err] = [stdout.result(), stderr.result()];
     return {
       stdout: out.data,
       stderr: err.data,
       exit_code: exitCode,
+      ...(reason ? { reason } : {}),
       duration_ms: Math.round((performance.now() - started) * 1000) / 1000,
       encoding: { stdout: out.encoding, stderr: err.encoding },
       truncated: { stdout: out.truncated, stderr: err.truncated },
@@ -56,7 +58,7 @@ export async function runCommand(
     gone.removeEventListener('abort', end);
   }
 
-  async function run(): Promise<number> {
+  async function run(): Promise<{ exitCode: number; reason?: 'out_of_memory' }> {
     const { stdin } = request;
     const process = await guest.start({
       cmd: request.cmd,
@@ -73,14 +75,14 @@ export async function runCommand(
       // A command may end, or close its stdin, without reading all: what it says then is the answer.
       void feed(guest, process.pid, Buffer.from(stdin), stop.signal).catch(() => {});
     }
-    let exitCode: number | undefined;
+    let end: Extract<ProcessEvent, { type: 'end' }> | undefined;
     // Read to the end of the stream, which leaves its connection fit for the next command.
     for await (const event of process.events) {
-      if (event.type === 'end') exitCode = event.exitCode;
+      if (event.type === 'end') end = event;
       else if (event.type === 'timeout') throw timeout();
       else (event.type === 'stdout' ? stdout : stderr).push(event.data);
     }
-    if (exitCode !== undefined) return exitCode;
+    if (end) return end;
     throw new PerchError('guest_protocol', 'The output of the command ended without its exit code.', {
       id: life.id,
       problem: 'no end event',

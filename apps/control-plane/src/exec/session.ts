@@ -123,7 +123,7 @@ export class ExecSession {
     const process = first.type === 'start' ? await this.#start(first) : await this.#attach(first);
     this.#input.begin(process.pid);
     const splitters = { stdout: new Utf8Splitter(), stderr: new Utf8Splitter() };
-    let exitCode: number | undefined;
+    let exit: { exit_code: number; reason?: 'out_of_memory' } | undefined;
     for await (const event of process.events) {
       if (event.type === 'stdout' || event.type === 'stderr') {
         await this.#sendOutput(event.type, splitters[event.type].push(event.data));
@@ -134,9 +134,9 @@ export class ExecSession {
         await this.#sendOutput(stream, splitters[stream].end());
       }
       if (event.type !== 'end') throw timeout((first as Start).timeout_sec ?? 0);
-      exitCode = event.exitCode;
+      exit = { exit_code: event.exitCode, ...(event.reason ? { reason: event.reason } : {}) };
     }
-    if (exitCode !== undefined) return this.#send({ type: 'exit', exit_code: exitCode });
+    if (exit) return this.#send({ type: 'exit', ...exit });
     throw new PerchError('guest_protocol', 'The output of the command ended without its exit code.', {
       id: this.#life.id,
       problem: 'no end event',

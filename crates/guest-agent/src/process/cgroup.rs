@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 const ROOT: &str = "/sys/fs/cgroup/perch";
 
+const MEMORY_EVENTS: &str = "memory.events";
+
 /// Groups kept for the next commands, which then wait for none to be made.
 const MAX_SPARE: usize = 4;
 
@@ -82,8 +84,17 @@ impl Groups {
             Some(tasks) => read("pids.max")?.trim() == tasks.to_string(),
             None => true,
         };
+        // Not there without the controller. Counts are for the life of a group.
+        let memory = |name| read(name).unwrap_or_default();
+        let unlimited = ["memory.max", "memory.high"]
+            .map(memory)
+            .iter()
+            .all(|limit| matches!(limit.trim(), "" | "max"));
+        let unharmed = oom_kills(&memory(MEMORY_EVENTS)) == 0;
         // A group within it is a link more.
         Ok(limited
+            && unlimited
+            && unharmed
             && read("cgroup.events")? == "populated 0\nfrozen 0\n"
             && read("cgroup.subtree_control")?.trim().is_empty()
             && fs::metadata(path)?.nlink() == 2)
@@ -105,7 +116,19 @@ fn share_machine() -> Option<u64> {
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +pids").ok()?;
     fs::write(root.join("pids.max"), (tasks / 4 * 3).to_string()).ok()?;
     fs::write(root.join("cgroup.subtree_control"), "+cpu +pids").ok()?;
+    // Only for its counts. Apart, so that a kernel without it has the others.
+    let counted = fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory")
+        .and_then(|()| fs::write(root.join("cgroup.subtree_control"), "+memory"));
+    if let Err(error) = counted {
+        eprintln!("perch-guest: memory is not counted by command: {error}");
+    }
     Some(tasks / 2)
+}
+
+/// Of the text of `memory.events`; 0 when it does not say.
+fn oom_kills(events: &str) -> u64 {
+    let count = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Given back when dropped: kept for another, removed, or removed later when something still lives in it.
@@ -122,6 +145,12 @@ impl Group {
         Ok(directory.into())
     }
 
+    /// Whether the kernel killed a process in it for want of memory, be it the group's or the machine's.
+    pub fn ran_out_of_memory(&self) -> bool {
+        let events = fs::read_to_string(self.path.join(MEMORY_EVENTS)).unwrap_or_default();
+        oom_kills(&events) > 0
+    }
+
     pub fn kill(&self) -> io::Result<()> {
         use std::io::Write;
         File::options().write(true).open(self.path.join("cgroup.kill"))?.write_all(b"1")
@@ -131,5 +160,18 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.groups.give_back(std::mem::take(&mut self.path));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kills_are_told_from_other_events_of_memory() {
+        let events = "low 0\nhigh 0\nmax 7\noom 2\noom_kill 3\noom_group_kill 1\n";
+        assert_eq!(oom_kills(events), 3);
+        assert_eq!(oom_kills("oom 2\noom_group_kill 1\n"), 0);
+        assert_eq!(oom_kills(""), 0);
     }
 }

@@ -9,15 +9,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::kept::{Kept, Ledger, Tail};
-use super::messages::{End, data};
+use super::messages::End;
+use super::output::Output;
 use crate::rpc::{Code, ConnectError};
 
-/// Frames of up to 44 KiB.
+/// Pieces of up to 64 KiB.
 const QUEUE: usize = 4;
 /// Longest piece of kept output in a frame, `bytes`.
 const REPLAY_PIECE: usize = 32 << 10;
@@ -49,7 +49,7 @@ struct State {
 
 struct Subscriber {
     id: u64,
-    queue: mpsc::Sender<Bytes>,
+    queue: mpsc::Sender<Output>,
     outcome: watch::Sender<Option<Outcome>>,
 }
 
@@ -57,10 +57,10 @@ struct Subscriber {
 pub struct Feed {
     pub id: u64,
     /// The kept output, when it was asked for.
-    pub replay: VecDeque<Bytes>,
+    pub replay: VecDeque<Output>,
     /// Streams of which the replay is only the end.
     pub truncated: Vec<&'static str>,
-    pub frames: mpsc::Receiver<Bytes>,
+    pub frames: mpsc::Receiver<Output>,
     pub outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -101,7 +101,7 @@ impl Hub {
         if subscribers.is_empty() {
             return;
         }
-        let frame = data(name, bytes);
+        let frame = Output::new(name, bytes);
         for subscriber in subscribers {
             if subscriber.queue.try_send(frame.clone()).is_ok() {
                 continue;
@@ -172,10 +172,10 @@ impl Subscriber {
     }
 }
 
-fn pieces(tail: &Tail) -> impl Iterator<Item = Bytes> + use<'_> {
+fn pieces(tail: &Tail) -> impl Iterator<Item = Output> + use<'_> {
     let (front, back) = tail.bytes.as_slices();
     let pieces = front.chunks(REPLAY_PIECE).chain(back.chunks(REPLAY_PIECE));
-    pieces.map(|piece| data(tail.name, piece))
+    pieces.map(|piece| Output::new(tail.name, piece))
 }
 
 fn stall_error() -> ConnectError {
@@ -194,8 +194,8 @@ mod tests {
         hub.publish("stdout", b"output").await;
     }
 
-    fn frame() -> Bytes {
-        data("stdout", b"output")
+    fn frame() -> Output {
+        Output::new("stdout", b"output")
     }
 
     async fn fill(hub: &Hub) {

@@ -60,6 +60,11 @@ impl Process {
         self.input.abandon();
     }
 
+    /// Whether the kernel killed something of it for want of memory.
+    pub fn ran_out_of_memory(&self) -> bool {
+        self.group.as_ref().is_some_and(Group::ran_out_of_memory)
+    }
+
     /// To the whole process group; SIGKILL also to what has left it.
     pub fn signal(&self, signal: Signal) -> Result<(), ConnectError> {
         if *self.exited.borrow() {

@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::exit::Exit;
 use super::size::Size;
-use crate::rpc::raw_frame;
 
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
@@ -135,7 +131,7 @@ pub struct KeptOutput {
     pub truncated: bool,
 }
 
-/// The events of a stream, but [`data`].
+/// The events of a stream, but output.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Event {
@@ -160,18 +156,6 @@ pub struct Replay {
     pub truncated: Vec<&'static str>,
 }
 
-/// The frame `{"event":{"data":{"stdout":"…"}}}`. Neither the name nor base64 needs escaping.
-pub fn data(name: &str, bytes: &[u8]) -> Bytes {
-    let encoded = STANDARD.encode(bytes);
-    raw_frame(&[
-        br#"{"event":{"data":{""#,
-        name.as_bytes(),
-        br#"":""#,
-        encoded.as_bytes(),
-        br#""}}}"#,
-    ])
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct End {
@@ -185,6 +169,15 @@ pub struct End {
     /// Number of the signal that ended it. Not in E2B's protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<i32>,
+    /// `out_of_memory`: the kernel ended it, or something that it started. Not in E2B's protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl End {
+    pub fn for_want_of_memory(self) -> Self {
+        Self { reason: Some("out_of_memory"), ..self }
+    }
 }
 
 impl From<Exit> for End {
@@ -194,7 +187,7 @@ impl From<Exit> for End {
             Exit::Signal(signal) => (-1, Some(signal), format!("signal: {}", describe(signal))),
         };
         let error = (exit != Exit::Code(0)).then(|| status.clone());
-        Self { exit_code, exited: signal.is_none(), status, error, signal }
+        Self { exit_code, exited: signal.is_none(), status, error, signal, reason: None }
     }
 }
 
@@ -227,13 +220,6 @@ mod tests {
 
     fn json(exit: Exit) -> String {
         serde_json::to_string(&Event::End(exit.into())).unwrap()
-    }
-
-    #[test]
-    fn output_is_framed_as_a_data_event() {
-        let frame = data("stdout", b"hi\n");
-        let event: serde_json::Value = serde_json::from_slice(&frame[5..]).unwrap();
-        assert_eq!(event, serde_json::json!({ "event": { "data": { "stdout": "aGkK" } } }));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod input;
 mod kept;
 mod live;
 mod messages;
+mod output;
 mod pump;
 mod reaper;
 mod registry;

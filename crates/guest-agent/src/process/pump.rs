@@ -15,7 +15,7 @@ use super::live::Process;
 use super::stream::Stream;
 
 /// Longest piece of output, `bytes`.
-const PIPE_CHUNK: usize = 32 << 10;
+const PIPE_CHUNK: usize = 64 << 10;
 const TERMINAL_CHUNK: usize = 16 << 10;
 /// Silence after the exit that is taken for the end of output.
 const QUIET: Duration = Duration::from_millis(100);

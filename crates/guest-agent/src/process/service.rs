@@ -41,7 +41,7 @@ pub async fn connect(
         true => Subscription::replayed(found, call.keepalive),
         false => Subscription::new(found.pid, found.hub, call.keepalive),
     };
-    Ok(subscription.with_deadline(call.timeout).into_stream())
+    Ok(subscription.with_raw_output(call.raw_output).with_deadline(call.timeout).into_stream())
 }
 
 pub async fn list(processes: Arc<Processes>, _: Nothing) -> Result<ListAnswer, ConnectError> {

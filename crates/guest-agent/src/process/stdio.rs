@@ -6,13 +6,15 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, open};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::tcsetwinsize;
 
 use super::credentials::Credentials;
 use super::size::Size;
 use super::stream::Stream;
+
+const PIPE_BYTES: usize = 256 << 10;
 
 /// Both sides of the standard streams.
 pub struct Stdio {
@@ -27,15 +29,14 @@ impl Stdio {
     /// The pipes belong to `owner`: opening `/dev/stderr` opens the pipe anew, and its mode is 0600.
     pub fn pipes(with_input: bool, owner: Option<&Credentials>) -> io::Result<Self> {
         let (stdin, input) = if with_input {
-            let (ours, theirs) =
-                pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (write, read))?;
+            let (theirs, ours) = pipe()?;
             give(&theirs, owner)?;
             (theirs, Some(Arc::new(Stream::new(ours)?)))
         } else {
             (File::open("/dev/null")?.into(), None)
         };
-        let (stdout, child_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr, child_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stdout, child_stdout) = pipe()?;
+        let (stderr, child_stderr) = pipe()?;
         give(&child_stdout, owner)?;
         give(&child_stderr, owner)?;
         let outputs = vec![
@@ -62,6 +63,15 @@ impl Stdio {
         let master = Arc::new(Stream::new(master)?);
         Ok(Self { child, input: Some(Arc::clone(&master)), outputs: vec![("pty", master)] })
     }
+}
+
+/// Its reading end and its writing end. It holds more than the usual 64 KiB: each time that it is full or empty,
+/// whoever waits at its other end has to be woken.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    // Only root may go beyond the bounds of a user, and a smaller one does.
+    let _ = fcntl_setpipe_size(&write, PIPE_BYTES);
+    Ok((read, write))
 }
 
 /// Both ends of a pipe are one inode.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::hub::{Feed, Hub, Outcome};
 use super::live::Process;
 use super::messages::{Event, Replay, Start};
+use super::output::Form;
 use super::registry::Found;
 use crate::rpc::{ConnectError, LeashEnd, end_of_stream, event};
 
@@ -21,6 +22,7 @@ pub struct Subscription {
     /// The part of the first event about the kept output.
     replay: Option<Replay>,
     phase: Phase,
+    form: Form,
     keepalive: Duration,
     /// Ends this stream, not the process (`Connect` with a time-out).
     deadline: Option<Instant>,
@@ -64,7 +66,13 @@ impl Subscription {
         keepalive: Duration,
     ) -> Self {
         let phase = Phase::Start;
-        Self { pid, hub, feed, replay, phase, keepalive, deadline: None, leash: None }
+        let form = Form::Json;
+        Self { pid, hub, feed, replay, phase, form, keepalive, deadline: None, leash: None }
+    }
+
+    pub fn with_raw_output(mut self, raw: bool) -> Self {
+        self.form = if raw { Form::Raw } else { Form::Json };
+        self
     }
 
     pub fn with_deadline(mut self, limit: Option<Duration>) -> Self {
@@ -104,14 +112,14 @@ impl Subscription {
 
     async fn output(&mut self) -> Bytes {
         if let Some(frame) = self.feed.replay.pop_front() {
-            return frame;
+            return frame.into_frame(self.form);
         }
         let silence = Instant::now() + self.keepalive;
         loop {
             // Looked at before the queue: all frames are queued before the outcome is known.
             let outcome = self.feed.outcome.borrow_and_update().clone();
             match (self.feed.frames.try_recv(), outcome) {
-                (Ok(frame), _) => return frame,
+                (Ok(frame), _) => return frame.into_frame(self.form),
                 (Err(_), Some(outcome)) => return self.close(outcome),
                 (Err(mpsc::error::TryRecvError::Disconnected), None) => {
                     return self.close(Outcome::Failed(ConnectError::deadline_exceeded()));
@@ -119,7 +127,7 @@ impl Subscription {
                 (Err(mpsc::error::TryRecvError::Empty), None) => {}
             }
             tokio::select! {
-                Some(frame) = self.feed.frames.recv() => return frame,
+                Some(frame) = self.feed.frames.recv() => return frame.into_frame(self.form),
                 _ = self.feed.outcome.changed() => {}
                 () = sleep_until(silence) => return event(&Event::Keepalive {}),
                 () = passed(self.deadline) => {

@@ -13,7 +13,7 @@ use super::exit::Exit;
 use super::hub::Hub;
 use super::input::Input;
 use super::live::Process;
-use super::messages::StartRequest;
+use super::messages::{End, StartRequest};
 use super::pump;
 use super::registry::Processes;
 use super::size::Size;
@@ -73,7 +73,8 @@ pub async fn start(
     let process = Process::new(pid, request.process, request.tag, input, tty, group, hub);
     let process = processes.add(process);
     let mut subscription =
-        Subscription::new(process.pid(), Arc::clone(process.hub()), call.keepalive);
+        Subscription::new(process.pid(), Arc::clone(process.hub()), call.keepalive)
+            .with_raw_output(call.raw_output);
     let watch = Watch {
         subscriber: subscription.id(),
         outputs: stdio
@@ -116,14 +117,17 @@ impl Watch {
                 }
             },
         };
+        let exit = exit.unwrap_or(Exit::Code(-1));
+        // Before its control group can be given to another.
+        let starved = exit.is_kill() && self.process.ran_out_of_memory();
         self.process.set_exited();
         processes.exited(&self.process);
         for output in self.outputs {
             // An error is a pump that has gone, and settled so.
             let _ = output.await;
         }
-        let exit = exit.unwrap_or(Exit::Code(-1));
-        self.process.hub().finish(exit.into());
+        let end = End::from(exit);
+        self.process.hub().finish(if starved { end.for_want_of_memory() } else { end });
     }
 }
 

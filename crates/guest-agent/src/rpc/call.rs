@@ -15,6 +15,8 @@ pub struct Call {
     pub timeout: Option<Duration>,
     /// `Keepalive-Ping-Interval`: longest silence of a stream.
     pub keepalive: Duration,
+    /// `Perch-Raw-Output: 1`: output comes as the bytes that it is.
+    pub raw_output: bool,
     /// `Perch-Kill-On-Disconnect`: the process does not outlive its client.
     pub kill_on_disconnect: Option<LeashEnd>,
 }
@@ -41,6 +43,7 @@ impl Call {
             keepalive: number("keepalive-ping-interval")
                 .filter(|seconds| *seconds > 0)
                 .map_or(DEFAULT_KEEPALIVE, |seconds| Duration::from_secs(seconds.into())),
+            raw_output: text("perch-raw-output") == Some("1"),
             kill_on_disconnect: match text("perch-kill-on-disconnect") {
                 Some("1") => Some(LeashEnd::Exit),
                 Some("start") => Some(LeashEnd::Start),

@@ -58,11 +58,11 @@ fn frame<T: Serialize>(flags: u8, message: &T) -> Bytes {
     frame.freeze()
 }
 
-/// Puts text that is already JSON into a frame, for output, where a copy would cost.
-pub fn raw_frame(parts: &[&[u8]]) -> Bytes {
+/// Puts what is encoded already into a frame, for output, where a copy would cost.
+pub fn raw_frame(flags: u8, parts: &[&[u8]]) -> Bytes {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut frame = BytesMut::with_capacity(HEAD + length);
-    frame.put_u8(0);
+    frame.put_u8(flags);
     frame.put_u32(length as u32);
     parts.iter().for_each(|part| frame.put_slice(part));
     frame.freeze()
@@ -100,7 +100,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_framed_is_read_back(message in prop::collection::vec(any::<u8>(), 0..300)) {
-            let frame = raw_frame(&[&message[..message.len() / 2], &message[message.len() / 2..]]);
+            let frame = raw_frame(0, &[&message[..message.len() / 2], &message[message.len() / 2..]]);
             prop_assert_eq!(only_message(&frame, 300).unwrap(), &message[..]);
         }
 

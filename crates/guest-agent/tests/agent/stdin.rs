@@ -2,7 +2,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::{Agent, Events, answer};
+use crate::support::{Agent, Events, answer, shell};
 
 fn with_input(script: &str) -> Value {
     json!({ "process": { "cmd": "/bin/sh", "args": ["-c", script] } })
@@ -88,4 +88,42 @@ async fn input_can_come_as_plain_bytes_of_any_length() {
     assert_eq!(send(pid, vec![1]).await.unwrap_err()["code"], "not_found");
     let unnamed = answer(agent.post("/perch.Commands/Input").body("x")).await;
     assert_eq!(unnamed.unwrap_err()["code"], "invalid_argument");
+}
+
+#[tokio::test]
+async fn output_can_come_as_the_bytes_that_they_are() {
+    let agent = Agent::start().await;
+    let mut message = shell("cat; echo err >&2");
+    message["stdin"] = true.into();
+    let start = agent.stream("Start", message).header("Perch-Raw-Output", "1");
+    let mut response = start.send().await.unwrap();
+    let mut bytes = Vec::new();
+    // The start is a message as ever.
+    while bytes.len() < 5 || bytes.len() < 5 + usize::from(bytes[4]) {
+        bytes.extend(response.chunk().await.unwrap().unwrap());
+    }
+    let first = bytes.split_off(5 + usize::from(bytes[4]));
+    let start: serde_json::Value = serde_json::from_slice(&bytes[5..]).unwrap();
+    let pid = start["event"]["start"]["pid"].as_u64().unwrap();
+    let sent: Vec<u8> = (0..1_000_000u32).map(|n| (n / 7) as u8).collect();
+    let input = async {
+        let call = agent.post(&format!("/perch.Commands/Input?pid={pid}")).body(sent.clone());
+        assert_eq!(call.send().await.unwrap().status(), 200);
+        let close = json!({ "process": { "pid": pid } });
+        agent.call("process.Process/CloseStdin", close).await.unwrap();
+    };
+    let output = async { [first.into(), response.bytes().await.unwrap()].concat() };
+    let ((), output) = tokio::join!(input, output);
+    let (mut rest, mut out, mut err, mut last) = (&output[..], Vec::new(), Vec::new(), 0);
+    while let Some((head, after)) = rest.split_first_chunk::<5>() {
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        match head[0] {
+            0x10 => out.extend_from_slice(&after[..length]),
+            0x20 => err.extend_from_slice(&after[..length]),
+            flags => last = flags,
+        }
+        rest = &after[length..];
+    }
+    assert!(out == sent);
+    assert_eq!((&err[..], last), (&b"err\n"[..], 2));
 }

@@ -50,8 +50,19 @@ test('an envelope over the limit is refused before its payload comes', () => {
   expect(() => decode([encodeEnvelope(Buffer.alloc(1001))])).toThrow('longer than 1000 bytes');
 });
 
+test('output comes with the stream that it is of', () => {
+  const [stdout, stderr, message] = [0x10, 0x20, 0].map((flags) => {
+    const envelope = encodeEnvelope(Buffer.from('hi'));
+    envelope[0] = flags;
+    return envelope;
+  }) as [Buffer, Buffer, Buffer];
+  const outputs = decode([stdout, stderr, message, end]).map(({ output }) => output);
+  expect(outputs).toEqual(['stdout', 'stderr', undefined, undefined]);
+});
+
 test('flags that mean compression or nothing are refused', () => {
-  for (const flags of [1, 3, 4, 255]) expect(() => decode([Buffer.from([flags])])).toThrow(`flags ${flags}`);
+  for (const flags of [1, 3, 4, 0x12, 0x30, 255])
+    expect(() => decode([Buffer.from([flags])])).toThrow(`flags ${flags}`);
 });
 
 test('nothing may follow the end', () => {

@@ -4,10 +4,17 @@
  */
 const headLength = 5;
 const endFlag = 0x02;
+/** Of the agent's own: the payload is output of a process, as the bytes that it is. */
+const outputFlags: ReadonlyMap<number, 'stdout' | 'stderr'> = new Map([
+  [0x10, 'stdout'],
+  [0x20, 'stderr'],
+]);
 
 export interface Envelope {
   /** The last of its stream. */
   end: boolean;
+  /** The stream that the payload is output of; undefined for a message. */
+  output: 'stdout' | 'stderr' | undefined;
   payload: Buffer;
 }
 
@@ -44,9 +51,10 @@ export class EnvelopeDecoder {
       if (bytes.length < this.#wanted) break;
       const payload = bytes.subarray(headLength, this.#wanted);
       this.#ended = bytes[0] === endFlag;
+      const output = outputFlags.get(bytes[0] ?? 0);
       bytes = bytes.subarray(this.#wanted);
       if (this.#ended && bytes.length > 0) throw new EnvelopeError('the stream goes on after its end');
-      yield { end: this.#ended, payload };
+      yield { end: this.#ended, output, payload };
     }
     if (bytes.length > 0) this.#parts = [bytes];
     this.#buffered = bytes.length;
@@ -61,7 +69,8 @@ export class EnvelopeDecoder {
   #length(bytes: Buffer): number {
     const flags = bytes[0];
     if (flags === undefined) return 1;
-    if (flags !== 0 && flags !== endFlag) throw new EnvelopeError(`an envelope has flags ${flags}`);
+    if (flags !== 0 && flags !== endFlag && !outputFlags.has(flags))
+      throw new EnvelopeError(`an envelope has flags ${flags}`);
     if (bytes.length < headLength) return headLength;
     const length = bytes.readUInt32BE(1);
     if (length > this.#limit) throw new EnvelopeError(`an envelope is longer than ${this.#limit} bytes`);

@@ -44,14 +44,41 @@ export async function listPage(
   path: string,
   { limit, cursor, ...options }: PageOptions,
 ): Promise<DirectoryPage> {
-  const message = { path, limit, ...(cursor === undefined ? {} : { cursor }) };
+  const body = { path, limit, ...(cursor === undefined ? {} : { cursor }) };
   const { sandboxId } = transport.options;
-  const answer = await call(transport, '/perch.Files/List', message, path, options);
+  const answer = await transport
+    .unary({ path: '/perch.Files/List', body, ...options })
+    .catch((error: unknown) => {
+      if (!(error instanceof Refused) || error.refusal.code !== 'unimplemented') {
+        throw refused(transport, error, path, options.user);
+      }
+      return undefined;
+    });
+  if (!answer) return pageOfWhole(transport, path, { limit, cursor, ...options });
   const { entries, nextCursor } = answer;
   if (!Array.isArray(entries) || entries.length > limit) throw guestProtocol(sandboxId, 'a page is no page');
   if (nextCursor !== undefined && !isCursor(nextCursor))
     throw guestProtocol(sandboxId, 'a cursor is malformed');
   return { entries: entries.map((entry: unknown) => entryOf(transport, { entry })), nextCursor };
+}
+
+/** Of the agent of an older snapshot, which gives a directory as one. */
+async function pageOfWhole(
+  transport: Transport,
+  path: string,
+  { limit, cursor = '', ...options }: PageOptions,
+): Promise<DirectoryPage> {
+  const method = '/filesystem.Filesystem/ListDir';
+  const { entries = [] } = await call(transport, method, { path, depth: 1 }, path, options);
+  if (!Array.isArray(entries)) throw guestProtocol(transport.options.sandboxId, 'a listing is no list');
+  const after = Buffer.from(cursor, 'base64url');
+  const bytes = ({ name }: FileEntry) => Buffer.from(name);
+  const left = entries
+    .map((entry: unknown) => entryOf(transport, { entry }))
+    .filter((entry) => bytes(entry).compare(after) > 0)
+    .sort((a, b) => bytes(a).compare(bytes(b)));
+  const last = left.length > limit ? left[limit - 1] : undefined;
+  return { entries: left.slice(0, limit), nextCursor: last && bytes(last).toString('base64url') };
 }
 
 function isCursor(value: unknown): value is string {
@@ -97,9 +124,13 @@ async function call(
   try {
     return await transport.unary({ path: method, body, user, signal }, how);
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    throw pathError(error.refusal, { sandboxId: transport.options.sandboxId, path, user });
+    throw refused(transport, error, path, user);
   }
+}
+
+function refused(transport: Transport, error: unknown, path: string, user: string | undefined): unknown {
+  if (!(error instanceof Refused)) return error;
+  return pathError(error.refusal, { sandboxId: transport.options.sandboxId, path, user });
 }
 
 function entryOf(transport: Transport, answer: Json): FileEntry {

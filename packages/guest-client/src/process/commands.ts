@@ -12,7 +12,7 @@ export interface GuestCommand {
   args: string[];
   startedAt: Date;
   /** Undefined while it runs. As for a `ProcessEvent`. */
-  end: { exitCode: number; at: Date } | undefined;
+  end: { exitCode: number; reason?: 'out_of_memory'; at: Date } | undefined;
 }
 
 export interface KeptOutput {
@@ -92,7 +92,8 @@ function readEndOf(command: Json | undefined, sandboxId: string): GuestCommand['
   const at = asInteger(command?.endedAt, 0, maxTime);
   if (typeof read === 'string') throw guestProtocol(sandboxId, read);
   if (at === undefined) throw guestProtocol(sandboxId, 'a command ended at no time');
-  return { exitCode: read.exitCode, at: new Date(at) };
+  const { exitCode, reason } = read;
+  return { exitCode, ...(reason ? { reason } : {}), at: new Date(at) };
 }
 
 function readKept(kept: Json | undefined, sandboxId: string): KeptOutput {

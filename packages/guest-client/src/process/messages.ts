@@ -4,7 +4,8 @@ import { asInteger, asObject, asText, type Json } from '../connect/json.ts';
 export type ProcessMessage =
   | { type: 'start'; pid: number; replay?: Replay }
   | { type: 'stdout' | 'stderr'; data: Buffer }
-  | { type: 'end'; exitCode: number; signal?: number }
+  /** The reason is one that the exit code does not tell: the kernel ended it, or something that it started. */
+  | { type: 'end'; exitCode: number; signal?: number; reason?: 'out_of_memory' }
   | { type: 'keepalive' };
 
 /** The part of the first message for a client that asked for kept output. */
@@ -75,8 +76,9 @@ export function readEnd(end: Json): Extract<ProcessMessage, { type: 'end' }> | s
   const exitCode = asInteger(end.exitCode, -1, 255);
   const signal = asInteger(end.signal, 0, 64);
   if (exitCode === undefined || signal === undefined) return 'an exit code is no exit code';
-  if (signal > 0) return { type: 'end', exitCode: signalled + signal, signal };
-  return { type: 'end', exitCode: exitCode === -1 ? 255 : exitCode };
+  const reason = end.reason === 'out_of_memory' ? ({ reason: 'out_of_memory' } as const) : {};
+  if (signal > 0) return { type: 'end', exitCode: signalled + signal, signal, ...reason };
+  return { type: 'end', exitCode: exitCode === -1 ? 255 : exitCode, ...reason };
 }
 
 /** The error in the payload that ends a stream; undefined when it ended well. */

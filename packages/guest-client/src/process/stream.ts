@@ -6,7 +6,7 @@ import { connectionError, guestProtocol } from '../errors.ts';
 import { Refused } from '../transport.ts';
 import { type ProcessMessage, readMessage, readOutput, readStreamError } from './messages.ts';
 
-/** Longest message, `bytes`: an agent sends output in pieces of 32 KiB. */
+/** Longest message, `bytes`: an agent sends output in pieces of 64 KiB. */
 const messageLimit = 1024 * 1024;
 
 /** Ends the connection when it is left. @throws {Refused} the error that the stream ended with */
@@ -18,7 +18,12 @@ export async function* readProcessStream(
   const decoder = new EnvelopeDecoder(messageLimit);
   try {
     for await (const chunk of body as AsyncIterable<Buffer>) {
-      for (const { end, payload } of decoder.push(chunk)) {
+      for (const { end, output: stream, payload } of decoder.push(chunk)) {
+        if (stream) {
+          yield { type: stream, data: payload };
+          continue;
+        }
+        // Of the agent of an older snapshot.
         const output = end ? undefined : readOutput(payload);
         if (output) {
           yield output;

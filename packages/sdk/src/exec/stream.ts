@@ -20,8 +20,8 @@ type Started = Extract<ExecServerMessage, { type: 'start' }>;
 export type ExecEvent =
   /** `text` is undefined where the bytes are no UTF-8; no character is ever split. */
   | { type: 'stdout' | 'stderr'; readonly data: Uint8Array; readonly text: string | undefined }
-  /** 127: no such command; 128 + n: ended by signal n. */
-  | { type: 'exit'; exit_code: number };
+  /** 127: no such command; 128 + n: ended by signal n, 137 for want of memory as `reason` tells. */
+  | { type: 'exit'; exit_code: number; reason?: 'out_of_memory' };
 
 /** Messages that wait to be read before the server is held back. */
 const maxWaiting = 256;
