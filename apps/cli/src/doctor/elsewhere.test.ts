@@ -32,7 +32,12 @@ async function served(answers: Record<string, [status: number, body: unknown]>) 
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  return { url, [Symbol.dispose]: () => void server.close().closeAllConnections() };
+  return {
+    url,
+    [Symbol.dispose]: () => {
+      server.close().closeAllConnections();
+    },
+  };
 }
 
 const health = [200, { status: 'ok', version: '1.2.3', problems: [] }] as [number, unknown];
