@@ -1,4 +1,4 @@
-import { copyFile, readFile } from 'node:fs/promises';
+import { copyFile, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cached, contentKey, readInputs } from './cache.ts';
 import { run } from './commands.ts';
@@ -21,10 +21,11 @@ export async function guestAgentKey(root: string): Promise<string> {
 /** Folder with `perch-guest`, a static program. */
 export async function buildGuestAgent(root: string, cache: string): Promise<string> {
   return await cached(cache, 'guest-agent', await guestAgentKey(root), async (folder) => {
-    const target = join(cache, 'cargo-target');
+    // Checkouts that build at once share what they compile, and not the place of the program.
+    const target = join(folder, 'target');
     await run('cargo', ['build', '--release', '--locked', '--target', TARGET, '-p', PACKAGE], {
       cwd: root,
-      env: { CARGO_TARGET_DIR: target },
+      env: { CARGO_TARGET_DIR: target, CARGO_BUILD_BUILD_DIR: join(cache, 'cargo-target') },
       remedy: 'Perch needs Rust 1.85 or newer with cargo, a C linker (gcc) and access to crates.io.',
     });
     const program = join(target, TARGET, 'release', PACKAGE);
@@ -35,6 +36,7 @@ export async function buildGuestAgent(root: string, cache: string): Promise<stri
       );
     }
     await copyFile(program, join(folder, PACKAGE));
+    await rm(target, { recursive: true });
   });
 }
 
