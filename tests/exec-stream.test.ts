@@ -193,7 +193,7 @@ describe('a message that is wrong gets an error and ends the connection', () => 
     ['no JSON', 'hello', 'must be JSON'],
     ['binary', Buffer.from('{"type":"start","cmd":"true"}'), 'must be text'],
     ['no type', '{}', 'type is required'],
-    ['an unknown type', '{"type":"dance"}', 'type must be one of start, stdin'],
+    ['an unknown type', '{"type":"dance"}', 'type must be one of start, attach, stdin'],
     ['another one first', '{"type":"stdin","data":"x"}', 'must be of type start'],
     ['no command', '{"type":"start"}', 'cmd is required'],
     ['a command with NUL', '{"type":"start","cmd":"a\\u0000b"}', 'cmd must be'],

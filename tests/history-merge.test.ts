@@ -123,7 +123,7 @@ test('a guest that rewrites its disk in each life, and is resumed at once, occup
   };
   const file = '/home/user/rewritten';
   const rewrite = (life: number) =>
-    sh(perch, id, `yes ${life} | dd of=${file} bs=1M count=450 iflag=fullblock conv=notrunc,fsync`);
+    sh(perch, id, `yes ${life} | dd of=${file} bs=1M count=350 iflag=fullblock conv=notrunc,fsync`);
   let merged = false;
   for (let life = 1; !merged; life++) {
     await rewrite(life);

@@ -119,7 +119,8 @@ test('repeats with one Idempotency-Key, also at the same time, make one sandbox'
     await destroy(sandbox?.id ?? '');
   }
   const later = await create(wish, key);
-  expect([later.status, await later.json()]).toEqual([201, sandbox]);
+  expect([later.status, await later.json()]).toEqual([201, await get(sandbox?.id ?? '')]);
+  expect(await isDestroyed(sandbox?.id ?? '')).toBe(true);
 });
 
 test('lists are paged, the newest first, filtered by status and labels, without the destroyed', async () => {

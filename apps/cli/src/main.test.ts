@@ -20,6 +20,7 @@ async function perch(url: string, ...args: string[]) {
       PERCH_URL: url,
       PERCH_API_KEY: key,
       PERCH_DATA_DIR: '/nonexistent/perch',
+      PERCH_LISTEN: new URL(nowhere).host,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -159,7 +160,7 @@ test('cp needs one end in a sandbox, and says what to do with a directory', asyn
     stderr: expect.stringContaining('ID:PATH'),
   });
   const directory = await perch(nowhere, 'cp', '/etc', `${sandbox.id}:`);
-  expect(directory).toMatchObject({ code: 1, stderr: expect.stringContaining('tar c') });
+  expect(directory).toMatchObject({ code: 1, stderr: expect.stringContaining('perch cp -r') });
 });
 
 test('doctor finds what is missing without any daemon', async () => {

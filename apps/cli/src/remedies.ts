@@ -38,6 +38,7 @@ const ofCommandLine: Partial<Record<ErrorCode, string>> = {
     'List what runs or has ended with `perch ps --all`. What has ended is known for an hour.',
   stdin_not_open: 'Leave --stdin out: the command was started without it.',
   file_not_found: 'Check the path.',
+  file_io_failed: 'Read what the message says; `dmesg` in the sandbox says more of a failing device.',
   disk_full: 'Free space in the sandbox, or create one with a larger --disk.',
   ticket_invalid: 'Try again.',
 };

@@ -60,11 +60,10 @@ test.each([
   ['a prototype', '{"__proto__":{"vcpus":1}}', 400, 'malformed_body'],
   ['half a surrogate pair', '{"metadata":{"a":"\\ud800"}}', 400, 'malformed_body'],
   ['a body that is too large', `{"metadata":{"a":"${'x'.repeat(2_000_000)}"}}`, 413, 'body_too_large'],
-  ['no body', undefined, 400, 'validation_failed'],
 ])('a create with %s is refused', async (_name, body, status, code) => {
   const headers = { 'content-type': 'application/json' };
   const error = await nothingWasMade(async () =>
-    refusal(await plane.fetch('/v1/sandboxes', { method: 'POST', headers, ...(body ? { body } : {}) })),
+    refusal(await plane.fetch('/v1/sandboxes', { method: 'POST', headers, body })),
   );
   expect(error).toMatchObject({ status, code });
 });
