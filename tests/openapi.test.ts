@@ -34,7 +34,11 @@ const routes = [
   'POST /v1/sandboxes/{id}/exec',
   'POST /v1/sandboxes/{id}/exec/ticket',
   'GET /v1/sandboxes/{id}/exec/stream',
+  'GET /v1/sandboxes/{id}/commands',
+  'GET /v1/sandboxes/{id}/commands/{pid}',
+  'DELETE /v1/sandboxes/{id}/commands/{pid}',
   'GET /v1/sandboxes/{id}/files',
+  'GET /v1/sandboxes/{id}/files/stat',
   'POST /v1/sandboxes/{id}/files/read',
   'POST /v1/sandboxes/{id}/files/write',
   'GET /v1/sandboxes/{id}/files/stream/read',
@@ -52,8 +56,9 @@ const routes = [
   'GET /openapi.json',
   'GET /docs',
   'GET /test',
+  'GET /',
 ];
-const withoutKey = new Set(['GET /health', 'GET /openapi.json', 'GET /docs', 'GET /test']);
+const withoutKey = new Set(['GET /health', 'GET /openapi.json', 'GET /docs', 'GET /test', 'GET /']);
 
 function operations({ paths }: Document): [string, Operation][] {
   return Object.entries(paths).flatMap(([path, item]) =>
