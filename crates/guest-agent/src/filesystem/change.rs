@@ -20,7 +20,7 @@ pub fn make_directory(path: &Path, owner: Owner) -> Result<(), ConnectError> {
                 format!("path already exists but it is not a directory: {}", path.display());
             return Err(ConnectError {
                 code: Code::InvalidArgument,
-                ..ConnectError::because(Reason::Exists, message)
+                ..ConnectError::because(Reason::NotDirectory, message)
             });
         }
         Err(_) => {}
