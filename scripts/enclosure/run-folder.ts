@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openCgroups, parseCgroupMounts, tryLockFile } from '../../apps/host-agent/src/linux/index.ts';
+import { ifThere } from '../../packages/node-kit/src/index.ts';
 
 const prefix = 'perch-run-';
 /** The kernel may take a moment to end what was killed. */
@@ -89,11 +90,7 @@ async function isOurs(path: string): Promise<boolean> {
 async function removeGroups(group: string): Promise<void> {
   const entries = await readdir(group, { withFileTypes: true }).catch(() => []);
   for (const entry of entries) if (entry.isDirectory()) await removeGroups(join(group, entry.name));
-  await rmdir(group).catch(unlessGone);
-}
-
-function unlessGone(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT') throw error;
+  await ifThere(rmdir(group));
 }
 
 /** Processes that were killed a moment ago may still be in a group, or write into a folder. */

@@ -1,5 +1,6 @@
 /** The files of a sandbox are linked and renamed from folder to folder, which no two file systems can. */
 import { stat } from 'node:fs/promises';
+import { ifThere } from '@perch/node-kit';
 
 /**
  * @param folders those that are not there yet are made within `dataDir`
@@ -8,10 +9,7 @@ import { stat } from 'node:fs/promises';
 export async function requireOneFileSystem(dataDir: string, folders: readonly string[]): Promise<void> {
   const { dev } = await stat(dataDir);
   for (const folder of folders) {
-    const found = await stat(folder).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return undefined;
-      throw error;
-    });
+    const found = await ifThere(stat(folder));
     if (found && found.dev !== dev) {
       throw new Error(
         `${folder} is on another file system than ${dataDir}. Sandboxes are hard links: mount all of the data directory as one.`,

@@ -1,3 +1,4 @@
 /** Needs of several programs from Node and Linux that no one of them owns. Imports nothing of ours. */
 export { printable, quoted } from './printable.ts';
+export { hasCode, ifThere, isDiskFull } from './system-error.ts';
 export { findUser, type User } from './user.ts';

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { findUser } from '@perch/node-kit';
+import { findUser, hasCode } from '@perch/node-kit';
 import { ConfigError } from './errors.ts';
 
 export interface GivenConfig {
@@ -14,7 +14,7 @@ export interface GivenConfig {
 export async function loadConfigFile(env: NodeJS.ProcessEnv = process.env): Promise<GivenConfig> {
   for (const path of await candidates(env)) {
     const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+      if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
       throw new ConfigError(
         `${path} cannot be read (${error.code}).`,
         'Give it back to its user, with mode 0600.',

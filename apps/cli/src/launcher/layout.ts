@@ -4,7 +4,7 @@ import { randomInt } from 'node:crypto';
 import { chmod, chown, mkdir, readFile } from 'node:fs/promises';
 import { dirname, isAbsolute } from 'node:path';
 import { promisify } from 'node:util';
-import type { User } from '@perch/node-kit';
+import { ifThere, type User } from '@perch/node-kit';
 import { dataPaths } from '@perch/protocol';
 import { CliError } from '../errors.ts';
 import { writeDurably } from './durable.ts';
@@ -91,10 +91,5 @@ async function ensureInstance(dataDir: string): Promise<string> {
 
 /** Undefined when no Perch has started here. */
 export async function readInstance(dataDir: string): Promise<string | undefined> {
-  try {
-    return (await readFile(dataPaths(dataDir).instance, 'utf8')).trim();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
+  return (await ifThere(readFile(dataPaths(dataDir).instance, 'utf8')))?.trim();
 }

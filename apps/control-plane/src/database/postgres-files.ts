@@ -4,6 +4,7 @@ import { access, chmod, chown, lstat, mkdir, open, readFile, rename, rm, symlink
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { hasCode } from '@perch/node-kit';
 
 /** Whom the server runs as. PostgreSQL refuses root; undefined means perchd's own user. */
 export interface Owner {
@@ -46,8 +47,8 @@ async function makeSymlinks(native: string): Promise<void> {
     const link = join(native, target.replace(/^native\//, ''));
     const name = basename(source);
     await lstat(link).catch(async () => {
-      await symlink(name, link).catch((error: NodeJS.ErrnoException) => {
-        if (error.code !== 'EEXIST') throw error;
+      await symlink(name, link).catch((error: unknown) => {
+        if (!hasCode(error, 'EEXIST')) throw error;
       });
     });
   }

@@ -37,3 +37,17 @@ test('uploads together have a limit, and one that passes it gives all back', asy
   expect(isPerchError(error, 'body_too_large')).toBe(true);
   expect(spool.used).toBe(500_000);
 });
+
+test('a quota that is reached is told as a full disk, and nothing is kept', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'perch-test-'));
+  await using cleanup = new AsyncDisposableStack();
+  cleanup.defer(() => rm(dir, { recursive: true }));
+  const spool = await Spool.open(dir);
+  const overQuota = async function* () {
+    yield Buffer.alloc(100_000);
+    throw Object.assign(new Error('EDQUOT: disk quota exceeded, write'), { code: 'EDQUOT' });
+  };
+  const error = await spool.take(overQuota()).catch((thrown: unknown) => thrown);
+  expect(isPerchError(error, 'host_disk_full')).toBe(true);
+  expect(spool.used).toBe(0);
+});

@@ -3,6 +3,7 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { isDiskFull } from '@perch/node-kit';
 import { PerchError } from '@perch/protocol';
 
 /** Bytes that all uploads together may have waiting. */
@@ -77,11 +78,7 @@ export interface SpooledFile extends AsyncDisposable {
   stream(): AsyncIterable<Buffer>;
 }
 
-function isDiskFull(error: unknown): error is Error {
-  return error instanceof Error && 'code' in error && error.code === 'ENOSPC';
-}
-
-function diskFull(cause: Error): PerchError {
+function diskFull(cause: unknown): PerchError {
   const message =
     'The file came before its path, and the disk of the host was full before all of it was there.';
   return new PerchError('host_disk_full', message, {}, { cause });

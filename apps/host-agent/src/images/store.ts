@@ -5,6 +5,7 @@
  */
 import { chmod, chown, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { hasCode } from '@perch/node-kit';
 import type { Template } from '@perch/protocol';
 import { run, sync } from '../linux/index.ts';
 
@@ -99,7 +100,7 @@ export async function adoptFile(source: string, target: string): Promise<void> {
       await link(source, target);
       return await sync(target);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
+      if (!hasCode(error, 'EXDEV')) throw error;
     }
   }
   await run('cp', ['--reflink=auto', '--sparse=always', '--', source, target], { timeoutMs: 600_000 });

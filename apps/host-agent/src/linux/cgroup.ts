@@ -5,6 +5,7 @@
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hasCode, ifThere } from '@perch/node-kit';
 import { type CgroupMounts, controllers, parseCgroupMounts } from './cgroup-mounts.ts';
 
 export interface CgroupLimits {
@@ -115,8 +116,8 @@ async function readCounter(file: string, name: string): Promise<number> {
 async function listGroups(roots: readonly string[], path: string): Promise<string[]> {
   const names = new Set<string>();
   for (const root of roots) {
-    const entries = await readdir(join(root, path), { withFileTypes: true }).catch(ignore('ENOENT'));
-    for (const entry of entries ?? []) if (entry.isDirectory()) names.add(entry.name);
+    const entries = (await ifThere(readdir(join(root, path), { withFileTypes: true }))) ?? [];
+    for (const entry of entries) if (entry.isDirectory()) names.add(entry.name);
   }
   return [...names];
 }
@@ -132,19 +133,14 @@ async function removeGroup(dir: string): Promise<void> {
   const deadline = performance.now() + busyTimeoutMs;
   for (let waitMs = 5; ; waitMs = Math.min(waitMs * 2, 100)) {
     try {
-      await rmdir(dir).catch(ignore('ENOENT'));
+      await ifThere(rmdir(dir));
       break;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EBUSY' || performance.now() > deadline) throw error;
+      if (!hasCode(error, 'EBUSY') || performance.now() > deadline) throw error;
       await sleep(waitMs);
     }
   }
-  await rmdir(join(dir, '..')).catch(ignore('ENOENT', 'EBUSY', 'ENOTEMPTY'));
-}
-
-function ignore(...codes: string[]): (error: NodeJS.ErrnoException) => undefined {
-  return (error) => {
-    if (error.code === undefined || !codes.includes(error.code)) throw error;
-    return undefined;
-  };
+  await rmdir(join(dir, '..')).catch((error: unknown) => {
+    if (!hasCode(error, 'ENOENT', 'EBUSY', 'ENOTEMPTY')) throw error;
+  });
 }

@@ -1,6 +1,7 @@
 /** Connects to the unix socket of a process that is just starting. */
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hasCode } from '@perch/node-kit';
 
 /**
  * Tries until somebody listens. The file alone says nothing: it is there from bind(2) on, and connect(2) is refused
@@ -18,8 +19,7 @@ export async function connectWhenListening(
     try {
       return await connectOnce(path);
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code !== 'ENOENT' && code !== 'ECONNREFUSED') throw error;
+      if (!hasCode(error, 'ENOENT', 'ECONNREFUSED')) throw error;
     }
     await sleep(Math.min(pauseMs, longestPauseMs), undefined, { signal });
   }

@@ -1,6 +1,7 @@
 /** Puts a snapshot in the place of another, and reads one that may be exchanged meanwhile. */
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { ifThere } from '@perch/node-kit';
 import { failpoint } from '../failpoints/index.ts';
 import { exchange, sync } from '../linux/index.ts';
 import { SnapshotDamaged } from './damaged.ts';
@@ -42,11 +43,5 @@ export async function whileInPlace<T>(directory: SnapshotDirectory, read: () => 
 
 /** Undefined when there is none. Both directories of an exchange are there at the same time, so theirs differ. */
 async function inodeOf({ path }: SnapshotDirectory): Promise<number | undefined> {
-  return stat(path).then(
-    ({ ino }) => ino,
-    (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return undefined;
-      throw error;
-    },
-  );
+  return (await ifThere(stat(path)))?.ino;
 }

@@ -2,6 +2,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { hasCode } from '@perch/node-kit';
 import { sync } from '../linux/index.ts';
 import { SnapshotDamaged } from './damaged.ts';
 
@@ -13,13 +14,9 @@ import { SnapshotDamaged } from './damaged.ts';
  */
 export async function openRegular(path: string, name: string): Promise<FileHandle> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-  const file = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') {
-      throw new SnapshotDamaged(name, 'is missing', { cause });
-    }
-    if (cause.code === 'ELOOP' || cause.code === 'ENXIO') {
-      throw new SnapshotDamaged(name, 'is not a regular file', { cause });
-    }
+  const file = await open(path, flags).catch((cause: unknown) => {
+    if (hasCode(cause, 'ENOENT', 'ENOTDIR')) throw new SnapshotDamaged(name, 'is missing', { cause });
+    if (hasCode(cause, 'ELOOP', 'ENXIO')) throw new SnapshotDamaged(name, 'is not a regular file', { cause });
     throw cause;
   });
   try {
@@ -49,10 +46,12 @@ export async function readBounded(path: string, name: string, maxBytes: number):
 export async function readFully(file: FileHandle, into: Buffer, offset: number, name: string): Promise<void> {
   let done = 0;
   while (done < into.length) {
-    const { bytesRead } = await file.read(into, done, into.length - done, offset + done).catch((cause) => {
-      if (cause.code !== 'EIO') throw cause;
-      throw new SnapshotDamaged(name, `cannot be read at offset ${offset + done}`, { cause });
-    });
+    const { bytesRead } = await file
+      .read(into, done, into.length - done, offset + done)
+      .catch((cause: unknown) => {
+        if (!hasCode(cause, 'EIO')) throw cause;
+        throw new SnapshotDamaged(name, `cannot be read at offset ${offset + done}`, { cause });
+      });
     if (bytesRead === 0) throw new SnapshotDamaged(name, `ends at ${offset + done}, too early`);
     done += bytesRead;
   }

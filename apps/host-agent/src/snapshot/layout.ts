@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { lstat, mkdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { hasCode, ifThere } from '@perch/node-kit';
 import { assertBuildId, type BuildId, isBuildId } from './build-id.ts';
 import { type Occupied, occupiedBy, regularFiles } from './occupied.ts';
 
@@ -89,13 +90,7 @@ export class SnapshotDirectory {
 
   /** Whether the directory is there, with whatever in it. */
   async isThere(): Promise<boolean> {
-    return lstat(this.path).then(
-      () => true,
-      (error: NodeJS.ErrnoException) => {
-        if (error.code === 'ENOENT') return false;
-        throw error;
-      },
-    );
+    return (await ifThere(lstat(this.path))) !== undefined;
   }
 
   /** A snapshot is whatever exists. */
@@ -126,8 +121,8 @@ export class SnapshotDirectory {
     try {
       await rename(this.path, gone);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-      return;
+      if (hasCode(error, 'ENOENT')) return;
+      throw error;
     }
     await rm(gone, { recursive: true, force: true });
   }

@@ -2,6 +2,7 @@
 import type { Stats } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { hasCode } from '@perch/node-kit';
 
 export interface Occupied {
   /** Bytes that go when the directories go. */
@@ -39,9 +40,9 @@ export async function regularFiles(directory: string): Promise<Map<string, Stats
 }
 
 /** Errors of a directory that another is removing. */
-function noneIfMissing<T>(none: T): (error: NodeJS.ErrnoException) => T {
+function noneIfMissing<T>(none: T): (error: unknown) => T {
   return (error) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return none;
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return none;
     throw error;
   };
 }

@@ -1,5 +1,6 @@
 /** Opens snapshots: everything that can be known of one without reading its memory and its disk. */
 import { lstat } from 'node:fs/promises';
+import { hasCode } from '@perch/node-kit';
 import type { Static, TSchema } from 'typebox';
 import { type Pace, verifyBytes, verifyFile } from './checksum.ts';
 import { SnapshotDamaged } from './damaged.ts';
@@ -163,10 +164,8 @@ export function assertStored(
 }
 
 async function assertLength(directory: SnapshotDirectory, name: string, length: number): Promise<void> {
-  const stat = await lstat(directory.file(name)).catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') {
-      throw new SnapshotDamaged(name, 'is missing', { cause });
-    }
+  const stat = await lstat(directory.file(name)).catch((cause: unknown) => {
+    if (hasCode(cause, 'ENOENT', 'ENOTDIR')) throw new SnapshotDamaged(name, 'is missing', { cause });
     throw cause;
   });
   if (!stat.isFile()) throw new SnapshotDamaged(name, 'is not a regular file');

@@ -1,6 +1,7 @@
 /** The file of a copy-on-write layer: made for a guest, and later sealed for others. */
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, unlink } from 'node:fs/promises';
+import { ifThere } from '@perch/node-kit';
 import type { EmptyOverlay } from './header.ts';
 
 /** @throws EEXIST for one that exists: it holds somebody's data */
@@ -45,7 +46,5 @@ async function sealOpen(file: FileHandle): Promise<void> {
 }
 
 export async function unlinkIfThere(path: string): Promise<void> {
-  await unlink(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error;
-  });
+  await ifThere(unlink(path));
 }

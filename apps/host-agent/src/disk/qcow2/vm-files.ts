@@ -6,6 +6,7 @@
  */
 import { link, lstat, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { hasCode, ifThere } from '@perch/node-kit';
 import { DiskGone, type DiskPlace, type DiskSpec } from '../backend.ts';
 import { type DiskState, type FileDisk, imageOf, layersOf } from '../disk.ts';
 import { emptyOverlay, maxOverlayBytes } from './header.ts';
@@ -54,14 +55,14 @@ async function linkReadOnly(source: string, target: string): Promise<void> {
   try {
     await link(source, target);
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'EXDEV') throw cause;
+    if (!hasCode(cause, 'EXDEV')) throw cause;
     throw new Error(`${source} and ${target} must be on one file system, for hard links`, { cause });
   }
 }
 
 export async function adopt(spec: DiskSpec): Promise<FileDisk> {
   const { lower, own } = await filesIn(spec.dir);
-  const base = await lstat(join(spec.dir, baseName)).catch(undefinedIfMissing);
+  const base = await ifThere(lstat(join(spec.dir, baseName)));
   const gone = [
     ...(base ? [] : [baseName]),
     ...lower.map((_, i) => lowerName(i)).filter((name) => !lower.includes(name)),
@@ -113,11 +114,7 @@ function numberOf(name: string): number {
 }
 
 async function namesIn(dir: string): Promise<string[]> {
-  return (await readdir(dir).catch(undefinedIfMissing)) ?? [];
-}
-
-function undefinedIfMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error;
+  return (await ifThere(readdir(dir))) ?? [];
 }
 
 /** The room that the newest overlay occupies: an empty one has its tables. */
@@ -125,7 +122,7 @@ export async function writtenBytes({ dir }: DiskPlace): Promise<number> {
   const top = (await filesIn(dir)).own.at(-1);
   if (top === undefined) return 0;
   // A teardown may be removing it.
-  const found = await lstat(join(dir, top)).catch(undefinedIfMissing);
+  const found = await ifThere(lstat(join(dir, top)));
   return (found?.blocks ?? 0) * 512;
 }
 

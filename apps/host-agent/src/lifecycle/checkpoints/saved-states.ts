@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ifThere } from '@perch/node-kit';
 import { type HostMachine, PerchError } from '@perch/protocol';
 import type { DiskBackend, DiskState } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
@@ -221,10 +222,7 @@ export class SavedStates {
   }
 
   async #names(id: string): Promise<string[]> {
-    return readdir(join(this.#options.dir, id)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return [];
-      throw error;
-    });
+    return (await ifThere(readdir(join(this.#options.dir, id)))) ?? [];
   }
 
   /**
@@ -264,9 +262,7 @@ export class SavedStates {
   /** Makes all checkpoints of one those of another, which has none; no error when it is done already. */
   async moveAll(from: string, to: string): Promise<void> {
     const { dir } = this.#options;
-    await rename(join(dir, from), join(dir, to)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-    });
+    await ifThere(rename(join(dir, from), join(dir, to)));
   }
 
   /** All that there is of a sandbox; no error when there is nothing. */

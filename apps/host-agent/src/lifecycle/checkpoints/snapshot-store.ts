@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { hasCode } from '@perch/node-kit';
 import { PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../../failpoints/index.ts';
@@ -143,8 +144,7 @@ export class SnapshotStore {
       try {
         await rename(this.#directory(name).path, away.path);
       } catch (cause) {
-        if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
-        throw unknown(name);
+        throw hasCode(cause, 'ENOENT') ? unknown(name) : cause;
       }
       failpoint('remove.renamed');
       await sync(this.#options.dir);

@@ -2,6 +2,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { ifThere } from '@perch/node-kit';
 import type { FsckFinding } from '@perch/protocol';
 import { SnapshotDamaged, SnapshotDirectory, verifySnapshot } from '../../snapshot/index.ts';
 import type { Journal, SandboxRecord } from '../journal/index.ts';
@@ -58,10 +59,7 @@ interface IfDamaged {
 
 /** But for what is being made or removed, which has a dot in front. None when there is no directory. */
 async function namesIn(dir: string): Promise<string[]> {
-  const names = await readdir(dir).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
+  const names = (await ifThere(readdir(dir))) ?? [];
   return names.filter((name) => !name.startsWith('.')).sort();
 }
 
@@ -84,11 +82,7 @@ async function wrongWith(path: string, verified: Set<string>): Promise<unknown> 
 
 /** Undefined when there is nothing. */
 async function inodeOf(path: string): Promise<number | undefined> {
-  return (await stat(path).catch(noneIfMissing))?.ino;
-}
-
-function noneIfMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error;
+  return (await ifThere(stat(path)))?.ino;
 }
 
 function checkpointDamaged(record: SandboxRecord | undefined, dir: string, checkpoint: string): IfDamaged {

@@ -1,6 +1,7 @@
 /** Room on the disk of the state, and what is said when there is none. */
 import type { StatsFs } from 'node:fs';
 import { statfs } from 'node:fs/promises';
+import { isDiskFull } from '@perch/node-kit';
 import { PerchError } from '@perch/protocol';
 
 export interface DiskRoomOptions {
@@ -48,14 +49,6 @@ export function asDiskFull(error: unknown): unknown {
   if (error instanceof PerchError || !isDiskFull(error)) return error;
   const message = 'The disk of the host was full before all of it was written.';
   return new PerchError('host_disk_full', message, {}, { cause: error });
-}
-
-/** Whether the disk was full, or a quota reached, here or in what caused it. */
-export function isDiskFull(error: unknown): boolean {
-  for (let at = error; at instanceof Error; at = at.cause) {
-    if (['ENOSPC', 'EDQUOT'].includes((at as NodeJS.ErrnoException).code ?? '')) return true;
-  }
-  return false;
 }
 
 const mebibyte = 2 ** 20;

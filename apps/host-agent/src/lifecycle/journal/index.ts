@@ -1,5 +1,5 @@
 /** The promises and beginnings of this host, and the parts below that all of lifecycle needs. */
-export { asDiskFull, DiskRoom, isDiskFull } from './disk-room.ts';
+export { asDiskFull, DiskRoom } from './disk-room.ts';
 export { captured, started, tornDown } from './failpoints.ts';
 export {
   type HeldIdentity,

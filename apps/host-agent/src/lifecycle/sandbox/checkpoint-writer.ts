@@ -1,8 +1,9 @@
 /** A guest is stopped and its state written: a pause, a copy that runs on, and what takes either of them back. */
+import { isDiskFull } from '@perch/node-kit';
 import { PerchError } from '@perch/protocol';
 import { failpoint } from '../../failpoints/index.ts';
 import type { Capture, StateStore } from '../checkpoints/index.ts';
-import { captured, isDiskFull, milliseconds, type SandboxRecord } from '../journal/index.ts';
+import { captured, milliseconds, type SandboxRecord } from '../journal/index.ts';
 import type { CopyRequest } from './intent-queue.ts';
 import { type SandboxState, sentence } from './sandbox-state.ts';
 

@@ -1,10 +1,11 @@
 /** Guests that are prepared before anybody asks for them: to become a boot snapshot, or to stand ready. */
 import { randomBytes } from 'node:crypto';
+import { isDiskFull } from '@perch/node-kit';
 import { isPerchError, newSandboxId, PerchError } from '@perch/protocol';
 import { failpoint } from '../../failpoints/index.ts';
 import type { BaseImage } from '../../images/index.ts';
 import type { StateStore } from '../checkpoints/index.ts';
-import { isDiskFull, type SandboxRecord } from '../journal/index.ts';
+import type { SandboxRecord } from '../journal/index.ts';
 import { type Registry, type SandboxDriver, sentence } from '../sandbox/index.ts';
 import type { BootGuest, GuestShape } from './boot-snapshots.ts';
 import type { Source } from './sources.ts';

@@ -1,6 +1,7 @@
 /** Plays a guest: holds the tap of a slot as a VM monitor would, and sends and reads frames. */
 import { closeSync, readSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hasCode } from '@perch/node-kit';
 import { ipJson, openTap } from '../../linux/index.ts';
 import type { Slot } from '../network-layer.ts';
 import { echoRequest, ethernet, etherType, type Packet, parseFrame, tcp, tcpFlag } from './frames.ts';
@@ -50,7 +51,7 @@ export class RawGuest implements Disposable {
         const length = readSync(this.#fd, buffer);
         packets.push(parseFrame(buffer.subarray(noOffload.length, length)));
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return packets;
+        if (hasCode(error, 'EAGAIN')) return packets;
         throw error;
       }
     }

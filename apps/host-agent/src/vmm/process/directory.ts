@@ -5,6 +5,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, link, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { hasCode } from '@perch/node-kit';
 
 /** stderr of the VM's processes. A pipe would break, and end them, with the process that reads it. */
 export const logName = 'monitor.log';
@@ -45,7 +46,7 @@ export async function linkReadable(from: string, to: string): Promise<void> {
   try {
     await link(from, to);
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'EXDEV') throw cause;
+    if (!hasCode(cause, 'EXDEV')) throw cause;
     throw new Error(`${from} and ${to} must be on one file system, for hard links`, { cause });
   }
 }
