@@ -1,9 +1,9 @@
 /** The first API key: the control plane makes it, the user's config keeps it. */
 import { chown, mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { writeDurably } from '@perch/node-kit';
 import { dataPaths, type Settings } from '@perch/protocol';
 import { configFile } from '@perch/sdk';
-import { writeDurably } from './durable.ts';
 import { lookUpUser } from './user.ts';
 
 /**
@@ -21,9 +21,9 @@ export async function takeFirstKey(settings: Settings): Promise<{ key: string; f
     if (await mkdir(folder, { recursive: true, mode: 0o700 })) await chown(folder, user.uid, user.gid);
   }
   const config = { url: `http://${settings.listen}`, api_key: key.trim() };
-  await writeDurably(file, `${JSON.stringify(config, null, 2)}\n`, 0o600, (written) =>
-    written.chown(user.uid, user.gid),
-  );
+  await writeDurably(file, `${JSON.stringify(config, null, 2)}\n`, {
+    prepare: (written) => written.chown(user.uid, user.gid),
+  });
   await rm(made);
   return { key: key.trim(), file };
 }

@@ -4,10 +4,9 @@ import { randomInt } from 'node:crypto';
 import { chmod, chown, mkdir, readFile } from 'node:fs/promises';
 import { dirname, isAbsolute } from 'node:path';
 import { promisify } from 'node:util';
-import { ifThere, type User } from '@perch/node-kit';
+import { ifThere, type User, writeDurably } from '@perch/node-kit';
 import { dataPaths } from '@perch/protocol';
 import { CliError } from '../errors.ts';
-import { writeDurably } from './durable.ts';
 
 const alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789';
 
@@ -85,7 +84,7 @@ async function ensureInstance(dataDir: string): Promise<string> {
   if (known) return known;
   let instance = '';
   for (let i = 0; i < 6; i++) instance += alphabet[randomInt(alphabet.length)];
-  await writeDurably(dataPaths(dataDir).instance, `${instance}\n`, 0o644);
+  await writeDurably(dataPaths(dataDir).instance, `${instance}\n`, { mode: 0o644 });
   return instance;
 }
 

@@ -3,12 +3,14 @@
  * root-owned folder that others can read. An unprivileged daemon can then start from a checkout in a private
  * home, and an upgrade is a new folder.
  */
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, readdir, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
+import { promisify } from 'node:util';
+import { placeDurably } from '@perch/node-kit';
 import { build, type Plugin, stop } from 'esbuild';
-import { placeFolderDurably } from './durable.ts';
 
 export interface Programs {
   node: string;
@@ -84,7 +86,9 @@ async function make(folder: string): Promise<void> {
     await copyKoffi(join(temporary, 'node_modules'));
     await copyPostgres(join(temporary, 'postgres'));
     await openToRead(temporary);
-    await placeFolderDurably(temporary, folder);
+    // The whole file system at once: an fsync of each of a thousand files takes longer.
+    await promisify(execFile)('sync', ['--file-system', temporary]);
+    await placeDurably(temporary, folder);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
     throw error;

@@ -1,10 +1,10 @@
 /** The files of the embedded server: its programs, its data directory, its socket directory. */
 import { createHash } from 'node:crypto';
-import { access, chmod, chown, lstat, mkdir, open, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { access, chmod, chown, lstat, mkdir, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { hasCode } from '@perch/node-kit';
+import { hasCode, placeDurably } from '@perch/node-kit';
 
 /** Whom the server runs as. PostgreSQL refuses root; undefined means perchd's own user. */
 export interface Owner {
@@ -99,7 +99,5 @@ export async function ensureCluster(
   const unfinished = `${dataDir}.new`;
   await rm(unfinished, { recursive: true, force: true });
   await initdb(unfinished);
-  await rename(unfinished, dataDir);
-  await using parent = await open(dirname(dataDir));
-  await parent.sync();
+  await placeDurably(unfinished, dataDir);
 }

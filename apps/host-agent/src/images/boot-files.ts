@@ -1,8 +1,8 @@
 /** Kernel and initramfs, on the file system of the state, where VMs get hard links to them. */
 import { createHash } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { sync } from '../linux/index.ts';
+import { placeDurably } from '@perch/node-kit';
 import { adoptFile } from './store.ts';
 
 export interface BootFiles {
@@ -45,8 +45,7 @@ async function adopt(dir: string, source: string, name: string): Promise<BootFil
   const temporary = `${target}.tmp`;
   await rm(temporary, { force: true });
   await adoptFile(source, temporary);
-  await rename(temporary, target);
-  await sync(dir);
+  await placeDurably(temporary, target);
   return { path: target, digest };
 }
 

@@ -5,9 +5,9 @@
  */
 import { chmod, chown, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasCode } from '@perch/node-kit';
+import { hasCode, placeDurably, sync } from '@perch/node-kit';
 import type { Template } from '@perch/protocol';
-import { run, sync } from '../linux/index.ts';
+import { run } from '../linux/index.ts';
 
 export interface BaseImage {
   name: string;
@@ -56,8 +56,7 @@ export class ImageStore {
     const replaced = join(this.#dir, `.replaced-${name}`);
     await rm(replaced, { recursive: true, force: true });
     if (this.#images.has(name)) await rename(target, replaced);
-    await rename(temporary, target);
-    await sync(this.#dir);
+    await placeDurably(temporary, target);
     await rm(replaced, { recursive: true, force: true });
     const sizeBytes = (await stat(join(target, 'rootfs.ext4'))).size;
     this.#images.set(name, { name, contentId, sizeBytes, rootfs: join(target, 'rootfs.ext4') });

@@ -15,7 +15,6 @@ export * from './process-memory.ts';
 export * from './process-signal.ts';
 export * from './run.ts';
 export * from './sparse.ts';
-export * from './sync.ts';
 export * from './tsc.ts';
 export * from './tun.ts';
 export * from './unix-socket.ts';

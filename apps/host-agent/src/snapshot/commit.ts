@@ -1,10 +1,9 @@
 /** Makes a directory of files a snapshot: durable, all of it or nothing, the manifest last. */
 import { lstat, readdir, rename, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
+import { placeDurably, sync, writeDurably } from '@perch/node-kit';
 import { failpoint } from '../failpoints/index.ts';
-import { sync } from '../linux/index.ts';
 import { type FileSum, sumFile } from './checksum.ts';
-import { writeDurably } from './files.ts';
 import { isSnapshotFile, type SnapshotDirectory, snapshotFiles } from './layout.ts';
 import { decodeManifest, encodeManifest, type Manifest, type ManifestFacts } from './manifest.ts';
 
@@ -31,8 +30,8 @@ export async function commitSnapshot(request: CommitRequest): Promise<Manifest> 
   const { temporary, final, facts, sums, durable } = request;
   const manifest = await sealSnapshot(temporary, facts, sums, durable);
   failpoint('commit.manifest');
-  await rename(temporary.path, final.path);
-  if (durable !== false) await sync(dirname(final.path));
+  if (durable === false) await rename(temporary.path, final.path);
+  else await placeDurably(temporary.path, final.path);
   return manifest;
 }
 

@@ -1,9 +1,9 @@
 /** Puts a snapshot in the place of another, and reads one that may be exchanged meanwhile. */
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { ifThere } from '@perch/node-kit';
+import { ifThere, sync } from '@perch/node-kit';
 import { failpoint } from '../failpoints/index.ts';
-import { exchange, sync } from '../linux/index.ts';
+import { exchange } from '../linux/index.ts';
 import { SnapshotDamaged } from './damaged.ts';
 import type { SnapshotDirectory } from './layout.ts';
 

@@ -1,9 +1,7 @@
-/** Reading files that may not be what they should be, and writing files that must survive a power cut. */
+/** Reading files that may not be what they should be, and writing all of what is to be written. */
 import { constants } from 'node:fs';
-import { type FileHandle, open, rename } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { type FileHandle, open } from 'node:fs/promises';
 import { hasCode } from '@perch/node-kit';
-import { sync } from '../linux/index.ts';
 import { SnapshotDamaged } from './damaged.ts';
 
 /**
@@ -73,16 +71,4 @@ export async function writeFully(file: FileHandle, pieces: Buffer[], position: n
     const [first, ...others] = rest.slice(next);
     rest = first ? [first.subarray(bytesWritten), ...others] : [];
   }
-}
-
-/** Puts a file in place whole or not at all: temporary name, fsync, rename, fsync of the directory. */
-export async function writeDurably(path: string, bytes: Buffer | string): Promise<void> {
-  const temporary = `${path}.tmp`;
-  {
-    await using file = await open(temporary, 'w', 0o600);
-    await file.writeFile(bytes);
-    await file.sync();
-  }
-  await rename(temporary, path);
-  await sync(dirname(path));
 }

@@ -6,9 +6,9 @@
  * bytes (all zero: zero-filled), storage offset u64; sorted, covering all memory without gaps.
  */
 import { randomInt } from 'node:crypto';
+import { writeDurably } from '@perch/node-kit';
 import { assertBuildId, type BuildId, buildIdBytes } from './build-id.ts';
 import { SnapshotDamaged } from './damaged.ts';
-import { writeDurably } from './files.ts';
 import { type SnapshotDirectory, snapshotFiles } from './layout.ts';
 import { type Mapping, pageBytes } from './mapping.ts';
 import { MappingBuilder, maxBuilds, maxMemoryBytes, zeroOwner } from './mapping-builder.ts';

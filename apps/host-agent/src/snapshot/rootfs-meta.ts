@@ -1,7 +1,7 @@
 /** `rootfs.meta`: what the copy-on-write layers of a root disk lie on. */
+import { writeDurably } from '@perch/node-kit';
 import { LayerFormat } from '@perch/protocol';
 import { type Static, Type } from 'typebox';
-import { writeDurably } from './files.ts';
 import { jsonReader } from './json.ts';
 import { type SnapshotDirectory, snapshotFiles } from './layout.ts';
 import { BuildIdText, ContentId } from './schemas.ts';

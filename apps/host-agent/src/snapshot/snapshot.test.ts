@@ -256,5 +256,5 @@ test('a header is put in place whole', async () => {
   const header = decodeHeader(await readFile(directory.file('memfile.header')));
   await writeHeader(directory, { ...header, generation: 5 });
   expect(decodeHeader(await readFile(directory.file('memfile.header'))).generation).toBe(5);
-  expect((await readdir(directory.path)).some((name) => name.endsWith('.tmp'))).toBe(false);
+  expect((await readdir(directory.path)).some((name) => name.endsWith('.new'))).toBe(false);
 });

@@ -5,11 +5,10 @@
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ifThere } from '@perch/node-kit';
+import { ifThere, sync } from '@perch/node-kit';
 import { type HostMachine, PerchError } from '@perch/protocol';
 import type { DiskBackend, DiskState } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
-import { sync } from '../../linux/index.ts';
 import {
   assertCompatible,
   type FileSum,

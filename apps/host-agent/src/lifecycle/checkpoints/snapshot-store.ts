@@ -5,11 +5,10 @@
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasCode } from '@perch/node-kit';
+import { hasCode, sync } from '@perch/node-kit';
 import { PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../../failpoints/index.ts';
-import { sync } from '../../linux/index.ts';
 import { openSnapshot, type Snapshot, SnapshotDamaged, SnapshotDirectory } from '../../snapshot/index.ts';
 import { asDiskFull, Mutex } from '../journal/index.ts';
 import type { FlatCopyTarget } from './flat-copy.ts';
