@@ -4,7 +4,6 @@
  * on from the same snapshot.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { link, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -14,7 +13,7 @@ import { promisify } from 'node:util';
 import { chooseDisks } from '../apps/host-agent/src/disk/index.ts';
 import { giveIdentity, guestPort } from '../apps/host-agent/src/guest/index.ts';
 import { connectWhenListening } from '../apps/host-agent/src/linux/index.ts';
-import type { Sandbox } from '../packages/protocol/src/index.ts';
+import { newAccessToken, type Sandbox } from '../packages/protocol/src/index.ts';
 import type { PerchInstance } from '../tests/setup/perch-instance.ts';
 
 const run = promisify(execFile);
@@ -74,7 +73,7 @@ export class BareGuests implements AsyncDisposable {
 
 export class BareGuest implements AsyncDisposable {
   readonly address = guest.address;
-  readonly accessToken = randomBytes(32).toString('hex');
+  readonly accessToken = newAccessToken();
   readonly #dir: string;
   readonly #args: string[];
   readonly #proof: string;

@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { styleText } from 'node:util';
+import { newApiKey } from '../packages/protocol/src/index.ts';
 import { Perch } from '../packages/sdk/src/index.ts';
 
 const cli = join(import.meta.dirname, '../apps/cli/src/main.ts');
@@ -25,7 +26,7 @@ print("primes:", *primes)
 
 const timings: [what: string, ms: number][] = [];
 const dataDir = process.env.PERCH_DATA_DIR ?? (await mkdtemp(join(tmpdir(), 'perch-demo-')));
-const key = `perch_${randomBytes(20).toString('hex')}`;
+const key = newApiKey();
 const listen = process.env.PERCH_LISTEN ?? `127.0.0.1:${await freePort()}`;
 const env = {
   ...process.env,

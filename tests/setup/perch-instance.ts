@@ -1,6 +1,5 @@
 /** A Perch of a test's own: data directory, address, network and key that no other has. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,7 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { type Leak, leaks, type UpEvent } from '../../apps/cli/src/launcher/index.ts';
-import { readSettings } from '../../packages/protocol/src/index.ts';
+import { newApiKey, readSettings } from '../../packages/protocol/src/index.ts';
 import { Perch } from '../../packages/sdk/src/index.ts';
 
 export const cli = join(import.meta.dirname, '../../apps/cli/src/main.ts');
@@ -51,7 +50,7 @@ export class PerchInstance {
   static async prepare({ network, env = {}, ...options }: InstanceOptions): Promise<PerchInstance> {
     const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'perch-e2e-')));
     const listen = `127.0.0.1:${await freePort()}`;
-    const key = `perch_${randomBytes(20).toString('hex')}`;
+    const key = newApiKey();
     const all = {
       PATH: process.env.PATH ?? '',
       HOME: process.env.HOME ?? '/root',

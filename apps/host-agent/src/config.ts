@@ -1,7 +1,14 @@
 /** Settings of the host agent: environment variables, read once, each wrong one named. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { dataPaths, logLevels, type MonitorChoice, monitorChoices, readSettings } from '@perch/protocol';
+import {
+  dataPaths,
+  instancePattern,
+  logLevels,
+  type MonitorChoice,
+  monitorChoices,
+  readSettings,
+} from '@perch/protocol';
 
 export interface Config {
   dataDir: string;
@@ -82,7 +89,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
 async function readInstance(dataDir: string): Promise<string> {
   const { instance: file } = dataPaths(dataDir);
   const text = (await readFile(file, 'utf8')).trim();
-  if (!/^[a-z0-9]{6}$/.test(text)) throw new Error(`${file} must hold 6 characters of [a-z0-9].`);
+  if (!new RegExp(instancePattern).test(text)) throw new Error(`${file} must hold 6 characters of [a-z0-9].`);
   return text;
 }
 

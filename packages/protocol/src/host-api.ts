@@ -28,7 +28,7 @@
  */
 import { type Static, Type } from 'typebox';
 import { ErrorBody } from './errors.ts';
-import { sandboxIdPattern, templateNamePattern } from './ids.ts';
+import { accessTokenPattern, sandboxIdPattern, templateNamePattern } from './ids.ts';
 import { HostMachine, MonitorIdentity } from './machine.ts';
 import { Template } from './platform.ts';
 import { Env, limits, SandboxStatus } from './sandbox.ts';
@@ -45,7 +45,7 @@ export const HostCreate = Type.Object(
     memory_mb: Type.Integer({ minimum: limits.memoryMb.min, maximum: limits.memoryMb.max }),
     disk_mb: Type.Integer({ minimum: limits.diskMb.min, maximum: limits.diskMb.max }),
     access_token: Type.String({
-      pattern: '^[0-9a-f]{64}$',
+      pattern: accessTokenPattern,
       description: 'Of the guest agent, for this life.',
     }),
     env: Env,

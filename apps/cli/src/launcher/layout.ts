@@ -1,14 +1,11 @@
 /** The data directory: who owns what in it. */
 import { execFile } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { chmod, chown, mkdir, readFile } from 'node:fs/promises';
 import { dirname, isAbsolute } from 'node:path';
 import { promisify } from 'node:util';
 import { ifThere, type User, writeDurably } from '@perch/node-kit';
-import { dataPaths } from '@perch/protocol';
+import { dataPaths, newInstance } from '@perch/protocol';
 import { CliError } from '../errors.ts';
-
-const alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789';
 
 /** Longest path below the data directory that is a unix socket's: 107 bytes with a terminator to come. */
 const socketRoom = 107 - '/host/vms/sb000000000000000000/qmp.sock'.length;
@@ -82,8 +79,7 @@ async function folder(path: string, mode: number, uid: number, gid: number): Pro
 async function ensureInstance(dataDir: string): Promise<string> {
   const known = await readInstance(dataDir);
   if (known) return known;
-  let instance = '';
-  for (let i = 0; i < 6; i++) instance += alphabet[randomInt(alphabet.length)];
+  const instance = newInstance();
   await writeDurably(dataPaths(dataDir).instance, `${instance}\n`, { mode: 0o644 });
   return instance;
 }

@@ -1,10 +1,11 @@
-import { rename, writeFile } from 'node:fs/promises';
+import { writeDurably } from '@perch/node-kit';
+import { newApiKey } from '@perch/protocol';
 import { firstKeyFile } from '../config/index.ts';
-import { type ApiKeys, newKey } from './keys.ts';
+import type { ApiKeys } from './keys.ts';
 
 /**
  * Makes sure that somebody can ask: the key of the setting, or at the first start one that is left in a
- * file for the launcher. The file is whole before the key is in the database, so that a crash in between
+ * file for the launcher. The file is whole before the key is in the database, so that a crash or a power cut in between
  * leaves no key that nobody knows.
  */
 export async function ensureFirstKey(
@@ -17,9 +18,7 @@ export async function ensureFirstKey(
     return;
   }
   if (keys.size > 0) return;
-  const key = newKey();
-  const file = firstKeyFile(controlDir);
-  await writeFile(`${file}.new`, `${key}\n`, { mode: 0o600, flush: true });
-  await rename(`${file}.new`, file);
+  const key = newApiKey();
+  await writeDurably(firstKeyFile(controlDir), `${key}\n`);
   await keys.add('first key', key);
 }

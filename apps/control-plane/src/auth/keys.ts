@@ -1,5 +1,5 @@
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { apiKeyPattern, PerchError } from '@perch/protocol';
+import { apiKeyPattern, newApiKey, PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { Database } from '../database/index.ts';
 
@@ -81,7 +81,7 @@ export class ApiKeys {
 
   /** Makes a key; its text is returned this once. */
   async create(name: string): Promise<{ info: KeyInfo; key: string }> {
-    const key = newKey();
+    const key = newApiKey();
     return { info: await this.add(name, key), key };
   }
 
@@ -152,8 +152,4 @@ export class ApiKeys {
   #remember(key: LoadedKey): void {
     this.#byHash.set(key.hash.toString('hex'), key);
   }
-}
-
-export function newKey(): string {
-  return `perch_${randomBytes(20).toString('hex')}`;
 }

@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import {
   type ForkSandbox,
   type HostFork,
   type HostForked,
   type HostSandbox,
   type NewSnapshot,
+  newAccessToken,
   newSandboxId,
   PerchError,
 } from '@perch/protocol';
@@ -141,7 +141,7 @@ function childOf(source: SandboxRow): NewSandboxRow {
     host_id: source.host_id,
     host_ip: null,
     generation: 1,
-    access_token: randomBytes(32).toString('hex'),
+    access_token: newAccessToken(),
     created_at: new Date(),
   };
 }

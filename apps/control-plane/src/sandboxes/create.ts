@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto';
 import {
   type CreateSandbox,
   type HostSandbox,
   meaningOf,
+  newAccessToken,
   newSandboxId,
   type Sandbox,
   type SandboxStatus,
@@ -104,7 +104,7 @@ export class Creator {
       host_id: source.hostId,
       host_ip: null,
       generation: 1,
-      access_token: randomBytes(32).toString('hex'),
+      access_token: newAccessToken(),
       created_at: new Date(),
     };
     const { id, generation, template, vcpus, memory_mb, disk_mb, access_token } = row;

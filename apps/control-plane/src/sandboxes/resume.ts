@@ -1,5 +1,4 @@
-import { randomBytes } from 'node:crypto';
-import { type HostSandbox, isPerchError, meaningOf, PerchError } from '@perch/protocol';
+import { type HostSandbox, isPerchError, meaningOf, newAccessToken, PerchError } from '@perch/protocol';
 import type { SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import { type Life, resumeRefusalOf } from './life.ts';
@@ -73,7 +72,7 @@ export class Resumer {
   ): Promise<Transitioned> {
     const { host, lives, metrics, log } = this.#parts;
     const { id, generation } = life;
-    const token = life.nextAccessToken ?? randomBytes(32).toString('hex');
+    const token = life.nextAccessToken ?? newAccessToken();
     const begun = await lives.transition(
       life,
       ['paused'],

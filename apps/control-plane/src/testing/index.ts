@@ -1,9 +1,8 @@
-import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Sandbox } from '@perch/protocol';
+import { newApiKey, type Sandbox } from '@perch/protocol';
 import { pino } from 'pino';
 import { type Config, readConfig } from '../config/index.ts';
 import { type ControlPlane, startControlPlane } from '../control-plane.ts';
@@ -18,7 +17,7 @@ export { FakeHost, LocalGuest };
 export class TestPlane implements AsyncDisposable {
   readonly dir: string;
   readonly host: FakeHost;
-  readonly key = `perch_${randomBytes(20).toString('hex')}`;
+  readonly key = newApiKey();
   readonly config: Config;
   /** By sandbox id. */
   readonly guests = new Map<string, LocalGuest>();

@@ -1,8 +1,8 @@
-import { randomInt } from 'node:crypto';
 import {
   CreateSnapshot,
   ListSnapshotsQuery,
   NewSnapshot,
+  randomLetters,
   Snapshot,
   SnapshotList,
   SnapshotParams,
@@ -47,7 +47,7 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
       } as object,
     },
     async handler(request, reply) {
-      const { sandbox_id: id, name = newName() } = request.body;
+      const { sandbox_id: id, name = `snap-${randomLetters(8)}` } = request.body;
       const { overwrite = false } = request.query;
       return reply.code(201).send(await sandboxes.snapshot(id, name, overwrite, request.id));
     },
@@ -122,10 +122,4 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
       return reply.code(204).send();
     },
   });
-}
-
-const alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789';
-
-function newName(): string {
-  return `snap-${Array.from({ length: 8 }, () => alphabet[randomInt(alphabet.length)]).join('')}`;
 }
