@@ -1,5 +1,6 @@
 /** The use of processes, as the kernel counts it. */
 import { readdirSync, readFileSync } from 'node:fs';
+import { pids, readStat } from '../packages/node-kit/src/index.ts';
 
 /**
  * Bytes of memory in use. `rss` counts shared pages in full, `pss` in proportion to their users, `ownPss` is that
@@ -22,22 +23,10 @@ export function cpuTimeOf(pid: number): number {
 
 /** The descendants of a process. */
 export function descendantsOf(pid: number): number[] {
-  const parents = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map((name) => ({ pid: Number(name), parent: parentOf(name) }));
+  const all = pids().flatMap((one) => readStat(one) ?? []);
   const below = (of: number): number[] =>
-    parents.flatMap((one) => (one.parent === of ? [one.pid, ...below(one.pid)] : []));
+    all.flatMap((one) => (one.parent === of ? [one.pid, ...below(one.pid)] : []));
   return below(pid);
-}
-
-/** The second field after the name, which stands in parentheses and may hold anything. */
-function parentOf(pid: string): number | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
-  } catch {
-    return undefined;
-  }
 }
 
 function field(text: string, name: string): number {

@@ -1,5 +1,6 @@
 /** Each process of Perch is killed while a sandbox runs; the same sandbox answers afterwards. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readStat } from '../packages/node-kit/src/index.ts';
 import type { Perch, Sandbox } from '../packages/sdk/src/index.ts';
 import { eventually } from './setup/eventually.ts';
 import {
@@ -215,7 +216,7 @@ test('a VM that ended with everything else is failed with its reason at the next
   const daemons = (['perch-host', 'perchd'] as const).map((name) => daemonPid(instance.dataDir, name));
   const postmaster = postmasterPid(instance.dataDir);
   const launcher = instance.killLauncher();
-  for (const pid of [...daemons, postmaster, monitor]) if (pid !== undefined && alive(pid)) kill(pid);
+  for (const pid of [...daemons, postmaster, monitor]) if (pid !== undefined && readStat(pid)) kill(pid);
   await launcher;
   await expect.poll(() => postmasterPid(instance.dataDir), { timeout: 30_000 }).toBeUndefined();
   await instance.up();
@@ -230,11 +231,3 @@ test('a VM that ended with everything else is failed with its reason at the next
   await perch.sandboxes.delete(sandbox.id);
   await expectNothingElse();
 });
-
-function alive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}

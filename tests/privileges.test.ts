@@ -1,13 +1,13 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { pids, readStat } from '../packages/node-kit/src/index.ts';
 import { dataPaths } from '../packages/protocol/src/index.ts';
 import {
   commandLine,
   daemonPid,
   monitorOf,
   monitors,
-  pids,
   readInstance,
   run,
   statusField,
@@ -83,9 +83,7 @@ describe('a VM monitor', () => {
 
   test('has a session and namespaces of its own', () => {
     const [pid, neighbour] = [monitorOf(dataDir, one.id), monitorOf(dataDir, other.id)];
-    // Field 6 of /proc/PID/stat, the fourth after the name.
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    expect(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3]).toBe(String(pid));
+    expect(readStat(pid)?.session).toBe(pid);
     for (const kind of ['net', 'ipc', 'uts']) {
       expect(namespaceOf(pid, kind)).not.toBe(namespaceOf(process.pid, kind));
       expect(namespaceOf(pid, kind)).not.toBe(namespaceOf(neighbour, kind));

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
+import { pids } from '../../packages/node-kit/src/index.ts';
 
 const program = join(import.meta.dirname, 'testing.ts');
 
@@ -33,12 +34,10 @@ sleep "$1"
 
 /** The things of a run on the machine, its files aside. Each thing carries the run's name. */
 function onTheMachine(name: string): string[] {
-  const processes = readdirSync('/proc').filter(
-    (pid) => /^\d+$/.test(pid) && read(`/proc/${pid}/cmdline`).includes(name),
-  );
+  const processes = pids().filter((pid) => read(`/proc/${pid}/cmdline`).includes(name));
   const loops = globSync('/sys/block/loop*/loop/backing_file').filter((file) => read(file).includes(name));
   const files = [`/run/netns/perch-${name}`, `/dev/shm/perch-${name}`].filter((path) => existsSync(path));
-  return [...processes, ...loops, ...files];
+  return [...processes.map(String), ...loops, ...files];
 }
 
 /** Of all runs whose temporary directory is `dir`. */

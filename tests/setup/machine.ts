@@ -5,6 +5,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import { promisify } from 'node:util';
+import { pids, readStat } from '../../packages/node-kit/src/index.ts';
 import { dataPaths, type HostSandboxList } from '../../packages/protocol/src/index.ts';
 
 export const run = promisify(execFile);
@@ -31,8 +32,7 @@ export function monitorOf(dataDir: string, id: string): number {
 
 /** CPU time of a process, ticks; NaN when there is none. */
 export function cpuTicksOf(pid: number): number {
-  const fields = read(`/proc/${pid}/stat`).split(') ')[1]?.split(' ') ?? [];
-  return Number(fields[11]) + Number(fields[12]);
+  return readStat(pid)?.cpuTicks ?? Number.NaN;
 }
 
 /** Pid of a daemon of this data directory as it is now; undefined when it does not run. */
@@ -47,12 +47,6 @@ export function postmasterPid(dataDir: string): number | undefined {
   const file = join(dataPaths(dataDir).control, 'postgres/postmaster.pid');
   const pid = existsSync(file) ? Number(readFileSync(file, 'utf8').split('\n')[0]) : undefined;
   return pid !== undefined && link(`/proc/${pid}/exe`)?.endsWith('/postgres') ? pid : undefined;
-}
-
-export function pids(): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number);
 }
 
 /** With spaces between arguments; '' when the process is gone. */
@@ -142,9 +136,9 @@ export async function hostSandboxes(dataDir: string): Promise<HostSandboxList['i
   return (await promise).items;
 }
 
-/** The letter of /proc/PID/status; undefined when the process is gone. */
+/** Its letter in /proc/PID/stat; undefined when the process is gone. */
 export function processState(pid: number): string | undefined {
-  return statusField(pid, 'State')?.[0];
+  return readStat(pid)?.state;
 }
 
 function link(path: string): string | undefined {

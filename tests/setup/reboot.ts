@@ -1,8 +1,9 @@
 /** Takes from the machine what it would not have after a restart: everything of a Perch but its files. */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { pids } from '../../packages/node-kit/src/index.ts';
 import { eventually } from './eventually.ts';
-import { pids, run } from './machine.ts';
+import { run } from './machine.ts';
 
 /** @param instance undefined when it had none yet */
 export async function forget(dataDir: string, instance: string | undefined): Promise<void> {

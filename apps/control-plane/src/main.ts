@@ -1,10 +1,8 @@
+import { exitCannotStart } from '@perch/node-kit';
 import { pino } from 'pino';
 import { ConfigError, readConfig } from './config/index.ts';
 import { startControlPlane } from './control-plane.ts';
 import { armFailpointsOf } from './failpoints/index.ts';
-
-/** EX_CONFIG of sysexits.h: starting again would fail again. */
-const exitCannotStart = 78;
 
 process.title = 'perchd';
 // Files of this process are for its user alone.

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { exitCodeOf } from './exit-code.ts';
-import { lookUpUser, ProcessRemains, run } from './linux/index.ts';
+import { ProcessRemains, run } from './linux/index.ts';
+import { lookUpUser } from './user.ts';
 
 const failure = (promise: Promise<unknown>) => promise.then(() => undefined).catch((error: unknown) => error);
 

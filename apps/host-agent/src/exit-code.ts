@@ -1,14 +1,13 @@
 /** How `perch-host` tells its launcher why it did not start. */
+import { exitCannotStart, hasCode } from '@perch/node-kit';
 import { ProcessRemains, RunError } from './linux/index.ts';
 
-/** EX_CONFIG of sysexits.h: starting again would fail again. */
-const cannotStart = 78;
 const mayPass = 1;
 
 /** The failure of a tool may pass, as when it was killed; a process that remains may end. */
 export function exitCodeOf(error: unknown): number {
   const errors = error instanceof AggregateError ? error.errors : [error];
-  return errors.some(passes) ? mayPass : cannotStart;
+  return errors.some(passes) ? mayPass : exitCannotStart;
 }
 
 function passes(error: unknown): boolean {
@@ -17,5 +16,5 @@ function passes(error: unknown): boolean {
 
 /** A tool that is not there will not be there the next time. */
 function isMissing({ outcome, cause }: RunError): boolean {
-  return outcome === 'not_started' && (cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT';
+  return outcome === 'not_started' && hasCode(cause, 'ENOENT');
 }

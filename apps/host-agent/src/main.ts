@@ -21,10 +21,10 @@ import {
   SavedStates,
   SnapshotStore,
 } from './lifecycle/index.ts';
-import { lookUpUser } from './linux/index.ts';
 import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
 import { requireOneFileSystem } from './one-file-system.ts';
+import { lookUpUser } from './user.ts';
 import { type MonitorProbe, monitors, probeMonitor } from './vmm/index.ts';
 
 /** How long a guest may take until its agent answers; a busy machine without KVM takes tens of seconds. */

@@ -1,5 +1,4 @@
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
+import { RunError, run } from './run.ts';
 
 export interface User {
   name: string;
@@ -11,14 +10,22 @@ export interface User {
 /** getent(1): the key is not in the database. */
 const notFound = 2;
 
-/** A user of this machine, as its name service knows it: files, LDAP and others. Undefined when there is none. */
+/**
+ * A user of this machine, as its name service knows it: files, LDAP and others. Undefined when there is none.
+ * @throws RunError when nobody could be asked
+ */
 export async function findUser(name: string): Promise<User | undefined> {
   try {
-    const { stdout } = await promisify(execFile)('getent', ['passwd', '--', name]);
+    const { stdout } = await run('getent', ['passwd', '--', name]);
     const [, , uid, gid, , home] = stdout.trim().split(':');
     return { name, uid: Number(uid), gid: Number(gid), home: home || '/' };
   } catch (error) {
-    if ((error as { code?: unknown }).code === notFound) return undefined;
+    if (error instanceof RunError && error.exitCode === notFound) return undefined;
     throw error;
   }
+}
+
+/** The line that makes a user for a daemon, with a group of its own. */
+export function lineThatAdds(name: string): string {
+  return `useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ${name}`;
 }

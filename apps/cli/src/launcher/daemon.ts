@@ -1,6 +1,7 @@
 /** One daemon, kept running: started again at once when it ends, then ever slower while it keeps ending. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { exitCannotStart } from '@perch/node-kit';
 import { RotatingLog } from './rotating-log.ts';
 
 export interface DaemonOptions {
@@ -19,8 +20,6 @@ const maxLogBytes = 32 * 2 ** 20;
 const tailLength = 16_384;
 /** A daemon that ended this often before it was ready will not become so. */
 const crashesAtStart = 3;
-/** EX_CONFIG of sysexits.h. */
-const exitCannotStart = 78;
 
 export class Daemon {
   readonly #options: DaemonOptions;

@@ -2,8 +2,9 @@
  * Daemons of a `perch up` that was killed. They end by themselves, and until then they have the journal, the
  * address and the database: a start in between would be refused for what is gone a moment later.
  */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pids } from '@perch/node-kit';
 import { dataPaths } from '@perch/protocol';
 import { CliError } from '../errors.ts';
 
@@ -37,21 +38,19 @@ export async function earlierDaemonsEnded(dataDir: string, withinMs = waitMs): P
 /** Told by the Node of the data directory, which runs nothing but the daemons. */
 function daemonsOf(dataDir: string): EarlierDaemon[] {
   const prefix = `${dataPaths(dataDir).bin}/`;
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .flatMap((pid) => {
-      try {
-        // A program that was removed since has ` (deleted)` behind its name.
-        const ours = /^[^/]+\/node(?: \(deleted\))?$/.test(exeBelow(pid, prefix));
-        return ours ? [{ pid: Number(pid), name: readFileSync(`/proc/${pid}/comm`, 'utf8').trim() }] : [];
-      } catch {
-        return [];
-      }
-    });
+  return pids().flatMap((pid) => {
+    try {
+      // A program that was removed since has ` (deleted)` behind its name.
+      const ours = /^[^/]+\/node(?: \(deleted\))?$/.test(exeBelow(pid, prefix));
+      return ours ? [{ pid, name: readFileSync(`/proc/${pid}/comm`, 'utf8').trim() }] : [];
+    } catch {
+      return [];
+    }
+  });
 }
 
 /** The rest after `prefix` in the path of the program that a process runs; '' when it lies elsewhere. */
-function exeBelow(pid: string, prefix: string): string {
+function exeBelow(pid: number, prefix: string): string {
   const path = readlinkSync(`/proc/${pid}/exe`);
   return path.startsWith(prefix) ? path.slice(prefix.length) : '';
 }

@@ -1,8 +1,7 @@
 /** The things of an instance on this machine, told without any daemon: for the leak check. */
-import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { pids, run } from '@perch/node-kit';
 import { dataPaths, type Settings } from '@perch/protocol';
 import { readInstance } from './layout.ts';
 
@@ -10,8 +9,6 @@ export interface Leak {
   kind: 'process' | 'namespace' | 'link' | 'nft table' | 'cgroup' | 'directory' | 'snapshot' | 'loop device';
   name: string;
 }
-
-const run = promisify(execFile);
 
 /** Everything that carries the instance's name, or that works in its data directory. */
 export async function leaks(settings: Settings): Promise<Leak[]> {
@@ -37,8 +34,8 @@ export async function leaks(settings: Settings): Promise<Leak[]> {
 
 /** A daemon's title hides its command line, and not the Node of this data directory that runs it. */
 function processes(dataDir: string, instance: string): string[] {
-  return list('/proc')
-    .filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid)
+  return pids()
+    .filter((pid) => pid !== process.pid)
     .flatMap((pid) => {
       const command = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
       const texts = [command, link(`/proc/${pid}/exe`)];

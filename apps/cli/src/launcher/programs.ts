@@ -3,13 +3,11 @@
  * root-owned folder that others can read. An unprivileged daemon can then start from a checkout in a private
  * home, and an upgrade is a new folder.
  */
-import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, readdir, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
-import { promisify } from 'node:util';
-import { placeDurably } from '@perch/node-kit';
+import { placeDurably, run } from '@perch/node-kit';
 import { build, type Plugin, stop } from 'esbuild';
 
 export interface Programs {
@@ -20,6 +18,8 @@ export interface Programs {
   postgres: string;
 }
 
+/** A slow disk may have much to write. */
+const syncTimeoutMs = 600_000;
 const root = join(import.meta.dirname, '../../../..');
 /** The files that perchd reads beside its bundle. */
 const page = 'apps/control-plane/src/pages/test-page.html';
@@ -87,7 +87,7 @@ async function make(folder: string): Promise<void> {
     await copyPostgres(join(temporary, 'postgres'));
     await openToRead(temporary);
     // The whole file system at once: an fsync of each of a thousand files takes longer.
-    await promisify(execFile)('sync', ['--file-system', temporary]);
+    await run('sync', ['--file-system', temporary], { timeoutMs: syncTimeoutMs });
     await placeDurably(temporary, folder);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });

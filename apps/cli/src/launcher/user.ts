@@ -1,12 +1,9 @@
-import { findUser, type User } from '@perch/node-kit';
+import { findUser, lineThatAdds, type User } from '@perch/node-kit';
 import { CliError } from '../errors.ts';
 
 /** @throws CliError when the machine has no such user */
 export async function lookUpUser(name: string): Promise<User> {
   const user = await findUser(name);
   if (user) return user;
-  throw new CliError(
-    `There is no user ${name}.`,
-    `Make it: useradd --system --shell /usr/sbin/nologin ${name}`,
-  );
+  throw new CliError(`There is no user ${name}.`, `Make it: ${lineThatAdds(name)}`);
 }

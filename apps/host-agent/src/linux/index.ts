@@ -1,4 +1,5 @@
 /** The only place of the host agent that makes system calls or runs system tools. */
+export { findTool, RunError, type RunResult, run } from '@perch/node-kit';
 export * from './cgroup.ts';
 export { parseCgroupMounts } from './cgroup-mounts.ts';
 export * from './clone.ts';
@@ -13,9 +14,7 @@ export * from './process-confine.ts';
 export * from './process-end.ts';
 export * from './process-memory.ts';
 export * from './process-signal.ts';
-export * from './run.ts';
 export * from './sparse.ts';
 export * from './tsc.ts';
 export * from './tun.ts';
 export * from './unix-socket.ts';
-export * from './user.ts';

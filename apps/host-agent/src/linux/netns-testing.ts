@@ -1,8 +1,8 @@
 /** For tests that send packets: a network of their own, which has no way out. */
 import { isMainThread } from 'node:worker_threads';
+import { run } from '@perch/node-kit';
 import koffi from 'koffi';
 import { ipJson } from './netns.ts';
-import { run } from './run.ts';
 
 const unshare = koffi.load('libc.so.6').func('int unshare(int flags)');
 const CLONE_NEWNET = 0x40000000;

@@ -1,8 +1,8 @@
 /** Network namespaces that have a name under /run/netns, as `ip netns` keeps them. */
 import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
+import { type RunOptions, type RunResult, run } from '@perch/node-kit';
 import { linkIndex, setNetworkNamespace } from './ffi.ts';
-import { type RunOptions, type RunResult, run } from './run.ts';
 
 const directory = '/run/netns';
 const namePattern = /^[a-z0-9][a-z0-9-]{0,62}$/;

@@ -1,6 +1,6 @@
 /** nftables by nft(8): a script is one transaction, all of it or nothing. */
+import { RunError } from '@perch/node-kit';
 import { runIn } from './netns.ts';
-import { RunError } from './run.ts';
 
 export async function nft(script: string, namespace?: string): Promise<void> {
   await runIn(namespace, 'nft', ['-f', '-'], { input: script });

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isAlive } from './process.ts';
+import { isAlive, type ProcessRef } from './process.ts';
 import { signalProcess } from './process-signal.ts';
 
 const sigkill = 9;
@@ -14,10 +14,7 @@ export class ProcessRemains extends Error {
  * Kills a process and waits until the kernel has let go of it.
  * @throws ProcessRemains when it is still there after `timeoutMs`, as one that waits for a broken device is
  */
-export async function endProcess(
-  process: { pid: number; startTime: number },
-  timeoutMs = 10_000,
-): Promise<void> {
+export async function endProcess(process: ProcessRef, timeoutMs = 10_000): Promise<void> {
   signalProcess(process, sigkill);
   for (const until = performance.now() + timeoutMs; isAlive(process); ) {
     if (performance.now() > until)

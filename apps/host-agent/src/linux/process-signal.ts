@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 import koffi from 'koffi';
 import { SystemCallError } from './ffi.ts';
-import { readProcess } from './process.ts';
+import { type ProcessRef, readProcess } from './process.ts';
 
 const libc = koffi.load('libc.so.6');
 const syscall = libc.func('long syscall(long number, ...)');
@@ -24,7 +24,7 @@ const soPeerCred = 17;
  * leaves a gap. A pidfd names one process for good: opened first, the start time then tells which one it is.
  * @returns false when that process has ended
  */
-export function signalProcess(process: { pid: number; startTime: number }, signal: number): boolean {
+export function signalProcess(process: ProcessRef, signal: number): boolean {
   const fd: number = syscall(pidfdOpen, 'int', process.pid, 'uint', 0);
   if (fd < 0) {
     if (isNoSuchProcess()) return false;

@@ -5,36 +5,10 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { test as property } from '@fast-check/vitest';
-import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { isAlive, parseStat, parseStatusUid, readProcess, workingDirectory } from './process.ts';
+import { isAlive, parseStatusUid, readProcess, workingDirectory } from './process.ts';
 import { peerOf, signalProcess } from './process-signal.ts';
 import { measureTscKhz } from './tsc.ts';
-
-const tail = 'S 1 77 77 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 4242 1000 200 18446744073709551615 1 1 0 0 0';
-
-describe('/proc/PID/stat', () => {
-  for (const comm of ['sh', 'a b', 'a) R 5 (b', ')', '', '(((', 'x\ny']) {
-    test(`is read with the name ${JSON.stringify(comm)}`, () => {
-      expect(parseStat(`12 (${comm}) ${tail}\n`)).toEqual({
-        pid: 12,
-        state: 'S',
-        parent: 1,
-        threads: 1,
-        startTime: 4242,
-      });
-    });
-  }
-
-  property.prop([fc.string()])('is read whatever a process calls itself', (comm) => {
-    expect(parseStat(`12 (${comm}) ${tail}`)?.startTime).toBe(4242);
-  });
-
-  property.prop([fc.string()])('is refused when it is something else', (text) => {
-    expect(parseStat(text)).toBeUndefined();
-  });
-});
 
 test('the user of a process is the effective one', () => {
   expect(parseStatusUid('Name:\tUid:\nUid:\t1\t22\t3\t4\nGid:\t5\t5\t5\t5\n')).toBe(22);

@@ -1,7 +1,6 @@
 /** VM monitors: which one this machine can run, and what runs. */
 export { monitors } from './kinds.ts';
 export type {
-  ProcessRef,
   Vm,
   VmMonitor,
   VmSpec,

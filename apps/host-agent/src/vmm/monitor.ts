@@ -2,15 +2,8 @@
 
 import type { HostMachine } from '@perch/protocol';
 import type { FileDisk, VmDisk } from '../disk/index.ts';
-import type { Leftover } from '../linux/index.ts';
+import type { Leftover, ProcessRef } from '../linux/index.ts';
 import type { BuildId, MemoryDifference, MemoryImage } from '../snapshot/index.ts';
-
-/** Identity of a process that outlives us: a pid alone may name another process later. */
-export interface ProcessRef {
-  pid: number;
-  /** Start time, clock ticks since boot, field 22 of /proc/PID/stat. */
-  startTime: number;
-}
 
 export interface VmSpec {
   /** Of the VM. */

@@ -2,9 +2,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { openCgroups, processesOfUid } from '../linux/index.ts';
+import { openCgroups, type ProcessRef, processesOfUid } from '../linux/index.ts';
 import { copyDifference, headerOf, type MemoryImage, newBuildId } from '../snapshot/index.ts';
-import type { ProcessRef, Vm, VmSpec, VmState } from './monitor.ts';
+import type { Vm, VmSpec, VmState } from './monitor.ts';
 import type { TestMachine } from './qemu/test-machine.ts';
 
 /** Of a guest under TCG on a machine that does other things too. */

@@ -1,5 +1,5 @@
 /** Disks as qcow2 overlays over an image that many share, for a monitor that reads qcow2. */
-import { hasTool } from '../../linux/index.ts';
+import { findTool } from '../../linux/index.ts';
 import type { DiskBackend } from '../backend.ts';
 import { mergeNeed } from './bounds.ts';
 import { prepareCapture } from './capture.ts';
@@ -24,5 +24,5 @@ export function createQcow2Disks(): DiskBackend {
 
 /** The things that this machine lacks for it. */
 export function qcow2Lacks(): string | undefined {
-  return hasTool('qemu-img') ? undefined : 'there is no qemu-img; apt-get install qemu-utils.';
+  return findTool('qemu-img') ? undefined : 'there is no qemu-img; apt-get install qemu-utils.';
 }

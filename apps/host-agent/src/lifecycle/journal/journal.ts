@@ -3,7 +3,7 @@
  * announces, with synchronous=FULL, so that after any crash it names at least what exists.
  */
 import { DatabaseSync } from 'node:sqlite';
-import type { ProcessRef } from '../../vmm/index.ts';
+import type { ProcessRef } from '../../linux/index.ts';
 import { assertCanGo, type HostState } from './state-machine.ts';
 
 export interface SandboxSpec {

@@ -2,8 +2,7 @@
  * Notices the end of a process that may not be our child: nobody tells us of it, so we look once a second,
  * and at once when something hints at it (its socket closed, its exit was reported).
  */
-import { isAlive } from '../../linux/index.ts';
-import type { ProcessRef } from '../monitor.ts';
+import { isAlive, type ProcessRef } from '../../linux/index.ts';
 
 const slowMs = 1000;
 /** A socket closes a moment before its process has gone. */

@@ -1,7 +1,13 @@
 /** Finds a process of a VM again that an earlier host agent has started. */
 import { realpath } from 'node:fs/promises';
-import { isAlive, processesOfUid, readProcess, workingDirectory } from '../../linux/index.ts';
-import type { ProcessRef, VmIdentity } from '../monitor.ts';
+import {
+  isAlive,
+  type ProcessRef,
+  processesOfUid,
+  readProcess,
+  workingDirectory,
+} from '../../linux/index.ts';
+import type { VmIdentity } from '../monitor.ts';
 
 /**
  * By (pid, start time) where that is known, else by the VM's user, which no other program on the machine has, and the

@@ -1,8 +1,7 @@
 /** Starts a process of a VM, confined, and knows it again. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { type Confinement, readProcess, spawnConfined } from '../../linux/index.ts';
-import type { ProcessRef } from '../monitor.ts';
+import { type Confinement, type ProcessRef, readProcess, spawnConfined } from '../../linux/index.ts';
 
 export interface Spawned {
   child: ChildProcess;

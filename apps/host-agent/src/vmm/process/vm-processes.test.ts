@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
-import { isAlive, readProcess, signalProcess } from '../../linux/index.ts';
-import type { ProcessRef } from '../monitor.ts';
+import { isAlive, type ProcessRef, readProcess, signalProcess } from '../../linux/index.ts';
 import { createLog } from './directory.ts';
 import { VmProcesses } from './vm-processes.ts';
 

@@ -5,8 +5,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { endProcess } from '../../linux/index.ts';
-import type { ProcessRef } from '../monitor.ts';
+import { endProcess, type ProcessRef } from '../../linux/index.ts';
 import { readLogTail } from './directory.ts';
 import { type ExitStatus, exitReason } from './exit-reason.ts';
 import { ExitWatch } from './exit-watch.ts';

@@ -1,7 +1,8 @@
 /** Real guests on a real QEMU: needs root, QEMU and a kernel. Sends nothing outside a namespace of its own. */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readStat } from '@perch/node-kit';
 import { describe, expect, test } from 'vitest';
 import { leftovers, none, of, patience, untilSays } from '../test-vm.ts';
 import { consoleBytes } from './arguments.ts';
@@ -65,7 +66,7 @@ describe.runIf(canRunGuests)('a QEMU', { timeout: 120_000 }, () => {
     const first = await (await machine.monitor()).boot(spec);
     first.release();
     // The stopped machine uses no more time.
-    const spent = () => Number(readFileSync(`/proc/${of(first).pid}/stat`, 'utf8').split(' ')[13]);
+    const spent = () => readStat(of(first).pid)?.cpuTicks ?? Number.NaN;
     await expect
       .poll(async () => {
         const before = spent();

@@ -5,16 +5,8 @@ import type { Accelerator } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { VmDisk } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
-import { cpuFingerprint, type Leftover, measureTscKhz } from '../../linux/index.ts';
-import type {
-  MonitorCapabilities,
-  ProcessRef,
-  Vm,
-  VmIdentity,
-  VmMonitor,
-  VmSpec,
-  VmState,
-} from '../monitor.ts';
+import { cpuFingerprint, type Leftover, measureTscKhz, type ProcessRef } from '../../linux/index.ts';
+import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
 import { findProcess, VmLimits } from '../process/index.ts';
 import { emulatedCpu, translationBufferMb } from './arguments.ts';
 import { fill } from './fill.ts';

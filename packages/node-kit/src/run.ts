@@ -61,11 +61,12 @@ export class RunError extends Error {
 const toolPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const maxStderr = 64 * 1024;
 
-/** Whether a tool is where `run` looks for it. */
-export function hasTool(file: string): boolean {
-  return toolPath.split(':').some((dir) => {
+/** The path of a tool, where `run` looks for it. */
+export function findTool(name: string): string | undefined {
+  const paths = toolPath.split(':').map((dir) => join(dir, name));
+  return paths.find((path) => {
     try {
-      accessSync(join(dir, file), constants.X_OK);
+      accessSync(path, constants.X_OK);
       return true;
     } catch {
       return false;
@@ -74,8 +75,8 @@ export function hasTool(file: string): boolean {
 }
 
 /**
- * The tool is started before this returns, by the calling thread: called in another network namespace
- * (netns.ts), the tool runs there. It gets a session of its own, so that a Ctrl-C meant for us does not
+ * The tool is started before this returns, by the calling thread: called in another network namespace,
+ * the tool runs there. It gets a session of its own, so that a Ctrl-C meant for us does not
  * end it half-way.
  * @throws RunError
  */

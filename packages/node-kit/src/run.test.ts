@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { RunError, run } from './run.ts';
+import { findTool, RunError, run } from './run.ts';
 
 const failure = async (promise: Promise<unknown>): Promise<RunError> => {
   const error = await promise.then(
@@ -54,4 +54,11 @@ describe('run', () => {
     const error = await failure(run('sh', ['-c', 'exit 5'], { input: 'x'.repeat(1 << 20) }));
     expect(error.exitCode).toBe(5);
   });
+});
+
+test('a tool is found where it would be run, and nowhere else', async () => {
+  const path = findTool('ip');
+  expect(path).toMatch(/\/ip$/);
+  expect((await run('sh', ['-c', 'command -v ip'])).stdout.trim()).toBe(path);
+  expect(findTool('no-such-tool')).toBeUndefined();
 });
