@@ -13,6 +13,7 @@ import { promisify } from 'node:util';
 import { chooseDisks } from '../apps/host-agent/src/disk/index.ts';
 import { giveIdentity, guestPort } from '../apps/host-agent/src/guest/index.ts';
 import { connectWhenListening } from '../apps/host-agent/src/linux/index.ts';
+import { qemuProgram } from '../packages/node-kit/src/index.ts';
 import { newAccessToken, type Sandbox } from '../packages/protocol/src/index.ts';
 import type { PerchInstance } from '../tests/setup/perch-instance.ts';
 
@@ -87,7 +88,7 @@ export class BareGuest implements AsyncDisposable {
 
   /** From nothing to the first answer of the guest agent. */
   async start(): Promise<void> {
-    const qemu = spawn('qemu-system-x86_64', this.#args, {
+    const qemu = spawn(qemuProgram, this.#args, {
       cwd: this.#dir,
       stdio: ['ignore', 'ignore', 'inherit'],
     });

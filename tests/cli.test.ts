@@ -20,13 +20,15 @@ import type { Readable, Writable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, inject, test } from 'vitest';
+import { HostSocket } from '../apps/cli/src/launcher/index.ts';
+import { openCgroups } from '../apps/host-agent/src/linux/index.ts';
 import { type Sandbox, type SandboxLogs, sandboxIdPattern } from '../packages/protocol/src/index.ts';
 import { eventually } from './setup/eventually.ts';
 import { cli } from './setup/perch-instance.ts';
 import { newSandbox, sh, sharedPerch } from './setup/sandbox.ts';
 
 const perch = sharedPerch();
-const { env } = inject('perch');
+const { env, dataDir } = inject('perch');
 
 let id: string;
 let dir: string;
@@ -320,6 +322,16 @@ test('doctor checks this machine, with a line for each finding', async () => {
     expect(['ok', 'warning'], name).toContain(status);
     if (status === 'warning') expect(remedy, name).toMatch(/./);
   }
+});
+
+test('doctor judges this machine as the host agent does', async () => {
+  const findings = lines<{ name: string; detail: string }>((await run(['doctor', '--json'])).stdout);
+  const detail = (name: string) => findings.find((one) => one.name === name)?.detail;
+  const { machine } = await new HostSocket(dataDir).info();
+  expect(detail('QEMU')).toMatch(new RegExp(`^${machine.monitor.version} at /`));
+  const { description, missing } = await openCgroups();
+  const lack = missing.length === 0 ? '' : `, without ${missing.join(', ')}`;
+  expect(detail('cgroups')).toBe(`${description}${lack}`);
 });
 
 test('doctor looks at the Perch that PERCH_URL names', async () => {

@@ -4,8 +4,8 @@ import { chmod, lstat, mkdir, mkdtemp, readdir, rm, rmdir } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openCgroups, parseCgroupMounts, tryLockFile } from '../../apps/host-agent/src/linux/index.ts';
-import { ifThere } from '../../packages/node-kit/src/index.ts';
+import { openCgroups, tryLockFile } from '../../apps/host-agent/src/linux/index.ts';
+import { ifThere, parseCgroupMounts } from '../../packages/node-kit/src/index.ts';
 
 const prefix = 'perch-run-';
 /** The kernel may take a moment to end what was killed. */

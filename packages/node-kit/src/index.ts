@@ -1,6 +1,7 @@
 /** Needs of several programs from Node and Linux that no one of them owns. Imports nothing of ours. */
 export { placeDurably, sync, writeDurably } from './durable.ts';
 export { exitCannotStart } from './exit-code.ts';
+export * from './machine/index.ts';
 export { printable, quoted } from './printable.ts';
 export { ofProcess, type ProcessStat, pids, readStat } from './process.ts';
 export { findTool, RunError, type RunOptions, type RunResult, run } from './run.ts';

@@ -1,5 +1,6 @@
 /** The offers of the machine and its kernel. */
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { findCgroups, kvmObstacle } from '@perch/node-kit';
 import { type Finding, ok, problem, warning } from './finding.ts';
 
 const leastMemoryMb = 1024;
@@ -25,21 +26,15 @@ export function nodeVersion(): Finding {
 }
 
 /** Whether a guest really starts with it is probed by perch-host, and told below. */
-export function kvm(): Finding {
-  const slow = 'Sandboxes run by emulation, about ten times slower. ';
-  if (!existsSync('/dev/kvm')) {
-    return warning(
-      'KVM',
-      '/dev/kvm is not there',
-      `${slow}Use a machine with virtualization, or turn it on in the firmware.`,
-    );
-  }
-  try {
-    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
-    return ok('KVM', '/dev/kvm is there; perch-host starts a guest with it to see whether it works');
-  } catch {
-    return warning('KVM', '/dev/kvm may not be opened', `${slow}Run it as root.`);
-  }
+export async function kvm(): Promise<Finding> {
+  const obstacle = await kvmObstacle();
+  if (obstacle === undefined)
+    return ok('KVM', '/dev/kvm opens; perch-host starts a guest with it to see whether it works');
+  return warning(
+    'KVM',
+    obstacle,
+    'Sandboxes run by emulation, about ten times slower. Use a machine with virtualization, turned on in the firmware, as root.',
+  );
 }
 
 export function tunnel(): Finding {
@@ -47,22 +42,16 @@ export function tunnel(): Finding {
   return problem('/dev/net/tun', 'is not there, so that sandboxes have no network', 'modprobe tun');
 }
 
-export function cgroups(): Finding {
-  if (existsSync('/sys/fs/cgroup/cgroup.controllers')) {
-    const controllers = readFileSync('/sys/fs/cgroup/cgroup.controllers', 'utf8').trim().split(' ');
-    const missing = ['cpu', 'memory', 'pids'].filter((name) => !controllers.includes(name));
-    if (missing.length === 0) return ok('cgroups', 'version 2');
-    return warning(
-      'cgroups',
-      `version 2, without ${missing.join(', ')}`,
-      'Sandboxes run without these limits. Enable the controllers.',
-    );
-  }
-  if (existsSync('/sys/fs/cgroup/memory')) return ok('cgroups', 'version 1');
+/** @param mountinfo the text of /proc/self/mountinfo */
+export async function cgroups(mountinfo?: string): Promise<Finding> {
+  const { description, missing } = await findCgroups(mountinfo);
+  if (missing.length === 0) return ok('cgroups', description);
+  // Only root can hand controllers on, which shows whether version 2 will do.
+  if (process.getuid?.() !== 0) return warning('cgroups', 'this user cannot tell', 'Run it as root.');
   return warning(
     'cgroups',
-    'none are mounted',
-    'Sandboxes run without limits on the host. Mount cgroup2 at /sys/fs/cgroup.',
+    `${description}, without ${missing.join(', ')}`,
+    'Sandboxes run without these limits on the host. Mount cgroup2 at /sys/fs/cgroup, with these controllers.',
   );
 }
 

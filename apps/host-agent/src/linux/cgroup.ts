@@ -5,8 +5,14 @@
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { hasCode, ifThere } from '@perch/node-kit';
-import { type CgroupMounts, controllers, parseCgroupMounts } from './cgroup-mounts.ts';
+import {
+  type CgroupHierarchies,
+  type Controller,
+  findCgroups,
+  handOn,
+  hasCode,
+  ifThere,
+} from '@perch/node-kit';
 
 export interface CgroupLimits {
   memoryBytes: number;
@@ -18,7 +24,7 @@ export interface CgroupLimits {
 
 /** Groups are named by a path of two or more parts, `perch-{instance}/{id}`; each call may be repeated. */
 export interface Cgroups {
-  /** The limits, and the controller of each; for the log and for `perch doctor`. */
+  /** The hierarchies; for the log. */
   readonly description: string;
   /** Limits that this machine cannot set. */
   readonly missing: readonly string[];
@@ -40,32 +46,17 @@ const busyTimeoutMs = 2000;
 
 /** @param mountinfo what /proc/self/mountinfo says */
 export async function openCgroups(mountinfo?: string): Promise<Cgroups> {
-  const mounts = parseCgroupMounts(mountinfo ?? (await readFile('/proc/self/mountinfo', 'utf8')));
-  if (mounts.v2 !== undefined && (await enableV2(mounts.v2))) return v2(mounts.v2);
-  return v1(mounts);
+  const found = await findCgroups(mountinfo);
+  return found.v2 === undefined ? v1(found) : v2(found.v2, found);
 }
 
-/** Makes the controllers usable one level down. False when this hierarchy does not have them all. */
-async function enableV2(root: string): Promise<boolean> {
-  const available = (await readFile(join(root, 'cgroup.controllers'), 'utf8')).trim().split(' ');
-  if (!controllers.every((name) => available.includes(name))) return false;
-  return enableBelow(root).then(
-    () => true,
-    () => false, // EBUSY: a container whose own processes sit in the root that it sees
-  );
-}
-
-const enableBelow = (dir: string) =>
-  writeFile(join(dir, 'cgroup.subtree_control'), controllers.map((name) => `+${name}`).join(' '));
-
-function v2(root: string): Cgroups {
+function v2(root: string, { description, missing }: CgroupHierarchies): Cgroups {
   return {
-    description: 'cgroup v2',
-    missing: [],
+    ...{ description, missing },
     async create(path, limits) {
       const dir = join(root, path);
       await mkdir(dir, { recursive: true });
-      await enableBelow(join(dir, '..'));
+      await handOn(join(dir, '..'));
       await writeFile(join(dir, 'memory.max'), `${limits.memoryBytes}`);
       await writeFile(join(dir, 'cpu.max'), `${quotaUs(limits)} ${cpuPeriodUs}`);
       await writeFile(join(dir, 'pids.max'), `${limits.tasks}`);
@@ -77,16 +68,14 @@ function v2(root: string): Cgroups {
   };
 }
 
-function v1({ v1: mounts }: CgroupMounts): Cgroups {
+function v1({ v1: mounts, description, missing }: CgroupHierarchies): Cgroups {
   const roots = [...new Set(Object.values(mounts))];
-  const missing = controllers.filter((name) => mounts[name] === undefined);
-  const set = async (controller: keyof typeof mounts, path: string, file: string, value: number) => {
+  const set = async (controller: Controller, path: string, file: string, value: number) => {
     const root = mounts[controller];
     if (root !== undefined) await writeFile(join(root, path, file), `${value}`);
   };
   return {
-    description: roots.length === 0 ? 'no cgroups' : 'cgroup v1',
-    missing,
+    ...{ description, missing },
     async create(path, limits) {
       for (const root of roots) await mkdir(join(root, path), { recursive: true });
       await set('memory', path, 'memory.limit_in_bytes', limits.memoryBytes);

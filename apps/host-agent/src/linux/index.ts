@@ -1,7 +1,6 @@
 /** The only place of the host agent that makes system calls or runs system tools. */
-export { findTool, RunError, type RunResult, run } from '@perch/node-kit';
+export { findTool, RunError, run } from '@perch/node-kit';
 export * from './cgroup.ts';
-export { parseCgroupMounts } from './cgroup-mounts.ts';
 export * from './clone.ts';
 export * from './cpu.ts';
 export * from './exchange.ts';

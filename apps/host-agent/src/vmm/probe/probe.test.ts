@@ -4,49 +4,12 @@ import { join } from 'node:path';
 import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
-import { measureTscKhz, run } from '../../linux/index.ts';
+import { measureTscKhz } from '../../linux/index.ts';
 import { testGuest } from '../qemu/test-guest.ts';
 import { canRunGuests, findKernel, TestMachine } from '../qemu/test-machine.ts';
 import { runTrial } from '../qemu/trial.ts';
 import { readAnswer, writeAnswer } from './cache.ts';
 import { probeMonitor } from './probe.ts';
-import { findVersion, isAtLeast, parseVersion } from './version.ts';
-
-test('versions of QEMU are read and ordered', () => {
-  expect(parseVersion('QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright')).toBe('10.0.2');
-  expect(parseVersion('QEMU')).toBeUndefined();
-  expect(isAtLeast('10.0.0', '10.0.0')).toBe(true);
-  expect(isAtLeast('9.2.4', '10.0.0')).toBe(false);
-  expect(isAtLeast('10.1.0', '10.0.9')).toBe(true);
-});
-
-describe('whether QEMU can be used', () => {
-  const says = (text: string) => () => Promise.resolve({ stdout: text, stderr: '' });
-
-  test('depends on its version', async () => {
-    expect(await findVersion(says('version 10.0.2'))).toEqual({ version: '10.0.2', problems: [] });
-    expect(await findVersion(says('version 7.2.0'))).toMatchObject({
-      version: '7.2.0',
-      problems: [expect.stringContaining('needs')],
-    });
-    expect(await findVersion(says('?'))).toMatchObject({
-      version: '',
-      problems: [expect.stringContaining('version')],
-    });
-  });
-
-  test('is answered with the remedy when it is not there, or broken', async () => {
-    const missing = await findVersion(() => run('/nonexistent/qemu', []));
-    expect(missing.problems).toEqual([expect.stringMatching(/not installed.*apt-get install/)]);
-    const broken = await findVersion(() => run('false', []));
-    expect(broken.problems).toEqual([expect.stringMatching(/does not run.*apt-get install/)]);
-  });
-
-  test('is not known after it was killed', async () => {
-    const killed = () => run('sleep', ['60'], { timeoutMs: 1 });
-    await expect(findVersion(killed)).rejects.toThrow(/no end/);
-  });
-});
 
 describe('the kept answer', () => {
   const dir = mkdtempSync(join(tmpdir(), 'perch-probe-'));

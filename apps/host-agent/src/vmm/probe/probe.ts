@@ -2,14 +2,13 @@
  * Finds out what this machine can run, by running it. That /dev/kvm opens says little: on some virtual
  * machines a guest then hangs for ever, at full load and without a word.
  */
-import { open, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { cpus, release } from 'node:os';
+import { findQemu, kvmObstacle } from '@perch/node-kit';
 import { type Accelerator, type MonitorChoice, monitorChoices } from '@perch/protocol';
 import type { Logger } from 'pino';
-import { run } from '../../linux/index.ts';
 import { kvmRunsGuest } from '../qemu/index.ts';
 import { readAnswer, writeAnswer } from './cache.ts';
-import { findVersion } from './version.ts';
 
 export interface ProbeOptions {
   /** A guest's kernel and initramfs; ours, 0444, on the file system of `cacheFile`. */
@@ -37,9 +36,10 @@ export interface MonitorProbe {
  * @throws RunError when QEMU was asked and could not end, which says nothing about the machine
  */
 export async function probeMonitor(options: ProbeOptions): Promise<MonitorProbe> {
-  const found = await findVersion(() => run('qemu-system-x86_64', ['--version']));
-  const { accelerator, why } = await chooseAccelerator(options, found.version);
-  return { choice: `qemu-${accelerator}`, version: found.version, why, problems: found.problems };
+  const { version, problem } = await findQemu();
+  const { accelerator, why } = await chooseAccelerator(options, version);
+  const problems = problem ? [`${problem.what}: ${problem.remedy}`] : [];
+  return { choice: `qemu-${accelerator}`, version, why, problems };
 }
 
 interface Answer {
@@ -50,6 +50,7 @@ interface Answer {
 async function chooseAccelerator(options: ProbeOptions, version: string): Promise<Answer> {
   if (options.force)
     return { accelerator: monitorChoices[options.force].accelerator, why: 'PERCH_VMM says so' };
+  // Asked at every start, since a device may appear later.
   const obstacle = await kvmObstacle();
   if (obstacle !== undefined) return { accelerator: 'tcg', why: obstacle };
   if (version === '') return { accelerator: 'tcg', why: 'there is no QEMU to try KVM with' };
@@ -59,18 +60,6 @@ async function chooseAccelerator(options: ProbeOptions, version: string): Promis
   const answer = await askGuest(options);
   await writeAnswer(options.cacheFile, key, answer);
   return answer;
-}
-
-/** Cheap reasons against KVM. Asked at every start, since a device may appear later. */
-async function kvmObstacle(): Promise<string | undefined> {
-  try {
-    const device = await open('/dev/kvm', 'r+');
-    await device.close();
-    return undefined;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    return code === 'ENOENT' ? 'there is no /dev/kvm' : `/dev/kvm does not open (${code})`;
-  }
 }
 
 async function askGuest({ kernel, initramfs, cacheFile, log }: ProbeOptions): Promise<Answer> {

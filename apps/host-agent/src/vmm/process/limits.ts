@@ -14,8 +14,9 @@ export class VmLimits {
   /** @param instance short id of the data directory */
   static async open(instance: string, log: Logger): Promise<VmLimits> {
     const cgroups = await openCgroups();
-    if (cgroups.missing.length > 0) {
-      log.warn({ missing: cgroups.missing }, 'this machine cannot limit what a VM monitor uses');
+    const { description, missing } = cgroups;
+    if (missing.length > 0) {
+      log.warn({ cgroups: description, missing }, 'this machine cannot limit what a VM monitor uses');
     }
     return new VmLimits(cgroups, `perch-${instance}`);
   }

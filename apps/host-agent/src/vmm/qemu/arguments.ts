@@ -1,5 +1,6 @@
 /** The command line of QEMU. Pure. */
 import { basename } from 'node:path';
+import { qemuProgram } from '@perch/node-kit';
 import type { Accelerator } from '@perch/protocol';
 import type { BlockDisk, FileDisk, VmDisk } from '../../disk/index.ts';
 import { fileNames } from './vm-directory.ts';
@@ -35,7 +36,7 @@ export const translationBufferMb = 128;
  */
 export function qemuArguments(spec: MachineSpec): string[] {
   return [
-    'qemu-system-x86_64',
+    qemuProgram,
     ...['-name', spec.name],
     ...['-nodefaults', '-no-user-config', '-display', 'none'],
     ...machine(spec),

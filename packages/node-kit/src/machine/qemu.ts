@@ -1,26 +1,35 @@
-import { RunError, type RunResult } from '../../linux/index.ts';
+import { RunError, type RunResult, run } from '../run.ts';
 
+export const qemuProgram = 'qemu-system-x86_64';
 const oldest = '10.0.0';
 const install =
   'apt-get install -t bookworm-backports qemu-system-x86 qemu-utils (Debian 12), or a newer Debian';
 
+export interface FoundQemu {
+  /** '' when there is none. */
+  version: string;
+  /** Why no guest can be started with it. */
+  problem: { what: string; remedy: string } | undefined;
+}
+
 /**
+ * The QEMU that the host agent would start, and whether it will do.
  * @param ask runs `qemu-system-x86_64 --version`
  * @throws RunError when it was killed: that says nothing about the machine
  */
-export async function findVersion(
-  ask: () => Promise<RunResult>,
-): Promise<{ version: string; problems: string[] }> {
+export async function findQemu(
+  ask: () => Promise<RunResult> = () => run(qemuProgram, ['--version']),
+): Promise<FoundQemu> {
+  const unusable = (what: string, version = '') => ({ version, problem: { what, remedy: install } });
   try {
     const version = parseVersion((await ask()).stdout);
-    if (version === undefined)
-      return { version: '', problems: [`QEMU does not tell its version. ${install}`] };
-    if (isAtLeast(version, oldest)) return { version, problems: [] };
-    return { version, problems: [`QEMU is ${version}; Perch needs ${oldest} or later: ${install}`] };
+    if (version === undefined) return unusable('QEMU does not tell its version');
+    if (isAtLeast(version, oldest)) return { version, problem: undefined };
+    return unusable(`QEMU is ${version}; Perch needs ${oldest} or later`, version);
   } catch (error) {
     if (!(error instanceof RunError) || error.outcome === 'unknown') throw error;
     const why = error.outcome === 'not_started' ? 'is not installed' : 'does not run';
-    return { version: '', problems: [`qemu-system-x86_64 ${why}: ${install}`] };
+    return unusable(`${qemuProgram} ${why}`);
   }
 }
 
