@@ -80,7 +80,7 @@ export const rules: readonly LayerRule[] = [
       path: '^apps/$1/src/[^/]+/',
       pathNot: ['^apps/$1/src/$2/', '^apps/[^/]+/src/[^/]+/index\\.ts$'],
     },
-    planted: { [`${host}/api/planted.ts`]: importing('../linux/user.ts') },
+    planted: { [`${host}/api/planted.ts`]: importing('../linux/process.ts') },
   },
   {
     name: 'package-by-its-face',
