@@ -56,14 +56,31 @@ test('it makes its database once, keeps it, listens on no port, and syncs to dis
   expect(await query(again, 'SELECT * FROM kept')).toEqual([]);
 }, 60_000);
 
+/** A server that works on its own: nobody starts it again. */
+async function leftBehind(): Promise<ChildProcess> {
+  const server = await start();
+  await server.stop();
+  const { uid, gid } = (await databaseOwner()) ?? {};
+  const args = ['-D', join(dir, 'control/postgres'), '-c', 'listen_addresses='];
+  const child = spawn(
+    join(programs.dir, 'bin/postgres'),
+    [...args, '-c', `unix_socket_directories=${server.address.host}`],
+    { stdio: 'ignore', cwd: '/', ...(uid === undefined ? {} : { uid, gid }) },
+  );
+  await once(child, 'spawn');
+  await expect.poll(() => serversOf(join(dir, 'control/postgres')), { timeout: 30_000 }).toContain(child.pid);
+  return child;
+}
+
 test('one that an earlier perchd left behind is stopped first', async () => {
-  const left = await start();
-  const pid = left.pid ?? 0;
+  const left = await leftBehind();
+  const ended = once(left, 'exit');
   await using server = await start();
-  expect(await serversOf(join(dir, 'control/postgres'))).not.toContain(pid);
-  expect(await serversOf(join(dir, 'control/postgres'))).toContain(server.pid);
+  await ended;
+  const servers = await serversOf(join(dir, 'control/postgres'));
+  expect(servers).not.toContain(left.pid);
+  expect(servers).toContain(server.pid);
   expect(await query(server, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
-  await left.stop();
 }, 60_000);
 
 test('a lock file that is empty, or whose number was taken over by another process, is no obstacle', async () => {

@@ -104,7 +104,7 @@ test.runIf(isRoot)('a merge that is given up leaves no process', async () => {
   const merging = expect(
     disks.merge(stateOf([layer]), { ...tool, dir: emptyDirectory('given-up') }),
   ).rejects.toThrow('enough');
-  await expect.poll(() => processesOfUid(uid).length, { interval: 1 }).toBeGreaterThan(0);
+  await expect.poll(() => processesOfUid(uid).length, { interval: 1, timeout: 30_000 }).toBeGreaterThan(0);
   giveUp.abort(new Error('enough'));
   await merging;
   expect(processesOfUid(uid)).toEqual([]);
