@@ -18,9 +18,15 @@ const config: KnipConfig = {
   exclude: ['types'],
   workspaces: {
     '.': {
-      entry: ['scripts/*.{ts,mjs}!', 'scripts/enclosure/testing.ts', 'tests/**/*.ts', 'bench/main.ts!'],
+      entry: [
+        'scripts/*.{ts,mjs}!',
+        'scripts/enclosure/testing.ts',
+        'tests/**/*.ts',
+        'bench/main.ts!',
+        'lab/main.ts!',
+      ],
       project: [
-        '{scripts,images,bench}/**/*.{ts,mjs}!',
+        '{scripts,images,bench,lab}/**/*.{ts,mjs}!',
         'tests/**/*.ts',
         '!**/*.test.ts!',
         '!**/testing.ts!',

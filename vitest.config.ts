@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Each has a Perch of its own, and waits more than it works: two at a time. */
 const failpoints = ['tests/failpoints*.test.ts'];
+const lab = ['tests/lab.test.ts'];
 
 export default defineConfig({
   test: {
@@ -18,13 +19,16 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['tests/**/*.test.ts'],
-          exclude: failpoints,
+          exclude: [...failpoints, ...lab],
           globalSetup: ['tests/setup/global.ts'],
           // One Perch serves all files, on a machine with few cores.
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 180_000,
         },
+      },
+      {
+        test: { name: 'lab', include: lab, testTimeout: 180_000, hookTimeout: 180_000 },
       },
       {
         test: {

@@ -70,7 +70,10 @@ async function look(): Promise<ICruiseResult> {
     ruleSet: { forbidden: rules.map(forbidden) },
     validate: true,
   };
-  const { output } = await cruise(['apps', 'packages', 'images', 'scripts', 'tests', 'bench'], options);
+  const { output } = await cruise(
+    ['apps', 'packages', 'images', 'scripts', 'tests', 'bench', 'lab'],
+    options,
+  );
   return output as ICruiseResult;
 }
 

@@ -23,8 +23,9 @@ export const suites: Record<string, () => Promise<Outcome>> = {
   failpoints: () => vitest(['failpoints']),
   /** Hours if it is told to: `PERCH_CHAOS_KILLS` and `PERCH_CHAOS_SEED`, `PERCH_POWER_CUTS` and `PERCH_POWER_SEED`. */
   soak: () => vitest(['e2e', 'failpoints'], soakTests, soakEnv()),
+  lab: () => vitest(['lab']),
 };
-export const onlyByName: ReadonlySet<string> = new Set(['soak']);
+export const onlyByName: ReadonlySet<string> = new Set(['soak', 'lab']);
 
 /** The tests of files, or of all files below folders. @param name a pattern that their names match */
 export function inFiles(paths: readonly string[], name?: string): Promise<Outcome> {
@@ -35,6 +36,7 @@ export function inFiles(paths: readonly string[], name?: string): Promise<Outcom
 /** As vitest.config.ts has them. */
 function projectOf(path: string): string {
   if (path.startsWith('tests/failpoints')) return 'failpoints';
+  if (path === 'tests/lab.test.ts') return 'lab';
   return path.startsWith('tests') ? 'e2e' : 'unit';
 }
 

@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { parseArgs, styleText } from 'node:util';
 import { resolveArtifacts } from '../images/index.ts';
+import { ensureLab } from '../lab/index.ts';
 import { enclose } from './enclosure/index.ts';
 import { inFiles, type Outcome, onlyByName, suites } from './suites.ts';
 
@@ -28,6 +29,8 @@ await enclose(async () => {
   // The network is needed for crates, and only for those.
   const fetched = spawnSync('cargo', ['fetch', '--locked', '--quiet'], { stdio: 'inherit' });
   if (fetched.status !== 0) process.exit(1);
+  // A lab is made of packages, too.
+  if (wanted.some((name) => name === 'lab' || name.endsWith('lab.test.ts'))) await ensureLab();
   return { PERCH_GUEST_BIN: (await resolveArtifacts()).guestAgent };
 });
 

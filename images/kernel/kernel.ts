@@ -1,9 +1,9 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cached, contentKey, readInputs } from '../cache.ts';
 import { run } from '../commands.ts';
 import { debianSources } from '../debian.ts';
-import { BuildError } from '../errors.ts';
+import { downloadKernel } from './download.ts';
 import recipe from './recipe.json' with { type: 'json' };
 import { copyInOrder, copyOnDemand, readModuleTree } from './tree.ts';
 import { extractVmlinux } from './vmlinux.ts';
@@ -36,7 +36,8 @@ export async function readKernelInfo(folder: string): Promise<KernelInfo> {
 
 async function fetchKernel(folder: string): Promise<void> {
   const scratch = join(folder, 'scratch');
-  const packageName = await downloadPackage(scratch);
+  const sources = await debianSources(recipe.suite);
+  const packageName = await downloadKernel(scratch, recipe.package, sources);
   const tree = join(scratch, 'tree');
   const archive = (await readdir(scratch)).find((name) => name.endsWith('.deb'));
   await run('dpkg-deb', ['-x', join(scratch, archive ?? ''), tree]);
@@ -53,31 +54,4 @@ async function fetchKernel(folder: string): Promise<void> {
   const info: KernelInfo = { package: packageName, release, file };
   await writeFile(join(folder, 'kernel.json'), `${JSON.stringify(info, null, 2)}\n`);
   await run('rm', ['-rf', scratch]);
-}
-
-/** Downloads the package that the recipe's suite has now, with lists of its own: the machine's apt stays as it is. */
-async function downloadPackage(scratch: string): Promise<string> {
-  await mkdir(join(scratch, 'lists/partial'), { recursive: true });
-  const sources = join(scratch, 'sources.list');
-  await writeFile(sources, `${(await debianSources(recipe.suite)).join('\n')}\n`);
-  const settings = {
-    'Dir::Etc::SourceList': sources,
-    'Dir::Etc::SourceParts': '-',
-    'Dir::State::Lists': join(scratch, 'lists'),
-    'Dir::State::Status': '/dev/null',
-    'Dir::Cache::pkgcache': '',
-    'Dir::Cache::srcpkgcache': '',
-    'Acquire::Languages': 'none',
-    'Acquire::IndexTargets::deb::DEP-11::DefaultEnabled': 'false',
-    // The hooks of the machine's own apt configuration are none of this download's business.
-    'APT::Sandbox::User': 'root',
-  };
-  const options = Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
-  const remedy = 'Check that `apt-get update` reaches a Debian mirror, then run `npm run setup` again.';
-  await run('apt-get', [...options, '-q', 'update'], { remedy });
-  const depends = await run('apt-cache', [...options, 'depends', '--important', recipe.package], { remedy });
-  const name = /Depends: (linux-image-\S+)/.exec(depends)?.[1];
-  if (name === undefined) throw new BuildError(`${recipe.suite} has no ${recipe.package}`, remedy);
-  await run('apt-get', [...options, '-q', 'download', name], { cwd: scratch, remedy });
-  return name;
 }

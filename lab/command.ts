@@ -1,0 +1,69 @@
+/** Commands in a lab: input, output, signals and exit code pass as if they ran here. */
+import { once } from 'node:events';
+import type { Readable, Writable } from 'node:stream';
+import type { GuestClient } from '../packages/guest-client/src/index.ts';
+
+export interface Streams {
+  stdin?: Readable;
+  stdout: Writable;
+  stderr: Writable;
+}
+
+export interface Place {
+  cwd: string;
+  env: Record<string, string>;
+}
+
+const passed = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
+
+/** Runs a command with this process's streams, and passes on the signals that this process gets. @returns its exit code */
+export async function pass(
+  agent: GuestClient,
+  [cmd = '', ...args]: readonly string[],
+  place: Place,
+  { stdin, stdout, stderr }: Streams,
+): Promise<number> {
+  const child = await agent.start({
+    cmd,
+    args,
+    ...place,
+    stdin: stdin !== undefined,
+    leash: 'end',
+  });
+  const listeners = passed.map((signal) => {
+    const listener = () => void agent.signal(child.pid, signal).catch(() => {});
+    process.on(signal, listener);
+    return { signal, listener };
+  });
+  try {
+    if (stdin) void feed(agent, child.pid, stdin).catch(() => {});
+    for await (const event of child.events) {
+      if (event.type === 'end') return event.exitCode;
+      if (event.type === 'timeout') break;
+      const out = event.type === 'stdout' ? stdout : stderr;
+      if (!out.write(event.data)) await once(out, 'drain');
+    }
+    throw new Error(`The lab told no end of ${cmd}.`);
+  } finally {
+    for (const { signal, listener } of listeners) process.off(signal, listener);
+    stdin?.destroy();
+  }
+}
+
+async function feed(agent: GuestClient, pid: number, stdin: Readable): Promise<void> {
+  for await (const chunk of stdin as AsyncIterable<Buffer>) {
+    if (!(await agent.sendStdin(pid, chunk))) return;
+  }
+  await agent.closeStdin(pid);
+}
+
+/** Runs a command to its end. @throws Error with what it printed when it fails */
+export async function runInLab(agent: GuestClient, cmd: string, args: readonly string[]): Promise<void> {
+  const child = await agent.start({ cmd, args, stdin: false, leash: 'end' });
+  let output = '';
+  for await (const event of child.events) {
+    if (event.type === 'stdout' || event.type === 'stderr') output = (output + event.data).slice(-8192);
+    else if (event.type === 'end' && event.exitCode === 0) return;
+  }
+  throw new Error(`${cmd} failed in the lab:\n${output}`);
+}

@@ -1,0 +1,23 @@
+/** What a lab is made of, built where it is missing. Needs the package mirrors then. */
+import { join } from 'node:path';
+import { cacheDir, resolveArtifacts } from '../images/index.ts';
+import { type LabImage, labImage } from './image.ts';
+import { artifactVolume, packageVolume, type Volume } from './volumes.ts';
+
+export const root = join(import.meta.dirname, '..');
+
+export interface LabParts {
+  image: LabImage;
+  packages: Volume;
+  artifacts: Volume;
+}
+
+/** @throws BuildError */
+export async function ensureLab(cache: string = cacheDir()): Promise<LabParts> {
+  const artifacts = await resolveArtifacts(cache);
+  return {
+    image: await labImage(root, cache, artifacts.guestAgent),
+    packages: await packageVolume(root, cache),
+    artifacts: await artifactVolume(artifacts, cache),
+  };
+}

@@ -1,0 +1,182 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempDisposable } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { beforeAll, describe, expect, test } from 'vitest';
+
+const program = join(import.meta.dirname, '../lab/main.ts');
+/** The first run boots the lab; under load that takes its time. */
+const bootMs = 900_000;
+
+interface Run {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+function start(args: readonly string[], env: Record<string, string> = {}): ChildProcess {
+  return spawn(process.execPath, [program, ...args], { env: { ...process.env, ...env } });
+}
+
+async function ended(child: ChildProcess): Promise<Run> {
+  const [stdout, stderr, [code]] = await Promise.all([
+    text(child.stdout as Readable),
+    text(child.stderr as Readable),
+    once(child, 'exit') as Promise<[number | null]>,
+  ]);
+  return { code, stdout, stderr };
+}
+
+async function lab(...args: string[]): Promise<Run> {
+  const child = start(args);
+  child.stdin?.end();
+  return await ended(child);
+}
+
+/** Resolves when the command has said that it is ready. */
+async function ready(child: ChildProcess): Promise<void> {
+  let said = '';
+  for await (const [chunk] of on(child.stdout as Readable)) {
+    said += chunk;
+    if (said.includes('ready\n')) return;
+  }
+  throw new Error('It ended before it was ready.');
+}
+
+async function* on(stream: Readable): AsyncGenerator<[Buffer]> {
+  while (!stream.destroyed) yield (await once(stream, 'data')) as [Buffer];
+}
+
+function childrenOf(pid: number | undefined): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1')
+    .trim()
+    .split(' ')
+    .filter(Boolean)
+    .map(Number);
+}
+
+beforeAll(async () => {
+  expect(await lab('true')).toMatchObject({ code: 0 });
+}, bootMs);
+
+describe('a command in the lab', () => {
+  test('has its input, output and exit code as if it ran here', async () => {
+    const child = start(['--', 'sh', '-c', 'cat; echo complaint >&2; exit 7']);
+    child.stdin?.end('one\ntwo\n');
+    expect(await ended(child)).toEqual({ code: 7, stdout: 'one\ntwo\n', stderr: 'complaint\n' });
+  });
+
+  test('gets the signals that its runner gets', async () => {
+    const child = start(['sh', '-c', 'trap "exit 9" INT; echo ready; while :; do sleep 0.1; done']);
+    await ready(child);
+    child.kill('SIGINT');
+    expect(await once(child, 'exit')).toEqual([9, null]);
+  });
+
+  test('finds this checkout, its packages and what was built', async () => {
+    const { stdout } = await lab(
+      'sh',
+      '-c',
+      'cd /perch && cat package.json | head -2 && node scripts/setup.ts',
+    );
+    expect(stdout).toContain('"name": "perch"');
+    expect(stdout).toContain('✓ base image');
+  });
+
+  test('finds device-mapper, cgroup v2 and systemd', async () => {
+    const script = `set -e
+      truncate -s 64M $TMPDIR/base $TMPDIR/cow
+      base=$(losetup -f --show -r $TMPDIR/base) cow=$(losetup -f --show $TMPDIR/cow)
+      dmsetup create perch-lab --table "0 131072 snapshot $base $cow PO 8"
+      dmsetup status perch-lab
+      dmsetup remove perch-lab
+      stat -f -c %T /sys/fs/cgroup
+      cat /proc/1/comm`;
+    const { stdout, stderr } = await lab('sh', '-c', script);
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/^0 131072 snapshot 16\/131072 16\ncgroup2fs\nsystemd\n$/);
+  });
+
+  test('finds reflinks on XFS, and none on ext4', async () => {
+    const clone = 'echo x > $TMPDIR/a && cp --reflink=always $TMPDIR/a $TMPDIR/b';
+    expect(await lab('--data', 'xfs', 'sh', '-c', clone)).toMatchObject({ code: 0 });
+    expect(await lab('--data', 'ext4', 'sh', '-c', clone)).toMatchObject({ code: 1 });
+  });
+
+  test('has no way out of the lab', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    let reached = false;
+    server.on('connection', () => {
+      reached = true;
+    });
+    const { port } = server.address() as { port: number };
+    // QEMU's own network leads from this address to the loopback of this machine, unless it is told not to.
+    const connect = `import socket; socket.create_connection(("10.0.2.2", ${port}), 3)`;
+    expect(await lab('python3', '-c', connect)).toMatchObject({ code: 1 });
+    expect(reached).toBe(false);
+    server.close();
+  });
+});
+
+describe('labs', () => {
+  test('go on side by side, each with a world of its own', async () => {
+    const write = (name: string) => lab('sh', '-c', `echo ${name} > /perch/who; sleep 1; cat /perch/who`);
+    const runs = await Promise.all([write('one'), write('two')]);
+    expect(runs.map(({ stdout }) => stdout)).toEqual(['one\n', 'two\n']);
+  });
+
+  test('leave no process and no file when their runner is killed', async () => {
+    await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-lab-test-'));
+    const child = start(['sh', '-c', 'echo ready; sleep 1000'], { TMPDIR: dir.path });
+    await ready(child);
+    const [qemu = 0] = childrenOf(child.pid);
+    expect(readFileSync(`/proc/${qemu}/cmdline`, 'latin1')).toContain('qemu');
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    await expect.poll(() => isAlive(qemu)).toBe(false);
+    expect(readdirSync(dir.path)).toEqual([]);
+  });
+
+  test('that die are told from commands that fail, and run again only when that was asked for', async () => {
+    const child = start(['--repeat', '1', 'sh', '-c', 'echo ready; sleep 2']);
+    const all = ended(child);
+    await ready(child);
+    for (const pid of childrenOf(child.pid)) process.kill(pid, 'SIGKILL');
+    const { code, stderr } = await all;
+    expect(stderr).toContain('The lab ended by itself (SIGKILL)');
+    expect(stderr).toContain('run 2 times, since the lab died once');
+    expect(code).toBe(0);
+
+    const alone = start(['sh', '-c', 'echo ready; sleep 1000']);
+    const end = ended(alone);
+    await ready(alone);
+    for (const pid of childrenOf(alone.pid)) process.kill(pid, 'SIGKILL');
+    expect((await end).code).toBe(75);
+  });
+});
+
+test.each([
+  ['nothing', [], 'Name a command'],
+  ['an option that is not there', ['--nonsense', 'true'], "Unknown option '--nonsense'"],
+  ['a disk that is not there', ['--data', 'btrfs', 'true'], '--data must be ext4 or xfs'],
+  ['a count that is none', ['--repeat', 'often', 'true'], '--repeat must be a number'],
+])('%s is told what the lab takes', async (_, args, complaint) => {
+  const { code, stderr } = await lab(...args);
+  expect(code).toBe(2);
+  expect(stderr).toContain(complaint);
+  expect(stderr).toContain('Usage: npm run lab');
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    return !readFileSync(`/proc/${pid}/stat`, 'latin1').includes(') Z ');
+  } catch {
+    return false;
+  }
+}
