@@ -1,25 +1,72 @@
 /** Brings this checkout into a lab: what git tracks, and what it would, as it lies here. */
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { lstatSync, readFileSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { run } from '../images/commands.ts';
 import type { GuestClient } from '../packages/guest-client/src/index.ts';
 import { runInLab } from './command.ts';
 
 export const labRoot = '/perch';
+const archive = '/perch.tar';
+const gone = '/perch.gone';
 
-export async function bringCheckout(agent: GuestClient, root: string): Promise<void> {
-  const list = spawn('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
-    ...{ cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
+/** Digest of each file or link of a checkout by its path. */
+export type Checkout = ReadonlyMap<string, string>;
+
+export async function readCheckout(root: string): Promise<Checkout> {
+  const list = await run('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+    cwd: root,
+    remedy: 'Run it in a checkout of git that belongs to you.',
   });
-  // A file that is deleted and not committed is listed, and not there.
+  const checkout = new Map<string, string>();
+  for (const path of list.split('\0')) {
+    const digest = path === '' ? undefined : digestOf(join(root, path));
+    if (digest !== undefined) checkout.set(path, digest);
+  }
+  return checkout;
+}
+
+/** @returns undefined for what is not there, such as a file that is deleted and not committed, and for directories */
+function digestOf(path: string): string | undefined {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found?.isSymbolicLink()) return `link ${readlinkSync(path)}`;
+  if (!found?.isFile()) return undefined;
+  return `${found.mode & 0o777} ${createHash('sha256').update(readFileSync(path)).digest('base64')}`;
+}
+
+/** @param there what the lab has already: only the rest is brought */
+export async function bringCheckout(
+  agent: GuestClient,
+  root: string,
+  checkout: Checkout,
+  there: Checkout,
+): Promise<void> {
+  const changed = [...checkout].filter(([path, digest]) => there.get(path) !== digest);
+  const removed = [...there.keys()].filter((path) => !checkout.has(path));
+  if (changed.length + removed.length === 0) return;
+  const packed = await pack(
+    root,
+    changed.map(([path]) => path),
+  );
+  await agent.writeFile(gone, Readable.from(removed.map((path) => Buffer.from(`${path}\0`))));
+  await agent.writeFile(archive, Readable.from([packed]));
+  const unpack = `cd ${labRoot} && xargs -0 -r -a ${gone} rm -f && tar -xf ${archive} && rm ${gone} ${archive}`;
+  await runInLab(agent, 'sh', ['-c', unpack]);
+}
+
+async function pack(root: string, paths: readonly string[]): Promise<Buffer> {
   const tar = spawn('tar', ['-c', '--null', '--ignore-failed-read', '-T', '-'], {
     ...{ cwd: root, stdio: ['pipe', 'pipe', 'ignore'] },
   });
-  list.stdout.pipe(tar.stdin);
-  const ended = [once(list, 'exit'), once(tar, 'exit')];
-  await agent.writeFile('/perch.tar', tar.stdout);
-  const [listed, packed] = (await Promise.all(ended)) as [[number], [number]];
-  if (listed[0] !== 0) throw new Error('git could not list the files of the checkout.');
-  if (packed[0] > 1) throw new Error('tar could not pack the checkout.');
-  await runInLab(agent, 'tar', ['-x', '-C', labRoot, '-f', '/perch.tar']);
-  await runInLab(agent, 'rm', ['/perch.tar']);
+  tar.stdin.end(paths.map((path) => `${path}\0`).join(''));
+  const [packed, [code]] = await Promise.all([
+    buffer(tar.stdout),
+    once(tar, 'exit') as Promise<[number | null]>,
+  ]);
+  if (code === null || code > 1) throw new Error(`tar could not pack the checkout: exit code ${code}.`);
+  return packed;
 }

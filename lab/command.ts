@@ -1,10 +1,12 @@
 /** Commands in a lab: input, output, signals and exit code pass as if they ran here. */
 import { once } from 'node:events';
+import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
-import type { GuestClient } from '../packages/guest-client/src/index.ts';
+import type { GuestClient, GuestProcess } from '../packages/guest-client/src/index.ts';
 
 export interface Streams {
-  stdin?: Readable;
+  /** Without it the command reads nothing. */
+  stdin?: Readable | undefined;
   stdout: Writable;
   stderr: Writable;
 }
@@ -15,39 +17,58 @@ export interface Place {
 }
 
 const passed = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
+/** A command that is to end has so long for it. Then the lab ends with it. */
+const graceMs = 10_000;
 
-/** Runs a command with this process's streams, and passes on the signals that this process gets. @returns its exit code */
+/**
+ * Runs a command with these streams, and passes on the signals that this process gets.
+ * @returns its exit code, 128 and the number of a signal that ended it
+ */
 export async function pass(
   agent: GuestClient,
   [cmd = '', ...args]: readonly string[],
   place: Place,
   { stdin, stdout, stderr }: Streams,
 ): Promise<number> {
-  const child = await agent.start({
-    cmd,
-    args,
-    ...place,
-    stdin: stdin !== undefined,
-    leash: 'end',
-  });
+  const child = await agent.start({ cmd, args, ...place, stdin: stdin !== undefined, leash: 'end' });
+  const left = Promise.withResolvers<number>();
   const listeners = passed.map((signal) => {
-    const listener = () => void agent.signal(child.pid, signal).catch(() => {});
+    let underWay = false;
+    const listener = () => {
+      // One Ctrl-C comes twice: from the terminal, and from a parent that passes it on.
+      if (underWay) return;
+      underWay = true;
+      void agent
+        .signal(child.pid, signal)
+        .catch(() => {})
+        .finally(() => {
+          underWay = false;
+        });
+      if (signal !== 'SIGTERM' && signal !== 'SIGHUP') return;
+      setTimeout(() => left.resolve(128 + constants.signals[signal]), graceMs).unref();
+    };
     process.on(signal, listener);
     return { signal, listener };
   });
+  const unread = () => left.resolve(128 + constants.signals.SIGPIPE);
+  for (const out of [stdout, stderr]) out.on('error', unread);
   try {
     if (stdin) void feed(agent, child.pid, stdin).catch(() => {});
-    for await (const event of child.events) {
-      if (event.type === 'end') return event.exitCode;
-      if (event.type === 'timeout') break;
-      const out = event.type === 'stdout' ? stdout : stderr;
-      if (!out.write(event.data)) await once(out, 'drain');
-    }
-    throw new Error(`The lab told no end of ${cmd}.`);
+    return await Promise.race([left.promise, copyOutput(child, stdout, stderr)]);
   } finally {
     for (const { signal, listener } of listeners) process.off(signal, listener);
     stdin?.destroy();
   }
+}
+
+async function copyOutput(child: GuestProcess, stdout: Writable, stderr: Writable): Promise<number> {
+  for await (const event of child.events) {
+    if (event.type === 'end') return event.exitCode;
+    if (event.type === 'timeout') break;
+    const out = event.type === 'stdout' ? stdout : stderr;
+    if (!out.write(event.data)) await once(out, 'drain');
+  }
+  throw new Error('The lab told no end of the command.');
 }
 
 async function feed(agent: GuestClient, pid: number, stdin: Readable): Promise<void> {

@@ -1,13 +1,14 @@
-/** Kernel, initramfs and root disk of the lab host, built once for the same recipe and guest agent. */
-import { chmod, copyFile, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+/** Kernel, initramfs and root disk of the lab host, built once for the same recipe. */
+import { copyFile, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { cached, contentKey, readInputs } from '../images/cache.ts';
+import { contentKey, readInputs } from '../images/cache.ts';
 import { run } from '../images/commands.ts';
 import { aptAcquireSettings, debianSources } from '../images/debian.ts';
 import { BuildError } from '../images/errors.ts';
 import { type CpioEntry, cpioArchive } from '../images/initramfs/cpio.ts';
 import { downloadKernel } from '../images/kernel/download.ts';
 import { loadOrder, moduleDependencies, moduleName } from '../images/kernel/modules.ts';
+import { labPart } from './cache.ts';
 import recipe from './recipe.json' with { type: 'json' };
 
 /** Absolute paths; all files are only read. */
@@ -21,13 +22,9 @@ export interface LabImage {
 
 const remedy = 'Check that `apt-get update` reaches a Debian mirror, then run the same command again.';
 
-/** @param agent static guest agent, which runs the commands in the lab */
-export async function labImage(root: string, cache: string, agent: string): Promise<LabImage> {
-  const inputs = new Map<string, string | Uint8Array>(
-    await readInputs(root, ['lab/recipe.json', 'lab/files', 'lab/image.ts']),
-  );
-  const key = contentKey(inputs.set('agent', await readFile(agent)));
-  const folder = await cached(cache, 'lab', key, (partial) => build(partial, agent));
+export async function labImage(root: string, cache: string): Promise<LabImage> {
+  const key = contentKey(await readInputs(root, ['lab/recipe.json', 'lab/files', 'lab/image.ts']));
+  const folder = await labPart({ cache, kind: 'lab', key }, build);
   return {
     key,
     kernel: join(folder, 'vmlinuz'),
@@ -36,7 +33,7 @@ export async function labImage(root: string, cache: string, agent: string): Prom
   };
 }
 
-async function build(folder: string, agent: string): Promise<void> {
+async function build(folder: string): Promise<void> {
   const tree = join(folder, 'tree');
   const scratch = join(folder, 'scratch');
   const sources = await sourceLines();
@@ -44,8 +41,6 @@ async function build(folder: string, agent: string): Promise<void> {
   const release = await addKernel(tree, scratch, sources);
   await copyFile(join(tree, 'boot', `vmlinuz-${release}`), join(folder, 'vmlinuz'));
   await writeFile(join(folder, 'initramfs.cpio'), cpioArchive(await initramfs(tree, release)));
-  await copyFile(agent, join(tree, 'usr/local/bin/perch-guest'));
-  await chmod(join(tree, 'usr/local/bin/perch-guest'), 0o755);
   await cp(join(import.meta.dirname, 'files/root'), tree, { recursive: true });
   await run('chroot', [tree, 'systemctl', '--quiet', 'enable', 'perch-lab.service']);
   // Whoever looks after a machine for long would run beside what is measured.
@@ -78,9 +73,10 @@ async function makeTree(tree: string, sources: readonly string[]): Promise<void>
   const include = [...recipe.packages, ...backported].join(',');
   const unwanted = ['man', 'info', 'locale', 'doc'].map((name) => `path-exclude=/usr/share/${name}/*`);
   await run(
-    'unshare',
+    'setpriv',
     [
-      // A build that is killed leaves no mount inside a tree that is about to be removed.
+      // A build that is killed leaves no process, and no mount inside a tree that is about to be removed.
+      ...['--pdeathsig', 'KILL', 'unshare', '--pid', '--fork', '--kill-child', '--mount-proc'],
       ...['--mount', '--propagation', 'private', '--', 'mmdebstrap', '--mode=root', '--format=directory'],
       ...['--variant=minbase', `--include=${include}`],
       ...unwanted.map((option) => `--dpkgopt=${option}`),
@@ -90,15 +86,8 @@ async function makeTree(tree: string, sources: readonly string[]): Promise<void>
     { remedy },
   );
   // The daemon without privileges runs as this user, as on any machine.
-  await run('chroot', [
-    tree,
-    'useradd',
-    '--system',
-    '--no-create-home',
-    '--shell',
-    '/usr/sbin/nologin',
-    'perch',
-  ]);
+  const user = ['--system', '--no-create-home', '--shell', '/usr/sbin/nologin', 'perch'];
+  await run('chroot', [tree, 'useradd', ...user]);
 }
 
 /** @returns what `uname -r` says in the lab */

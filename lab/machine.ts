@@ -1,58 +1,51 @@
 /** One lab host: a QEMU that ends with its runner, and the agent that runs commands in it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { Duplex } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { QmpClient } from '../apps/host-agent/src/vmm/qemu/qmp/index.ts';
 import { createGuestClient, type GuestClient } from '../packages/guest-client/src/index.ts';
 import { printable } from '../packages/node-kit/src/index.ts';
 import { type LabHardware, labArguments } from './arguments.ts';
 import { runInLab } from './command.ts';
-
-/** The lab ended or stands still, whatever ran in it: nothing is said about that. */
-export class LabDied extends Error {
-  override readonly name = 'LabDied';
-}
+import { LabDied } from './died.ts';
+import { isHealthy, untilHealthy, watchdog } from './health.ts';
+import { resume } from './migration.ts';
 
 export interface LabMachine extends AsyncDisposable {
   readonly agent: GuestClient;
   readonly qmp: QmpClient;
   /** Rejects with LabDied when the machine ends by itself or its agent no longer answers. Never resolves. */
   readonly died: Promise<never>;
+  /** Why a call of the agent broke off: it waits for what the watchdog says. */
+  brokeOff(error: Error): Promise<LabDied>;
 }
 
-/** No secret: the agent listens on this machine's loopback, and a lab holds nothing of anybody. */
+/** No secret: a lab holds nothing but the checkout, and its port is on this machine's loopback. */
 const accessToken = 'lab';
 const greetingMs = 60_000;
-const healthMs = 20_000;
-const pauseMs = 2000;
-/** So long an agent may be silent: a machine under load takes its time. */
-const silenceMs = 120_000;
 /** The end of a console that is shown of a lab that died. */
 const consoleBytes = 2048;
+/** A file without a name, of open(2): `__O_TMPFILE | O_DIRECTORY`. */
+const O_TMPFILE = 0o20200000;
 
 /**
- * @param hardware where `port` and `console` are this machine's own
- * @param bootMs how long the agent may take until it answers
+ * @param state of a lab to go on from; its agent must answer within `limitMs`, as that of one that boots
  * @throws LabDied
  */
 export async function startLab(
-  hardware: Omit<LabHardware, 'port'>,
+  hardware: LabHardware,
   state: string | undefined,
-  bootMs: number,
+  limitMs: number,
 ): Promise<LabMachine> {
-  const port = await freePort();
-  const console = await open(hardware.console, 'w+');
+  const console = await open(tmpdir(), constants.O_RDWR | O_TMPFILE, 0o600);
   // A runner that is killed takes its lab with it.
-  const qemu = spawn(
-    'setpriv',
-    ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...labArguments({ ...hardware, port })],
-    { stdio: ['pipe', 'pipe', 'pipe'] },
-  );
+  const command = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...labArguments(hardware)];
+  const qemu = spawn('setpriv', command, { stdio: ['pipe', 'pipe', 'pipe', console.fd] });
   let errors = '';
-  qemu.stderr.on('data', (chunk: Buffer) => {
+  qemu.stderr?.on('data', (chunk: Buffer) => {
     errors = (errors + chunk).slice(-4096);
   });
   const ended = exited(qemu).then(async (how) => {
@@ -63,72 +56,51 @@ export async function startLab(
   const end = async () => {
     watch.abort();
     qemu.kill('SIGKILL');
-    await exited(qemu);
+    await ended.catch(() => {});
     await console.close();
   };
   try {
-    const stream = Duplex.from({ readable: qemu.stdout, writable: qemu.stdin });
-    const qmp = await Promise.race([ended, QmpClient.open(stream, { timeoutMs: greetingMs })]);
-    if (state !== undefined) await resume(qmp, state);
-    await Promise.race([ended, untilHealthy(port, bootMs)]);
-    const agent = createGuestClient({ address: '127.0.0.1', port, accessToken, sandboxId: 'lab' });
-    if (state === undefined) await introduce(port);
-    else await setClock(agent);
-    const died = Promise.race([ended, watchdog(port, watch.signal)]);
-    died.catch(() => {});
-    return {
-      ...{ agent, qmp, died },
-      [Symbol.asyncDispose]: async () => {
-        await agent.close();
-        await end();
-      },
-    };
+    return await Promise.race([ended, begin()]);
   } catch (error) {
     await end();
     throw error;
   }
-}
 
-/** Has a machine go on from what `save` wrote. */
-async function resume(qmp: QmpClient, state: string): Promise<void> {
-  await shareMemory(qmp);
-  await qmp.execute('migrate-incoming', { uri: `file:${state}` });
-  await migrated(qmp);
-  await qmp.execute('cont');
-}
-
-/** Stops the machine and writes its devices to `state`; the memory is in its file. */
-export async function save(qmp: QmpClient, state: string): Promise<void> {
-  await qmp.execute('stop');
-  await shareMemory(qmp);
-  await qmp.execute('migrate', { uri: `file:${state}` });
-  await migrated(qmp);
-}
-
-/** The memory's file is the memory: the state holds none of it. */
-async function shareMemory(qmp: QmpClient): Promise<void> {
-  const capabilities = [{ capability: 'x-ignore-shared', state: true }];
-  await qmp.execute('migrate-set-capabilities', { capabilities });
-}
-
-async function migrated(qmp: QmpClient): Promise<void> {
-  for (;;) {
-    const { status } = (await qmp.execute('query-migrate')) as { status?: string };
-    if (status === 'completed') return;
-    if (status === 'failed') throw new Error('QEMU could not move the state of the lab.');
-    await sleep(5);
+  async function begin(): Promise<LabMachine> {
+    const stream = Duplex.from({ readable: qemu.stdout, writable: qemu.stdin });
+    const qmp = await QmpClient.open(stream, { timeoutMs: greetingMs });
+    const port = await agentPort(qmp);
+    if (state !== undefined) await resume(qmp, state);
+    await untilHealthy(port, limitMs);
+    if (state === undefined) await introduce(port);
+    const agent = createGuestClient({ address: '127.0.0.1', port, accessToken, sandboxId: 'lab' });
+    // Its clock is that of the moment when its state was written.
+    if (state !== undefined) await runInLab(agent, 'date', ['--set', new Date().toISOString()]);
+    const died = Promise.race([ended, watchdog(port, watch.signal)]);
+    died.catch(() => {});
+    return {
+      ...{ agent, qmp, died },
+      async brokeOff(error) {
+        const alive = await isHealthy(port);
+        return alive ? new LabDied(`The lab lost the command: ${error.message}`) : await died.catch((e) => e);
+      },
+      async [Symbol.asyncDispose]() {
+        await agent.close();
+        await end();
+      },
+    };
   }
 }
 
-async function untilHealthy(port: number, timeoutMs: number): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  while (!(await isHealthy(port, AbortSignal.timeout(1000)))) {
-    if (performance.now() > deadline)
-      throw new LabDied(`The lab did not answer within ${timeoutMs / 1000} s.`);
-    await sleep(50);
-  }
+/** The port of this machine that QEMU got for the lab's agent. */
+async function agentPort(qmp: QmpClient): Promise<number> {
+  const table = await qmp.execute('human-monitor-command', { 'command-line': 'info usernet' });
+  const port = /TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)/.exec(String(table))?.[1];
+  if (port === undefined) throw new Error(`QEMU tells no port of the lab's agent: ${table}`);
+  return Number(port);
 }
 
+/** Gives the agent of a lab that has booted its identity, without which it runs nothing. */
 async function introduce(port: number): Promise<void> {
   const answer = await fetch(`http://127.0.0.1:${port}/init`, {
     method: 'POST',
@@ -141,31 +113,6 @@ async function introduce(port: number): Promise<void> {
   if (!answer.ok) throw new Error(`The lab's agent refused: ${await answer.text()}`);
 }
 
-/** The lab's clock is that of the moment when its state was written. */
-async function setClock(agent: GuestClient): Promise<void> {
-  await runInLab(agent, 'date', ['--set', new Date().toISOString()]);
-}
-
-/** Rejects once the agent has been silent for too long; never resolves. */
-async function watchdog(port: number, signal: AbortSignal): Promise<never> {
-  let heard = performance.now();
-  for (;;) {
-    await sleep(pauseMs, undefined, { signal });
-    if (await isHealthy(port, AbortSignal.timeout(healthMs))) heard = performance.now();
-    else if (performance.now() - heard > silenceMs)
-      throw new LabDied(`The lab has not answered for ${silenceMs / 1000} s.`);
-  }
-}
-
-async function isHealthy(port: number, signal: AbortSignal): Promise<boolean> {
-  try {
-    return (await fetch(`http://127.0.0.1:${port}/health`, { signal })).ok;
-  } catch {
-    return false;
-  }
-}
-
-/** The file may have no name any more. */
 async function lastLines(console: FileHandle): Promise<string> {
   const { size } = await console.stat();
   const from = Math.max(0, size - consoleBytes);
@@ -175,15 +122,8 @@ async function lastLines(console: FileHandle): Promise<string> {
 }
 
 async function exited(child: ChildProcess): Promise<string> {
-  if (child.exitCode === null && child.signalCode === null)
-    await new Promise((resolve) => child.once('exit', resolve));
-  return child.signalCode ?? `exit code ${child.exitCode}`;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  return await new Promise((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
+  });
 }

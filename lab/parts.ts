@@ -1,5 +1,5 @@
 /** What a lab is made of, built where it is missing. Needs the package mirrors then. */
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { cacheDir, resolveArtifacts } from '../images/index.ts';
 import { type LabImage, labImage } from './image.ts';
 import { artifactVolume, packageVolume, type Volume } from './volumes.ts';
@@ -10,14 +10,17 @@ export interface LabParts {
   image: LabImage;
   packages: Volume;
   artifacts: Volume;
+  /** Path of the guest agent below a cache: in the lab as here. */
+  agent: string;
 }
 
 /** @throws BuildError */
-export async function ensureLab(cache: string = cacheDir()): Promise<LabParts> {
+export async function labParts(cache: string = cacheDir()): Promise<LabParts> {
   const artifacts = await resolveArtifacts(cache);
   return {
-    image: await labImage(root, cache, artifacts.guestAgent),
+    image: await labImage(root, cache),
     packages: await packageVolume(root, cache),
     artifacts: await artifactVolume(artifacts, cache),
+    agent: relative(cache, artifacts.guestAgent),
   };
 }

@@ -1,9 +1,10 @@
 /** Disks that the lab host only reads: node_modules of this checkout, and what `npm run setup` built. */
 import { cp, link, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { cached, contentKey } from '../images/cache.ts';
+import { contentKey } from '../images/cache.ts';
 import { run } from '../images/commands.ts';
 import type { Artifacts } from '../images/index.ts';
+import { labPart } from './cache.ts';
 
 export interface Volume {
   key: string;
@@ -26,7 +27,10 @@ export async function packageVolume(root: string, cache: string): Promise<Volume
   );
 }
 
-/** The folders of the cache that `artifacts` lie in, at the same places below the disk's root. */
+/**
+ * The folders of the cache that `artifacts` lie in, at the same places below the disk's root. Beside them
+ * `perch-guest`, the agent that runs the commands in the lab.
+ */
 export async function artifactVolume(artifacts: Artifacts, cache: string): Promise<Volume> {
   const { kernel, initramfs, guestAgent, base } = artifacts;
   const folders = [kernel, initramfs, guestAgent, base.rootfs].map((file) =>
@@ -38,6 +42,7 @@ export async function artifactVolume(artifacts: Artifacts, cache: string): Promi
     contentKey(new Map(folders.map((name) => [name, '']))),
     async (tree) => {
       for (const folder of folders) await linkTree(join(cache, folder), join(tree, folder));
+      await link(guestAgent, join(tree, 'perch-guest'));
     },
   );
 }
@@ -57,7 +62,7 @@ async function volume(
   key: string,
   fill: (tree: string) => Promise<void>,
 ): Promise<Volume> {
-  const folder = await cached(cache, kind, key, async (partial) => {
+  const folder = await labPart({ cache, kind, key }, async (partial) => {
     const tree = join(partial, 'tree');
     await mkdir(tree);
     await fill(tree);

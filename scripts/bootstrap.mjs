@@ -57,7 +57,7 @@ It needs x86-64 Linux with apt, root, Node 20 or newer, and Rust ${RUST} or newe
 
   --refresh   build the kernel and the base image anew, with today's Debian packages
   --help      show this
-  SCRIPT      run this afterwards, with the Node that Perch uses`;
+  SCRIPT      run this afterwards, with the Node that Perch uses; progress goes to standard error then`;
 
 class SetupError extends Error {
   constructor(message, remedy) {
@@ -66,10 +66,13 @@ class SetupError extends Error {
   }
 }
 
+let progress = process.stdout;
 await main(process.argv.slice(2));
 
 async function main([first = '', ...args]) {
   if (first === '--help' || first === '-h') return console.log(HELP);
+  // Standard output is that of the script that follows.
+  if (first !== '' && first !== '--refresh') progress = process.stderr;
   try {
     checkMachine();
     adoptSudoUser();
@@ -82,24 +85,28 @@ async function main([first = '', ...args]) {
     console.error(`✗ ${error.message}\n  ${error.remedy}`);
     process.exit(1);
   }
-  const status = await runScript('scripts/setup.ts', first === '--refresh' ? [first] : []);
+  const status = await runScript('scripts/setup.ts', first === '--refresh' ? [first] : [], progress);
   process.exit(status || first === '' || first === '--refresh' ? status : await runScript(first, args));
 }
 
 /** A script of this checkout, by its own Node. Signals are the script's to answer: this only waits, and when it is killed, the script ends. */
-async function runScript(script, args) {
+async function runScript(script, args, output = process.stdout) {
   const command = ['--pdeathsig', 'TERM', node24(), join(ROOT, script), ...args];
-  const child = spawn('setpriv', command, { stdio: 'inherit', cwd: ROOT });
+  const child = spawn('setpriv', command, { stdio: ['inherit', output, 'inherit'], cwd: ROOT });
   // A terminal sends Ctrl-C to both: scripts take it twice.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   const [code] = await once(child, 'exit');
   return code ?? 1;
 }
 
+function say(line) {
+  progress.write(`${line}\n`);
+}
+
 function step(name, work) {
   const start = performance.now();
   work();
-  console.log(`✓ ${name} (${((performance.now() - start) / 1000).toFixed(1)} s)`);
+  say(`✓ ${name} (${((performance.now() - start) / 1000).toFixed(1)} s)`);
 }
 
 function checkMachine() {
@@ -153,7 +160,7 @@ function installPackages(packages) {
   if (missing.length === 0) return;
   const qemu = missing.filter((name) => name.startsWith('qemu'));
   const rest = missing.filter((name) => !name.startsWith('qemu'));
-  console.log(`… packages: installing ${missing.join(', ')}`);
+  say(`… packages: installing ${missing.join(', ')}`);
   // Its exit code is not judged: a source of somebody else's that cannot be reached is no matter.
   const update = () => run('apt-get', ['-q', ...APT_LIMITS, 'update']);
   update();
@@ -208,7 +215,7 @@ function addBackports() {
   writeFileSync(BACKPORTS_FILE, backportsSource(mirror));
   // apt reads it as a user of its own, too.
   chmodSync(BACKPORTS_FILE, 0o644);
-  console.log(`… packages: added ${BACKPORTS_FILE}`);
+  say(`… packages: added ${BACKPORTS_FILE}`);
   return true;
 }
 
@@ -237,7 +244,7 @@ function installNodeModules() {
     .update(readFileSync(join(ROOT, 'package-lock.json')))
     .digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
-  console.log('… node_modules: npm install');
+  say('… node_modules: npm install');
   const user = sudoUser();
   const owner = user ? { uid: user.uid, gid: user.gid, env: { ...process.env, HOME: user.home } } : {};
   const result = spawnSync('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error'], {

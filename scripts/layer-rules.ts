@@ -57,7 +57,7 @@ export const rules: readonly LayerRule[] = [
   {
     name: 'packages-do-not-import-apps',
     from: { path: '^packages/' },
-    to: { path: '^(apps|scripts|images|tests|bench)/' },
+    to: { path: '^(apps|scripts|images|tests|bench|lab)/' },
     planted: { 'packages/sdk/src/planted-app.ts': importing('../../../apps/cli/src/run.ts') },
   },
   {
@@ -84,7 +84,7 @@ export const rules: readonly LayerRule[] = [
   },
   {
     name: 'package-by-its-face',
-    from: { path: '^(apps|tests|bench|scripts)/' },
+    from: { path: '^(apps|tests|bench|scripts|lab)/' },
     to: { path: '^packages/[^/]+/src/', pathNot: '^packages/[^/]+/src/index\\.ts$' },
     planted: { 'bench/planted.ts': importing('../packages/protocol/src/ids.ts') },
   },

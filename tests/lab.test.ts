@@ -1,17 +1,19 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
-import { mkdtempDisposable } from 'node:fs/promises';
+import { mkdir, mkdtempDisposable, readdir, symlink } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { cacheDir } from '../images/index.ts';
 
 const program = join(import.meta.dirname, '../lab/main.ts');
 /** The first run boots the lab; under load that takes its time. */
 const bootMs = 900_000;
+const soon = { timeout: 60_000 };
 
 interface Run {
   code: number | null;
@@ -33,7 +35,11 @@ async function ended(child: ChildProcess): Promise<Run> {
 }
 
 async function lab(...args: string[]): Promise<Run> {
-  const child = start(args);
+  return await labWith({}, ...args);
+}
+
+async function labWith(env: Record<string, string>, ...args: string[]): Promise<Run> {
+  const child = start(args, env);
   child.stdin?.end();
   return await ended(child);
 }
@@ -50,6 +56,22 @@ async function ready(child: ChildProcess): Promise<void> {
 
 async function* on(stream: Readable): AsyncGenerator<[Buffer]> {
   while (!stream.destroyed) yield (await once(stream, 'data')) as [Buffer];
+}
+
+/** A cache with the parts and states that there are, whose states can be removed. */
+async function ownCache(dir: string): Promise<{ PERCH_CACHE: string }> {
+  const cache = cacheDir();
+  for (const name of await readdir(cache)) {
+    if (name !== 'lab-states') await symlink(join(cache, name), join(dir, name));
+  }
+  await mkdir(join(dir, 'lab-states'));
+  for (const name of statesOf(cache))
+    await symlink(join(cache, 'lab-states', name), join(dir, 'lab-states', name));
+  return { PERCH_CACHE: dir };
+}
+
+function statesOf(cache: string): string[] {
+  return readdirSync(join(cache, 'lab-states')).filter((name) => !name.startsWith('.lock-'));
 }
 
 function childrenOf(pid: number | undefined): number[] {
@@ -76,6 +98,34 @@ describe('a command in the lab', () => {
     await ready(child);
     child.kill('SIGINT');
     expect(await once(child, 'exit')).toEqual([9, null]);
+  });
+
+  test('that does not end when it is told to ends with its lab', async () => {
+    const child = start(['sh', '-c', 'trap "" TERM; echo ready; while :; do sleep 0.1; done']);
+    await ready(child);
+    child.kill('SIGTERM');
+    expect(await once(child, 'exit')).toEqual([143, null]);
+  });
+
+  test('ends when nobody reads its output', async () => {
+    const child = start(['yes', 'ready']);
+    await ready(child);
+    child.stdout?.destroy();
+    expect(await once(child, 'exit')).toEqual([141, null]);
+  });
+
+  test('that is not there ends as in a shell', async () => {
+    expect(await lab('no-such-command')).toMatchObject({ code: 127 });
+  });
+
+  test('may be a shell that has this terminal', async () => {
+    const command = `${process.execPath} ${program} --shell`;
+    const shell = spawn('script', ['-qefc', `stty rows 33 cols 77; ${command}`, '/dev/null']);
+    shell.stdin.end('stty size; tty\nexit 5\n');
+    const { code, stdout } = await ended(shell);
+    expect(stdout).toMatch(/33 77\r+\n/);
+    expect(stdout).toContain('/dev/pts/');
+    expect(code).toBe(5);
   });
 
   test('finds this checkout, its packages and what was built', async () => {
@@ -116,10 +166,12 @@ describe('a command in the lab', () => {
       reached = true;
     });
     const { port } = server.address() as { port: number };
+    const connect = (address: string, port: number) =>
+      lab('timeout', '5', 'bash', '-c', `exec 3<> /dev/tcp/${address}/${port}`);
     // QEMU's own network leads from this address to the loopback of this machine, unless it is told not to.
-    const connect = `import socket; socket.create_connection(("10.0.2.2", ${port}), 3)`;
-    expect(await lab('python3', '-c', connect)).toMatchObject({ code: 1 });
+    expect((await connect('10.0.2.2', port)).code).not.toBe(0);
     expect(reached).toBe(false);
+    expect(await connect('10.0.2.15', 49_983)).toMatchObject({ code: 0 });
     server.close();
   });
 });
@@ -136,10 +188,10 @@ describe('labs', () => {
     const child = start(['sh', '-c', 'echo ready; sleep 1000'], { TMPDIR: dir.path });
     await ready(child);
     const [qemu = 0] = childrenOf(child.pid);
-    expect(readFileSync(`/proc/${qemu}/cmdline`, 'latin1')).toContain('qemu');
+    expect(commandOf(qemu)).toContain('qemu');
     child.kill('SIGKILL');
     await once(child, 'exit');
-    await expect.poll(() => isAlive(qemu)).toBe(false);
+    await expect.poll(() => isAlive(qemu), soon).toBe(false);
     expect(readdirSync(dir.path)).toEqual([]);
   });
 
@@ -157,7 +209,53 @@ describe('labs', () => {
     const end = ended(alone);
     await ready(alone);
     for (const pid of childrenOf(alone.pid)) process.kill(pid, 'SIGKILL');
-    expect((await end).code).toBe(75);
+    const died = await end;
+    expect(died.stderr).toContain('run once, since the lab died once');
+    expect(died.code).toBe(75);
+  });
+});
+
+describe('the state that labs go on from', () => {
+  test(
+    'is made anew when that is asked for, and a run that was killed meanwhile leaves nothing',
+    async () => {
+      await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-lab-test-'));
+      const env = await ownCache(dir.path);
+      const killed = start(['--fresh', 'true'], env);
+      const exit = once(killed, 'exit');
+      await once(killed.stderr as Readable, 'data');
+      const qemus = () => childrenOf(killed.pid).filter((pid) => commandOf(pid).includes('mem-path='));
+      await expect.poll(qemus, soon).toHaveLength(1);
+      const [qemu = 0] = qemus();
+      killed.kill('SIGKILL');
+      await exit;
+      await expect.poll(() => isAlive(qemu), soon).toBe(false);
+
+      const before = statesOf(dir.path).filter((name) => !name.startsWith('.'));
+      expect(await labWith(env, '--fresh', 'true')).toMatchObject({
+        code: 0,
+        stderr: expect.stringContaining('booting'),
+      });
+      expect(statesOf(dir.path)).toEqual(before);
+      expect(await labWith(env, 'true')).toEqual({ code: 0, stdout: '', stderr: '' });
+    },
+    bootMs,
+  );
+
+  test('goes with all labs that go on from it, and with no other lab', async () => {
+    await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-lab-test-'));
+    const env = await ownCache(dir.path);
+    const [its, other] = [
+      start(['sh', '-c', 'echo ready; cat'], env),
+      start(['sh', '-c', 'echo ready; cat']),
+    ];
+    await Promise.all([ready(its), ready(other)]);
+    const exits = [once(its, 'exit'), once(other, 'exit')];
+    expect((await labWith(env, '--down')).stdout).toBe('Ended 1 lab; the next run boots anew.\n');
+    expect(await exits[0]).toEqual([null, 'SIGKILL']);
+    expect(readdirSync(dir.path)).not.toContain('lab-states');
+    other.stdin?.end();
+    expect(await exits[1]).toEqual([0, null]);
   });
 });
 
@@ -166,12 +264,23 @@ test.each([
   ['an option that is not there', ['--nonsense', 'true'], "Unknown option '--nonsense'"],
   ['a disk that is not there', ['--data', 'btrfs', 'true'], '--data must be ext4 or xfs'],
   ['a count that is none', ['--repeat', 'often', 'true'], '--repeat must be a number'],
+  ['a shell without a terminal', ['--shell'], '--shell needs a terminal'],
+  ['a shell with a command', ['--shell', 'true'], '--shell takes no command, and there is true'],
+  ['an end with a command', ['--down', '--', 'true'], '--down takes no command, and there is true'],
 ])('%s is told what the lab takes', async (_, args, complaint) => {
   const { code, stderr } = await lab(...args);
   expect(code).toBe(2);
   expect(stderr).toContain(complaint);
   expect(stderr).toContain('Usage: npm run lab');
 });
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+  } catch {
+    return '';
+  }
+}
 
 function isAlive(pid: number): boolean {
   try {
