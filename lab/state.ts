@@ -59,10 +59,11 @@ function fileOf({ cache, kind, key }: Part, name: string): string {
 async function stateKey({ image, packages, artifacts }: LabParts): Promise<string> {
   const sources = ['lab/files', 'lab/recipe.json', 'lab/arguments.ts', 'lab/state.ts'];
   const inputs = new Map<string, string | Uint8Array>(await readInputs(root, sources));
-  for (const file of [image.root, packages.path, artifacts.path]) {
+  const below = { image: image.root, packages: packages.path, artifacts: artifacts.path };
+  for (const [name, file] of Object.entries(below)) {
     // A file that was built anew has the same key and other content, which must not change below a state.
     const { mtimeMs, ino } = await stat(file);
-    inputs.set(file, `${mtimeMs} ${ino}`);
+    inputs.set(name, `${mtimeMs} ${ino}`);
   }
   inputs.set('qemu', await run('qemu-system-x86_64', ['--version']));
   // The counter of the processor begins anew with each boot of this machine.

@@ -45,17 +45,15 @@ async function labWith(env: Record<string, string>, ...args: string[]): Promise<
 }
 
 /** Resolves when the command has said that it is ready. */
-async function ready(child: ChildProcess): Promise<void> {
+async function ready({ stdout }: ChildProcess): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
   let said = '';
-  for await (const [chunk] of on(child.stdout as Readable)) {
-    said += chunk;
-    if (said.includes('ready\n')) return;
-  }
-  throw new Error('It ended before it was ready.');
-}
-
-async function* on(stream: Readable): AsyncGenerator<[Buffer]> {
-  while (!stream.destroyed) yield (await once(stream, 'data')) as [Buffer];
+  stdout?.on('data', (chunk: Buffer) => {
+    said = (said + chunk).slice(-64);
+    if (said.includes('ready\n')) resolve();
+  });
+  stdout?.once('end', () => reject(new Error('It ended before it was ready.')));
+  await promise;
 }
 
 /** A cache with the parts and states that there are, whose states can be removed. */
