@@ -2,6 +2,7 @@
 export { findTool, RunError, run } from '@perch/node-kit';
 export * from './cgroup.ts';
 export * from './clone.ts';
+export * from './copy-sparse.ts';
 export * from './cpu.ts';
 export * from './exchange.ts';
 export * from './ffi.ts';

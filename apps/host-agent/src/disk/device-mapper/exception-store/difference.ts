@@ -1,0 +1,102 @@
+/** Tells where two disks over one base differ, by their stores. */
+import { readFully } from './damaged.ts';
+import { chunkLimits } from './format.ts';
+import { type DiskRange, type ExceptionStore, merged, type StoredRun } from './store.ts';
+
+/** Compared as one, bytes: every chunk begins at a multiple of it. */
+const blockBytes = chunkLimits.least;
+const bufferBytes = 2 ** 20;
+
+/** A part of the disk that at least one of two stores has, and where. */
+interface Piece extends DiskRange {
+  first: number | undefined;
+  second: number | undefined;
+}
+
+/**
+ * The parts of a disk that only one of two stores has, or that both have with other bytes: ascending, none next to
+ * another, in blocks of 4096 bytes. Its cost follows the parts that both have, which are read.
+ * @throws RangeError for disks of two sizes
+ */
+export async function* differences(first: ExceptionStore, second: ExceptionStore): AsyncGenerator<DiskRange> {
+  if (first.diskBytes !== second.diskBytes) {
+    throw new RangeError(`A disk of ${first.diskBytes} bytes is none of ${second.diskBytes}`);
+  }
+  let last: DiskRange | undefined;
+  for (const piece of pieces(first.runs(), second.runs())) {
+    for await (const range of differing(piece, first, second)) {
+      if (last && last.offset + last.length === range.offset) {
+        last.length += range.length;
+        continue;
+      }
+      if (last) yield last;
+      last = range;
+    }
+  }
+  if (last) yield last;
+}
+
+async function* differing(
+  { offset, length, first, second }: Piece,
+  one: ExceptionStore,
+  other: ExceptionStore,
+): AsyncGenerator<DiskRange> {
+  if (first === undefined || second === undefined) {
+    yield { offset, length };
+    return;
+  }
+  for (let done = 0; done < length; done += bufferBytes) {
+    const bytes = Math.min(bufferBytes, length - done);
+    const [mine, its] = [Buffer.allocUnsafe(bytes), Buffer.allocUnsafe(bytes)];
+    await Promise.all([readFully(one.file, mine, first + done), readFully(other.file, its, second + done)]);
+    yield* merged(differingBlocks(mine, its, offset + done));
+  }
+}
+
+function* differingBlocks(one: Buffer, other: Buffer, offset: number): Generator<DiskRange> {
+  if (one.equals(other)) return;
+  for (let at = 0; at < one.length; at += blockBytes) {
+    const block = one.subarray(at, at + blockBytes);
+    if (!block.equals(other.subarray(at, at + blockBytes)))
+      yield { offset: offset + at, length: block.length };
+  }
+}
+
+/** Two ascending lists of runs as one, cut wherever a run of either begins or ends. */
+function* pieces(ones: Iterator<StoredRun>, others: Iterator<StoredRun>): Generator<Piece> {
+  let [one, other] = [next(ones), next(others)];
+  while (one || other) {
+    const offset = Math.min(
+      one?.offset ?? Number.POSITIVE_INFINITY,
+      other?.offset ?? Number.POSITIVE_INFINITY,
+    );
+    const end = Math.min(borderAfter(offset, one), borderAfter(offset, other));
+    const at = (run?: StoredRun) => (run?.offset === offset ? run.at : undefined);
+    yield { offset, length: end - offset, first: at(one), second: at(other) };
+    one = restAfter(end, one, ones);
+    other = restAfter(end, other, others);
+  }
+}
+
+/** Where a run begins or ends next. */
+function borderAfter(offset: number, run: StoredRun | undefined): number {
+  if (!run) return Number.POSITIVE_INFINITY;
+  return run.offset > offset ? run.offset : run.offset + run.length;
+}
+
+/** Of a run all from `end` on, or the next run when that is nothing. */
+function restAfter(
+  end: number,
+  run: StoredRun | undefined,
+  runs: Iterator<StoredRun>,
+): StoredRun | undefined {
+  const cut = run ? end - run.offset : 0;
+  if (!run || cut <= 0) return run;
+  if (cut === run.length) return next(runs);
+  return { offset: end, length: run.length - cut, at: run.at + cut };
+}
+
+function next(runs: Iterator<StoredRun>): StoredRun | undefined {
+  const { done, value } = runs.next();
+  return done ? undefined : value;
+}
