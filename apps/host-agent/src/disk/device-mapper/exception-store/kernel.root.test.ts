@@ -15,7 +15,7 @@ import { writeStore } from './write.ts';
 
 const hasDeviceMapper =
   process.getuid?.() === 0 && existsSync('/dev/mapper/control') && hasTool('dmsetup') && hasTool('losetup');
-const diskBytes = 16 * MiB;
+const diskBytes = 10 * MiB;
 
 function tool(file: string, ...args: string[]): string {
   // Without udev nothing else makes the nodes of devices.
