@@ -49,7 +49,7 @@ async function use(bytes: Buffer): Promise<void> {
   for await (const _ of differences(store, store)) expect.fail('It differs from itself.');
 }
 
-property.prop([changes, lengths], { numRuns: 150 })(
+property.prop([changes, lengths], { numRuns: 100 })(
   'a damaged store is a store that can be used, or a precise error',
   async (all, length) => {
     const damaged = Buffer.from(valid);

@@ -1,5 +1,5 @@
 /** Tells where two disks over one base differ, by their stores. */
-import { readFully } from './damaged.ts';
+import { readFully } from './bytes.ts';
 import { chunkLimits } from './format.ts';
 import { type DiskRange, type ExceptionStore, merged, type StoredRun } from './store.ts';
 

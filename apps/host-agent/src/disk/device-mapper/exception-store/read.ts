@@ -1,6 +1,7 @@
 /** Reads an exception store whose bytes anybody may have written. */
 import type { FileHandle } from 'node:fs/promises';
-import { readFully, StoreDamaged } from './damaged.ts';
+import { readFully } from './bytes.ts';
+import { StoreDamaged } from './damaged.ts';
 import { Exceptions } from './exceptions.ts';
 import {
   assertDiskBytes,

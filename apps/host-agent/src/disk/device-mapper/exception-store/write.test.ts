@@ -5,7 +5,16 @@ import { flattenStore } from './flatten.ts';
 import { fullStoreBytes } from './format.ts';
 import { readStore } from './read.ts';
 import type { StoredRun } from './store.ts';
-import { bytesOf, type Changed, changedDisk, KiB, MiB, runsOf, TestFiles } from './test-stores.ts';
+import {
+  bytesOf,
+  type Changed,
+  changedDisk,
+  KiB,
+  MiB,
+  runsOf,
+  storeBytes,
+  TestFiles,
+} from './test-stores.ts';
 import { writeStore } from './write.ts';
 
 /** Disks of up to 700 chunks, so that stores have up to three areas; a zero is a hole. */
@@ -38,7 +47,7 @@ async function stored(files: TestFiles, changed: Changed) {
   return await readStore(file, changed.diskBytes);
 }
 
-property.prop([changes], { numRuns: 60 })(
+property.prop([changes], { numRuns: 40 })(
   'a store is read as it was written, and flattened to the disk that it is',
   async ({ changed, base }) => {
     await using files = new TestFiles();
@@ -84,6 +93,22 @@ test('a flattened disk occupies what base and store have, and holes of the store
   expect(blocks * 512).toBeLessThan(2 * MiB + 128 * KiB);
   const at = async (offset: number) => (await flat.read(Buffer.alloc(1), 0, 1, offset)).buffer[0];
   expect([await at(100 * MiB), await at(101 * MiB), await at(300 * MiB)]).toEqual([0, 1, 2]);
+});
+
+test('more chunks than are kept in mind come to their places, wherever they are in the store', async () => {
+  await using files = new TestFiles();
+  const diskChunks = 9000;
+  // 4500 chunks of the disk, each beside one of the base, in an order that goes back and forth.
+  const exceptions = Array.from({ length: 4500 }, (_, i) => {
+    return [((i * 1009) % 4500) * 2, 2 + i + Math.floor(i / 256)] as const;
+  });
+  const base = Buffer.alloc(diskChunks * 4096, 255);
+  const expected = Buffer.from(base);
+  for (const [old, chunk] of exceptions) expected.fill(chunk & 255, old * 4096, (old + 1) * 4096);
+  const store = await readStore(await files.file(storeBytes({ exceptions })), base.length);
+  const flat = await files.file();
+  await flattenStore(await files.file(base), store, flat);
+  expect((await bytesOf(flat)).equals(expected)).toBe(true);
 });
 
 test.each<[string, StoredRun[]]>([

@@ -1,6 +1,7 @@
 /** Makes an exception store that the kernel goes on from. */
 import type { FileHandle } from 'node:fs/promises';
 import { copySparse } from '../../../linux/index.ts';
+import { writeFully } from './bytes.ts';
 import {
   assertDiskBytes,
   exceptionBytes,
@@ -85,11 +86,4 @@ function assertRun({ offset, length, at }: StoredRun, from: number, diskBytes: n
   throw new RangeError(
     `A store of ${diskBytes} bytes cannot have ${length} bytes at ${offset}, from ${at}, after ${from}`,
   );
-}
-
-async function writeFully(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
-    done += bytesWritten;
-  }
 }
