@@ -1,11 +1,9 @@
 /** Puts a base and a store over it together in a raw image of its own. */
 import type { FileHandle } from 'node:fs/promises';
 import { copySparse, dataRuns } from '../../../linux/index.ts';
-import { copyScattered } from './scattered.ts';
+import { copyScattered, scatteredBytes } from './scattered.ts';
 import type { ExceptionStore, StoredRun } from './store.ts';
 
-/** From this length on a part of the store is copied by itself, bytes, and what the base has there is not. */
-const largeBytes = 64 * 1024;
 /** Most small parts that are kept in mind. */
 const maxSmall = 4096;
 
@@ -41,11 +39,12 @@ export async function flattenStore(
   };
   for (const { isData, ...part } of partsOf(store)) {
     const end = part.offset + part.length;
-    if (isData && part.length < largeBytes) {
+    if (isData && part.length < scatteredBytes) {
       small.push(part);
       if (small.length === maxSmall) await copySmall(end);
       continue;
     }
+    // The base is not read below a part that is large, nor below one that is zeros.
     await copyBase(part.offset);
     if (isData) await copySparse(store.file, to, part, signal);
     done = end;

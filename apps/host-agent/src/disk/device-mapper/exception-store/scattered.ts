@@ -3,15 +3,15 @@ import type { FileHandle } from 'node:fs/promises';
 import { readFully, writeFully } from './bytes.ts';
 import type { StoredRun } from './store.ts';
 
-/** Read at a time, and as many parts of it written at once, bytes. */
-const windowBytes = 256 * 1024;
+/** Read at a time, with all parts of it written at once, bytes: a part that is as long is copied by itself. */
+export const scatteredBytes = 256 * 1024;
 /** Read in vain rather than in two reads, bytes. */
 const gapBytes = 32 * 1024;
 
 /**
  * Reads them in the order of the store, which is the order in which a guest first wrote them: next to each other,
  * however far apart they are on the disk.
- * @param parts shorter than a window; sorted in place
+ * @param parts shorter than `scatteredBytes`; sorted in place
  * @throws what `signal` was aborted with; ENOSPC
  */
 export async function copyScattered(
@@ -20,7 +20,7 @@ export async function copyScattered(
   parts: StoredRun[],
   signal?: AbortSignal,
 ): Promise<void> {
-  const buffer = Buffer.allocUnsafe(windowBytes);
+  const buffer = Buffer.allocUnsafe(scatteredBytes);
   for (const { start, end, within } of windows(parts.sort((a, b) => a.at - b.at))) {
     signal?.throwIfAborted();
     await readFully(from, buffer.subarray(0, end - start), start);
@@ -39,7 +39,7 @@ function* windows(parts: readonly StoredRun[]): Generator<Window> {
   let window: Window | undefined;
   for (const part of parts) {
     const end = part.at + part.length;
-    if (window && part.at - window.end <= gapBytes && end - window.start <= windowBytes) {
+    if (window && part.at - window.end <= gapBytes && end - window.start <= scatteredBytes) {
       window.end = end;
       window.within.push(part);
       continue;

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { StoredRun } from './store.ts';
+import { merged, type StoredRun } from './store.ts';
 
 export const MiB = 2 ** 20;
 export const KiB = 1024;
@@ -93,10 +93,12 @@ export function changedDisk(base: Buffer, { chunks, diskBytes }: Changed): Buffe
   return disk;
 }
 
-/** One run a chunk, as they lie in a raw image of the whole disk. */
+/** The changes as they lie in a raw image of the whole disk. */
 export function* runsOf({ chunks, diskBytes }: Changed): Generator<StoredRun> {
-  for (const chunk of [...chunks.keys()].sort((a, b) => a - b)) {
-    const offset = chunk * 4096;
-    yield { offset, length: Math.min(4096, diskBytes - offset), at: offset };
+  const each = [...chunks.keys()]
+    .sort((a, b) => a - b)
+    .map((chunk) => ({ offset: chunk * 4096, length: 4096 }));
+  for (const { offset, length } of merged(each)) {
+    yield { offset, length: Math.min(length, diskBytes - offset), at: offset };
   }
 }

@@ -35,7 +35,7 @@ const changes = fc
       }
     }
     const base = Buffer.alloc(Math.min(baseSectors * 512, diskBytes));
-    for (let at = 0; at < base.length; at += 3 * 4096) base.subarray(at, at + 4096).fill(251);
+    for (let at = 0; at < base.length; at += 192 * KiB) base.subarray(at, at + 64 * KiB).fill(251);
     return { changed: { chunks, diskBytes } satisfies Changed, base };
   });
 
