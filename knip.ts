@@ -13,7 +13,18 @@ const project = ['src/**/*.ts!', ...tests.map((pattern) => `!${pattern}!`)];
 
 const config: KnipConfig = {
   ignoreExportsUsedInFile: true,
-  ignoreBinaries: ['setpriv', 'qemu-img', 'qemu-io', 'ip', 'unshare', 'mkfifo', 'mount', 'umount', 'script'],
+  ignoreBinaries: [
+    'setpriv',
+    'qemu-img',
+    'qemu-io',
+    'losetup',
+    'ip',
+    'unshare',
+    'mkfifo',
+    'mount',
+    'umount',
+    'script',
+  ],
   ignoreDependencies: ['oxlint', 'oxlint-tsgolint'],
   exclude: ['types'],
   workspaces: {

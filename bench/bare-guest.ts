@@ -59,7 +59,7 @@ export class BareGuests implements AsyncDisposable {
     const dir = await mkdtemp(join(tmpdir(), 'perch-bench-'));
     for (const name of shared) await link(join(this.#source, name), join(dir, name));
     const disk = { id: 'bare', dir, uid: 0, sizeBytes: this.#sandbox.disk_mb * 2 ** 20 };
-    await chooseDisks('qcow2').create(disk, {
+    await chooseDisks('qcow2', 'bench0').create(disk, {
       format: 'qcow2',
       base: join(this.#source, 'base.ext4'),
       layers: [join(this.#source, 'lower-0.qcow2')],

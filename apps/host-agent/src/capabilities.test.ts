@@ -37,7 +37,9 @@ function meaningOf(cell: string): string | boolean {
 const kinds: [string, Rows][] = [
   [
     'disk',
-    Object.fromEntries(Object.entries(diskKinds).map(([name, { create }]) => [name, create().capabilities])),
+    Object.fromEntries(
+      Object.entries(diskKinds).map(([name, { create }]) => [name, create('abcdef').capabilities]),
+    ),
   ],
   [
     'monitor',

@@ -52,7 +52,7 @@ try {
 
 async function serve(config: Config, log: Logger): Promise<void> {
   const paths = hostPaths(config.dataDir);
-  const disks = chooseDisks(config.rootfs);
+  const disks = chooseDisks(config.rootfs, config.instance);
   const user = await lookUpUser(config.user);
   const linked = ['host', 'vms', 'boot', 'images', 'sandboxes', 'snapshots', 'bootSnapshots'] as const;
   await requireOneFileSystem(

@@ -6,7 +6,16 @@ import { dataPaths, type Settings } from '@perch/protocol';
 import { readInstance } from './layout.ts';
 
 export interface Leak {
-  kind: 'process' | 'namespace' | 'link' | 'nft table' | 'cgroup' | 'directory' | 'snapshot' | 'loop device';
+  kind:
+    | 'process'
+    | 'namespace'
+    | 'link'
+    | 'nft table'
+    | 'cgroup'
+    | 'directory'
+    | 'snapshot'
+    | 'disk device'
+    | 'loop device';
   name: string;
 }
 
@@ -28,6 +37,7 @@ export async function leaks(settings: Settings): Promise<Leak[]> {
   add('cgroup', cgroups('/sys/fs/cgroup', `perch-${instance}`));
   add('directory', list(join(dataPaths(settings.dataDir).host, 'vms')));
   add('snapshot', list(join(settings.dataDir, 'sandboxes')));
+  add('disk device', diskDevices(instance));
   add('loop device', await loops(settings.dataDir));
   return found;
 }
@@ -54,6 +64,13 @@ async function links(instance: string): Promise<string[]> {
 async function tables(instance: string): Promise<string[]> {
   const { stdout } = await run('nft', ['list', 'tables']);
   return stdout.split('\n').filter((line) => line.includes(instance));
+}
+
+/** Of device-mapper: `perch-{instance}-{VM}`, and `…-base.…` for the images below them. */
+function diskDevices(instance: string): string[] {
+  return list('/sys/block')
+    .map((device) => read(`/sys/block/${device}/dm/name`).trim())
+    .filter((name) => name.startsWith(`perch-${instance}-`));
 }
 
 async function loops(dataDir: string): Promise<string[]> {

@@ -85,6 +85,8 @@ export interface DiskCapabilities {
   sharesLayers: boolean;
   /** How the disk of a guest that runs on is captured: it writes to another file, or the file is cloned. */
   online: 'switch' | 'clone';
+  /** When the room that is promised to one life is taken: all of it `ahead`, or what the guest has `written`. */
+  takesRoom: 'ahead' | 'written';
 }
 
 export interface DiskBackend {
@@ -117,8 +119,8 @@ export interface DiskBackend {
    * The monitor that wrote it must be gone. Safe to repeat.
    */
   settle(uppermost: string): Promise<void>;
-  /** Bytes on the host that the guest has written since its disk was made or captured last. 0 without a disk. */
-  writtenBytes(place: DiskPlace): Promise<number>;
+  /** Bytes of those promised that have taken room on the host already, see `takesRoom`. 0 without a disk. */
+  takenBytes(place: DiskPlace): Promise<number>;
   /** The most that one life writes, bytes on the host. @param sizeBytes that the guest sees */
   promisedBytes(sizeBytes: number): number;
   /**

@@ -7,16 +7,20 @@ const has = { create: createQcow2Disks, lacks: () => undefined };
 const lacks = { create: createQcow2Disks, lacks: () => 'the kernel has none; load it.' };
 
 test('the first kind of disk that a machine can have is taken, or the one that is asked for', () => {
-  expect(chooseDisks('auto', { qcow2: has }).capabilities.format).toBe('qcow2');
+  expect(chooseDisks('auto', 'abcdef', { qcow2: has }).capabilities.format).toBe('qcow2');
   const other = { ...has, create: () => ({ ...createQcow2Disks(), adopt: () => Promise.reject() }) };
-  expect(chooseDisks('auto', { none: lacks, second: has, third: other }).adopt).toBe(has.create().adopt);
-  expect(chooseDisks('third', { none: lacks, second: has, third: other }).adopt).not.toBe(has.create().adopt);
+  expect(chooseDisks('auto', 'abcdef', { none: lacks, second: has, third: other }).adopt).toBe(
+    has.create().adopt,
+  );
+  expect(chooseDisks('third', 'abcdef', { none: lacks, second: has, third: other }).adopt).not.toBe(
+    has.create().adopt,
+  );
 });
 
 test('a kind that is not there is refused with those that are, and starting again does not help', () => {
   const refused = (wanted: string, kinds = diskKinds) => {
     try {
-      chooseDisks(wanted, kinds);
+      chooseDisks(wanted, 'abcdef', kinds);
     } catch (error) {
       expect(exitCodeOf(error)).toBe(78);
       return (error as Error).message;
@@ -33,4 +37,10 @@ test('a kind that is not there is refused with those that are, and starting agai
     'PERCH_ROOTFS is auto; on this machine no kind of disk works. dm: the kernel has none; load it.',
   );
   expect(refused('constructor')).toContain('PERCH_ROOTFS is constructor;');
+});
+
+test('a kind that is not taken is not looked at', () => {
+  const never = { ...has, lacks: () => expect.fail('it was looked at') };
+  chooseDisks('auto', 'abcdef', { qcow2: has, never });
+  chooseDisks('qcow2', 'abcdef', { never, qcow2: has });
 });

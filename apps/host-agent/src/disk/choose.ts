@@ -1,9 +1,11 @@
 /** Which disk back ends there are, and which of them this machine gets. */
 import type { DiskBackend } from './backend.ts';
+import { createDeviceMapperDisks, deviceMapperLacks } from './device-mapper/index.ts';
 import { createQcow2Disks, qcow2Lacks } from './qcow2/index.ts';
 
 interface DiskKind {
-  create: () => DiskBackend;
+  /** @param instance part of the names of devices, and of all that is no file in a VM's directory */
+  create: (instance: string) => DiskBackend;
   /** The things that this machine lacks for it, with the remedy: a sentence. Undefined when it has all. */
   lacks: () => string | undefined;
 }
@@ -11,13 +13,19 @@ interface DiskKind {
 /** By the value of `PERCH_ROOTFS`; the first that a machine can have is what `auto` takes. */
 export const diskKinds: Readonly<Record<string, DiskKind>> = {
   qcow2: { create: createQcow2Disks, lacks: qcow2Lacks },
+  'device-mapper': { create: createDeviceMapperDisks, lacks: deviceMapperLacks },
 };
 
 /**
  * @param wanted a kind, or `auto`
+ * @param instance as `DiskKind` has it
  * @throws Error that says what this machine can have, and what it lacks for the rest
  */
-export function chooseDisks(wanted: string, kinds = diskKinds): DiskBackend {
+export function chooseDisks(wanted: string, instance: string, kinds = diskKinds): DiskBackend {
+  // To ask what a kind lacks may have the kernel load its modules: only of those that may be taken.
+  const candidates = Object.entries(kinds).filter(([name]) => wanted === 'auto' || name === wanted);
+  const kind = candidates.find(([, { lacks }]) => lacks() === undefined)?.[1];
+  if (kind) return kind.create(instance);
   const lacking: string[] = [];
   const possible: string[] = [];
   for (const [name, { lacks }] of Object.entries(kinds)) {
@@ -25,9 +33,6 @@ export function chooseDisks(wanted: string, kinds = diskKinds): DiskBackend {
     if (why === undefined) possible.push(name);
     else lacking.push(`${name}: ${why}`);
   }
-  const chosen = wanted === 'auto' ? possible[0] : possible.find((name) => name === wanted);
-  const kind = chosen === undefined ? undefined : kinds[chosen];
-  if (kind) return kind.create();
   const may = possible.length > 0 ? `it may be auto or ${possible.join(' or ')}` : 'no kind of disk works';
   throw new Error([`PERCH_ROOTFS is ${wanted}; on this machine ${may}.`, ...lacking].join(' '));
 }

@@ -38,7 +38,7 @@ export interface FileDisk extends DiskFile {
 /** A disk that is a block device. A limit of file size does not bound what is written to it. */
 export interface BlockDisk {
   kind: 'block';
-  /** Absolute; the VM's user may read and write it. */
+  /** A node in the VM's directory, absolute; the VM's user may read and write it. */
   path: string;
 }
 

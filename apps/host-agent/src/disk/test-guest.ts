@@ -52,8 +52,11 @@ export function areSame(one: VmDisk, other: VmDisk): boolean {
 
 /** As a file that QEMU's tools open: what a monitor is told. */
 export function filenameOf(disk: VmDisk, writable: boolean): string {
-  if (disk.kind === 'block')
-    return json({ driver: 'raw', file: { driver: 'host_device', filename: disk.path } });
+  if (disk.kind === 'block') {
+    const file = { driver: 'host_device', filename: disk.path };
+    // As a monitor: it is told of an error when it writes, not when the page cache is written back.
+    return json({ driver: 'raw', discard: 'unmap', cache: { direct: true }, file });
+  }
   return json(nodeOf(disk, disk.below, writable));
 }
 
@@ -70,11 +73,16 @@ function nodeOf({ path, format }: DiskFile, below: readonly DiskFile[], writable
 
 /** The files of one test, removed with it. */
 export class DiskPlaces implements Disposable {
-  readonly root = mkdtempSync(join(tmpdir(), 'perch-disk-'));
+  readonly root: string;
   readonly sizeBytes = 64 * MiB;
   readonly #uid = nobodysUid();
   /** 8 MiB of the byte 97. */
-  readonly image = this.file('image.ext4', Buffer.alloc(8 * MiB, 'a'));
+  readonly image: string;
+
+  constructor(within = tmpdir()) {
+    this.root = mkdtempSync(join(within, 'perch-disk-'));
+    this.image = this.file('image.ext4', Buffer.alloc(8 * MiB, 'a'));
+  }
 
   /** A file as states have them. */
   file(name: string, bytes: string | Uint8Array, mode = 0o444): string {

@@ -136,7 +136,9 @@ export class FakeMachine {
   }
 
   disk: DiskBackend = {
-    capabilities: { format: 'qcow2', opens: 'block', sharesLayers: true, online: 'clone' },
+    capabilities: {
+      ...{ format: 'qcow2', opens: 'block', sharesLayers: true, online: 'clone', takesRoom: 'written' },
+    },
     create: async ({ dir }) => {
       this.disks.add(dir);
       return diskIn(dir);
@@ -148,7 +150,7 @@ export class FakeMachine {
     unowned: async () => [],
     mergeNeed: async () => (this.isFull ? 'now' : undefined),
     prepareCapture: async () => ({ holdStill: async () => {}, write: async (parent) => parent }),
-    writtenBytes: async ({ dir }) => this.written.get(dir) ?? 0,
+    takenBytes: async ({ dir }) => this.written.get(dir) ?? 0,
     promisedBytes: (sizeBytes) => sizeBytes,
     settle: async () => {},
     flatten: async () => '/flat',

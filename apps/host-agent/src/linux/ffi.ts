@@ -44,11 +44,15 @@ export function setNetworkNamespace(fd: number): void {
   check('setns', setnsCall(fd, CLONE_NEWNET));
 }
 
-/** `argument`: a buffer that the kernel reads and writes, or a plain number, as the request wants. */
-export function ioctl(name: string, fd: number, request: number, argument: Buffer | number): void {
+/**
+ * @param argument a buffer that the kernel reads and writes, or a plain number, as the request wants
+ * @returns 0, or what the request gives
+ */
+export function ioctl(name: string, fd: number, request: number, argument: Buffer | number): number {
   const result =
     typeof argument === 'number' ? ioctlNumber(fd, request, argument) : ioctlPointer(fd, request, argument);
   check(name, result);
+  return result;
 }
 
 /** Takes the lock of an open file, which ends with the descriptor. @returns false when another holds it. */

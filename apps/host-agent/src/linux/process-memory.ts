@@ -3,6 +3,7 @@
  * Sources: proc_pid_maps(5), proc_pid_pagemap(5), process_vm_readv(2).
  */
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { makeDevice } from './device-node.ts';
 import { processVmReadv, processVmWritev } from './ffi.ts';
 
 export const pageBytes = 4096;
@@ -47,18 +48,16 @@ export function parseMappings(maps: string, file: MappedFile): FileMapping[] {
     const match = mapsLine.exec(line);
     if (!match) continue;
     const [start, end, fileOffset] = match.slice(1, 4).map((digits) => Number.parseInt(digits, 16));
-    if (BigInt(match[6] ?? 0) !== file.ino || deviceNumber(match[4], match[5]) !== file.dev) continue;
+    if (BigInt(match[6] ?? 0) !== file.ino || mappedDevice(match[4], match[5]) !== file.dev) continue;
     if (start === undefined || end === undefined || fileOffset === undefined) continue;
     found.push({ address: start, length: end - start, fileOffset });
   }
   return found.sort((a, b) => a.fileOffset - b.fileOffset);
 }
 
-/** As stat(2) tells it, from the two hexadecimal numbers of maps: gnu_dev_makedev of glibc. */
-function deviceNumber(majorDigits = '0', minorDigits = '0'): bigint {
-  const major = BigInt(`0x${majorDigits}`);
-  const minor = BigInt(`0x${minorDigits}`);
-  return ((major & 0xfffn) << 8n) | ((major & ~0xfffn) << 32n) | (minor & 0xffn) | ((minor & ~0xffn) << 12n);
+/** As stat(2) tells it, from the two hexadecimal numbers of maps. */
+function mappedDevice(majorDigits = '0', minorDigits = '0'): bigint {
+  return makeDevice(BigInt(`0x${majorDigits}`), BigInt(`0x${minorDigits}`));
 }
 
 /** High words of pagemap entries: bit 63 present, bit 62 swapped, bit 61 a page of the file. */

@@ -256,7 +256,7 @@ describe.runIf(canRunGuests).each(choices)('the state of a VM of %s', { timeout:
   test('is gone on from while its source lives, whose disk lies on layers that both have', async () => {
     await using machine = new TestMachine();
     const monitor = await machine.monitor(choice);
-    const disks = chooseDisks('auto');
+    const disks = chooseDisks('auto', 'tested');
     const spec = await machine.spec('source', talking);
     const source = await monitor.boot(spec);
     await untilSays(source, 'still here');

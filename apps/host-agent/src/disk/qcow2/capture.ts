@@ -3,12 +3,12 @@
  * empty overlay above them.
  */
 import { constants } from 'node:fs';
-import { link, lstat, open, unlink } from 'node:fs/promises';
+import { lstat, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DiskCapture, DiskSpec, DiskUser } from '../backend.ts';
 import { type DiskState, imageOf, layersOf } from '../disk.ts';
+import { linkOpen, seal } from '../sealed.ts';
 import { fullBy } from './bounds.ts';
-import { seal } from './overlay.ts';
 import { filesIn, makeNext } from './vm-files.ts';
 
 /** @throws Error when the disk has all the layers that one may have */
@@ -75,9 +75,5 @@ async function giveName(path: string, uid: number, target: string): Promise<void
     throw new Error('The copy-on-write layer is not the file that was made for the guest');
   }
   await file.sync();
-  await link(path, target);
-  if ((await inodeOf(target)) !== stat.ino) {
-    await unlink(target);
-    throw new Error('The copy-on-write layer was changed for another file');
-  }
+  await linkOpen(file, path, target);
 }

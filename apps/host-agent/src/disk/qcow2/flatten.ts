@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ToolPlace } from '../backend.ts';
 import { type DiskState, layersOf } from '../disk.ts';
-import { sealMade } from './overlay.ts';
+import { sealMade } from '../sealed.ts';
 import { asFilename, chainOf, linkChain, runQemuImg } from './qemu-img.ts';
 
 const target = 'flat.ext4';

@@ -1,17 +1,19 @@
 /** Disks as qcow2 overlays over an image that many share, for a monitor that reads qcow2. */
 import { findTool } from '../../linux/index.ts';
 import type { DiskBackend } from '../backend.ts';
+import { seal } from '../sealed.ts';
 import { mergeNeed } from './bounds.ts';
 import { prepareCapture } from './capture.ts';
 import { flatten } from './flatten.ts';
 import { merge } from './merge.ts';
-import { seal } from './overlay.ts';
-import { adopt, create, remove, writtenBytes } from './vm-files.ts';
+import { adopt, create, remove, takenBytes } from './vm-files.ts';
 
 export function createQcow2Disks(): DiskBackend {
   return {
-    capabilities: { format: 'qcow2', opens: 'file', sharesLayers: true, online: 'switch' },
-    ...{ create, adopt, remove, writtenBytes },
+    capabilities: {
+      ...{ format: 'qcow2', opens: 'file', sharesLayers: true, online: 'switch', takesRoom: 'written' },
+    },
+    ...{ create, adopt, remove, takenBytes },
     // All of a disk lies in the directory of its VM.
     unowned: async () => [],
     prepareCapture,

@@ -7,8 +7,9 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ToolPlace } from '../backend.ts';
 import { type DiskState, layersOf } from '../disk.ts';
+import { sealMade } from '../sealed.ts';
 import { emptyOverlay, maxOverlayBytes } from './header.ts';
-import { makeOverlay, sealMade } from './overlay.ts';
+import { makeOverlay } from './overlay.ts';
 import { asFilename, type BlockNode, baseName, chainOf, linkChain, runQemuImg } from './qemu-img.ts';
 
 const target = 'merged.qcow2';

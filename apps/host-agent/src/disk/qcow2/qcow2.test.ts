@@ -58,7 +58,7 @@ describe.runIf(isRoot)('a qcow2 overlay', () => {
     const state = { format: 'qcow2', base: places.image, layers: [lower] } as const;
     const path = await overlayOf(spec, state);
     const guest = new TestGuest(await disks.adopt(spec));
-    const tables = await disks.writtenBytes(spec);
+    const tables = await disks.takenBytes(spec);
     writeFileSync(path, Buffer.alloc(sizeBytes - 2 * tables, 'x'), { flag: 'a' });
     await disks.prepareCapture(spec, guest);
     const next = join(spec.dir, 'rootfs-1.qcow2');

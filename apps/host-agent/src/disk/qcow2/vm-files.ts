@@ -9,8 +9,9 @@ import { join } from 'node:path';
 import { hasCode, ifThere } from '@perch/node-kit';
 import { DiskGone, type DiskPlace, type DiskSpec } from '../backend.ts';
 import { type DiskState, type FileDisk, imageOf, layersOf } from '../disk.ts';
+import { assertSealed, unlinkIfThere } from '../sealed.ts';
 import { emptyOverlay, maxOverlayBytes } from './header.ts';
-import { makeOverlay, unlinkIfThere } from './overlay.ts';
+import { makeOverlay } from './overlay.ts';
 
 const baseName = 'base.ext4';
 const overlayName = 'rootfs.qcow2';
@@ -48,10 +49,7 @@ export async function create(spec: DiskSpec, from: DiskState): Promise<FileDisk>
 
 /** The monitor runs as another user and must read what lies below without being able to change it. */
 async function linkReadOnly(source: string, target: string): Promise<void> {
-  const { mode } = await stat(source);
-  if ((mode & 0o777) !== 0o444) {
-    throw new Error(`${source}, below other layers, has mode ${(mode & 0o777).toString(8)}, not 444`);
-  }
+  await assertSealed(source);
   try {
     await link(source, target);
   } catch (cause) {
@@ -118,7 +116,7 @@ async function namesIn(dir: string): Promise<string[]> {
 }
 
 /** The room that the newest overlay occupies: an empty one has its tables. */
-export async function writtenBytes({ dir }: DiskPlace): Promise<number> {
+export async function takenBytes({ dir }: DiskPlace): Promise<number> {
   const top = (await filesIn(dir)).own.at(-1);
   if (top === undefined) return 0;
   // A teardown may be removing it.

@@ -292,8 +292,8 @@ export class Resources {
   }
 
   /** Bytes that its guest has written to its disk in this life: 0 when it has none. */
-  writtenBytes(record: SandboxRecord): Promise<number> {
-    return this.#deps.disks.writtenBytes({ id: record.vm, dir: this.directory(record) });
+  takenBytes(record: SandboxRecord): Promise<number> {
+    return this.#deps.disks.takenBytes({ id: record.vm, dir: this.directory(record) });
   }
 
   /** @throws Error when no monitor is known to run */

@@ -17,22 +17,22 @@ const onDisk = fc.record({
   memory_mb: fc.integer({ min: 128, max: 65_536 }),
   disk_mb: fc.integer({ min: 64, max: 65_536 }),
   /** History, layers of earlier lives and all that may be counted as written by mistake, too. */
-  writtenBytes: fc.integer({ min: 0, max: 200 * GiB }),
+  takenBytes: fc.integer({ min: 0, max: 200 * GiB }),
 });
 const held = fc.array(onDisk, { maxLength: 20 });
 const free = fc.integer({ min: -GiB, max: 1000 * GiB });
 const promised = ({ memory_mb, disk_mb }: OnDisk) => (memory_mb + disk_mb) * MiB;
 
 test('what earlier lives have left on the disk makes no room', async () => {
-  const one = { memory_mb: 512, disk_mb: 1536, writtenBytes: 8 * GiB };
+  const one = { memory_mb: 512, disk_mb: 1536, takenBytes: 8 * GiB };
   expect((await admissionWith(10 * GiB).disk([one])).free).toBe(10 * 1024);
-  expect((await admissionWith(10 * GiB).disk([{ ...one, writtenBytes: 0 }])).free).toBe(8 * 1024);
+  expect((await admissionWith(10 * GiB).disk([{ ...one, takenBytes: 0 }])).free).toBe(8 * 1024);
 });
 
 property.prop([held, free])(
   'is free what is left once all that may still come has come',
   async (all, bytes) => {
-    const reserved = all.reduce((sum, one) => sum + Math.max(0, promised(one) - one.writtenBytes), 0);
+    const reserved = all.reduce((sum, one) => sum + Math.max(0, promised(one) - one.takenBytes), 0);
     const capacity = await admissionWith(bytes).disk(all);
     expect(capacity.free).toBe(Math.floor((bytes - reserved) / MiB));
     expect(capacity.free * MiB).toBeLessThanOrEqual(bytes);
@@ -44,12 +44,10 @@ property.prop([held, free, fc.nat(), fc.nat()])(
   'a guest that writes what it was promised takes nothing from anybody',
   async (all, bytes, which, much) => {
     const writer = all[which % Math.max(1, all.length)];
-    fc.pre(writer !== undefined && promised(writer) > writer.writtenBytes);
+    fc.pre(writer !== undefined && promised(writer) > writer.takenBytes);
     const before = await admissionWith(bytes).disk(all);
-    const more = much % (promised(writer) - writer.writtenBytes);
-    const after = all.map((one) =>
-      one === writer ? { ...one, writtenBytes: one.writtenBytes + more } : one,
-    );
+    const more = much % (promised(writer) - writer.takenBytes);
+    const after = all.map((one) => (one === writer ? { ...one, takenBytes: one.takenBytes + more } : one));
     expect(await admissionWith(bytes - more).disk(after)).toEqual(before);
   },
 );
@@ -57,7 +55,7 @@ property.prop([held, free, fc.nat(), fc.nat()])(
 property.prop([held, free])('whoever is admitted together can write all of it', async (all, bytes) => {
   let admitted: (OnDisk & { status: 'running' })[] = [];
   for (const one of all) {
-    const next = { ...one, writtenBytes: 0, status: 'running' } as const;
+    const next = { ...one, takenBytes: 0, status: 'running' } as const;
     const fits = await admissionWith(bytes)
       .admit(one, admitted)
       .then(

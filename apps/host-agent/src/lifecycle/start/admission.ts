@@ -36,7 +36,7 @@ type Held = Shape & Pick<SandboxRecord, 'status'>;
 
 export interface OnDisk extends Shape {
   /** Bytes of the promise that are on the disk already. */
-  writtenBytes: number;
+  takenBytes: number;
 }
 
 const mebibyte = 2 ** 20;
@@ -97,7 +97,7 @@ export class Admission {
 
   /** Bytes that may still be written. */
   #toCome(one: OnDisk): number {
-    return Math.max(0, this.#diskOf(one) * mebibyte - one.writtenBytes);
+    return Math.max(0, this.#diskOf(one) * mebibyte - one.takenBytes);
   }
 
   #memoryOf(shape: Shape): number {

@@ -82,8 +82,8 @@ export class Reservations {
   #onDisk(): Promise<(SandboxRecord & OnDisk)[]> {
     return Promise.all(
       this.#held().map(async (record) => {
-        const writtenBytes = await this.#deps.registry.find(record.id)?.resources.writtenBytes(record);
-        return { ...record, writtenBytes: writtenBytes ?? 0 };
+        const takenBytes = await this.#deps.registry.find(record.id)?.resources.takenBytes(record);
+        return { ...record, takenBytes: takenBytes ?? 0 };
       }),
     );
   }

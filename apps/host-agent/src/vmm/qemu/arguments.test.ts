@@ -60,12 +60,12 @@ describe('the command line of QEMU', () => {
     expect(() => over(one)).toThrow(/below it/);
   });
 
-  test('names a block device by its path, as it is', () => {
-    const args = qemuArguments({ ...spec, disk: { kind: 'block', path: '/dev/mapper/perch-x-sb1' } });
+  test('names a block device by its node in the working directory, and passes by its page cache', () => {
+    const args = qemuArguments({ ...spec, disk: { kind: 'block', path: '/vms/sb1/rootfs' } });
     expect(values(args, '-blockdev')).toEqual([]);
     expect(values(args, '-drive')).toEqual([
-      'if=none,id=disk,node-name=root,discard=unmap,driver=raw,file.driver=host_device,' +
-        'file.filename=/dev/mapper/perch-x-sb1,file.discard=unmap',
+      'if=none,id=disk,node-name=root,discard=unmap,cache.direct=on,driver=raw,' +
+        'file.driver=host_device,file.filename=rootfs,file.discard=unmap',
     ]);
   });
 

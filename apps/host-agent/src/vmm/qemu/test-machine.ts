@@ -70,7 +70,10 @@ export class TestMachine implements AsyncDisposable {
     await chown(dir, uid, uid);
     const { from, ...rest } = change;
     const image: DiskState = { format: 'image', image: await this.emptyBase() };
-    const disk = await chooseDisks('auto').create({ id, dir, uid, sizeBytes: diskBytes }, from ?? image);
+    const disk = await chooseDisks('auto', 'tested').create(
+      { id, dir, uid, sizeBytes: diskBytes },
+      from ?? image,
+    );
     const network = await this.#network(id);
     return {
       ...{ id, generation: 1, dir, uid, vcpus: 1, memoryMb: 256, disk, network },

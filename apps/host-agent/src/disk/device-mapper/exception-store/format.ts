@@ -71,3 +71,17 @@ export function assertDiskBytes(diskBytes: number): void {
     );
   }
 }
+
+/**
+ * The areas that the kernel writes exceptions to next, in a store that Perch has made and that is used up to here: the
+ * one that is being filled and its neighbours.
+ * @returns bytes of the file, where they are or would be
+ */
+export function areasNear(usedBytes: number): { offset: number; length: number }[] {
+  const layout = new Layout(ownChunkBytes);
+  const last = usedBytes / ownChunkBytes - 1;
+  const area = Math.floor((last - 1) / (layout.perArea + 1));
+  return [area - 1, area, area + 1]
+    .filter((one) => one >= 0)
+    .map((one) => ({ offset: layout.areaChunk(one) * ownChunkBytes, length: ownChunkBytes }));
+}

@@ -1,0 +1,252 @@
+/** Beside what every back end does: see ../contract.test.ts. Needs device-mapper, as a lab host has it. */
+import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { findTool } from '@perch/node-kit';
+import { describe, expect, test } from 'vitest';
+import {
+  createDmDevice,
+  type DeviceNumber,
+  dmNames,
+  dmTargets,
+  fileOfLoop,
+  findDmDevice,
+  removeDmDevice,
+} from '../../linux/index.ts';
+import { DiskGone, type DiskSpec } from '../backend.ts';
+import { type DiskState, layersOf } from '../disk.ts';
+import { DiskPlaces, MiB, TestGuest } from '../test-guest.ts';
+import { createDeviceMapperDisks, deviceMapperLacks } from './index.ts';
+
+const instance = randomUUID().slice(0, 6);
+const disks = createDeviceMapperDisks(instance);
+const nameOf = (id: string) => `perch-${instance}-${id}`;
+const bases = () => dmNames().filter((name) => name.startsWith(nameOf('base.')));
+
+/** Places whose disks are removed with them. */
+class Places extends DiskPlaces implements AsyncDisposable {
+  readonly #specs: DiskSpec[] = [];
+
+  async guest(id: string, from: DiskState = this.fromImage, change: Partial<DiskSpec> = {}) {
+    const spec = { ...this.vm(id), ...change };
+    this.#specs.push(spec);
+    return { spec, guest: new TestGuest(await disks.create(spec, from)) };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const spec of this.#specs) await disks.remove(spec);
+    this[Symbol.dispose]();
+  }
+}
+
+/** Of a guest that runs on. */
+async function captured(spec: DiskSpec, guest: TestGuest, parent: DiskState): Promise<DiskState> {
+  const capture = await disks.prepareCapture(spec, guest);
+  await capture.holdStill();
+  return capture.write(parent, () => join(spec.dir, '..', `state-${randomUUID()}`));
+}
+
+describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', () => {
+  test('shares one loop device with all over the same image, of any size, and the last takes it along', async () => {
+    const loops = () => {
+      const devices = bases().map((name) => dmTargets(name, 'table')?.[0]?.params.split(' ')[0]);
+      return [...new Set(devices)] as DeviceNumber[];
+    };
+    {
+      await using places = new Places();
+      for (const id of ['one', 'two']) await places.guest(id);
+      const { guest } = await places.guest('large', places.fromImage, { sizeBytes: 96 * MiB });
+      expect(guest.has(0, 95)).toBe(true);
+      expect(bases()).toHaveLength(2);
+      expect(loops()).toHaveLength(1);
+      const { dev, ino } = statSync(places.image, { bigint: true });
+      const [loop = '0:0'] = loops();
+      expect(fileOfLoop(loop)).toEqual({ dev, ino });
+      await disks.remove(places.vm('one-more'));
+      for (const id of ['one', 'large']) await disks.remove({ id, dir: join(places.root, `vm-${id}`) });
+      expect(loops()).toEqual([loop]);
+      await disks.remove({ id: 'two', dir: join(places.root, 'vm-two') });
+      expect(bases()).toEqual([]);
+      await expect.poll(() => fileOfLoop(loop)).toBe(undefined);
+    }
+  });
+
+  test('made over an image in whose place another was put has that, and the one before keeps its own', async () => {
+    await using places = new Places();
+    const { guest } = await places.guest('before');
+    renameSync(places.file('other', Buffer.alloc(8 * MiB, 'b')), places.image);
+    const { guest: later } = await places.guest('after');
+    expect([guest.has(97, 3), later.has(98, 3)]).toEqual([true, true]);
+  });
+
+  test('is not made where a device of its name is left, which is told with what removes it', async () => {
+    await using places = new Places();
+    const name = nameOf('stale');
+    createDmDevice(name, [{ start: 0, length: 8, type: 'zero', params: '' }], { readOnly: false });
+    const spec = places.vm('stale');
+    await expect(disks.create(spec, places.fromImage)).rejects.toThrow(`dmsetup remove ${name}`);
+    expect(dmTargets(name, 'table')?.[0]?.type).toBe('zero');
+    removeDmDevice(name);
+    expect(bases()).toEqual([]);
+    expect(() => statSync(join(spec.dir, 'rootfs.cow'))).toThrow('ENOENT');
+    await disks.create(spec, places.fromImage);
+    await disks.remove(spec);
+  });
+
+  test('that somebody has open is not removed, which is told, and goes once nobody has', async () => {
+    await using places = new Places();
+    const { spec, guest } = await places.guest('held');
+    const held = openSync(guest.disk.path, 'r');
+    await expect(disks.remove(spec)).rejects.toThrow(`${nameOf('held')} is still open`);
+    expect(findDmDevice(nameOf('held'))?.openCount).toBe(1);
+    expect(await disks.adopt(spec)).toEqual(guest.disk);
+    closeSync(held);
+    await disks.remove(spec);
+    expect(findDmDevice(nameOf('held'))).toBe(undefined);
+  });
+
+  test('is gone without its device, its store, or with another file in the place of that', async () => {
+    await using places = new Places();
+    const { spec, guest } = await places.guest('one');
+    const store = join(spec.dir, 'rootfs.cow');
+    renameSync(store, `${store}.away`);
+    await expect(disks.adopt(spec)).rejects.toThrow(DiskGone);
+    writeFileSync(store, 'another');
+    await expect(disks.adopt(spec)).rejects.toThrow('is not the file that the device');
+    const capture = await disks.prepareCapture(spec, undefined);
+    const target = join(places.root, 'state');
+    await expect(capture.write(places.fromImage, () => target)).rejects.toThrow(DiskGone);
+    expect(() => statSync(target)).toThrow('ENOENT');
+    renameSync(`${store}.away`, store);
+    expect(await disks.adopt(spec)).toEqual(guest.disk);
+    removeDmDevice(nameOf('one'));
+    await expect(disks.adopt(spec)).rejects.toThrow(`there is no device ${nameOf('one')}`);
+  });
+
+  test('whose store the kernel could not write to is gone, with that reason', async () => {
+    await using places = new Places();
+    const { spec, guest } = await places.guest('one');
+    guest.does('write -P 1 0 1M');
+    // Its end is away: what the kernel writes there it cannot read back, and the loop device refuses it.
+    truncateSync(join(spec.dir, 'rootfs.cow'), 2 * MiB);
+    const [, cow] = dmTargets(nameOf('one'), 'table')?.[0]?.params.split(' ') ?? [];
+    execFileSync('losetup', ['--set-capacity', `/dev/loop${cow?.split(':')[1]}`]);
+    expect(() => guest.does('write -P 2 8M 8M')).toThrow();
+    await expect(disks.adopt(spec)).rejects.toThrow('has given it up');
+  });
+
+  test('goes on from no store that is damaged, or of another length of chunks', async () => {
+    await using places = new Places();
+    const bad = places.file('bad', Buffer.alloc(MiB, 'x'));
+    const from = (layer: string) => ({ format: 'dm-snapshot', base: places.image, layers: [layer] }) as const;
+    await expect(disks.create(places.vm('one'), from(bad))).rejects.toThrow('does not begin with SnAp');
+    const header = Buffer.alloc(MiB);
+    for (const [i, word] of [0x70416e53, 1, 1, 16].entries()) header.writeUInt32LE(word, i * 4);
+    const coarse = places.file('coarse', header);
+    await expect(disks.create(places.vm('two'), from(coarse))).rejects.toThrow('has chunks of 8192 bytes');
+    expect([bases(), findDmDevice(nameOf('one'))]).toEqual([[], undefined]);
+  });
+
+  test('that is paused gives back the room that it did not use', async () => {
+    await using places = new Places();
+    const { spec, guest } = await places.guest('one');
+    guest.does('write -P 1 0 4M');
+    const capture = await disks.prepareCapture(spec, undefined);
+    const state = await capture.write(places.fromImage, () => join(places.root, 'state'));
+    await disks.remove(spec);
+    const path = layersOf(state)[0] ?? '';
+    expect(statSync(path).blocks * 512).toBeGreaterThan(places.sizeBytes);
+    await disks.settle(path);
+    expect(statSync(path).blocks * 512).toBeLessThan(5 * MiB);
+    const { guest: next } = await places.guest('two', state);
+    expect(next.has(1, 3)).toBe(true);
+  });
+
+  describe.each(['ext4', 'xfs'])('on a full host, on %s,', (type) => {
+    const has = findTool(`mkfs.${type}`) !== undefined;
+
+    test.runIf(has)('has room for all that is new, and tells of the rest', async () => {
+      using disk = new SmallFileSystem(type);
+      await using places = new Places(disk.path);
+      const { spec, guest } = await places.guest('one');
+      guest.does('write -P 1 0 4M', 'write -P 2 8M 4M');
+      const state = await captured(spec, guest, places.fromImage);
+      // Of the room that was taken it has what is used.
+      expect(statSync(layersOf(state)[0] ?? '').blocks * 512).toBeLessThan(10 * MiB);
+      const clones = type === 'xfs';
+      guest.does('discard 8M 4M');
+      const filler = disk.fill();
+      // Chunks that were never written, and the notes of them: two areas.
+      guest.does('write -P 3 16M 4M', 'write -P 4 63M 1M');
+      // Chunks that the state has too, or that were given back.
+      const again = () => guest.does(clones ? 'write -P 5 0 4M' : 'write -P 5 8M 4M');
+      expect(again).toThrow();
+      expect(await disks.adopt(spec)).toEqual(guest.disk);
+      expect([guest.has(3, 17), guest.has(4, 63)]).toEqual([true, true]);
+      await expect(places.guest('two')).rejects.toThrow('ENOSPC');
+      expect(findDmDevice(nameOf('two'))).toBe(undefined);
+      rmSync(filler);
+      again();
+      expect(guest.has(5, clones ? 1 : 9)).toBe(true);
+      const { guest: reader } = await places.guest('reader', state);
+      expect([reader.has(1, 1), reader.has(2, 9), reader.has(0, 17)]).toEqual([true, true, true]);
+    });
+  });
+});
+
+/** A file system of its own, mounted while the test runs. */
+class SmallFileSystem implements Disposable {
+  readonly #dir = mkdtempSync(join(tmpdir(), 'perch-small-'));
+  readonly path = join(this.#dir, 'mounted');
+
+  constructor(type: string) {
+    const image = join(this.#dir, 'image');
+    writeFileSync(image, '');
+    truncateSync(image, 320 * MiB);
+    execFileSync(`mkfs.${type}`, ['-q', image]);
+    mkdirSync(this.path);
+    execFileSync('mount', ['-o', 'loop', image, this.path]);
+  }
+
+  /** Takes all the room. @returns the file that has it */
+  fill(): string {
+    const path = join(this.path, 'filler');
+    const fd = openSync(path, 'w');
+    try {
+      const bytes = Buffer.alloc(MiB, 'x');
+      for (const step of [MiB, 64 * 1024, 4096]) {
+        for (;;) {
+          try {
+            if (writeSync(fd, bytes.subarray(0, step)) < step) break;
+          } catch {
+            break;
+          }
+        }
+      }
+    } finally {
+      closeSync(fd);
+    }
+    execFileSync('sync', ['--file-system', this.path]);
+    expect(statfsSync(this.path).bavail * statfsSync(this.path).bsize).toBeLessThan(2 * MiB);
+    return path;
+  }
+
+  [Symbol.dispose](): void {
+    execFileSync('umount', [this.path]);
+    rmSync(this.#dir, { recursive: true });
+  }
+}
