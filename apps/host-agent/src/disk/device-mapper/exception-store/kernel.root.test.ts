@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { findTool } from '@perch/node-kit';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { hasTool } from '../../../linux/index.ts';
 import { differences } from './difference.ts';
 import { flattenStore } from './flatten.ts';
 import { fullStoreBytes } from './format.ts';
@@ -14,7 +14,7 @@ import { bytesOf, changedDisk, KiB, MiB, runsOf, TestFiles } from './test-stores
 import { writeStore } from './write.ts';
 
 const hasDeviceMapper =
-  process.getuid?.() === 0 && existsSync('/dev/mapper/control') && hasTool('dmsetup') && hasTool('losetup');
+  process.getuid?.() === 0 && existsSync('/dev/mapper/control') && findTool('dmsetup') !== undefined;
 const diskBytes = 10 * MiB;
 
 function tool(file: string, ...args: string[]): string {
