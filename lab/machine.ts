@@ -43,7 +43,11 @@ export async function startLab(
   const console = await open(tmpdir(), constants.O_RDWR | O_TMPFILE, 0o600);
   // A runner that is killed takes its lab with it.
   const command = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...labArguments(hardware)];
-  const qemu = spawn('setpriv', command, { stdio: ['pipe', 'pipe', 'pipe', console.fd] });
+  const qemu = spawn('setpriv', command, {
+    stdio: ['pipe', 'pipe', 'pipe', console.fd],
+    // Ctrl-C of a terminal is for the command, and would end QEMU.
+    detached: true,
+  });
   let errors = '';
   qemu.stderr?.on('data', (chunk: Buffer) => {
     errors = (errors + chunk).slice(-4096);

@@ -50,7 +50,7 @@ async function ready({ stdout }: ChildProcess): Promise<void> {
   let said = '';
   stdout?.on('data', (chunk: Buffer) => {
     said = (said + chunk).slice(-64);
-    if (said.includes('ready\n')) resolve();
+    if (/ready\r?\n/.test(said)) resolve();
   });
   stdout?.once('end', () => reject(new Error('It ended before it was ready.')));
   await promise;
@@ -96,6 +96,16 @@ describe('a command in the lab', () => {
     await ready(child);
     child.kill('SIGINT');
     expect(await once(child, 'exit')).toEqual([9, null]);
+  });
+
+  test('gets the Ctrl-C of the terminal of its runner, which the lab does not', async () => {
+    const script = 'trap "exit 9" INT; echo ready; while :; do sleep 0.1; done';
+    const command = `${process.execPath} ${program} sh -c '${script}'`;
+    const runner = spawn('script', ['-qefc', command, '/dev/null']);
+    const run = ended(runner);
+    await ready(runner);
+    runner.stdin.write('\x03');
+    expect(await run).toMatchObject({ code: 9 });
   });
 
   test('that does not end when it is told to ends with its lab', async () => {
