@@ -21,8 +21,7 @@ export default defineConfig({
           include: ['tests/**/*.test.ts'],
           exclude: [...failpoints, ...lab],
           globalSetup: ['tests/setup/global.ts'],
-          // One Perch serves all files, on a machine with few cores.
-          fileParallelism: false,
+          maxWorkers: 2,
           testTimeout: 180_000,
           hookTimeout: 180_000,
         },
@@ -35,7 +34,6 @@ export default defineConfig({
           name: 'failpoints',
           include: failpoints,
           maxWorkers: 2,
-          // Not beside the others.
           sequence: { groupOrder: 1 },
           testTimeout: 180_000,
           hookTimeout: 180_000,

@@ -16,5 +16,5 @@ export interface Bench {
 
 export type Measure = (bench: Bench) => Promise<Measured[]>;
 
-/** All sandboxes of a run, and all bare guests. */
-export const machine: CreateSandbox = { memory_mb: 512, timeout_sec: 3600 };
+/** All sandboxes of a run, and all bare guests. Their disks are small, so that the room of ten forks can be promised. */
+export const machine: CreateSandbox = { memory_mb: 512, disk_mb: 1024, timeout_sec: 3600 };

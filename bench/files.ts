@@ -1,4 +1,7 @@
-/** Files of 64 MiB to and from a sandbox, against plain TCP through the same tap. */
+/**
+ * Files of 64 MiB to and from a sandbox, against plain TCP through the same tap; and the same bytes as input and
+ * output of a command, against the file.
+ */
 import { randomBytes } from 'node:crypto';
 import type { Perch } from '../packages/sdk/src/index.ts';
 import type { Measure } from './bench.ts';
@@ -25,11 +28,40 @@ export const files: Measure = async ({ instance, sandbox, signal, progress }) =>
     { samples: rate(() => read(perch, sandbox)), floor: rate(() => peer.receive(bytes)) },
     { ...turns, signal },
   );
+  progress('input of a command that writes it to a file, against the upload');
+  const input = await inTurn(
+    { samples: rate(() => feed(perch, sandbox, data)), floor: rate(write) },
+    { ...turns, signal },
+  );
+  progress('output of a command that reads the file, against the download');
+  const output = await inTurn(
+    { samples: rate(() => drain(perch, sandbox)), floor: rate(() => read(perch, sandbox)) },
+    { ...turns, signal },
+  );
   return [
     { name: 'upload', unit: 'MB/s', ...upload, targets },
     { name: 'download', unit: 'MB/s', ...download, targets },
+    { name: 'input of a command', unit: 'MB/s', ...input, targets },
+    { name: 'output of a command', unit: 'MB/s', ...output, targets },
   ];
 };
+
+async function feed(perch: Perch, id: string, data: Uint8Array): Promise<void> {
+  const args = ['-c', 'cat > "$0"', path];
+  await using stream = await perch.sandboxes.execStream(id, { cmd: 'sh', args, stdin: true });
+  await stream.write(data);
+  await stream.closeStdin();
+  for await (const event of stream) {
+    if (event.type !== 'exit' || event.exit_code !== 0) throw new Error(`cat said ${JSON.stringify(event)}.`);
+  }
+}
+
+async function drain(perch: Perch, id: string): Promise<void> {
+  await using stream = await perch.sandboxes.execStream(id, { cmd: 'cat', args: [path] });
+  let received = 0;
+  for await (const event of stream) if (event.type === 'stdout') received += event.data.byteLength;
+  if (received !== bytes) throw new Error(`Of ${bytes} bytes ${received} came.`);
+}
 
 /** As it comes: a file may be larger than the memory of whoever reads it. */
 async function read(perch: Perch, id: string): Promise<void> {

@@ -1,12 +1,13 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { eventually } from './setup/eventually.ts';
 import { daemonPid, vmDirectories, vmsDir } from './setup/machine.ts';
 import { newSandbox, sh, sharedPerch, type TestSandbox } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 const perch = sharedPerch();
-const { dataDir } = inject('perch');
+const { dataDir } = shared;
 const diskMb = 1024;
 
 let abused: TestSandbox;

@@ -1,10 +1,11 @@
 /** Wrong input is refused in words that help, creates nothing and disturbs nobody. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { afterEach, beforeAll, beforeEach, expect, inject, test } from 'vitest';
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Health } from '../packages/protocol/src/index.ts';
 import { newestIds, type Refusal, refusal, refusalOf, rest } from './setup/rest.ts';
 import { newSandbox, sharedPerch } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 const perch = sharedPerch();
 const unknownId = `sb${'0'.repeat(18)}`;
@@ -180,7 +181,7 @@ test.each<[string, Record<string, string>, string]>([
   ['a wrong key', { 'x-api-key': `perch_${'0'.repeat(40)}` }, 'The API key is not valid.'],
   ['a key in the wrong place', { authorization: 'Bearer KEY' }, 'The X-API-Key header is missing.'],
 ])('a call with %s', async (_name, headers, message) => {
-  const { url, key } = inject('perch');
+  const { url, key } = shared;
   const given = Object.fromEntries(
     Object.entries(headers).map(([name, value]) => [name, value.replace('KEY', key)]),
   );
@@ -303,7 +304,7 @@ test('a path that is not there, and a method that a path does not take', async (
 
 /** Sends bytes as they are. */
 async function send(text: string): Promise<Refusal> {
-  const { hostname, port } = new URL(inject('perch').url);
+  const { hostname, port } = new URL(shared.url);
   const socket = connect(Number(port), hostname);
   let answer = '';
   socket.setEncoding('utf8').on('data', (chunk: string) => {
@@ -344,7 +345,7 @@ test.each<[string, () => string, number, string]>([
     'headers_too_large',
   ],
 ])('a request with %s', async (_name, text, status, code) => {
-  const { key } = inject('perch');
+  const { key } = shared;
   expect(await send(`${text()}\r\nX-API-Key: ${key}\r\nConnection: close\r\n\r\n`)).toMatchObject({
     status,
     code,

@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, inject, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { leaks } from '../apps/cli/src/launcher/index.ts';
 import { readSettings } from '../packages/protocol/src/index.ts';
 import {
@@ -12,9 +12,10 @@ import {
   readInstance,
 } from './setup/machine.ts';
 import { sharedPerch } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 const perch = sharedPerch();
-const { dataDir, env } = inject('perch');
+const { dataDir, env } = shared;
 const instance = { dataDir, instance: readInstance(dataDir) };
 
 const count = 50;

@@ -19,16 +19,17 @@ import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
-import { beforeAll, describe, expect, inject, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { HostSocket } from '../apps/cli/src/launcher/index.ts';
 import { openCgroups } from '../apps/host-agent/src/linux/index.ts';
 import { type Sandbox, type SandboxLogs, sandboxIdPattern } from '../packages/protocol/src/index.ts';
 import { eventually } from './setup/eventually.ts';
 import { cli } from './setup/perch-instance.ts';
 import { newSandbox, sh, sharedPerch } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 const perch = sharedPerch();
-const { env, dataDir } = inject('perch');
+const { env, dataDir } = shared;
 
 let id: string;
 let dir: string;

@@ -2,14 +2,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
-import { beforeAll, expect, inject, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import type { ExecStream } from '../packages/sdk/src/index.ts';
 import { eventually } from './setup/eventually.ts';
 import { cli } from './setup/perch-instance.ts';
 import { newSandbox, sharedPerch } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 const perch = sharedPerch();
-const { env } = inject('perch');
+const { env } = shared;
 const { commands } = perch.sandboxes;
 const small = { memory_mb: 256, disk_mb: 1024, timeout_sec: 1800 };
 

@@ -1,16 +1,17 @@
 /** A command over a WebSocket, message by message. */
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { beforeAll, describe, expect, inject, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { StreamClient } from '../apps/control-plane/src/testing/stream-client.ts';
 import type { ExecServerMessage, ExecTicket } from '../packages/protocol/src/index.ts';
 import { eventually } from './setup/eventually.ts';
 import { residentMb } from './setup/memory.ts';
 import { rest } from './setup/rest.ts';
 import { newSandbox, sh, sharedPerch } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 const perch = sharedPerch();
-const { url, key, pids } = inject('perch');
+const { url, key, pids } = shared;
 const withKey = { 'x-api-key': key };
 
 let id: string;
@@ -162,7 +163,7 @@ test('a ticket opens one connection, of its own sandbox, without a key', async (
   await expect(open({}, `${pathOf()}?ticket=${ticket}`)).rejects.toThrow('401');
   const { ticket: other } = await ticketOf();
   await expect(open({}, `${pathOf(`sb${'0'.repeat(18)}`)}?ticket=${other}`)).rejects.toThrow('401');
-  expect(await readFile(`${inject('perch').dataDir}/log/perchd.log`, 'utf8')).not.toContain(ticket);
+  expect(await readFile(`${shared.dataDir}/log/perchd.log`, 'utf8')).not.toContain(ticket);
 });
 
 describe('a connection is refused', () => {

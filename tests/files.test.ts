@@ -2,10 +2,11 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { type ClientRequest, request } from 'node:http';
 import { Readable } from 'node:stream';
-import { beforeAll, describe, expect, inject, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from './setup/eventually.ts';
 import { type RestInit, refusal, rest } from './setup/rest.ts';
 import { newSandbox, sh, sharedPerch } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 const perch = sharedPerch();
 const { files } = perch.sandboxes;
@@ -184,7 +185,7 @@ const formHead = (path: string) =>
 
 /** Starts an upload; its body is the test's to send. */
 function startUpload(path: string, headers: Record<string, string | number>): ClientRequest {
-  const { url, key } = inject('perch');
+  const { url, key } = shared;
   const call = request(`${url}/v1/sandboxes/${id}/files${path}`, {
     method: 'POST',
     headers: { 'x-api-key': key, ...headers },

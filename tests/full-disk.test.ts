@@ -26,7 +26,7 @@ beforeAll(async () => {
   disk = await PowerDisk.make(6 * 2 ** 30);
   armed = await Armed.make<Failpoint>();
   instance = await PerchInstance.start({
-    network: 89,
+    network: 96,
     dataDir: join(disk.path, 'perch'),
     env: { PERCH_FAILPOINTS: armed.file, PERCH_KEEP_DISK_MB: '0' },
   });

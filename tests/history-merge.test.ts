@@ -17,7 +17,7 @@ const MiB = 2 ** 20;
 
 beforeAll(async () => {
   instance = await PerchInstance.start({
-    network: 90,
+    network: 97,
     env: {
       PERCH_HISTORY: '3',
       PERCH_MERGE_PERCENT: `${bounds.percent}`,

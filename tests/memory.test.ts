@@ -1,11 +1,12 @@
 /** Bulk data passes through every process of the platform without piling up in any of them. */
 import { createHash } from 'node:crypto';
-import { beforeAll, expect, inject, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { forgetPeak, mbOf, peakMb, residentMb } from './setup/memory.ts';
 import { newSandbox, sh, sharedPerch } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 const perch = sharedPerch();
-const { pids } = inject('perch');
+const { pids } = shared;
 const { sandboxes } = perch;
 
 /** `bytes` that each way carries. */

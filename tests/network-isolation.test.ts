@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { closedAddresses, startClosedNet } from './setup/closed-net.ts';
 import { eventually } from './setup/eventually.ts';
 import { run } from './setup/machine.ts';
 import { all, reachFromGuest, reachFromHost } from './setup/reach.ts';
 import { newSandbox, sh, sharedPerch, type TestSandbox } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 import { testHost, testName, uplinkAddress } from './setup/test-internet.ts';
 
 const perch = sharedPerch();
@@ -68,7 +69,7 @@ describe('a guest does not reach', () => {
 
   test('its host at any of its addresses', async () => {
     const port = await listenEverywhere();
-    const perchPort = new URL(inject('perch').url).port;
+    const perchPort = new URL(shared.url).port;
     const addresses = [hostSideOf(one), hostSideOf(other), uplinkAddress];
     for (const address of addresses) expect(await reachFromHost(`${address}:${port}`)).toBe('open');
     const targets = [...addresses, gateway, addressOf(one)].flatMap((address) =>

@@ -1,7 +1,8 @@
 /** The API describes itself, to programs and to people, without a key and without any other site. */
-import { expect, inject, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { refusal, rest } from './setup/rest.ts';
 import { newSandbox, sh, sharedPerch } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 type Json = Record<string, unknown>;
 interface Operation {
@@ -18,7 +19,7 @@ interface Document {
   security: Json[];
 }
 
-const { url } = inject('perch');
+const { url } = shared;
 const open = (path: string) => fetch(`${url}${path}`);
 const describe = async () => (await (await open('/openapi.json')).json()) as Document;
 

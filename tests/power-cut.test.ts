@@ -19,7 +19,7 @@ test(`${cutsAtStart} power cuts during a first start are no obstacle to the next
   timeout,
 }, async () => {
   await using disk = await PowerDisk.make();
-  await using instance = await PerchInstance.prepare({ network: 91, dataDir: join(disk.path, 'perch') });
+  await using instance = await PerchInstance.prepare({ network: 98, dataDir: join(disk.path, 'perch') });
   const power = new PowerCuts(instance, disk, seed);
   await repeatably(power, async () => {
     for (let cut = 0; cut < cutsAtStart; cut++) await power.duringStart();
@@ -31,7 +31,7 @@ test(`${cutsAtStart} power cuts during a first start are no obstacle to the next
 
 test(`${cuts} power cuts under load break no promise (${again})`, { timeout }, async () => {
   await using disk = await PowerDisk.make();
-  await using instance = await PerchInstance.start({ network: 91, dataDir: join(disk.path, 'perch') });
+  await using instance = await PerchInstance.start({ network: 98, dataDir: join(disk.path, 'perch') });
   const power = new PowerCuts(instance, disk, seed);
   await repeatably(power, async () => {
     for (let cut = 0; cut < cuts; cut++) await power.round();

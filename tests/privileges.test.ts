@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { pids, readStat } from '../packages/node-kit/src/index.ts';
 import { dataPaths } from '../packages/protocol/src/index.ts';
 import {
@@ -14,9 +14,10 @@ import {
   vmsDir,
 } from './setup/machine.ts';
 import { newSandbox, sharedPerch, type TestSandbox } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 const perch = sharedPerch();
-const { dataDir, key, url } = inject('perch');
+const { dataDir, key, url } = shared;
 const instance = readInstance(dataDir);
 const paths = dataPaths(dataDir);
 

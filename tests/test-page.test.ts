@@ -1,12 +1,13 @@
 /** The test page in a real browser: the life of a sandbox by hand, and nothing that others wrote becomes markup. */
 import type { Browser } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from './setup/eventually.ts';
 import { newSandbox, sharedPerch } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 import { hostile, hostileWord, startBrowser, TestPage } from './setup/test-page.ts';
 
 const perch = sharedPerch();
-const { url, key } = inject('perch');
+const { url, key } = shared;
 const duration = /\d+(\.\d+)? m?s/;
 
 let browser: Browser;

@@ -1,11 +1,12 @@
-import { expect, inject, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { isPerchError } from '../packages/protocol/src/index.ts';
 import { eventually } from './setup/eventually.ts';
 import { footprint, monitorOf, readInstance, slotNamespaces } from './setup/machine.ts';
 import { newSandbox, sh, sharedPerch } from './setup/sandbox.ts';
+import { shared } from './setup/shared.ts';
 
 const perch = sharedPerch();
-const { dataDir } = inject('perch');
+const { dataDir } = shared;
 const instance = readInstance(dataDir);
 
 /** The limit within which a death shows. */

@@ -1,13 +1,13 @@
 /** Plain requests to the shared Perch, for what the SDK would hide. */
-import { inject } from 'vitest';
 import type { ErrorBody, Sandbox, SandboxList } from '../../packages/protocol/src/index.ts';
 import { sandboxStatuses } from '../../packages/protocol/src/index.ts';
+import { shared } from './shared.ts';
 
 export type RestInit = RequestInit & { json?: unknown; duplex?: 'half' };
 
 /** With the key; `json` makes it a POST unless a method is named. */
 export function rest(path: string, { json, ...init }: RestInit = {}): Promise<Response> {
-  const { url, key } = inject('perch');
+  const { url, key } = shared;
   const headers = new Headers(init.headers);
   if (!headers.has('x-api-key')) headers.set('x-api-key', key);
   if (json === undefined) return fetch(`${url}${path}`, { ...init, headers });

@@ -1,10 +1,10 @@
 /** The shared Perch as tests use it, and sandboxes that end with their test. */
-import { inject } from 'vitest';
 import type { CreateSandbox, Sandbox } from '../../packages/protocol/src/index.ts';
 import { Perch } from '../../packages/sdk/src/index.ts';
+import { shared } from './shared.ts';
 
 export function sharedPerch(): Perch {
-  const { url, key } = inject('perch');
+  const { url, key } = shared;
   return new Perch({ url, apiKey: key });
 }
 

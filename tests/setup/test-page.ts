@@ -1,9 +1,10 @@
 /** Debian's Chromium at the test page of the shared Perch, as somebody before the screen uses it. */
 import { type Browser, type BrowserContext, chromium, type Locator, type Page } from 'playwright-core';
-import { expect, inject } from 'vitest';
+import { expect } from 'vitest';
 import type { Sandbox } from '../../packages/protocol/src/index.ts';
 import { eventually } from './eventually.ts';
 import { sharedPerch } from './sandbox.ts';
+import { shared } from './shared.ts';
 
 /** Runs its script when it becomes markup. */
 export const hostile = '<img src=x onerror=alert(1)>';
@@ -51,7 +52,7 @@ export class TestPage implements AsyncDisposable {
     browser: Browser,
     { width = 1280, signedIn = true }: OpenOptions = {},
   ): Promise<TestPage> {
-    const { url, key } = inject('perch');
+    const { url, key } = shared;
     await using opened = new AsyncDisposableStack();
     const context = opened.use(await browser.newContext({ viewport: { width, height: 844 } }));
     context.setDefaultTimeout(ms);
@@ -65,7 +66,7 @@ export class TestPage implements AsyncDisposable {
 
   /** Another tab of the same window. */
   async openTab(): Promise<Page> {
-    const { url } = inject('perch');
+    const { url } = shared;
     const tab = await this.#context.newPage();
     this.#watch(tab, url);
     await tab.goto(`${url}/test`);
