@@ -2,6 +2,7 @@
 export { placeDurably, sync, writeDurably } from './durable.ts';
 export { exitCannotStart } from './exit-code.ts';
 export * from './machine/index.ts';
+export { release } from './memory.ts';
 export { printable, quoted } from './printable.ts';
 export { ofProcess, type ProcessStat, pids, readStat } from './process.ts';
 export { findTool, RunError, type RunOptions, type RunResult, run } from './run.ts';

@@ -1,4 +1,5 @@
 /** Standard input on its way to a command. */
+import { release } from '@perch/node-kit';
 import { PerchError } from '@perch/protocol';
 import type { Guest } from '../guests/index.ts';
 
@@ -17,7 +18,7 @@ interface Parts {
 /** Input waits in order, also for the command's start; a command that ended or closed its stdin loses the rest. */
 export class Input {
   readonly #parts: Parts;
-  readonly #waiting: Buffer[] = [];
+  readonly #waiting: { bytes: Buffer; memory: Buffer }[] = [];
   #bytes = 0;
   #held = false;
   #closing = false;
@@ -34,11 +35,14 @@ export class Input {
     void this.#feed();
   }
 
-  /** @throws PerchError stdin_not_open after its end */
-  push(data: Buffer): void {
+  /**
+   * @param memory that the bytes lie in, and that nobody else uses
+   * @throws PerchError stdin_not_open after its end
+   */
+  push(bytes: Buffer, memory: Buffer): void {
     if (this.#closing) throw notOpen(this.#pid, 'after stdin_close');
-    this.#waiting.push(data);
-    this.#bytes += data.length + pieceCost;
+    this.#waiting.push({ bytes, memory });
+    this.#bytes += bytes.length + pieceCost;
     if (this.#bytes > maxWaiting && !this.#held) this.#hold(true);
     void this.#feed();
   }
@@ -57,8 +61,12 @@ export class Input {
         // Each call waits for the command; what has come meanwhile goes with the next one.
         const pieces = this.#waiting.splice(0);
         const cost = this.#bytes;
+        const bytes = Buffer.concat(pieces.map((piece) => piece.bytes));
+        for (const { memory } of pieces) release(memory);
         // False, or an error, is a command that ended or closed its stdin; its output says what became of it.
-        await guest.sendStdin(this.#pid, Buffer.concat(pieces), signal).catch(() => {});
+        const taken = await guest.sendStdin(this.#pid, bytes, signal).catch(() => false);
+        // What was not taken may still be on its way.
+        if (taken) release(bytes);
         this.#bytes -= cost;
         if (this.#held && this.#bytes <= maxWaiting / 2) this.#hold(false);
       }

@@ -5,6 +5,7 @@
  */
 
 import type { AttachedProcess, GuestProcess } from '@perch/guest-client';
+import { release } from '@perch/node-kit';
 import {
   type ErrorCode,
   type ExecServerMessage,
@@ -47,10 +48,6 @@ const startWithinMs = 10_000;
 const pidWithinMs = 5_000;
 const maxUnsentBytes = 1024 * 1024;
 const open = 1;
-const binaryHeads = {
-  stdout: Buffer.from([streamNumbers.stdout]),
-  stderr: Buffer.from([streamNumbers.stderr]),
-};
 /** Of what is not this end's fault; else 1011. */
 const closeCodes: Partial<Record<ErrorCode, number>> = {
   validation_failed: 1008,
@@ -200,7 +197,7 @@ export class ExecSession {
 
   #handleBinary(data: Buffer): void {
     if (!this.#first?.binary) throw problem('must be text: start did not ask for binary ones');
-    this.#takeStdin(parseStdin(data));
+    this.#takeStdin(parseStdin(data), data);
   }
 
   #handle(message: ClientMessage): void {
@@ -216,9 +213,11 @@ export class ExecSession {
       case 'start':
       case 'attach':
         throw problem(`${message.type} came second; open another connection for another command`);
-      case 'stdin':
-        this.#takeStdin(bytesOf(message));
+      case 'stdin': {
+        const bytes = bytesOf(message);
+        this.#takeStdin(bytes, bytes);
         break;
+      }
       case 'stdin_close':
         this.#input.close();
         break;
@@ -234,13 +233,13 @@ export class ExecSession {
   }
 
   /** Before the answer to an `attach` nobody knows; what comes too early is lost with a command that takes none. */
-  #takeStdin(bytes: Buffer): void {
+  #takeStdin(bytes: Buffer, memory: Buffer): void {
     const first = this.#first;
     if (first?.type === 'start' && !first.stdin) throw notOpen(this.#process?.pid, 'without being asked for');
     if (this.#process && 'stdin' in this.#process && !this.#process.stdin) {
       throw notOpen(this.#process.pid, 'for a command without it');
     }
-    this.#input.push(bytes);
+    this.#input.push(bytes, memory);
   }
 
   #signal(name: SignalName): void {
@@ -277,7 +276,7 @@ export class ExecSession {
     for (const bytes of pieces) {
       this.#over.signal.throwIfAborted();
       if (this.#first?.binary) {
-        await this.#write(Buffer.concat([binaryHeads[stream], bytes]));
+        await this.#write(binaryMessage(stream, bytes));
         continue;
       }
       const piece = toPiece(bytes);
@@ -296,7 +295,10 @@ export class ExecSession {
   async #write(message: string | Buffer): Promise<void> {
     if (this.#socket.readyState !== open) return;
     const sent = new Promise<void>((resolve) => {
-      this.#socket.send(message, () => resolve());
+      this.#socket.send(message, (error) => {
+        if (!error && typeof message !== 'string') release(message);
+        resolve();
+      });
     });
     if (this.#socket.bufferedAmount > maxUnsentBytes) await sent;
   }
@@ -330,6 +332,15 @@ export class ExecSession {
     // A peer that does not answer the close is cut off.
     setTimeout(() => this.#socket.terminate(), 5_000).unref();
   }
+}
+
+/** Takes the bytes: their memory is given back. */
+function binaryMessage(stream: 'stdout' | 'stderr', bytes: Buffer): Buffer {
+  const message = Buffer.allocUnsafe(1 + bytes.length);
+  message[0] = streamNumbers[stream];
+  bytes.copy(message, 1);
+  release(bytes);
+  return message;
 }
 
 /** The output so far was sent already. */

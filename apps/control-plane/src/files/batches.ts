@@ -1,5 +1,6 @@
 /** Bulk data in pieces that are few, and in memory that is used again. */
 import { finished, type Readable } from 'node:stream';
+import { release } from '@perch/node-kit';
 
 /** Above what any stream of Node holds before it asks its writer to wait, so that a batch has left when it goes on. */
 export const batchBytes = 256 * 1024;
@@ -60,10 +61,4 @@ export async function* inBatches(source: Readable, expected = batchBytes): Async
     source.off('data', onData);
     source.pause();
   }
-}
-
-/** Gives memory back that is all this chunk's: Node cuts small ones from a common piece. */
-function release(chunk: Buffer): void {
-  const { buffer } = chunk;
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === chunk.byteLength) buffer.transfer(0);
 }

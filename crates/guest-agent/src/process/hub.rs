@@ -17,7 +17,7 @@ use super::messages::End;
 use super::output::Output;
 use crate::rpc::{Code, ConnectError};
 
-/// Pieces of up to 64 KiB.
+/// Pieces of up to 256 KiB.
 const QUEUE: usize = 4;
 /// Longest piece of kept output in a frame, `bytes`.
 const REPLAY_PIECE: usize = 32 << 10;
@@ -92,16 +92,12 @@ impl Hub {
     }
 
     /// Keeps the output, hands it to everybody, and returns when the slowest has room for it.
-    pub async fn publish(&self, name: &'static str, bytes: &[u8]) {
+    pub async fn publish(&self, frame: Output) {
         let subscribers = {
             let mut state = self.state();
-            state.kept.push(name, bytes);
+            state.kept.push(frame.name(), frame.bytes());
             state.subscribers.clone()
         };
-        if subscribers.is_empty() {
-            return;
-        }
-        let frame = Output::new(name, bytes);
         for subscriber in subscribers {
             if subscriber.queue.try_send(frame.clone()).is_ok() {
                 continue;
@@ -191,7 +187,7 @@ mod tests {
     use super::*;
 
     async fn publish(hub: &Hub) {
-        hub.publish("stdout", b"output").await;
+        hub.publish(frame()).await;
     }
 
     fn frame() -> Output {

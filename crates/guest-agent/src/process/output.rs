@@ -28,19 +28,38 @@ pub struct Output {
 
 impl Output {
     pub fn new(name: &'static str, bytes: &[u8]) -> Self {
-        let flags = match name {
-            "stdout" => STDOUT,
-            "stderr" => STDERR,
-            _ => TERMINAL,
-        };
-        Self { name, frame: raw_frame(flags, &[bytes]) }
+        Self { name, frame: raw_frame(flags(name), &[bytes]) }
+    }
+
+    /// `frame` has room for a head before its bytes, which are not copied again.
+    pub fn in_place(name: &'static str, mut frame: Vec<u8>) -> Self {
+        let length = (frame.len() - HEAD) as u32;
+        frame[0] = flags(name);
+        frame[1..HEAD].copy_from_slice(&length.to_be_bytes());
+        Self { name, frame: frame.into() }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.frame[HEAD..]
     }
 
     pub fn into_frame(self, form: Form) -> Bytes {
         match form {
             Form::Raw => self.frame,
-            Form::Json => json(self.name, &self.frame[HEAD..]),
+            Form::Json => json(self.name, self.bytes()),
         }
+    }
+}
+
+fn flags(name: &str) -> u8 {
+    match name {
+        "stdout" => STDOUT,
+        "stderr" => STDERR,
+        _ => TERMINAL,
     }
 }
 
@@ -64,5 +83,9 @@ mod tests {
         assert_eq!(event, serde_json::json!({ "event": { "data": { "stdout": "aGkK" } } }));
         assert_eq!(&output.into_frame(Form::Raw)[..], b"\x10\0\0\0\x03hi\n");
         assert_eq!(Output::new("stderr", b"").into_frame(Form::Raw)[0], STDERR);
+        assert_eq!(
+            Output::in_place("stdout", b"HEAD:hi\n".to_vec()),
+            Output::new("stdout", b"hi\n")
+        );
     }
 }

@@ -12,11 +12,16 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::live::Process;
+use super::output::Output;
+use super::stdio::PIPE_BYTES;
 use super::stream::Stream;
+use crate::rpc::HEAD;
 
-/// Longest piece of output, `bytes`.
-const PIPE_CHUNK: usize = 64 << 10;
+/// Longest piece of output, `bytes`: a whole pipe, so that who writes to it is not woken for a part.
+const PIPE_CHUNK: usize = PIPE_BYTES;
 const TERMINAL_CHUNK: usize = 16 << 10;
+/// Longest first piece. Most commands say little, and the room for a piece is kept until it is sent.
+const FIRST_CHUNK: usize = 4 << 10;
 /// Silence after the exit that is taken for the end of output.
 const QUIET: Duration = Duration::from_millis(100);
 /// Longest wait for that silence, once what was there at the exit is delivered.
@@ -30,16 +35,15 @@ pub fn start(
 ) -> oneshot::Receiver<()> {
     let (settled, settling) = oneshot::channel();
     tokio::spawn(async move {
-        let chunk = if name == "pty" { TERMINAL_CHUNK } else { PIPE_CHUNK };
-        let mut buffer = vec![0; chunk].into_boxed_slice();
-        let pump = Pump { name, stream, process };
-        let open = pump.deliver(&mut buffer).await && pump.settle(&mut buffer).await;
+        let longest = if name == "pty" { TERMINAL_CHUNK } else { PIPE_CHUNK };
+        let mut pump = Pump { name, stream, process, frame: room(FIRST_CHUNK), longest };
+        let open = pump.deliver().await && pump.settle().await;
         // The supervisor waits for it unless the runtime is going away.
         let _ = settled.send(());
         let Pump { stream, process, .. } = pump;
         drop(process);
         if open {
-            discard(&stream, &mut buffer).await;
+            discard(&stream).await;
         }
     });
     settling
@@ -49,18 +53,21 @@ struct Pump {
     name: &'static str,
     stream: Arc<Stream>,
     process: Arc<Process>,
+    /// The next piece, after the room for its head. It gets longer while pieces are full.
+    frame: Vec<u8>,
+    longest: usize,
 }
 
 impl Pump {
     /// Until the process exits. Whether the pipe is still open.
-    async fn deliver(&self, buffer: &mut [u8]) -> bool {
+    async fn deliver(&mut self) -> bool {
         let mut exited = self.process.exited();
         loop {
             tokio::select! {
                 biased;
                 () = wait(&mut exited) => return true,
-                read = self.stream.read(buffer) => {
-                    if !self.publish(read, buffer).await {
+                read = self.stream.read(&mut self.frame) => {
+                    if !self.publish(read).await {
                         return false;
                     }
                 }
@@ -70,13 +77,14 @@ impl Pump {
 
     /// The output that was there at the exit, and all that follows until it is quiet. Whether the pipe is
     /// still open.
-    async fn settle(&self, buffer: &mut [u8]) -> bool {
+    async fn settle(&mut self) -> bool {
         let mut backlog = self.stream.backlog();
         let deadline = Instant::now() + SETTLE;
         while backlog > 0 || Instant::now() < deadline {
-            let Ok(read) = timeout(QUIET, self.stream.read(buffer)).await else { return true };
+            let reading = self.stream.read(&mut self.frame);
+            let Ok(read) = timeout(QUIET, reading).await else { return true };
             backlog = backlog.saturating_sub(*read.as_ref().unwrap_or(&0));
-            if !self.publish(read, buffer).await {
+            if !self.publish(read).await {
                 return false;
             }
         }
@@ -84,17 +92,30 @@ impl Pump {
     }
 
     /// Whether there may be more.
-    async fn publish(&self, read: io::Result<usize>, buffer: &[u8]) -> bool {
-        let Ok(count @ 1..) = read else { return false };
-        self.process.hub().publish(self.name, &buffer[..count]).await;
+    async fn publish(&mut self, read: io::Result<usize>) -> bool {
+        let Ok(length @ 1..) = read else { return false };
+        let is_full = self.frame.len() == self.frame.capacity();
+        let next = if is_full { length * 4 } else { length };
+        let next = room(next.clamp(FIRST_CHUNK, self.longest));
+        let output = Output::in_place(self.name, std::mem::replace(&mut self.frame, next));
+        self.process.hub().publish(output).await;
         // A process that writes all the time must not keep the thread to itself.
         tokio::task::consume_budget().await;
         true
     }
 }
 
-async fn discard(stream: &Stream, buffer: &mut [u8]) {
-    while let Ok(1..) = stream.read(buffer).await {
+/// An empty piece.
+fn room(length: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(HEAD + length);
+    frame.resize(HEAD, 0);
+    frame
+}
+
+async fn discard(stream: &Stream) {
+    let mut bytes = Vec::with_capacity(TERMINAL_CHUNK);
+    while let Ok(1..) = stream.read(&mut bytes).await {
+        bytes.clear();
         tokio::task::consume_budget().await;
     }
 }

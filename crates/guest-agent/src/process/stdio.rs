@@ -14,7 +14,8 @@ use super::credentials::Credentials;
 use super::size::Size;
 use super::stream::Stream;
 
-const PIPE_BYTES: usize = 256 << 10;
+/// Room of a pipe of standard output or error, `bytes`.
+pub const PIPE_BYTES: usize = 256 << 10;
 
 /// Both sides of the standard streams.
 pub struct Stdio {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::termios::tcsetwinsize;
@@ -22,11 +23,12 @@ impl Stream {
         Ok(Self(unsafe { AsyncFd::register(fd)? }))
     }
 
-    /// 0 at the end. A terminal's end is an error of its own. Nothing is lost when cancelled.
-    pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Appends what is there, as far as there is room, and returns how much: 0 at the end. A terminal's end is an error
+    /// of its own. Nothing is lost when cancelled.
+    pub async fn read(&self, into: &mut Vec<u8>) -> io::Result<usize> {
         loop {
             let mut ready = self.0.readable().await?;
-            let read = ready.try_io(|fd| Ok(rustix::io::read(fd, &mut *buffer)?));
+            let read = ready.try_io(|fd| Ok(rustix::io::read(fd, spare_capacity(into))?));
             match read {
                 Ok(Err(error)) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
                     return Ok(0);

@@ -23,13 +23,14 @@ export class EnvelopeError extends Error {
   override readonly name = 'EnvelopeError';
 }
 
-/** Reads envelopes from chunks that end anywhere. Holds at most one incomplete envelope. */
+/** Reads envelopes from chunks that end anywhere, and keeps none of these: payloads are copies. */
 export class EnvelopeDecoder {
   readonly #limit: number;
-  #parts: Buffer[] = [];
-  #buffered = 0;
-  /** Bytes needed before anything more can be said: of flags, of a head, or of a head and its payload. */
-  #wanted = 1;
+  readonly #head = Buffer.alloc(headLength);
+  #headFilled = 0;
+  /** Of an envelope whose head is there. */
+  #payload: Buffer | undefined;
+  #payloadFilled = 0;
   #ended = false;
 
   /** @param limit longest payload, `bytes` */
@@ -39,25 +40,32 @@ export class EnvelopeDecoder {
 
   /** The envelopes that this chunk completes. */
   *push(chunk: Buffer): Generator<Envelope, void, void> {
-    if (chunk.length === 0) return;
-    if (this.#ended) throw new EnvelopeError('the stream goes on after its end');
-    this.#parts.push(chunk);
-    this.#buffered += chunk.length;
-    if (this.#buffered < this.#wanted) return;
-    let bytes = this.#parts.length === 1 ? chunk : Buffer.concat(this.#parts, this.#buffered);
-    this.#parts = [];
-    for (;;) {
-      this.#wanted = this.#length(bytes);
-      if (bytes.length < this.#wanted) break;
-      const payload = bytes.subarray(headLength, this.#wanted);
-      this.#ended = bytes[0] === endFlag;
-      const output = outputFlags.get(bytes[0] ?? 0);
-      bytes = bytes.subarray(this.#wanted);
-      if (this.#ended && bytes.length > 0) throw new EnvelopeError('the stream goes on after its end');
-      yield { end: this.#ended, output, payload };
+    let offset = 0;
+    while (offset < chunk.length) {
+      if (this.#ended) throw new EnvelopeError('the stream goes on after its end');
+      if (!this.#payload) {
+        const copied = chunk.copy(this.#head, this.#headFilled, offset);
+        this.#headFilled += copied;
+        offset += copied;
+        this.#payload = this.#begin();
+        if (!this.#payload) continue;
+      }
+      const copied = chunk.copy(this.#payload, this.#payloadFilled, offset);
+      this.#payloadFilled += copied;
+      offset += copied;
+      if (this.#payloadFilled < this.#payload.length) continue;
+      const flags = this.#head[0];
+      const envelope = {
+        end: flags === endFlag,
+        output: outputFlags.get(flags ?? 0),
+        payload: this.#payload,
+      };
+      this.#ended = envelope.end;
+      this.#payload = undefined;
+      this.#headFilled = 0;
+      this.#payloadFilled = 0;
+      yield envelope;
     }
-    if (bytes.length > 0) this.#parts = [bytes];
-    this.#buffered = bytes.length;
   }
 
   /** @throws {EnvelopeError} when the stream stopped before its end */
@@ -65,16 +73,16 @@ export class EnvelopeDecoder {
     if (!this.#ended) throw new EnvelopeError('the stream has no end');
   }
 
-  /** Of the envelope that starts here, with its head; of a head alone when that is incomplete. */
-  #length(bytes: Buffer): number {
-    const flags = bytes[0];
-    if (flags === undefined) return 1;
-    if (flags !== 0 && flags !== endFlag && !outputFlags.has(flags))
+  /** Room for the payload, once the head is whole. */
+  #begin(): Buffer | undefined {
+    const flags = this.#head[0] ?? 0;
+    if (flags !== 0 && flags !== endFlag && !outputFlags.has(flags)) {
       throw new EnvelopeError(`an envelope has flags ${flags}`);
-    if (bytes.length < headLength) return headLength;
-    const length = bytes.readUInt32BE(1);
+    }
+    if (this.#headFilled < headLength) return undefined;
+    const length = this.#head.readUInt32BE(1);
     if (length > this.#limit) throw new EnvelopeError(`an envelope is longer than ${this.#limit} bytes`);
-    return headLength + length;
+    return Buffer.allocUnsafe(length);
   }
 }
 

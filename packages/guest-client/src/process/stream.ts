@@ -1,5 +1,6 @@
 /** The messages of one process stream, in order, until its end. */
 import type { Readable } from 'node:stream';
+import { chunksOf } from '../connect/chunks.ts';
 import { EnvelopeDecoder, EnvelopeError } from '../connect/envelope.ts';
 import { parseObject } from '../connect/json.ts';
 import { connectionError, guestProtocol } from '../errors.ts';
@@ -17,7 +18,7 @@ export async function* readProcessStream(
 ): AsyncGenerator<ProcessMessage, void, void> {
   const decoder = new EnvelopeDecoder(messageLimit);
   try {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
+    for await (const chunk of chunksOf(body)) {
       for (const { end, output: stream, payload } of decoder.push(chunk)) {
         if (stream) {
           yield { type: stream, data: payload };

@@ -91,18 +91,12 @@ impl Child {
     /// Waits until exec has worked (`None`), or the child has given up.
     pub async fn outcome(self) -> io::Result<Option<(Stage, io::Error)>> {
         // With room for one byte more: a read of no bytes would not wait for the end.
-        let mut report = [0; REPORT + 1];
-        let mut length = 0;
-        while length < report.len() {
-            match self.report.read(&mut report[length..]).await? {
-                0 => break,
-                count => length += count,
-            }
-        }
+        let mut report = Vec::with_capacity(REPORT + 1);
+        while report.len() <= REPORT && self.report.read(&mut report).await? > 0 {}
         // SAFETY: it was made by a box. The pipe's other end is closed by exec, after it has left
         // our memory, or by the child's end.
         drop(unsafe { Box::from_raw(self.workspace) });
-        Ok(failure(&report[..length]))
+        Ok(failure(&report))
     }
 }
 
