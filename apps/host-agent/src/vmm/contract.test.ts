@@ -3,12 +3,12 @@
  * of its own.
  */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { MonitorChoice } from '@perch/protocol';
 import { describe, expect, test } from 'vitest';
-import { chooseDisks, type DiskState } from '../disk/index.ts';
+import type { DiskState } from '../disk/index.ts';
 import { openCgroups, readProcess, signalProcess } from '../linux/index.ts';
 import { createMapping, newBuildId } from '../snapshot/index.ts';
 import { monitors } from './kinds.ts';
@@ -17,7 +17,7 @@ import { logName } from './process/index.ts';
 import type { Step } from './qemu/test-guest.ts';
 import { canRunGuests, diskBytes, TestMachine } from './qemu/test-machine.ts';
 import { maxDeviceState } from './qemu/vm-directory.ts';
-import { leftovers, none, of, patience, save, untilSays } from './test-vm.ts';
+import { leftovers, none, of, patience, save, spoilDisk, untilSays } from './test-vm.ts';
 
 const idle: Step[] = [{ say: 'guest is up\n' }, 'wait for ever'];
 const talking: Step[] = [{ say: 'guest is up\n' }, { repeat: 'still here\n' }];
@@ -88,7 +88,7 @@ describe.runIf(canRunGuests).each(choices)('a VM of %s', { timeout: 120_000 }, (
     const monitor = await machine.monitor(choice);
     const spec = await machine.spec('broken', idle);
     const before = readdirSync(spec.dir);
-    writeFileSync(spec.disk.path, 'not a disk');
+    await spoilDisk(spec);
     await expect(monitor.boot(spec)).rejects.toThrow(/did not start: /);
     expect(await leftovers(machine, spec)).toEqual(none);
     expect(readdirSync(spec.dir)).toEqual(before);
@@ -256,7 +256,7 @@ describe.runIf(canRunGuests).each(choices)('the state of a VM of %s', { timeout:
   test('is gone on from while its source lives, whose disk lies on layers that both have', async () => {
     await using machine = new TestMachine();
     const monitor = await machine.monitor(choice);
-    const disks = chooseDisks('auto', 'tested');
+    const { disks } = machine;
     const spec = await machine.spec('source', talking);
     const source = await monitor.boot(spec);
     await untilSays(source, 'still here');

@@ -1,5 +1,5 @@
 /** A VM, as tests of any monitor look at it. */
-import { writeFile } from 'node:fs/promises';
+import { chown, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { openCgroups, type ProcessRef, processesOfUid } from '../linux/index.ts';
@@ -12,6 +12,13 @@ export const patience = { timeout: 60_000, interval: 50 };
 
 export async function untilSays(vm: Vm, text: string): Promise<void> {
   await expect.poll(async () => String(await vm.console()), patience).toContain(text);
+}
+
+/** Puts a file that is no disk in the place of one. */
+export async function spoilDisk({ disk: { path }, uid }: VmSpec): Promise<void> {
+  await rm(path);
+  await writeFile(path, 'not a disk');
+  await chown(path, uid, uid);
 }
 
 /** The process that is the monitor. */

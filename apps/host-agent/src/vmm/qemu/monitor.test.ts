@@ -1,10 +1,10 @@
 /** Real guests on a real QEMU: needs root, QEMU and a kernel. Sends nothing outside a namespace of its own. */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { readStat } from '@perch/node-kit';
 import { describe, expect, test } from 'vitest';
-import { leftovers, none, of, patience, untilSays } from '../test-vm.ts';
+import { leftovers, none, of, patience, spoilDisk, untilSays } from '../test-vm.ts';
 import { consoleBytes } from './arguments.ts';
 import type { Step } from './test-guest.ts';
 import { canRunGuests, TestMachine } from './test-machine.ts';
@@ -23,7 +23,7 @@ describe.runIf(canRunGuests)('a QEMU', { timeout: 120_000 }, () => {
     const fds = `/proc/${of(vm).pid}/fd`;
     const targets = readdirSync(fds).map((fd) => readlinkSync(join(fds, fd)));
     const known =
-      /^(\/dev\/(null|net\/tun)|socket:|anon_inode:|pipe:)|\/fds\/(monitor\.log|memfile|rootfs\.qcow2|base\.ext4)$/;
+      /^(\/dev\/(null|net\/tun)|socket:|anon_inode:|pipe:)|\/fds\/(monitor\.log|memfile|rootfs(\.qcow2)?|base\.ext4)$/;
     expect(targets.filter((target) => !known.test(target))).toEqual([]);
     await vm.kill();
   });
@@ -46,9 +46,11 @@ describe.runIf(canRunGuests)('a QEMU', { timeout: 120_000 }, () => {
   test('that cannot open its disk says so', async () => {
     await using machine = new TestMachine();
     const spec = await machine.spec('broken', idle);
-    writeFileSync(spec.disk.path, 'not a disk');
+    await spoilDisk(spec);
     const started = (await machine.monitor()).boot(spec);
-    await expect(started).rejects.toThrow(/did not start: .*code 1: .*not in qcow2 format/);
+    const why = { file: 'not in qcow2 format', block: 'to be either a character or block device' };
+    const reason = new RegExp(`did not start: .*code 1: .*${why[spec.disk.kind]}`);
+    await expect(started).rejects.toThrow(reason);
   });
 
   test('keeps the last of a console that never stops', async () => {

@@ -5,7 +5,7 @@ import { chmod, chown, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type MonitorChoice, readSettings } from '@perch/protocol';
 import { pino } from 'pino';
-import { chooseDisks, type DiskState } from '../../disk/index.ts';
+import { chooseDisks, type DiskPlace, type DiskState } from '../../disk/index.ts';
 import { createTap, endProcess, openCgroups, processesOfUid, run } from '../../linux/index.ts';
 import { monitors } from '../kinds.ts';
 import type { VmMonitor, VmSpec } from '../monitor.ts';
@@ -34,12 +34,15 @@ export class TestMachine implements AsyncDisposable {
   readonly instance = `t${randomBytes(4).toString('hex')}`;
   readonly log = pino({ level: process.env.PERCH_LOG_LEVEL ?? 'silent' });
   readonly root = mkdtempSync('/var/tmp/perch-vmm-');
+  readonly disks = chooseDisks(process.env.PERCH_ROOTFS || 'auto', this.instance);
+  readonly #places: DiskPlace[] = [];
   readonly #uids: number[] = [];
   readonly #namespaces: string[] = [];
   #firstUid = 1_800_000_000 + randomBytes(3).readUIntBE(0, 3) * 16;
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const uid of this.#uids) for (const process of processesOfUid(uid)) await endProcess(process);
+    for (const place of this.#places) await this.disks.remove(place);
     for (const namespace of this.#namespaces) await run('ip', ['netns', 'delete', namespace]);
     const cgroups = await openCgroups();
     const parent = `perch-${this.instance}`;
@@ -70,10 +73,9 @@ export class TestMachine implements AsyncDisposable {
     await chown(dir, uid, uid);
     const { from, ...rest } = change;
     const image: DiskState = { format: 'image', image: await this.emptyBase() };
-    const disk = await chooseDisks('auto', 'tested').create(
-      { id, dir, uid, sizeBytes: diskBytes },
-      from ?? image,
-    );
+    const place = { id, dir, uid, sizeBytes: diskBytes };
+    this.#places.push(place);
+    const disk = await this.disks.create(place, from ?? image);
     const network = await this.#network(id);
     return {
       ...{ id, generation: 1, dir, uid, vcpus: 1, memoryMb: 256, disk, network },
