@@ -37,6 +37,7 @@ export interface ErrorContexts {
   fork_failed: { id: string; reason: string };
   checkpoint_not_found: { id: string; checkpoint: number };
   template_not_found: { template: string };
+  image_damaged: { template: string; reason: string };
   api_key_not_found: { id: string };
   last_api_key: { id: string };
   disk_too_small: { disk_mb: number; minimum_mb: number };
@@ -110,6 +111,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   fork_failed: 500,
   checkpoint_not_found: 404,
   template_not_found: 404,
+  image_damaged: 500,
   api_key_not_found: 404,
   last_api_key: 409,
   disk_too_small: 400,
@@ -181,6 +183,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
   template_not_found: 'List what there is with GET /v1/templates and GET /v1/snapshots.',
   api_key_not_found: 'List the keys there are with GET /v1/api-keys.',
   last_api_key: 'Create another key with POST /v1/api-keys first.',
+  image_damaged:
+    'Delete the base image in the cache directory (`perch doctor` names it), build it again with `npm run setup`, and start Perch again.',
   disk_too_small: 'Ask for at least minimum_mb, the size of the template.',
   capacity_exhausted: 'Destroy a sandbox, ask for a smaller one, or try again later.',
   host_disk_full:

@@ -28,6 +28,7 @@ const meanings: Record<ErrorCode, Meaning> = {
   resume_failed: { ...unknown, resume: 'paused' },
   sandbox_failed: { create: 'unknown', pause: 'failed', resume: 'failed' },
   template_not_found: notMade,
+  image_damaged: notMade,
   disk_too_small: notMade,
   shape_mismatch: notMade,
   fork_failed: notMade,

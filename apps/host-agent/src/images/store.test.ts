@@ -1,7 +1,8 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { imageIdOf } from './content.ts';
 import { ImageStore } from './store.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -43,5 +44,30 @@ test.runIf(isRoot)(
     await writeFile(join(dir, 'one'), 'one');
     await store.import('base', join(dir, 'one'), 'one');
     expect(await readdir(images)).toEqual(['base']);
+  },
+);
+
+test.runIf(isRoot)(
+  'an image that was changed in place is refused, and the next start takes it over anew',
+  async () => {
+    const dir = await folder();
+    const [built, again] = [join(dir, 'built'), join(dir, 'again')];
+    for (const path of [built, again]) await writeFile(path, 'one');
+    const id = await imageIdOf(built);
+    const store = await opened(dir);
+    await store.import('base', built, id);
+    const image = store.find('base');
+    if (!image) throw new Error('It has no image');
+    await store.assertWhole(image);
+    await writeFile(image.rootfs, 'eno');
+    await utimes(image.rootfs, 1_700_000_000, 1_700_000_000);
+    await expect(store.assertWhole(image)).rejects.toMatchObject({
+      ...{ code: 'image_damaged', details: { template: 'base' } },
+      message: `The base image base is damaged: ${image.rootfs} was changed: it is not the image ${id.slice(0, 12)} any more.`,
+    });
+    const next = await opened(dir);
+    await next.import('base', again, id);
+    await next.assertWhole(next.find('base') ?? image);
+    expect(await readFile(image.rootfs, 'utf8')).toBe('one');
   },
 );

@@ -6,8 +6,9 @@
 import { chmod, chown, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode, placeDurably, sync } from '@perch/node-kit';
-import type { Template } from '@perch/protocol';
+import { PerchError, type Template } from '@perch/protocol';
 import { run } from '../linux/index.ts';
+import { hasContent, noteContent } from './content.ts';
 
 export interface BaseImage {
   name: string;
@@ -41,14 +42,16 @@ export class ImageStore {
     }
   }
 
-  /** Takes over an image, unless the name has this content already. */
+  /** Takes over an image, unless the name has this content already, and has it still. */
   async import(name: string, source: string, contentId: string): Promise<void> {
-    if (this.#images.get(name)?.contentId === contentId) return;
+    const known = this.#images.get(name);
+    if (known?.contentId === contentId && (await hasContent(known.rootfs, contentId))) return;
     const temporary = join(this.#dir, `.${name}-${contentId.slice(0, 12)}`);
     await rm(temporary, { recursive: true, force: true });
     await mkdir(temporary, { mode: 0o700 });
     const rootfs = join(temporary, 'rootfs.ext4');
     await adoptFile(source, rootfs);
+    await noteContent(rootfs, contentId);
     await writeFile(join(temporary, 'content-id'), `${contentId}\n`, { flush: true });
     await sync(temporary);
     const target = join(this.#dir, name);
@@ -64,6 +67,14 @@ export class ImageStore {
 
   find(name: string): BaseImage | undefined {
     return this.#images.get(name);
+  }
+
+  /** @throws PerchError image_damaged when somebody has written to its root disk: what is started on it would be broken */
+  async assertWhole({ name, contentId, rootfs }: BaseImage): Promise<void> {
+    if (await hasContent(rootfs, contentId)) return;
+    const reason = `${rootfs} was changed: it is not the image ${contentId.slice(0, 12)} any more`;
+    const details = { template: name, reason };
+    throw new PerchError('image_damaged', `The base image ${name} is damaged: ${reason}.`, details);
   }
 
   all(): BaseImage[] {

@@ -289,6 +289,7 @@ export async function host(
           name === 'base'
             ? { name, contentId: 'a'.repeat(64), sizeBytes: 32 * 2 ** 20, rootfs: '/base' }
             : undefined,
+        assertWhole: async () => {},
       } as unknown as ImageStore,
       admission: new Admission({ memoryMb, monitor: machine.monitor, room, disks: machine.disk }),
       room,

@@ -9,6 +9,7 @@ export * from './device-node.ts';
 export * from './exchange.ts';
 export * from './fallocate.ts';
 export * from './ffi.ts';
+export * from './file-note.ts';
 export * from './leftover.ts';
 export * from './loop.ts';
 export * from './netns.ts';

@@ -46,6 +46,11 @@ export const sandboxErrors = {
     when: '`template` of a create names neither a base image nor a snapshot.',
     after: 'There is no sandbox.',
   },
+  image_damaged: {
+    when: 'The base image that `template` of a create names was changed after Perch took it over. `reason` names the file.',
+    after:
+      'There is no sandbox. Those that run go on with the changed image; a paused one that lies on it is refused as `snapshot_damaged`.',
+  },
   disk_too_small: {
     when: '`disk_mb` of a create is smaller than the base image.',
     after: 'There is no sandbox.',

@@ -49,6 +49,7 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
         400: 'A field is wrong; `details` names it.',
         404: 'No such template.',
         422: 'The Idempotency-Key was used for another request.',
+        500: 'image_damaged, snapshot_damaged: there is no sandbox.',
         503: 'The host has no room, or does not answer. Retry-After says when to try again.',
         507: 'host_disk_full: the disk of the host filled up meanwhile, and there is no sandbox.',
       } as object,

@@ -1,16 +1,7 @@
 /** The name of a root disk's content. */
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
 import { dataRuns } from '../../linux/index.ts';
-
-/** SHA-256 of all bytes, holes as zeros: what names an image. */
-export async function imageIdOf(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(path, { highWaterMark: 2 ** 20 }), hash);
-  return hash.digest('hex');
-}
 
 /** SHA-256 of the data of a sparse file and where it lies: holes are not read. */
 export async function contentIdOf(path: string): Promise<string> {

@@ -29,7 +29,7 @@ import {
 import type { VmState } from '../../vmm/index.ts';
 import type { DiskRoom, HeldIdentity, SandboxRecord } from '../journal/index.ts';
 import { type Capture, capture } from './capture.ts';
-import { diskOf } from './disk.ts';
+import { assertBase, diskOf } from './disk.ts';
 import { copyFlat, type FlatCopyTarget } from './flat-copy.ts';
 import { CapturedIdentity } from './identity.ts';
 
@@ -235,6 +235,7 @@ export class SavedStates {
     try {
       const snapshot = await this.#open(id, checkpoint);
       assertCompatible(snapshot, this.#options.machine);
+      await assertBase(snapshot);
       const { directory } = snapshot;
       const captured = await readSnapshotJson(snapshot, snapshotFiles.identity, CapturedIdentity);
       return {

@@ -38,11 +38,14 @@ export class Sources {
     this.#boot = boot;
   }
 
-  /** @throws PerchError template_not_found, disk_too_small, shape_mismatch, snapshot_damaged */
+  /** @throws PerchError template_not_found, image_damaged, disk_too_small, shape_mismatch, snapshot_damaged */
   async find(request: Pick<HostCreate, 'template'> & Machine): Promise<Source> {
     const { images, snapshots } = this.#deps;
     const image = images.find(request.template);
-    if (image) return this.#image(image, request);
+    if (image) {
+      await images.assertWhole(image);
+      return this.#image(image, request);
+    }
     try {
       return await snapshots.use(request.template, async (snapshot) => {
         const source = this.#snapshot(request.template, snapshot);

@@ -1,6 +1,7 @@
 /** The root disk of an older layout, in either of its two forms. */
 import { link, stat } from 'node:fs/promises';
 import { limits } from '@perch/protocol';
+import { imageIdOf } from '../../../images/index.ts';
 import {
   ancestorRootfsCow,
   decodeRootfsMeta,
@@ -12,7 +13,7 @@ import {
   snapshotFiles,
   writeRootfsMeta,
 } from '../../../snapshot/index.ts';
-import { contentIdOf, imageIdOf } from '../disk-content.ts';
+import { contentIdOf } from '../disk-content.ts';
 import { assertFormat } from './disk-format.ts';
 import { modeOf } from './modes.ts';
 import { ImportRefused } from './refused.ts';

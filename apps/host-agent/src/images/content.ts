@@ -1,0 +1,42 @@
+/**
+ * The content of a base image, and whether a file still has it. To read a whole image takes seconds, so the file has a
+ * note of what it was found to hold, and of size and time of change then. Whoever writes to it changes the time.
+ */
+import { createHash } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { readFileNote, writeFileNote } from '../linux/index.ts';
+
+const noteName = 'content';
+const reading = constants.O_RDONLY | constants.O_NOFOLLOW;
+
+/** SHA-256 of all bytes, holes as zeros: what names an image. */
+export async function imageIdOf(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path, { highWaterMark: 2 ** 20 }), hash);
+  return hash.digest('hex');
+}
+
+/** Whether an image is the one of this id. It is read when that is not noted, or when it was changed after the note. */
+export async function hasContent(path: string, id: string): Promise<boolean> {
+  await using file = await open(path, reading);
+  // From before it is read: a change meanwhile must not be noted as read.
+  const note = await noteOf(file, id);
+  if (readFileNote(file.fd, noteName) === note) return true;
+  if ((await imageIdOf(path)) !== id) return false;
+  writeFileNote(file.fd, noteName, note);
+  return true;
+}
+
+/** Notes what an image that was just taken over was built to be. An older note stays: it tells of changes since. */
+export async function noteContent(path: string, id: string): Promise<void> {
+  await using file = await open(path, reading);
+  if (readFileNote(file.fd, noteName) !== undefined) return;
+  writeFileNote(file.fd, noteName, await noteOf(file, id));
+}
+
+async function noteOf(file: FileHandle, id: string): Promise<string> {
+  const { size, mtimeNs } = await file.stat({ bigint: true });
+  return `${id} ${size} ${mtimeNs}`;
+}
