@@ -2,6 +2,7 @@ import type { Settings } from '@perch/protocol';
 import { resolveConfig } from '@perch/sdk';
 import { artifacts } from './artifacts.ts';
 import { daemons } from './daemons.ts';
+import { disks } from './disks.ts';
 import { elsewhere, isHere } from './elsewhere.ts';
 import type { Finding } from './finding.ts';
 import { cgroups, kvm, memory, nodeVersion, privileges, tunnel } from './machine.ts';
@@ -33,6 +34,7 @@ export async function findings(settings: Settings): Promise<Finding[]> {
     ['/dev/net/tun', tunnel],
     ['cgroups', cgroups],
     ['memory', memory],
+    ['disks', () => disks()],
     ['artefacts', () => artifacts(settings)],
     ['data directory', () => storage(settings)],
     ['DNS', dns],

@@ -3,6 +3,7 @@ import { constants, existsSync } from 'node:fs';
 import { copyFile, mkdtemp, rm, statfs, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Settings } from '@perch/protocol';
+import { wantedDisks } from './disks.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
 
 const leastFreeGib = 2;
@@ -52,11 +53,23 @@ async function reflinks(dataDir: string, folder: string, kind: string): Promise<
         'Sandboxes take memory for disk, and a reboot loses all. Set PERCH_DATA_DIR.',
       );
     }
-    const what = cloned ? 'with reflinks' : 'without reflinks: copies of disks take time and space';
-    return ok(name, `${dataDir} on ${kind}, ${what}`);
+    return cloning(`${dataDir} on ${kind}`, cloned, wantedDisks());
   } finally {
     await rm(test, { recursive: true, force: true });
   }
+}
+
+/** @param disks the kind of disk: one of device-mapper is copied while its guest stands still */
+export function cloning(where: string, cloned: boolean, disks: string): Finding {
+  const name = 'data directory';
+  if (cloned) return ok(name, `${where}, with reflinks`);
+  const detail = `${where}, without reflinks: copies of disks take time and space`;
+  if (disks !== 'device-mapper') return ok(name, detail);
+  return warning(
+    name,
+    `${detail}, and guests stand still meanwhile`,
+    'For device-mapper set PERCH_DATA_DIR to an XFS (mkfs.xfs), where copies share their blocks.',
+  );
 }
 
 /** The folder itself, or the one it will be made in. */

@@ -1,7 +1,8 @@
 /** Which disk back ends there are, and which of them this machine gets. */
+import { qcow2Obstacle } from '@perch/node-kit';
 import type { DiskBackend } from './backend.ts';
 import { createDeviceMapperDisks, deviceMapperLacks } from './device-mapper/index.ts';
-import { createQcow2Disks, qcow2Lacks } from './qcow2/index.ts';
+import { createQcow2Disks } from './qcow2/index.ts';
 
 interface DiskKind {
   /** @param instance part of the names of devices, and of all that is no file in a VM's directory */
@@ -12,7 +13,7 @@ interface DiskKind {
 
 /** By the value of `PERCH_ROOTFS`; the first that a machine can have is what `auto` takes. */
 export const diskKinds: Readonly<Record<string, DiskKind>> = {
-  qcow2: { create: createQcow2Disks, lacks: qcow2Lacks },
+  qcow2: { create: createQcow2Disks, lacks: qcow2Obstacle },
   'device-mapper': { create: createDeviceMapperDisks, lacks: deviceMapperLacks },
 };
 

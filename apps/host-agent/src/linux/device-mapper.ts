@@ -1,10 +1,8 @@
 /** Device-mapper: block devices made of others (linux/dm-ioctl.h). */
 import { closeSync, constants, openSync } from 'node:fs';
-import { hasCode } from '@perch/node-kit';
+import { deviceMapperControl, hasCode } from '@perch/node-kit';
 import { type DeviceNumber, numberOfDevice } from './device-node.ts';
 import { ioctl } from './ffi.ts';
-
-export const deviceMapperControl = '/dev/mapper/control';
 
 /** Numbers of commands. */
 const command = {

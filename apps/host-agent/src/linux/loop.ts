@@ -1,11 +1,9 @@
 /** Loop devices: files as block devices (loop(4), linux/loop.h). */
 import { closeSync, constants, openSync, readlinkSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { hasCode } from '@perch/node-kit';
+import { hasCode, loopControl } from '@perch/node-kit';
 import { type DeviceNumber, openBlockDevice } from './device-node.ts';
 import { ioctl } from './ffi.ts';
-
-export const loopControl = '/dev/loop-control';
 
 const LOOP_CTL_GET_FREE = 0x4c82;
 const LOOP_CONFIGURE = 0x4c0a;

@@ -1,5 +1,4 @@
 /** Disks as qcow2 overlays over an image that many share, for a monitor that reads qcow2. */
-import { findTool } from '../../linux/index.ts';
 import type { DiskBackend } from '../backend.ts';
 import { seal } from '../sealed.ts';
 import { mergeNeed } from './bounds.ts';
@@ -22,9 +21,4 @@ export function createQcow2Disks(): DiskBackend {
     promisedBytes: (sizeBytes) => sizeBytes,
     ...{ mergeNeed, merge, flatten },
   };
-}
-
-/** The things that this machine lacks for it. */
-export function qcow2Lacks(): string | undefined {
-  return findTool('qemu-img') ? undefined : 'there is no qemu-img; apt-get install qemu-utils.';
 }
