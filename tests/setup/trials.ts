@@ -29,8 +29,11 @@ type Make = (scene: Scene, name: Failpoint) => Promise<Trial>;
 
 /** The operations that need ready guests: a scene has none unless it is asked for one. */
 const readyOnly = /^(ready|takeover)\./;
-export const withReady = failpoints.filter((name) => readyOnly.test(name));
-export const withoutReady = failpoints.filter((name) => !readyOnly.test(name));
+/** A kind of disk has places of its own. States of device-mapper share no layers, of which there is nothing to merge. */
+const ofOtherDisks = process.env.PERCH_ROOTFS === 'device-mapper' ? /^merge\./ : /^disk\./;
+const places = failpoints.filter((name) => !ofOtherDisks.test(name));
+export const withReady = places.filter((name) => readyOnly.test(name));
+export const withoutReady = places.filter((name) => !readyOnly.test(name));
 
 /** The work in whose middle a host agent ends, so that the next has something to bring in order. */
 const unfinished: Record<string, Failpoint> = {
@@ -54,6 +57,7 @@ const makes: Record<Operation, Make> = {
   create,
   monitor: create,
   slot: create,
+  disk: create,
   template: async (scene) => createOf(scene, newShape(scene)),
   evict: async (scene) => {
     if (bootSnapshotsOf(scene).length < bootSnapshots) await passThrough(scene, newShape(scene));

@@ -55,6 +55,10 @@ export const failpoints = [
   /** Between what the monitor's own steps are: a cgroup without a process, a process without a cgroup. */
   'monitor.cgroup',
   'monitor.spawned',
+  /** Of a disk of device-mapper: its store is there; the device of its image, too; and its device, without a node. */
+  'disk.store',
+  'disk.base',
+  'disk.device',
   ...every(captures, captureSteps),
   /** The guest of a copy writes to another layer, and stands still; and runs again. */
   'copy.switched',

@@ -1,6 +1,7 @@
 /** The device of one disk: a snapshot of a base device, with the store of what its guest writes on a loop device. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode } from '@perch/node-kit';
+import { failpoint } from '../../failpoints/index.ts';
 import {
   attachLoop,
   createDmDevice,
@@ -44,6 +45,7 @@ export function makeSnapshotDevice({ instance, name, image, store, sizeBytes }: 
     );
   }
   const base = takeBase(instance, image, sizeBytes);
+  failpoint('disk.base');
   // Past the page cache: a clone of the store would have to write that back while the guest stands still.
   using cow = attachLoop(store, { readOnly: false, directIo: true, name });
   // A disk of which a power cut leaves half belongs to a VM that the same power cut ended. States are synced.

@@ -6,6 +6,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ifThere } from '@perch/node-kit';
+import { failpoint } from '../../failpoints/index.ts';
 import { dmNames, type Leftover, makeBlockNode } from '../../linux/index.ts';
 import { DiskGone, type DiskPlace, type DiskSpec } from '../backend.ts';
 import { type BlockDisk, type DiskState, imageOf } from '../disk.ts';
@@ -38,10 +39,12 @@ export async function create(instance: string, spec: DiskSpec, from: DiskState):
   const image: OpenImage = { fd: file.fd, stat: await file.stat({ bigint: true }) };
   assertFits(Number(image.stat.size), sizeBytes);
   await using store = await makeStore(storePath(dir), from, sizeBytes);
+  failpoint('disk.store');
   const path = join(dir, nodeName);
   const name = vmDevice(instance, id);
   try {
     const device = makeSnapshotDevice({ instance, name, image, store: store.fd, sizeBytes });
+    failpoint('disk.device');
     try {
       makeBlockNode(path, device, uid);
     } catch (cause) {
