@@ -12,7 +12,7 @@ const spans = fc.array(
   { maxLength: 5 },
 );
 
-property.prop([spans, spans], { numRuns: 25 })(
+property.prop([spans, spans], { numRuns: 20 })(
   'two stores differ where only one has a chunk, or both have others',
   async (ours, theirs) => {
     await using files = new TestFiles();

@@ -47,7 +47,7 @@ async function stored(files: TestFiles, changed: Changed) {
   return await readStore(file, changed.diskBytes);
 }
 
-property.prop([changes], { numRuns: 40 })(
+property.prop([changes], { numRuns: 25 })(
   'a store is read as it was written, and flattened to the disk that it is',
   async ({ changed, base }) => {
     await using files = new TestFiles();
@@ -65,7 +65,7 @@ property.prop([changes], { numRuns: 40 })(
   },
 );
 
-property.prop([changes], { numRuns: 20 })(
+property.prop([changes], { numRuns: 12 })(
   'the runs of a store make a store that is the same',
   async ({ changed }) => {
     await using files = new TestFiles();
