@@ -32,7 +32,10 @@ export async function expectConsistent(instance: PerchInstance): Promise<Map<str
   const { directories } = footprint(instance);
   await expect
     .poll(() => kinds(instance), { timeout: waitMs })
-    .toEqual({ 'nft table': 1, namespace: slots, link: slots, directory: directories.length });
+    .toEqual({
+      ...{ 'nft table': 1, namespace: slots, link: slots, directory: directories.length },
+      ...devicesOf(instance, directories.length),
+    });
   // A merge of what is paused may be under way.
   await vi.waitFor(() => expectSnapshots(instance, sandboxes), { timeout: waitMs });
   await vi.waitFor(() => expectDisk(instance, sandboxes), { timeout: waitMs });
@@ -116,12 +119,20 @@ function briefly({ id, status }: Sandbox | HostSandbox): string {
   return `${id} ${status}`;
 }
 
-/** How many there are of what the leak check counts, but for processes: those of the database come and go. */
+/** Each machine has a device where disks are of device-mapper. */
+function devicesOf({ env }: PerchInstance, machines: number): Record<string, number> {
+  return env.PERCH_ROOTFS === 'device-mapper' && machines > 0 ? { 'disk device': machines } : {};
+}
+
+/** Processes of the database come and go. Loop devices and devices of images go with those of the last machine. */
+const notCounted = new Set(['process', 'cgroup', 'snapshot', 'loop device']);
+
+/** How many there are of what the leak check counts. */
 async function kinds(instance: PerchInstance): Promise<Record<string, number>> {
   const counts: Record<string, number> = { directory: 0 };
-  for (const { kind } of await instance.leaks()) {
-    if (kind !== 'process' && kind !== 'cgroup' && kind !== 'snapshot')
-      counts[kind] = (counts[kind] ?? 0) + 1;
+  for (const { kind, name } of await instance.leaks()) {
+    const isOfImage = kind === 'disk device' && name.startsWith(`perch-${instance.instance}-base.`);
+    if (!notCounted.has(kind) && !isOfImage) counts[kind] = (counts[kind] ?? 0) + 1;
   }
   return counts;
 }
