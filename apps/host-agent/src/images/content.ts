@@ -36,7 +36,8 @@ export async function noteContent(path: string, id: string): Promise<void> {
   writeFileNote(file.fd, noteName, await noteOf(file, id));
 }
 
+/** In whole seconds: tools that copy a file with its notes may keep no parts of one. */
 async function noteOf(file: FileHandle, id: string): Promise<string> {
-  const { size, mtimeNs } = await file.stat({ bigint: true });
-  return `${id} ${size} ${mtimeNs}`;
+  const { size, mtimeMs } = await file.stat();
+  return `${id} ${size} ${Math.floor(mtimeMs / 1000)}`;
 }
