@@ -21,7 +21,8 @@ export default defineConfig({
           include: ['tests/**/*.test.ts'],
           exclude: [...failpoints, ...lab],
           globalSetup: ['tests/setup/global.ts'],
-          maxWorkers: 2,
+          // Emulated guests keep the processors of a small machine busy: a second worker gains nothing.
+          maxWorkers: 1,
           testTimeout: 180_000,
           hookTimeout: 180_000,
         },

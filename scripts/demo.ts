@@ -25,9 +25,10 @@ print("primes:", *primes)
 `;
 
 const timings: [what: string, ms: number][] = [];
-const dataDir = process.env.PERCH_DATA_DIR ?? (await mkdtemp(join(tmpdir(), 'perch-demo-')));
+// Its own whatever the environment says: that may name a Perch in use, and all is taken down in the end.
+const dataDir = await mkdtemp(join(tmpdir(), 'perch-demo-'));
 const key = newApiKey();
-const listen = process.env.PERCH_LISTEN ?? `127.0.0.1:${await freePort()}`;
+const listen = `127.0.0.1:${await freePort()}`;
 const env = {
   ...process.env,
   PERCH_DATA_DIR: dataDir,
@@ -59,7 +60,7 @@ async function main(): Promise<void> {
   }
   heading('Take everything down');
   await timed('perch down', () => runCli('down', '--yes'));
-  if (process.env.PERCH_DATA_DIR === undefined) await rm(dataDir, { recursive: true });
+  await rm(dataDir, { recursive: true });
   if (failed) throw failed;
   heading('Timings');
   for (const [what, ms] of timings) console.log(`  ${what.padEnd(44)}${ms.toFixed(0).padStart(8)} ms`);
