@@ -45,10 +45,27 @@ export function parse(data: Buffer): ClientMessage {
   return message;
 }
 
+/** @throws PerchError validation_failed */
 export function bytesOf(message: Stdin): Buffer {
   return message.data === undefined
-    ? Buffer.from(message.data_base64 ?? '', 'base64')
+    ? fromBase64(message.data_base64 ?? '')
     : Buffer.from(message.data, 'utf8');
+}
+
+/** Of either alphabet of RFC 4648, with its padding or without; Buffer passes over what is none of it. */
+function fromBase64(text: string): Buffer {
+  const body = text.replace(/={1,2}$/, '');
+  const stray = body.search(/[^A-Za-z0-9+/_-]/);
+  if (stray >= 0) throw notBase64(`the character at ${stray} is none of it`);
+  const padded = body.length < text.length;
+  if (body.length % 4 === 1 || (padded && text.length % 4 !== 0)) {
+    throw notBase64('its end is missing or too long');
+  }
+  return Buffer.from(body, 'base64');
+}
+
+function notBase64(why: string): PerchError {
+  return problem(`of type stdin must have base64 in data_base64: ${why}`);
 }
 
 export function problem(message: string): PerchError {

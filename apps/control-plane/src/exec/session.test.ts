@@ -16,6 +16,7 @@ class FakeSocket extends EventEmitter implements ExecSocket {
   readyState = 1;
   pings = 0;
   terminated = false;
+  held = false;
   readonly sent: unknown[] = [];
 
   send(data: string, done: () => void): void {
@@ -25,8 +26,12 @@ class FakeSocket extends EventEmitter implements ExecSocket {
   ping(): void {
     this.pings++;
   }
-  pause(): void {}
-  resume(): void {}
+  pause(): void {
+    this.held = true;
+  }
+  resume(): void {
+    this.held = false;
+  }
   close(): void {
     this.terminate();
   }
@@ -37,18 +42,21 @@ class FakeSocket extends EventEmitter implements ExecSocket {
   }
 }
 
-/** A session with a command that says nothing and ends with its signal. */
+/** A session with a command that says nothing, takes input when it is told to, and ends with its signal. */
 async function silentSession(): Promise<{
   socket: FakeSocket;
   ended: Promise<unknown>;
+  takeInput: () => void;
   killed: () => boolean;
 }> {
   const socket = new FakeSocket();
   const signals: unknown[] = [];
+  const taken = Promise.withResolvers<boolean>();
   const guest = {
     async signal(...what: unknown[]) {
       signals.push(what);
     },
+    sendStdin: () => taken.promise,
     async start(options: { signal: AbortSignal }) {
       const over = new Promise<never>((_resolve, reject) => {
         options.signal.addEventListener('abort', () => reject(options.signal.reason));
@@ -60,10 +68,15 @@ async function silentSession(): Promise<{
   } as unknown as Guest;
   const life = { id: 'sb1', signal: new AbortController().signal } as unknown as Life;
   const ended = new ExecSession(socket, guest, life, new AbortController().signal).run();
-  socket.emit('message', Buffer.from('{"type":"start","cmd":"sleep"}'), false);
+  socket.emit('message', Buffer.from('{"type":"start","cmd":"sleep","stdin":true}'), false);
   await vi.advanceTimersByTimeAsync(0);
   expect(socket.sent).toEqual([{ type: 'start', pid: 7 }]);
-  return { socket, ended, killed: () => signals.some((what) => isDeepStrictEqual(what, [7, 'SIGKILL'])) };
+  return {
+    socket,
+    ended,
+    takeInput: () => taken.resolve(true),
+    killed: () => signals.some((what) => isDeepStrictEqual(what, [7, 'SIGKILL'])),
+  };
 }
 
 test('a client that answers pings is kept, however silent its command is', async () => {
@@ -93,6 +106,44 @@ test('one that has not read what was sent before is not asked', async () => {
   socket.bufferedAmount = 1;
   await vi.advanceTimersByTimeAsync(10 * pingMs);
   expect([socket.terminated, socket.pings]).toEqual([false, 0]);
+  socket.terminate();
+  await ended;
+});
+
+test('one whose input the command does not take is pinged, and its answer is not waited for', async () => {
+  const { socket, ended, takeInput } = await silentSession();
+  const input = JSON.stringify({ type: 'stdin', data: 'x'.repeat(5 * 1024 * 1024) });
+  socket.emit('message', Buffer.from(input), false);
+  expect(socket.held).toBe(true);
+  await vi.advanceTimersByTimeAsync(10 * pingMs);
+  expect([socket.terminated, socket.pings]).toEqual([false, 10]);
+  takeInput();
+  await vi.advanceTimersByTimeAsync(pingMs);
+  expect([socket.held, socket.terminated, socket.pings]).toEqual([false, false, 11]);
+  await vi.advanceTimersByTimeAsync(pingMs);
+  expect(socket.terminated).toBe(true);
+  await ended;
+});
+
+test.each([
+  ['%%%', 'the character at 0 is none of it'],
+  ['QUJD!', 'the character at 4 is none of it'],
+  ['QUJD=QUJD', 'the character at 4 is none of it'],
+  ['QUJDR', 'its end is missing or too long'],
+  ['QUI==', 'its end is missing or too long'],
+])('input in the malformed base64 %s is refused', async (data_base64, problem) => {
+  const { socket, ended } = await silentSession();
+  socket.emit('message', Buffer.from(JSON.stringify({ type: 'stdin', data_base64 })), false);
+  expect(await ended).toBe('error');
+  const message = `the message of type stdin must have base64 in data_base64: ${problem}`;
+  expect(socket.sent.at(-1)).toMatchObject({ type: 'error', error: { code: 'validation_failed', message } });
+});
+
+test.each(['', 'QQ==', 'QQ', '+/8=', '-_8'])('input in the base64 %j is taken', async (data_base64) => {
+  const { socket, ended } = await silentSession();
+  socket.emit('message', Buffer.from(JSON.stringify({ type: 'stdin', data_base64 })), false);
+  await vi.advanceTimersByTimeAsync(0);
+  expect([socket.terminated, socket.sent.length]).toEqual([false, 1]);
   socket.terminate();
   await ended;
 });

@@ -259,16 +259,19 @@ export class ExecSession {
   }
 
   /**
-   * A peer that did not answer the last ping is gone. While it is not read from it cannot answer, and while
-   * it reads slowly it has not seen the ping: a peer that is gone then is TCP's to notice.
+   * A peer that did not answer the last ping is gone. While it is not read from its answer cannot come, and the ping
+   * only tells it that this end lives; while it reads slowly it has not seen the ping. A peer that is gone then is TCP's
+   * to notice.
    */
   #ping(): void {
-    if (this.#paused || this.#socket.bufferedAmount > 0) return;
-    if (!this.#alive) {
-      this.#socket.terminate();
-      return;
+    if (this.#socket.bufferedAmount > 0) return;
+    if (!this.#paused) {
+      if (!this.#alive) {
+        this.#socket.terminate();
+        return;
+      }
+      this.#alive = false;
     }
-    this.#alive = false;
     this.#socket.ping();
   }
 
