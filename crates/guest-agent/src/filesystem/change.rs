@@ -1,9 +1,10 @@
 //! `MakeDir` and `Remove`.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use super::mounts::holds_mount;
 use super::owner::{Owner, make_directories};
 use crate::errno::Reason;
 use crate::rpc::{Code, ConnectError};
@@ -28,13 +29,14 @@ pub fn make_directory(path: &Path, owner: Owner) -> Result<(), ConnectError> {
     make_directories(path, owner).map_err(|error| ConnectError::from_io(path.display(), &error))
 }
 
-/// Removes a file or a whole tree; links are removed, not followed. Nothing there is no error.
+/// Removes a file or a whole tree; links are removed, not followed. Nothing there is no error. A tree that something
+/// is mounted in is busy, and stays whole.
 pub fn remove(path: &Path) -> Result<(), ConnectError> {
     if path.parent().is_none() {
         return Err(ConnectError::invalid("the root cannot be removed"));
     }
     let removed = match path.symlink_metadata() {
-        Ok(status) if status.is_dir() => fs::remove_dir_all(path),
+        Ok(status) if status.is_dir() => remove_tree(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
@@ -44,4 +46,11 @@ pub fn remove(path: &Path) -> Result<(), ConnectError> {
         }
         _ => Ok(()),
     }
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    if holds_mount(path)? {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    fs::remove_dir_all(path)
 }

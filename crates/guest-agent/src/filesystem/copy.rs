@@ -11,9 +11,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, SeekFrom, Stat, StatxFlags, Timespec,
-    Timestamps, Uid, XattrFlags, chownat, fchmod, fgetxattr, flistxattr, fsetxattr, fstat,
-    ftruncate, mkdirat, mknodat, openat, readlinkat, seek, statat, statx, symlinkat, utimensat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Statx, StatxAttributes,
+    StatxFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fgetxattr, flistxattr,
+    fsetxattr, fstat, ftruncate, mkdirat, mknodat, openat, readlinkat, seek, statat, statx,
+    symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -31,18 +32,19 @@ pub struct Name<'a> {
 
 /// Copies `from` to `to`, where nothing may be. The caller removes all that is there after an error.
 pub fn copy(from: Name<'_>, to: Name<'_>) -> io::Result<()> {
-    let mount = mount_of(from)?;
+    let mount = mount_of(from)?.stx_mnt_id;
     Copier { mount, buffer: vec![0; BUFFER].into_boxed_slice() }.entry(from, to)
 }
 
 struct Copier {
-    /// A tree that others are mounted in could be copied, but not removed.
+    /// The one mount of the tree.
     mount: u64,
     buffer: Box<[u8]>,
 }
 
 impl Copier {
     fn entry(&mut self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
+        self.check_removable(from)?;
         let status = statat(from.directory, from.name, AtFlags::SYMLINK_NOFOLLOW)?;
         match FileType::from_raw_mode(status.st_mode) {
             FileType::Directory => self.directory(from, to),
@@ -63,10 +65,20 @@ impl Copier {
         }
     }
 
-    fn directory(&mut self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
-        if mount_of(from)? != self.mount {
+    /// The refusals of unlink(2) that the rename of a tree around the entry does not meet.
+    fn check_removable(&self, name: Name<'_>) -> io::Result<()> {
+        let found = mount_of(name)?;
+        if found.stx_mnt_id != self.mount {
             return Err(Errno::BUSY.into());
         }
+        let kept = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+        if found.stx_attributes.intersects(kept) {
+            return Err(Errno::PERM.into());
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
         let source = open(from, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let status = fstat(&source)?;
         mkdirat(to.directory, to.name, Mode::RWXU)?;
@@ -172,10 +184,10 @@ fn touch(name: Name<'_>, status: &Stat) -> io::Result<()> {
     Ok(utimensat(name.directory, name.name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Which mount the name lies in; that of a directory that something is mounted over is the mounted one's.
-fn mount_of(name: Name<'_>) -> io::Result<u64> {
-    let found = statx(name.directory, name.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID)?;
-    Ok(found.stx_mnt_id)
+/// Which mount the name lies in, and the attributes of the file; those of a directory that something is mounted over
+/// are the mounted one's.
+fn mount_of(name: Name<'_>) -> io::Result<Statx> {
+    Ok(statx(name.directory, name.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID)?)
 }
 
 /// The directory of a path.

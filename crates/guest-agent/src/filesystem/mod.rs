@@ -8,6 +8,7 @@ mod entry;
 mod list;
 mod metadata;
 mod mode;
+mod mounts;
 mod owner;
 mod page;
 mod random;

@@ -1,8 +1,9 @@
 //! `Move`: by rename where that can be, else by a copy.
 //!
 //! A copy is made beside the destination under a name of its own. When it is whole the source is renamed out of
-//! the way, which shows that it can be removed; the copy is renamed into place; then the source is removed. Until
-//! then an error leaves both ends as they were.
+//! the way, which shows that its directory lets it go; the copy is renamed into place; then the source is removed.
+//! Until then an error leaves both ends as they were. An error of that last step leaves the destination whole, and
+//! the rest of the source under its own name.
 
 use std::ffi::{CString, OsString};
 use std::fs;
@@ -33,13 +34,18 @@ fn across(source: &Path, destination: &Path) -> io::Result<()> {
     check_kinds(source, destination)?;
     let copied = Temporary::beside(destination)?;
     copy_to(source, &copied.path)?;
-    let aside = Temporary::beside(source)?;
-    fs::rename(source, &aside.path)?;
+    let aside = name_beside(source)?;
+    fs::rename(source, &aside)?;
     if let Err(error) = fs::rename(&copied.path, destination) {
-        fs::rename(&aside.path, source)?;
+        fs::rename(&aside, source)?;
         return Err(error);
     }
-    aside.remove()
+    remove(&aside).map_err(|error| {
+        // Where the name has been taken meanwhile, the rest stays beside it.
+        let _ = fs::rename(&aside, source);
+        let message = format!("moved, but the rest of the source cannot be removed: {error}");
+        io::Error::other(message)
+    })
 }
 
 /// The refusals of rename(2), before all of it is copied.
@@ -73,31 +79,31 @@ fn parent_of(path: &Path) -> io::Result<(&Path, CString)> {
     }
 }
 
-/// A name that nothing has yet. The file that gets it is removed again, unless it is renamed.
+/// A name that nothing has yet.
+fn name_beside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = OsString::from(".perch-move-");
+    name.push(super::random_suffix()?);
+    Ok(path.with_file_name(name))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// A copy in the making, which is removed again unless it is renamed.
 struct Temporary {
     path: PathBuf,
 }
 
 impl Temporary {
     fn beside(path: &Path) -> io::Result<Self> {
-        let mut name = OsString::from(".perch-move-");
-        name.push(super::random_suffix()?);
-        Ok(Self { path: path.with_file_name(name) })
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        match self.path.symlink_metadata() {
-            Ok(status) if status.is_dir() => fs::remove_dir_all(&self.path),
-            Ok(_) => fs::remove_file(&self.path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
+        Ok(Self { path: name_beside(path)? })
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // Whoever needs to know has removed it before.
-        let _ = self.remove();
+        // Renamed, or never made: there is nothing to remove.
+        let _ = remove(&self.path);
     }
 }

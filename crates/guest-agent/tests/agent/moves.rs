@@ -2,10 +2,12 @@
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::{Value, json};
 
 use crate::support::{Agent, is_root, program};
@@ -190,6 +192,76 @@ async fn a_mount_is_busy_and_what_holds_one_is_not_taken_apart() {
     let answer = request.send().await.unwrap();
     assert_eq!(answer.status(), 409);
     assert_eq!(answer.json::<Value>().await.unwrap()["reason"], "busy");
+}
+
+#[tokio::test]
+async fn a_removal_of_what_holds_a_mount_removes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let agent = with_mounts().await;
+    run(&agent, "mkdir -p tree/a 'tree/z mount' other/deep; touch tree/a/file other/deep/x").await;
+    run(&agent, "ln -s . again; mount --bind other 'tree/z mount'").await;
+    for name in ["tree", "tree/z mount", "again/tree", "again/tree/z mount"] {
+        let remove = json!({ "path": agent.path(name) });
+        let error = agent.call("filesystem.Filesystem/Remove", remove).await.unwrap_err();
+        assert_eq!(error["reason"], "busy", "{name}");
+        run(&agent, "test -e tree/a/file && test -e 'tree/z mount/deep/x'").await;
+    }
+    run(&agent, "umount 'tree/z mount'").await;
+    for name in ["again", "tree"] {
+        let remove = json!({ "path": agent.path(name) });
+        agent.call("filesystem.Filesystem/Remove", remove).await.unwrap();
+    }
+    assert_eq!(names(agent.folder.path()), ["other"]);
+    assert!(agent.path("other/deep/x").exists());
+}
+
+#[tokio::test]
+async fn a_tree_with_a_file_that_cannot_be_removed_is_not_moved() {
+    if !is_root() {
+        return;
+    }
+    let agent = Agent::start().await;
+    let elsewhere = Elsewhere::new(&agent);
+    let tree = agent.path("tree");
+    for flag in ["i", "a"] {
+        for kept in ["z/kept", "z"] {
+            run(&agent, "mkdir -p tree/a tree/z; touch tree/a/file tree/z/kept").await;
+            run(&agent, &format!("chattr +{flag} tree/{kept}")).await;
+            let error = relocate(&agent, &tree, &elsewhere.path("new")).await.unwrap_err();
+            run(&agent, &format!("chattr -{flag} tree/{kept}")).await;
+            assert_eq!(error["reason"], "denied", "{flag} {kept}");
+            assert_eq!(names(agent.folder.path()), ["tree"]);
+            assert!(tree.join("a/file").exists() && tree.join("z/kept").exists());
+            assert!(names(elsewhere.0.path()).is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_source_of_which_a_part_stays_keeps_its_name_and_the_destination_is_whole() {
+    let mut command = program();
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    let prepare = || Ok(remove_capability_from_bounding_set(CapabilitySet::DAC_OVERRIDE)?);
+    // SAFETY: the closure only makes a system call, which is what may be done between fork and exec.
+    let agent = Agent::spawn(unsafe { command.pre_exec(prepare) });
+    let init = agent.post("/init").json(&crate::support::init(1)).send().await.unwrap();
+    assert_eq!(init.status(), 200);
+    let elsewhere = Elsewhere::new(&agent);
+    let tree = agent.path("tree");
+    fs::create_dir_all(tree.join("closed")).unwrap();
+    fs::write(tree.join("closed/file"), "x").unwrap();
+    fs::set_permissions(tree.join("closed"), Permissions::from_mode(0o555)).unwrap();
+    let error = relocate(&agent, &tree, &elsewhere.path("new")).await.unwrap_err();
+    assert_eq!(error["reason"], "io", "{error}");
+    assert_eq!(names(agent.folder.path()), ["tree"]);
+    assert_eq!(fs::read(tree.join("closed/file")).unwrap(), b"x");
+    assert_eq!(names(elsewhere.0.path()), ["new"]);
+    assert_eq!(fs::read(elsewhere.path("new/closed/file")).unwrap(), b"x");
+    for closed in [tree.join("closed"), elsewhere.path("new/closed")] {
+        fs::set_permissions(closed, Permissions::from_mode(0o755)).unwrap();
+    }
 }
 
 #[tokio::test]

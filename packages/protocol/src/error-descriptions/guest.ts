@@ -46,14 +46,14 @@ export const guestErrors = {
   },
   permission_denied: {
     when: 'The user of the call may not touch the path.',
-    after: asBefore,
+    after: `${asBefore} Of a tree that was to be removed, what can be removed may be gone: list it.`,
   },
   disk_full: {
     when: 'The disk of the sandbox has no room for what is written.',
     after: 'Nothing of the upload was kept, and a file that was to be overwritten is as before.',
   },
   path_busy: {
-    when: 'Something uses the path: a file system is mounted there, or below a directory that is moved to another file system; or a program of the sandbox runs from the file.',
+    when: 'Something uses the path: a file system is mounted there, or below a directory that is removed or moved to another file system; or a program of the sandbox runs from the file.',
     after: asBefore,
   },
   directory_not_empty: {
