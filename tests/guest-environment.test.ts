@@ -30,6 +30,12 @@ print("served")`;
     expect(await guest(`python3 -c '${server}'`)).toBe('served\n');
   });
 
+  test('is there on interfaces that root adds', async () => {
+    const added =
+      'ip link add pair type veth peer name other && ip addr add fd00::1/64 dev pair && ip -6 -br addr show dev pair && ip link del pair';
+    expect(await root(added)).toContain('fd00::1/64');
+  });
+
   test('of a name that has it does not keep anybody from going by IPv4', async () => {
     const page = `curl -sS --max-time 20 --resolve both.test:80:[2001:db8::7],${testHost} http://both.test/`;
     expect(await guest(page)).toBe('hello from the internet\n');
