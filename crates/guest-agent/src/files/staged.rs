@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use flate2::write::GzDecoder;
+use flate2::write::MultiGzDecoder;
 
 use super::attributes::Attributes;
 use super::batch::Batch;
@@ -29,7 +29,7 @@ pub struct Staged {
 
 enum Sink {
     Plain(PlainFile),
-    Gzip(Box<GzDecoder<File>>),
+    Gzip(Box<MultiGzDecoder<File>>),
 }
 
 impl Staged {
@@ -57,7 +57,7 @@ impl Staged {
         let owner = earlier.as_ref().map_or(owner, Owner::of);
         owner.give(&file).map_err(|error| staged.failure(&error))?;
         staged.sink = Some(if gzip {
-            Sink::Gzip(Box::new(GzDecoder::new(file)))
+            Sink::Gzip(Box::new(MultiGzDecoder::new(file)))
         } else {
             Sink::Plain(PlainFile::new(file))
         });

@@ -205,10 +205,17 @@ fn metadata(headers: &HeaderMap) -> Result<Metadata, ApiError> {
     Ok(metadata)
 }
 
+/// By RFC 9110: names in either case, in one list or several, of which `identity` says nothing.
 fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
-    match text(headers, header::CONTENT_ENCODING.as_str()).unwrap_or("identity") {
-        "identity" | "" => Ok(false),
-        "gzip" => Ok(true),
+    let mut encodings = Vec::new();
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let names = names.map(<[u8]>::to_ascii_lowercase);
+        encodings.extend(names.filter(|name| !matches!(&name[..], b"" | b"identity")));
+    }
+    match &encodings[..] {
+        [] => Ok(false),
+        [only] if matches!(&only[..], b"gzip" | b"x-gzip") => Ok(true),
         _ => {
             let message = "content encoding must be gzip or identity";
             Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))

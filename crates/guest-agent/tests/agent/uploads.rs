@@ -176,9 +176,7 @@ async fn a_link_is_written_through() {
 #[tokio::test]
 async fn a_compressed_body_is_unpacked_and_a_broken_one_refused() {
     let agent = Agent::start().await;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(&[b'z'; 100_000]).unwrap();
-    let packed = encoder.finish().unwrap();
+    let packed = packed(&[b'z'; 100_000]);
     let send = async |body: Vec<u8>| {
         let request = agent
             .post(&url(&agent, "file"))
@@ -192,6 +190,67 @@ async fn a_compressed_body_is_unpacked_and_a_broken_one_refused() {
     assert_eq!(send(packed[..packed.len() / 2].to_vec()).await, 400);
     assert_eq!(send(b"not gzip".to_vec()).await, 400);
     assert!(names(&agent).is_empty());
+}
+
+fn packed(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn a_compressed_body_may_have_several_members_and_each_must_be_whole() {
+    let agent = Agent::start().await;
+    let send = async |body: Vec<u8>| {
+        let request = agent
+            .post(&url(&agent, "file"))
+            .header("Content-Type", "application/octet-stream")
+            .header("Content-Encoding", "gzip");
+        request.body(body).send().await.unwrap().status().as_u16()
+    };
+    let (first, second) = (packed(&[b'a'; 300_000]), packed(b"second"));
+    let whole = [first.clone(), packed(b""), second.clone()].concat();
+    assert_eq!(send(whole.clone()).await, 200);
+    assert_eq!(fs::read(agent.path("file")).unwrap(), [&[b'a'; 300_000][..], b"second"].concat());
+    fs::remove_file(agent.path("file")).unwrap();
+    // In the header of the second, in its content, in its checksum.
+    for length in [1, 5, second.len() - 9, second.len() - 1] {
+        let body = [first.clone(), second[..length].to_vec()].concat();
+        assert_eq!(send(body).await, 400, "{length}");
+    }
+    let mut damaged = [first.clone(), second].concat();
+    damaged[first.len() - 5] ^= 1;
+    assert_eq!(send(damaged).await, 400);
+    assert_eq!(send([first, b"trailing".to_vec()].concat()).await, 400);
+    assert_eq!(send(Vec::new()).await, 400);
+    assert!(names(&agent).is_empty());
+}
+
+#[tokio::test]
+async fn gzip_has_two_names_in_either_case_and_no_other_encoding_is_taken() {
+    let agent = Agent::start().await;
+    let send = async |encodings: &[&str]| {
+        let mut request =
+            agent.post(&url(&agent, "file")).header("Content-Type", "application/octet-stream");
+        for encoding in encodings {
+            request = request.header("Content-Encoding", *encoding);
+        }
+        request.body(packed(b"text")).send().await.unwrap().status().as_u16()
+    };
+    for encodings in [&["GZIP"][..], &["x-gzip"], &["X-Gzip"], &["identity, gzip"], &["", "gzip"]] {
+        assert_eq!(send(encodings).await, 200, "{encodings:?}");
+        assert_eq!(fs::read(agent.path("file")).unwrap(), b"text", "{encodings:?}");
+    }
+    assert_eq!(send(&["Identity"]).await, 200);
+    assert_eq!(fs::read(agent.path("file")).unwrap(), packed(b"text"));
+    for encodings in [&["br"][..], &["gzip, gzip"], &["gzip", "gzip"], &["gzip", "br"], &["ü"]] {
+        assert_eq!(send(encodings).await, 415, "{encodings:?}");
+    }
+    let form = Form::new().part("file", Part::text("x"));
+    let form =
+        agent.post(&url(&agent, "form")).header("Content-Encoding", "X-GZIP").multipart(form);
+    assert_eq!(form.send().await.unwrap().status(), 400);
+    assert_eq!(names(&agent), ["file"]);
 }
 
 #[tokio::test]
