@@ -168,8 +168,20 @@ describe.skipIf(!agentIsBuilt)('with the real guest agent', () => {
     const content = Buffer.alloc(1_000_000, 'abc');
     expect((await write('gzip', gzipSync(content))).status).toBe(204);
     expect(content.equals(await readFile(path))).toBe(true);
+    for (const encoding of ['GZIP', 'x-gzip', 'identity, gzip']) {
+      const members = Buffer.concat([gzipSync(encoding), gzipSync(' twice')]);
+      expect((await write(encoding, members)).status).toBe(204);
+      expect(await readFile(path, 'utf8')).toBe(`${encoding} twice`);
+    }
+    expect((await write('gzip', gzipSync(content))).status).toBe(204);
     expect(await failure(await write('gzip', Buffer.from('not gzip')))).toEqual([400, 'malformed_body']);
-    expect(await failure(await write('br', content))).toEqual([415, 'unsupported_media_type']);
+    for (const encoding of ['br', 'gzip, gzip']) {
+      expect(await failure(await write(encoding, content))).toEqual([415, 'unsupported_media_type']);
+    }
+    const headers = { 'content-type': 'multipart/form-data; boundary=b', 'content-encoding': 'gzip' };
+    expect(
+      await failure(await files('/write', { method: 'POST', headers, body: gzipSync('--b--') })),
+    ).toEqual([415, 'unsupported_media_type']);
     expect(content.equals(await readFile(path))).toBe(true);
   });
 

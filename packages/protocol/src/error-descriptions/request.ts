@@ -30,7 +30,7 @@ export const requestErrors = {
     after: 'Nothing was done. Nothing of a file was kept.',
   },
   unsupported_media_type: {
-    when: 'The Content-Type is none that the route takes.',
+    when: 'The Content-Type or the Content-Encoding is none that the route takes.',
     after: nothing,
   },
   unauthorized: {

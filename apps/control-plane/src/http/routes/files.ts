@@ -189,6 +189,9 @@ function addUploadRoute(app: App, services: Services): void {
     },
     async handler(request, reply) {
       if (!request.isMultipart()) throw unsupportedMediaType(request);
+      const encodings = encodingsOf(request);
+      if (encodings.length > 0)
+        throw unsupportedEncoding(encodings, 'A form is taken without a content encoding');
       const life = await services.sandboxes.ready(request.params.id, request.id);
       using _ = services.sandboxes.hold(life);
       using _silence = cutSilence(request);
@@ -251,16 +254,23 @@ function addStreamWriteRoute(app: App, services: Services): void {
 
 /** @throws PerchError unsupported_media_type for any other encoding */
 function isGzip(request: FastifyRequest): boolean {
-  const encoding = request.headers['content-encoding'] ?? 'identity';
-  if (encoding !== 'gzip' && encoding !== 'identity') {
-    const shown = encoding.slice(0, 100);
-    throw new PerchError(
-      'unsupported_media_type',
-      `This route takes the content encoding gzip or none, and not ${shown}.`,
-      { content_type: shown },
-    );
-  }
-  return encoding === 'gzip';
+  const encodings = encodingsOf(request);
+  const [only] = encodings;
+  if (only === undefined) return false;
+  if (encodings.length === 1 && (only === 'gzip' || only === 'x-gzip')) return true;
+  throw unsupportedEncoding(encodings, 'This route takes the content encoding gzip or none');
+}
+
+/** By RFC 9110: names in either case, of which `identity` says nothing. */
+function encodingsOf(request: FastifyRequest): string[] {
+  const names = (request.headers['content-encoding'] ?? '').toLowerCase().split(',');
+  return names.map((name) => name.trim()).filter((name) => name !== '' && name !== 'identity');
+}
+
+/** @param takes the encodings that the route takes, as the start of a sentence */
+function unsupportedEncoding(encodings: string[], takes: string): PerchError {
+  const shown = encodings.join(', ').slice(0, 100);
+  return new PerchError('unsupported_media_type', `${takes}, and not ${shown}.`, { content_type: shown });
 }
 
 /** Runs a short call in the sandbox that the request names. */
