@@ -35,7 +35,7 @@ const ofCommandLine: Partial<Record<ErrorCode, string>> = {
   exec_timeout:
     'Give it more time with --timeout, or none; or let it run on with --detach and follow it with `perch attach`.',
   command_not_found:
-    'List what runs or has ended with `perch ps --all`. What has ended is known for an hour.',
+    'List what runs or has ended with `perch ps --all`. An ended one is known for an hour, or for a minute when somebody followed it to its end.',
   stdin_not_open: 'Leave --stdin out: the command was started without it.',
   file_not_found: 'Check the path.',
   file_io_failed: 'Read what the message says; `dmesg` in the sandbox says more of a failing device.',

@@ -195,7 +195,7 @@ export const errorRemedy: Record<ErrorCode, string> = {
   guest_protocol: 'The guest sent what its agent never sends; destroy the sandbox if you do not trust it.',
   exec_timeout: 'Ask for a longer timeout_sec, or use exec/stream for long commands.',
   command_not_found:
-    'List the commands with GET /v1/sandboxes/{id}/commands. A command that has ended is kept for an hour.',
+    'List the commands with GET /v1/sandboxes/{id}/commands. An ended one is kept for an hour, or for a minute when a client followed it to its end.',
   stdin_not_open: 'Start the command with "stdin": true, and send nothing after stdin_close.',
   invalid_user: 'Name a user that exists in the sandbox.',
   invalid_cwd: 'Name a directory that exists in the sandbox.',

@@ -14,7 +14,8 @@ export function addAttach(program: Command, output: Output): void {
     .addHelpText(
       'after',
       `
-The last output that is kept of it comes first, then what it puts out. Ctrl-C leaves it, and it runs on.
+The last output that is kept of it comes first, at most 64 KiB a stream, then what it puts out; standard error tells
+when there was more. Ctrl-C leaves it, and it runs on.
 
 Exit code: the command's own, as of perch exec; 125 when Perch could not follow it.
 

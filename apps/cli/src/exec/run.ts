@@ -53,11 +53,18 @@ export async function attach(
 ): Promise<number> {
   try {
     await using stream = await perch.sandboxes.commands.attach(id, pid);
+    if (!output.json) tellMissing(stream.truncated);
     return await print(stream, options.stdin === true, output);
   } catch (error) {
     reportError(error, output.json);
     return exitCodes.execFailed;
   }
+}
+
+function tellMissing({ stdout, stderr }: ExecStream['truncated']): void {
+  const cut = [...(stdout ? ['standard output'] : []), ...(stderr ? ['standard error'] : [])].join(', ');
+  if (cut)
+    process.stderr.write(`Earlier output is missing (${cut}): the last 64 KiB of a stream are kept.\n`);
 }
 
 /** The connection ended and not the command. */
