@@ -19,6 +19,7 @@ export const FileAttributes = {
       pattern: '^0?[0-7]{1,3}$',
       description:
         'Permission bits in octal, such as 0640. Default: those of the file that is written over, else 0644. ' +
+        'A file that is written over gets only those that it had. ' +
         'Setuid, setgid and sticky bits are not given.',
     }),
   ),

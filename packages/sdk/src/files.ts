@@ -21,7 +21,10 @@ export interface FilePage {
 }
 
 export interface WriteOptions extends RequestOptions {
-  /** Permission bits, at most 0o777. Default: those of the file that is written over, else 0o644. */
+  /**
+   * Permission bits, at most 0o777. Default: those of the file that is written over, which gets only those that it had;
+   * else 0o644.
+   */
   mode?: number | undefined;
   /** When the content was last modified; as text RFC 3339, up to nanoseconds. Default: now. */
   modifiedAt?: Date | string | undefined;

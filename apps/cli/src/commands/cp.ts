@@ -17,9 +17,11 @@ export function addCp(program: Command, output: Output): void {
       'after',
       `
 A path in a sandbox is absolute, or relative to the user's home; one that ends in a slash keeps the name of the file.
-Modes and times go along, and on this machine the umask counts. A file appears whole or not at all.
+Modes and times go along, and on this machine the umask counts. A file that is written over in a sandbox keeps owner and
+group, and gets no permission that it had not. A file appears whole or not at all.
 
-With -r a link stays a link. A directory that goes into a sandbox joins what is there of that name. One that comes out
+With -r a link stays a link. A directory that goes into a sandbox joins what is there of that name, and
+the files in it have their own modes. One that comes out
 appears whole or not at all, under a name that is not taken.
 
 Examples:

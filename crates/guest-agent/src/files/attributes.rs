@@ -36,8 +36,12 @@ impl Attributes {
     }
 
     /// The last change to the file: its content must have been written.
+    /// One that replaces another is open to nobody to whom that was not, whatever mode is stated.
     pub fn apply(self, file: &File, earlier: Option<u32>) -> io::Result<()> {
-        let mode = self.mode.or(earlier).unwrap_or(0o644);
+        let mode = match (self.mode, earlier) {
+            (Some(stated), Some(earlier)) => stated & earlier,
+            (stated, earlier) => stated.or(earlier).unwrap_or(0o644),
+        };
         file.set_permissions(Permissions::from_mode(mode))?;
         let Some(last_modification) = self.modified else { return Ok(()) };
         let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };

@@ -107,10 +107,15 @@ async fn an_upload_may_state_mode_and_time_and_a_download_tells_them() {
         (&back.headers()["perch-mode"], &back.headers()["perch-mtime"]),
         (&HeaderValue::from_static("0750"), &HeaderValue::from_static(time),)
     );
-    // Over a file that may more, too: a copy is never wider than it was asked for.
-    fs::set_permissions(agent.path("file"), fs::Permissions::from_mode(0o4777)).unwrap();
-    assert_eq!(send("600", time).await, 200);
-    assert_eq!(agent.path("file").metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    // Over a file it is never wider than it was asked for, nor than that file was.
+    for (earlier, stated, now) in
+        [(0o4777, "600", 0o600), (0o600, "0644", 0o600), (0o440, "0755", 0o440)]
+    {
+        fs::set_permissions(agent.path("file"), fs::Permissions::from_mode(earlier)).unwrap();
+        assert_eq!(send(stated, time).await, 200);
+        let mode = agent.path("file").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, now, "{stated} over {earlier:o}");
+    }
     for (mode, mtime) in [("4755", time), ("rwx", time), ("0644", "yesterday")] {
         assert_eq!(send(mode, mtime).await, 400, "{mode} {mtime}");
     }

@@ -38,7 +38,7 @@ export async function readFile(
 export interface WriteOptions extends PathOptions {
   /** Bytes of the source. A source that gives another number breaks the transfer. */
   size?: number | undefined;
-  /** Permission bits. Default: those of the file that is written over, else 0644. */
+  /** Permission bits. Default: those of the file that is written over, which gets only those it had; else 0644. */
   mode?: number | undefined;
   /** RFC 3339. Default: now. */
   modifiedAt?: string | undefined;
