@@ -164,8 +164,8 @@ test('cp needs one end in a sandbox, and says what to do with a directory', asyn
 });
 
 test('doctor finds what is missing without any daemon', async () => {
-  const { stdout, stderr } = await perch(nowhere, 'doctor', '--json');
-  expect(stderr).toBe('');
+  const { code, stdout, stderr } = await perch(nowhere, 'doctor', '--json');
+  expect([code, stderr]).toEqual([1, '']);
   const findings = stdout
     .trim()
     .split('\n')

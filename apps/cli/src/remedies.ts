@@ -10,7 +10,8 @@ const ofCommandLine: Partial<Record<ErrorCode, string>> = {
   headers_too_large: 'Give a shorter key or path.',
   body_too_large: 'Send less: copy what is large with `perch cp`.',
   unsupported_media_type: 'Check that PERCH_URL leads to a Perch of the same version.',
-  unauthorized: 'Set PERCH_API_KEY to a valid key. `perch up` prints the first one.',
+  unauthorized:
+    'Set PERCH_API_KEY to a valid key. `perch up` prints one at its first start only; to add one of your own, start Perch with PERCH_API_KEY set to perch_ and 40 lower-case hex digits.',
   origin_refused: 'Check that nothing between here and Perch changes requests.',
   route_not_found: 'Check that PERCH_URL leads to a Perch of the same version.',
   method_not_allowed: 'Check that PERCH_URL leads to a Perch of the same version.',

@@ -153,7 +153,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
   request_timeout: 'Send the request without long gaps.',
   body_too_large: 'Send less, or use the streaming file routes, which have no size limit.',
   unsupported_media_type: 'Send application/json, or what /docs names for this route.',
-  unauthorized: 'Send a valid key in the X-API-Key header. `perch up` prints the first one.',
+  unauthorized:
+    'Send a valid key in the X-API-Key header. `perch up` prints one at its first start only; to add one of your own, start Perch with PERCH_API_KEY set to it.',
   origin_refused: 'Open the connection from a page that Perch serves, or without an Origin header.',
   route_not_found: 'See /docs for the routes there are.',
   method_not_allowed: 'Use a method named in details, see /docs.',

@@ -1,17 +1,30 @@
 /** The daemons' own words, when they run. */
 import { type HostInfo, monitorNames, type Settings } from '@perch/protocol';
-import { Perch } from '@perch/sdk';
+import { type Config, Perch } from '@perch/sdk';
 import { HostSocket } from '../launcher/index.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
-import { perchd } from './perchd.ts';
+import { key } from './key.ts';
+import { perchd, silentPerchd } from './perchd.ts';
 
-export async function daemons(settings: Settings): Promise<{ findings: Finding[]; answers: boolean }> {
+const waitMs = 5_000;
+const start = 'Start Perch: `perch up`, as root.';
+
+export async function daemons(
+  settings: Settings,
+  { apiKey }: Config,
+): Promise<{ findings: Finding[]; answers: boolean }> {
   const url = `http://${settings.listen}`;
+  const perch = new Perch({ url, apiKey: apiKey ?? 'none', retries: 0 });
   const [health, host] = await Promise.all([
-    new Perch({ url, apiKey: 'none', retries: 0 }).health({ timeoutMs: 5_000 }).catch(() => undefined),
+    perch.health({ timeoutMs: waitMs }).catch(() => undefined),
     new HostSocket(settings.dataDir).info().catch((error: NodeJS.ErrnoException) => error),
   ]);
-  const findings = [perchd(url, health, `Read the logs in ${settings.dataDir}/log.`)];
+  const findings = health
+    ? [
+        perchd(url, health, `Read the logs in ${settings.dataDir}/log.`),
+        (await key(perch, apiKey, waitMs)).finding,
+      ]
+    : [silentPerchd(url, process.env.PERCH_URL ? problem : warning, start)];
   findings.push(...(host instanceof Error ? [absent(host, settings)] : present(host, settings)));
   return { findings, answers: health !== undefined };
 }
@@ -20,11 +33,7 @@ function absent(error: NodeJS.ErrnoException, { dataDir }: Settings): Finding {
   const name = 'perch-host';
   if (error.code === 'EACCES')
     return warning(name, 'its socket is for root and perch only', 'Run it as root.');
-  return warning(
-    name,
-    `does not run on ${dataDir}; QEMU and KVM are probed when it starts`,
-    'Start Perch: `perch up`, as root.',
-  );
+  return warning(name, `does not run on ${dataDir}; QEMU and KVM are probed when it starts`, start);
 }
 
 function present(info: HostInfo, { dataDir }: Settings): Finding[] {

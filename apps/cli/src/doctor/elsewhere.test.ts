@@ -1,8 +1,6 @@
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import { elsewhere, isHere } from './elsewhere.ts';
+import { health, refused, served } from './testing/served.ts';
 
 test.each([
   ['http://127.0.0.1:7070', true],
@@ -23,24 +21,6 @@ test('an address of its own counts by its name', () => {
   expect(isHere('http://127.0.0.1:80', '192.0.2.7:80')).toBe(false);
 });
 
-/** What a Perch answers, by path. */
-async function served(answers: Record<string, [status: number, body: unknown]>) {
-  const server = createServer((request, response) => {
-    const [status, body] = answers[request.url ?? ''] ?? [404, {}];
-    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  return {
-    url,
-    [Symbol.dispose]: () => {
-      server.close().closeAllConnections();
-    },
-  };
-}
-
-const health = [200, { status: 'ok', version: '1.2.3', problems: [] }] as [number, unknown];
 const brief = (findings: Awaited<ReturnType<typeof elsewhere>>) =>
   findings.map(({ name, status }) => `${name}: ${status}`);
 
@@ -56,15 +36,13 @@ test('a Perch elsewhere is asked for its health, the key and its hosts, and this
 });
 
 test('a key that is not valid, or none, is told', async () => {
-  const refused = {
-    error: { code: 'unauthorized', message: 'The API key is not valid.', remedy: 'x', details: {} },
-  };
-  using there = await served({ '/health': health, '/v1/hosts': [401, refused] });
+  using there = await served({ '/health': health, '/v1/hosts': refused });
   const found = await elsewhere({ url: there.url, apiKey: 'perch_key' }, '127.0.0.1:1');
   expect(found.at(-1)).toMatchObject({
     name: 'API key',
     status: 'problem',
     detail: expect.stringMatching(/not valid/),
+    remedy: expect.stringContaining('PERCH_API_KEY'),
   });
   expect(brief(await elsewhere({ url: there.url, apiKey: undefined }, '127.0.0.1:1')).at(-1)).toBe(
     'API key: problem',
@@ -73,6 +51,8 @@ test('a key that is not valid, or none, is told', async () => {
 
 test('one that does not answer is told by its URL', async () => {
   const found = await elsewhere({ url: 'http://127.0.0.1:48', apiKey: 'x' }, '127.0.0.1:1');
-  expect(brief(found)).toEqual(['machine: ok', 'perchd: warning']);
+  expect(brief(found)).toEqual(['machine: ok', 'perchd: problem']);
   expect(found[1]?.detail).toBe('does not answer at http://127.0.0.1:48');
+  expect(found[1]?.remedy).toContain('PERCH_URL');
+  expect(found[1]?.remedy).not.toContain('perch up');
 });

@@ -23,7 +23,7 @@ export async function findings(settings: Settings): Promise<Finding[]> {
   if (!isHere(config.url, settings.listen)) {
     return [nodeVersion(), settingNames(), ...(await elsewhere(config, settings.listen))];
   }
-  const running = await daemons(settings);
+  const running = await daemons(settings, config);
   const checks: [name: string, check: () => Finding | Finding[] | Promise<Finding | Finding[]>][] = [
     ['root', privileges],
     ['node', nodeVersion],
