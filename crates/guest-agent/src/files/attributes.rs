@@ -36,7 +36,7 @@ impl Attributes {
     }
 
     /// The last change to the file: its content must have been written.
-    /// One that replaces another is open to nobody to whom that was not, whatever mode is stated.
+    /// A file that replaces another is open to nobody new, whatever mode is stated.
     pub fn apply(self, file: &File, earlier: Option<u32>) -> io::Result<()> {
         let mode = match (self.mode, earlier) {
             (Some(stated), Some(earlier)) => stated & earlier,
