@@ -135,7 +135,11 @@ export async function warmUp(
       // The guest ends it by itself: one that takes long is left, and no reason to give the guest up.
       'connect-timeout-ms': `${warmUpMs}`,
     },
-    body: envelope({ process: { cmd: 'bash', args: ['-c', `{ ${line}; } >/dev/null 2>&1`] } }),
+    // The guest agent tells nobody of a command with this tag.
+    body: envelope({
+      process: { cmd: 'bash', args: ['-c', `{ ${line}; } >/dev/null 2>&1`] },
+      tag: 'perch-warm-up',
+    }),
     ...{ connectMs, answerMs, signal },
   });
 }

@@ -22,6 +22,8 @@ const RETENTION: Duration = Duration::from_secs(3600);
 /// How long one can whose end somebody was told.
 const FOLLOWED_RETENTION: Duration = Duration::from_secs(60);
 const MAX_ENDED: usize = 256;
+/// Tag of a process of the host's own, before the machine is anybody's: nobody is told of it once it has ended.
+const WARM_UP: &str = "perch-warm-up";
 
 pub struct Processes {
     machine: Machine,
@@ -130,6 +132,9 @@ impl Processes {
         // A successor may have the same pid already.
         if table.live.get(&process.pid()).is_some_and(|live| Arc::ptr_eq(live, process)) {
             table.live.remove(&process.pid());
+        }
+        if process.tag.as_deref() == Some(WARM_UP) {
+            return;
         }
         let at = Instant::now();
         table.ended.retain(|ended| !ended.is_over(at));

@@ -85,6 +85,17 @@ async fn the_list_has_what_runs_and_what_has_ended() {
 }
 
 #[tokio::test]
+async fn commands_of_a_warm_up_are_in_no_list_afterwards() {
+    let agent = Agent::start().await;
+    for tag in ["perch-warm-up", "other"] {
+        let process = json!({ "cmd": "/bin/true" });
+        let start = json!({ "process": process, "stdin": false, "tag": tag });
+        Events::open(agent.stream("Start", start)).await.collect().await;
+    }
+    assert_eq!(list(&agent).await.len(), 1);
+}
+
+#[tokio::test]
 async fn one_that_nobody_followed_is_not_pushed_out_by_those_that_were() {
     let agent = Agent::start().await;
     // It must not end before its client has left.
