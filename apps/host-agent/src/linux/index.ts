@@ -1,5 +1,5 @@
 /** The only place of the host agent that makes system calls or runs system tools. */
-export { findTool, RunError, run } from '@perch/node-kit';
+export { RunError, run } from '@perch/node-kit';
 export * from './cgroup.ts';
 export * from './clone.ts';
 export * from './copy-sparse.ts';
