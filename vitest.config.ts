@@ -21,7 +21,7 @@ export default defineConfig({
           include: ['tests/**/*.test.ts'],
           exclude: [...failpoints, ...lab],
           globalSetup: ['tests/setup/global.ts'],
-          // Emulated guests keep the processors of a small machine busy: a second worker gains nothing.
+          // One Perch serves all files. Emulated guests keep a small machine busy: a second worker gains nothing.
           maxWorkers: 1,
           testTimeout: 180_000,
           hookTimeout: 180_000,
