@@ -16,7 +16,8 @@ import {
   type LoopDevice,
   removeDmDevice,
 } from '../../linux/index.ts';
-import { basePrefix, sectorBytes } from './names.ts';
+import { sectorBytes } from './exception-store/index.ts';
+import { basePrefix } from './names.ts';
 
 /** An image that is open for reading. */
 export interface OpenImage {

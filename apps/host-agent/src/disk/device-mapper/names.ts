@@ -1,7 +1,5 @@
 /** Names of devices, which tell their instance and what they are for. */
 
-export const sectorBytes = 512;
-
 /** What all names of an instance begin with; the id of a VM follows. */
 export const prefixOf = (instance: string) => `perch-${instance}-`;
 

@@ -14,7 +14,7 @@ import {
   setWriteThrough,
 } from '../../linux/index.ts';
 import { type OpenImage, takeBase } from './bases.ts';
-import { sectorBytes } from './names.ts';
+import { sectorBytes } from './exception-store/index.ts';
 
 /** How long a monitor that has ended may still have the device open. */
 const patienceMs = 3000;

@@ -12,7 +12,8 @@ import { DiskGone, type DiskPlace, type DiskSpec } from '../backend.ts';
 import { type BlockDisk, type DiskState, imageOf } from '../disk.ts';
 import { assertSealed } from '../sealed.ts';
 import { type OpenImage, releaseBases, unusedBases } from './bases.ts';
-import { basePrefix, prefixOf, sectorBytes, vmDevice } from './names.ts';
+import { sectorBytes } from './exception-store/index.ts';
+import { basePrefix, prefixOf, vmDevice } from './names.ts';
 import {
   type FoundSnapshot,
   findSnapshotDevice,

@@ -6,7 +6,7 @@
 export { StoreDamaged } from './damaged.ts';
 export { differences } from './difference.ts';
 export { flattenStore } from './flatten.ts';
-export { areasNear, fullStoreBytes, ownChunkBytes } from './format.ts';
+export { areasNear, fullStoreBytes, ownChunkBytes, sectorBytes } from './format.ts';
 export { readStore } from './read.ts';
 export type { DiskRange, ExceptionStore, StoredRun } from './store.ts';
 export { writeStore } from './write.ts';
