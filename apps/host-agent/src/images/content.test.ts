@@ -1,8 +1,10 @@
-import { linkSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { linkSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { mkdtempDisposable } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { run } from '../linux/index.ts';
 import { hasContent, imageIdOf, noteContent } from './content.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -57,3 +59,26 @@ test.runIf(isRoot)(
     expect(await hasContent(path, id)).toBe(false);
   },
 );
+
+test('the content of an image does not depend on where it has holes', async () => {
+  await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-content-'));
+  const [sparse, full] = [join(dir.path, 'sparse'), join(dir.path, 'full')];
+  const data = Buffer.alloc(3 * 2 ** 20);
+  data.fill('a', 2 ** 20, 2 ** 20 + 5000);
+  writeFileSync(full, data);
+  await run('cp', ['--sparse=always', '--', full, sparse], { timeoutMs: 10_000 });
+  expect(statSync(sparse).blocks).toBeLessThan(statSync(full).blocks);
+  const sum = createHash('sha256').update(data).digest('hex');
+  expect([await imageIdOf(full), await imageIdOf(sparse)]).toEqual([sum, sum]);
+});
+
+test('a flattened disk is known by the name that Perch 0.1 gave it', async () => {
+  await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-content-'));
+  const path = await imageIn(dir.path);
+  const id = createHash('sha256')
+    .update(`9000\n0 9000\n${'a'.repeat(9000)}`)
+    .digest('hex');
+  expect(await hasContent(path, id)).toBe(true);
+  overwrite(path, 'b');
+  expect(await hasContent(path, id)).toBe(false);
+});

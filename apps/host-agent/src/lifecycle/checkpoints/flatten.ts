@@ -2,10 +2,10 @@
 import { link } from 'node:fs/promises';
 import type { DiskBackend } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
+import { imageIdOf, noteContent } from '../../images/index.ts';
 import { commitSnapshot, type Snapshot, snapshotFiles } from '../../snapshot/index.ts';
 import type { DiskRoom } from '../journal/index.ts';
 import { diskOf } from './disk.ts';
-import { contentIdOf } from './disk-content.ts';
 import type { FlatCopyTarget } from './flat-copy.ts';
 import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
 import { factsOf, layerFiles, shareFiles } from './parts.ts';
@@ -34,6 +34,8 @@ export async function flattenSnapshot(
     await link(made, flat);
   });
   const disk = { format: 'image' } as const;
-  const facts = { ...factsOf(from), disk, rootfs_content_id: await contentIdOf(flat) };
+  const id = await imageIdOf(flat);
+  await noteContent(flat, id);
+  const facts = { ...factsOf(from), disk, rootfs_content_id: id };
   await commitSnapshot({ ...{ temporary, final, durable, sums }, facts });
 }

@@ -1,7 +1,7 @@
 /** The root disk of an older layout, in either of its two forms. */
 import { link, stat } from 'node:fs/promises';
 import { limits } from '@perch/protocol';
-import { imageIdOf } from '../../../images/index.ts';
+import { hasContent, imageIdOf } from '../../../images/index.ts';
 import {
   ancestorRootfsCow,
   decodeRootfsMeta,
@@ -13,7 +13,6 @@ import {
   snapshotFiles,
   writeRootfsMeta,
 } from '../../../snapshot/index.ts';
-import { contentIdOf } from '../disk-content.ts';
 import { assertFormat } from './disk-format.ts';
 import { modeOf } from './modes.ts';
 import { ImportRefused } from './refused.ts';
@@ -39,7 +38,7 @@ export async function findDisk(from: ForeignDirectory, host: ImportHost): Promis
     image: undefined,
     place: async (to) => {
       await from.copy(rootfsExt4, to.file(rootfsExt4), modeOf(rootfsExt4));
-      return contentIdOf(to.file(rootfsExt4));
+      return imageIdOf(to.file(rootfsExt4));
     },
   };
 }
@@ -84,9 +83,8 @@ async function findBase(
   if (here !== undefined) return (target) => link(here, target);
   return async (target) => {
     await from.copy(rootfsBase, target, modeOf(rootfsBase));
-    const found = await imageIdOf(target);
-    if (found === id) return;
-    throw new SnapshotDamaged(rootfsBase, `has the content ${found}, and ${rootfsMeta} names ${id}`);
+    if (await hasContent(target, id)) return;
+    throw new SnapshotDamaged(rootfsBase, `does not have the content that ${rootfsMeta} names, ${id}`);
   };
 }
 
