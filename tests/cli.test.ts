@@ -283,6 +283,27 @@ describe('cp', () => {
     }
   });
 
+  test('that is broken off in the middle of a directory leaves the sandbox as it was', async () => {
+    await mkdir(join(dir, 'bin'));
+    await mkdir(join(dir, 'half'));
+    await writeFile(join(dir, 'half/a'), 'small');
+    await writeFile(join(dir, 'half/large'), content);
+    // Packs a half, and is at it for ever.
+    const tar = '#!/bin/sh\n/bin/tar "$@" | head -c 2000000; exec sleep 3600\n';
+    await writeFile(join(dir, 'bin/tar'), tar, { mode: 0o755 });
+    const listed = () => sh(perch, id, 'mkdir -p /tmp/there && ls -A /tmp /tmp/there');
+    const before = await listed();
+    for (const to of ['/tmp/new/', '/tmp/there']) {
+      const path = `${join(dir, 'bin')}:${process.env.PATH}`;
+      const child = start(['cp', '-r', 'half', `${id}:${to}`], { PATH: path });
+      const ended = end(child);
+      await eventually(async () => (await listed()) !== before);
+      child.kill('SIGTERM');
+      expect(await ended).toMatchObject({ code: 143, stderr: expect.stringMatching(/Interrupted/) });
+      expect(await listed()).toBe(before);
+    }
+  });
+
   test('copies standard input and to standard output', async () => {
     expect((await run(['cp', '-', `${id}:piped`], { input: content })).code).toBe(0);
     const { code, out } = await run(['cp', `${id}:piped`, '-']);

@@ -2,6 +2,7 @@
 import { printable } from '@perch/node-kit';
 import { dataPaths, PerchError, readSettings } from '@perch/protocol';
 import pc from 'picocolors';
+import { InterruptedError } from './interrupt.ts';
 import { remedyOf } from './remedies.ts';
 
 export interface Output {
@@ -61,6 +62,7 @@ export function reportError(error: unknown, json: boolean): number {
     if (log) process.stderr.write(`  ${log}\n`);
     if (!known && error instanceof Error) process.stderr.write(`${pc.dim(error.stack ?? '')}\n`);
   }
+  if (error instanceof InterruptedError) return error.exitCode;
   return known ? exitCodes.failed : exitCodes.internal;
 }
 

@@ -2,6 +2,7 @@ import { printable } from '@perch/node-kit';
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
 import { copy, parsePlace } from '../copy/index.ts';
+import { interruptible } from '../interrupt.ts';
 import type { Output } from '../output.ts';
 
 export function addCp(program: Command, output: Output): void {
@@ -20,9 +21,14 @@ A path in a sandbox is absolute, or relative to the user's home; one that ends i
 Modes and times go along, and on this machine the umask counts. A file that is written over in a sandbox keeps owner and
 group, and gets no permission that it had not. A file appears whole or not at all.
 
-With -r a link stays a link. A directory that goes into a sandbox joins what is there of that name, and
-the files in it have their own modes. One that comes out
-appears whole or not at all, under a name that is not taken.
+With -r a link stays a link. A directory that comes out appears whole or not at all, under a name that is not taken. One
+that goes into a sandbox is unpacked beside its place, as .perch-XXXXXXXX, and appears when all of it has come. It joins a
+directory that is there of that name: files of the same names are written over and have the modes of the new ones. A file
+in the place of a directory, or the other way, is refused before anything changes.
+
+A copy that fails, or that Ctrl-C, SIGTERM or SIGHUP ends (exit codes 130, 143, 129), leaves things as they were. Only
+a sandbox that cannot be reached any more keeps .perch-XXXXXXXX, and a directory that is joining another when the
+disk of the sandbox breaks keeps what has joined.
 
 Examples:
   perch cp data.csv ID:                      to /home/user/data.csv
@@ -40,12 +46,19 @@ Examples:
       ) => {
         const began = performance.now();
         const showProgress = !quiet && !output.json && process.stderr.isTTY;
-        const result = await copy(new Perch(), parsePlace(source), parsePlace(destination), {
-          showProgress,
-          recursive: recursive === true,
-          leftOut: (path) =>
-            process.stderr.write(`Left out: ${printable(path)} is no file, directory or link.\n`),
-        });
+        const result = await interruptible((signal) =>
+          copy(new Perch(), parsePlace(source), parsePlace(destination), {
+            showProgress,
+            recursive: recursive === true,
+            leftOut: (path) =>
+              process.stderr.write(`Left out: ${printable(path)} is no file, directory or link.\n`),
+            leftBehind: (path) =>
+              process.stderr.write(
+                `Left in the sandbox, since it could not be removed: ${printable(path)}\n`,
+              ),
+            signal,
+          }),
+        );
         output.value({
           source,
           destination: result.destination,

@@ -15,6 +15,10 @@ export interface CopyOptions {
   recursive: boolean;
   /** Told of what is neither file, directory nor link. */
   leftOut: (path: string) => void;
+  /** Told of what could not be removed in the sandbox after a failure. */
+  leftBehind: (path: string) => void;
+  /** Breaks the copy off, which then leaves nothing. */
+  signal: AbortSignal;
 }
 
 export interface Copied {
@@ -47,7 +51,7 @@ async function upload(
   perch: Perch,
   source: In<'file' | 'standard'>,
   { id, path }: In<'sandbox'>,
-  { showProgress, recursive }: CopyOptions,
+  { showProgress, recursive, leftBehind, signal }: CopyOptions,
 ): Promise<Copied> {
   if (source.kind === 'standard' && (path === '' || path.endsWith('/'))) {
     throw new CliError('Standard input has no name.', 'Name the file in the sandbox: ID:PATH.');
@@ -55,13 +59,16 @@ async function upload(
   const target = source.kind === 'file' ? withName(path, basename(resolve(source.path))) : path;
   if (recursive && source.kind === 'file' && (await isDirectory(source.path))) {
     using progress = new Progress(showProgress, undefined);
-    await sendTree(perch, id, source.path, target, (content) => progress.over(content));
+    const through = (content: AsyncIterable<Uint8Array>) => progress.over(content);
+    await sendTree({ perch, id, through, leftBehind, signal }, source.path, target);
     return { destination: `${id}:${target}`, bytes: progress.bytes };
   }
   const { stream, size, mode, modifiedAt } = await openSource(source);
   using progress = new Progress(showProgress, size);
   try {
-    await perch.sandboxes.files.write(id, target, progress.over(stream), { mode, modifiedAt });
+    await perch.sandboxes.files.write(id, target, progress.over(stream), {
+      ...{ mode, modifiedAt, signal },
+    });
   } finally {
     stream.destroy();
   }
@@ -75,15 +82,15 @@ async function download(
   options: CopyOptions,
 ): Promise<Copied> {
   const { files } = perch.sandboxes;
-  const { showProgress, recursive } = options;
-  const found = recursive ? await files.stat(id, path || '.') : undefined;
+  const { showProgress, recursive, signal } = options;
+  const found = recursive ? await files.stat(id, path || '.', { signal }) : undefined;
   if (found?.type === 'directory')
     return downloadTree(perch, { id, path: path || '.' }, found, destination, options);
   const name = basename(path);
   if (name === '' || path.endsWith('/'))
     throw new CliError('This is a directory.', 'Copy it with all that is below: perch cp -r');
   const target = destination.kind === 'file' ? await destinationOf(destination.path, name) : '-';
-  const { stream, size, mode, modified_at: modifiedAt } = await files.download(id, path);
+  const { stream, size, mode, modified_at: modifiedAt } = await files.download(id, path, { signal });
   using progress = new Progress(showProgress, size);
   await writeWhole(target, progress.over(stream), { mode, modifiedAt });
   return { destination: target, bytes: progress.bytes };
@@ -94,7 +101,7 @@ async function downloadTree(
   { id, path }: { id: string; path: string },
   { mode, modified_at: modifiedAt }: FileEntry,
   destination: In<'file' | 'standard'>,
-  { showProgress, leftOut }: CopyOptions,
+  { showProgress, leftOut, signal }: CopyOptions,
 ): Promise<Copied> {
   if (destination.kind === 'standard') {
     throw new CliError(
@@ -109,8 +116,8 @@ async function downloadTree(
   }
   using progress = new Progress(showProgress, undefined);
   const through = (content: AsyncIterable<Uint8Array>) => progress.over(content);
-  const links = await linksBelow(perch, id, path);
-  const options = { files: perch.sandboxes.files, id, links, through, leftOut };
+  const links = await linksBelow(perch, id, path, signal);
+  const options = { files: perch.sandboxes.files, id, links, through, leftOut, signal };
   await saveTree(options, path, target.replace(/(?<=.)\/+$/, ''), { mode, modifiedAt });
   return { destination: target, bytes: progress.bytes };
 }

@@ -6,13 +6,18 @@ import type { Perch } from '@perch/sdk';
 const mostBytes = 16 * 2 ** 20;
 
 /** By the path below `path`. Empty where the sandbox has no `find` of GNU's. */
-export async function linksBelow(perch: Perch, id: string, path: string): Promise<Map<string, string>> {
+export async function linksBelow(
+  perch: Perch,
+  id: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<Map<string, string>> {
   const from = path.startsWith('/') ? path : `./${path}`;
-  await using stream = await perch.sandboxes.execStream(id, {
-    cmd: 'find',
-    args: ['-H', from, '-type', 'l', '-printf', '%P\\0%l\\0'],
+  const find = {
+    ...{ cmd: 'find', args: ['-H', from, '-type', 'l', '-printf', '%P\\0%l\\0'] },
     timeout_sec: limits.exec.timeoutSecMax,
-  });
+  };
+  await using stream = await perch.sandboxes.execStream(id, find, { signal });
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const event of stream) {

@@ -1,55 +1,72 @@
-/** A directory of this machine, with all that is below, into a sandbox: packed here and unpacked there by tar. */
+/**
+ * A directory of this machine, with all that is below, into a sandbox: packed here, and unpacked there by tar beside the
+ * place where it is to be, which it takes when all of it has come.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import type { Readable } from 'node:stream';
+import { addAbortSignal, type Readable } from 'node:stream';
 import { quoted } from '@perch/node-kit';
-import { limits } from '@perch/protocol';
-import type { ExecStream, Perch } from '@perch/sdk';
+import type { Perch } from '@perch/sdk';
 import { CliError } from '../errors.ts';
+import { discard, join, stage, unpack } from './guest-scripts.ts';
+import { GuestShell, type Running } from './guest-shell.ts';
 
 /** Modes are those of the archive, whatever the umask; setuid, setgid and sticky bits do not go along. */
 const pack = ['--create', '--format=pax', '--mode=u-s,g-s,o-t', '--file=-', '.'];
-const unpack = 'mkdir -p -- "$1" && exec tar --extract --preserve-permissions --file=- --directory="$1"';
 /** Of what a program says to its end, characters. */
 const longestWords = 4096;
 
+export interface SendOptions {
+  perch: { sandboxes: Pick<Perch['sandboxes'], 'execStream'> };
+  id: string;
+  /** Passes the archive on. */
+  through: (content: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
+  /** Told of a directory of the sandbox that could not be removed after a failure. */
+  leftBehind: (path: string) => void;
+  signal: AbortSignal;
+}
+
 /**
- * What is there already is written over, and nothing is removed.
- * @param through passes the archive on
+ * A directory that is there stays, with what is in it; files of the same names are written over. Nothing of either
+ * changes before all has come, and a failure until then leaves the sandbox as it was.
  * @throws CliError when either end cannot
  */
-export async function sendTree(
-  perch: Perch,
-  id: string,
+export async function sendTree(options: SendOptions, from: string, to: string): Promise<void> {
+  const { perch, id, signal, leftBehind } = options;
+  const shell = new GuestShell(perch, id);
+  const target = to.startsWith('/') ? to : `./${to}`;
+  const staged = (await shell.run(stage, target)).replace(/\n$/, '');
+  try {
+    signal.throwIfAborted();
+    await send(options, shell, from, staged);
+    signal.throwIfAborted();
+    await shell.run(join, staged, target);
+  } catch (error) {
+    await shell.run(discard, staged).catch(() => leftBehind(staged));
+    throw error;
+  }
+}
+
+/** Resolves when all of it is there. The command that unpacks it has ended in any case. */
+async function send(
+  { through, signal }: SendOptions,
+  shell: GuestShell,
   from: string,
-  to: string,
-  through: (content: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>,
+  staged: string,
 ): Promise<void> {
-  await using stream = await perch.sandboxes.execStream(id, {
-    cmd: 'sh',
-    args: ['-c', unpack, 'sh', to],
-    stdin: true,
-    timeout_sec: limits.exec.timeoutSecMax,
-  });
-  const unpacked = unpacking(stream);
-  const over = unpacked.then(
-    () => true,
-    () => true,
-  );
+  await using unpacking = await shell.start(unpack, staged);
   const packer = spawn('tar', ['--directory', from, ...pack], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, LC_ALL: 'C' },
   });
   const packed = once(packer, 'close') as Promise<[code: number | null]>;
   const words = wordsOf(packer.stderr);
-  let isOver = false;
+  let isOver: boolean;
   try {
-    for await (const chunk of through(packer.stdout)) {
-      const sent = stream.write(chunk).then(() => false);
-      isOver = await Promise.race([sent, over]);
-      if (isOver) break;
-    }
-    await stream.closeStdin();
+    isOver = await pass(through(addAbortSignal(signal, packer.stdout)), unpacking, signal);
+  } catch (error) {
+    packer.kill();
+    throw error;
   } finally {
     packer.stdout.destroy();
   }
@@ -58,26 +75,29 @@ export async function sendTree(
   if (code !== 0 && !isOver) {
     throw new CliError(
       `${from} could not be packed whole: ${quoted(await words)}`,
-      'What could be read may be in the sandbox. Check who owns the rest, and copy it again.',
+      'Nothing was copied. Check who owns what it names, and copy it again.',
     );
   }
-  await unpacked;
+  await unpacking.output;
 }
 
-/** @throws CliError when it fails there */
-async function unpacking(stream: ExecStream): Promise<void> {
-  let said = '';
-  for await (const event of stream) {
-    if (event.type === 'exit') {
-      if (event.exit_code === 0) return;
-      throw new CliError(
-        `The sandbox could not unpack it (exit code ${event.exit_code}): ${quoted(said)}`,
-        'Check the path, and that its disk has room: perch exec ID -- df -h',
-      );
-    }
-    if (event.type === 'stderr')
-      said = (said + Buffer.from(event.data).toString('utf8')).slice(0, longestWords);
+/** @returns whether the command ended before it had all */
+async function pass(
+  content: AsyncIterable<Uint8Array>,
+  { stream, output }: Running,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const ended = () => true;
+  const over = output.then(ended, ended);
+  const aborted = new Promise<boolean>((resolve) => {
+    signal.addEventListener('abort', () => resolve(true), { once: true });
+  });
+  for await (const chunk of content) {
+    const sent = stream.write(chunk).then(() => false);
+    if (await Promise.race([sent, over, aborted])) return true;
   }
+  await stream.closeStdin();
+  return false;
 }
 
 async function wordsOf(stream: Readable): Promise<string> {

@@ -37,7 +37,12 @@ function guest(tree: Record<string, Said[]> | Said[], leftOut: string[] = []): S
     }),
   };
   const links = new Map([['sub/told', 'b']]);
-  return { files, id: 'sb', links, through: (content) => content, leftOut: (path) => leftOut.push(path) };
+  const { signal } = new AbortController();
+  return {
+    ...{ files, id: 'sb', links, signal },
+    through: (content) => content,
+    leftOut: (path) => leftOut.push(path),
+  };
 }
 
 /** A directory `to` is to be made in, beside something that must stay as it is. */

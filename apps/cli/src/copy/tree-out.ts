@@ -22,6 +22,7 @@ export interface SaveOptions {
   through: (content: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
   /** Told of what is neither file, directory nor link, and is left out. */
   leftOut: (path: string) => void;
+  signal: AbortSignal;
 }
 
 const mostEntries = 1_000_000;
@@ -76,12 +77,12 @@ class Tree {
 
   /** @param below '', or a path below the directory with a slash at its end */
   async save(below: string, to: string, attributes: Attributes, depth: number): Promise<void> {
-    const { files, id, links: known, through, leftOut } = this.#options;
+    const { files, id, links: known, through, leftOut, signal } = this.#options;
     const from = `${this.#from}/${below}`;
     if (depth > deepest) throw refused(from, `lies more than ${deepest} directories deep`);
     await mkdir(to, { mode: 0o700 });
     const links: [entry: FileEntry, target: string][] = [];
-    for await (const entry of files.all(id, from)) {
+    for await (const entry of files.all(id, from, { signal })) {
       if (++this.#entries > mostEntries) throw refused(from, `is beyond the first ${mostEntries} files`);
       const name = nameOf(entry);
       const source = `${from}${name}`;
@@ -94,7 +95,7 @@ class Tree {
       } else if (entry.type === 'directory') {
         await this.save(`${below}${name}/`, target, attributesOf(entry), depth + 1);
       } else if (entry.type === 'file') {
-        const { stream, mode, modified_at: modifiedAt } = await files.download(id, source);
+        const { stream, mode, modified_at: modifiedAt } = await files.download(id, source, { signal });
         await writeNew(target, through(stream), { mode, modifiedAt });
       } else {
         leftOut(source);
