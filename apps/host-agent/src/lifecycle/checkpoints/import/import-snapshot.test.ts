@@ -264,7 +264,11 @@ describe('it is refused', () => {
       (it) => rm(it.file('rootfs.base')),
       /no image of this host has the content [0-9a-f]{64}/,
     ],
-    ['with another image', (it) => writeFile(it.file('rootfs.base'), 'x'), /rootfs.base does not have the content/],
+    [
+      'with another image',
+      (it) => writeFile(it.file('rootfs.base'), 'x'),
+      /rootfs.base does not have the content/,
+    ],
     [
       'with a larger image',
       (it) => truncate(it.file('rootfs.base'), 65 * MiB),
