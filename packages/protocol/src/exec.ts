@@ -1,5 +1,6 @@
 /** Schemas of `…/exec` and the messages of `…/exec/stream`. */
 import { type Static, Type } from 'typebox';
+import type { ErrorBody } from './errors.ts';
 import { Env, limits } from './sandbox.ts';
 
 const arg = { maxLength: limits.exec.argLength, pattern: '^[^\\u0000]*$' };
@@ -127,4 +128,4 @@ export type ExecServerMessage =
   | { type: 'stdout' | 'stderr'; data: string }
   | { type: 'stdout' | 'stderr'; data_base64: string }
   | { type: 'exit'; exit_code: number; reason?: 'out_of_memory' }
-  | { type: 'error'; error: { code: string; message: string; remedy: string } };
+  | ({ type: 'error' } & ErrorBody);

@@ -1,9 +1,10 @@
 import { PassThrough } from 'node:stream';
+import { PerchError } from '@perch/protocol';
 import type { Perch } from '@perch/sdk';
 import { expect, test, vi } from 'vitest';
 import { createOutput } from '../output.ts';
 import { feed } from './feed.ts';
-import { attach } from './run.ts';
+import { attach, runCommand } from './run.ts';
 import { forwardSignals } from './signals.ts';
 
 test('all of the input goes to the command, and then its end', async () => {
@@ -44,18 +45,45 @@ test.each([
     const stream = {
       truncated,
       async *[Symbol.asyncIterator]() {},
-      async [Symbol.asyncDispose]() {},
+      close() {},
     };
     const perch = { sandboxes: { commands: { attach: async () => stream } } } as unknown as Perch;
-    const written: string[] = [];
-    const spy = vi
-      .spyOn(process.stderr, 'write')
-      .mockImplementation((text) => written.push(String(text)) > 0);
-    try {
-      await attach(perch, 'sb0', 7, {}, createOutput(json));
-    } finally {
-      spy.mockRestore();
-    }
-    expect(written.join('').split(':')[0]).toBe(told);
+    const written = await toldBy(() => attach(perch, 'sb0', 7, {}, createOutput(json)));
+    expect(written.split(':')[0]).toBe(told);
   },
 );
+
+async function toldBy(work: () => Promise<unknown>): Promise<string> {
+  const written: string[] = [];
+  const spy = vi.spyOn(process.stderr, 'write').mockImplementation((text) => written.push(String(text)) > 0);
+  try {
+    await work();
+  } finally {
+    spy.mockRestore();
+  }
+  return written.join('');
+}
+
+const stopped = (status: string) =>
+  new PerchError('sandbox_not_running', `Sandbox sb0 is ${status}.`, { id: 'sb0', status });
+const restarts = new PerchError('shutting_down', 'perchd is shutting down.', {});
+test.each([
+  ['paused', stopped('paused'), /goes on.*`perch resume sb0`, then `perch attach sb0 7`/],
+  ['resumed meanwhile', stopped('resuming'), /goes on.*`perch resume sb0`, then `perch attach sb0 7`/],
+  ['under a perchd that restarts', restarts, /runs on; `perch attach sb0 7`/],
+  ['destroyed', stopped('destroying'), /^(?:(?!attach).)*$/s],
+])('a stream that ends since the sandbox is %s tells what becomes of the command', async (_, error, told) => {
+  const stream = {
+    ...{ pid: 7, truncated: { stdout: false, stderr: false }, close() {} },
+    // biome-ignore lint/correctness/useYield: it only fails
+    async *[Symbol.asyncIterator]() {
+      throw error;
+    },
+  };
+  const opened = { execStream: async () => stream, commands: { attach: async () => stream } };
+  const perch = { sandboxes: opened } as unknown as Perch;
+  const command = { cmd: 'make', args: [] };
+  const output = createOutput(false);
+  expect(await toldBy(() => runCommand(perch, 'sb0', command, { stdin: false }, output))).toMatch(told);
+  expect(await toldBy(() => attach(perch, 'sb0', 7, {}, output))).toMatch(told);
+});

@@ -34,9 +34,7 @@ export async function runCommand(
     return await follow(stream, stdin, output);
   } catch (error) {
     reportError(error, output.json);
-    if (stream && runsOn(error)) {
-      process.stderr.write(`The command runs on; \`perch attach ${id} ${stream.pid}\` follows it.\n`);
-    }
+    if (stream) tellHowToFollow(error, id, stream.pid);
     return isPerchError(error, 'exec_timeout') ? exitCodes.execTimeout : exitCodes.execFailed;
   } finally {
     stream?.close();
@@ -51,13 +49,17 @@ export async function attach(
   options: { stdin?: true },
   output: Output,
 ): Promise<number> {
+  let stream: ExecStream | undefined;
   try {
-    await using stream = await perch.sandboxes.commands.attach(id, pid);
+    stream = await perch.sandboxes.commands.attach(id, pid);
     if (!output.json) tellMissing(stream.truncated);
     return await print(stream, options.stdin === true, output);
   } catch (error) {
     reportError(error, output.json);
+    if (stream) tellHowToFollow(error, id, pid);
     return exitCodes.execFailed;
+  } finally {
+    stream?.close();
   }
 }
 
@@ -67,9 +69,19 @@ function tellMissing({ stdout, stderr }: ExecStream['truncated']): void {
     process.stderr.write(`Earlier output is missing (${cut}): the last 64 KiB of a stream are kept.\n`);
 }
 
-/** The connection ended and not the command. */
-function runsOn(error: unknown): boolean {
-  return error instanceof ConnectionError || isPerchError(error, 'shutting_down');
+/** Statuses of a sandbox whose commands stand still. */
+const resumable = ['paused', 'resuming'];
+
+/** After an error that ended the connection and not the command. */
+function tellHowToFollow(error: unknown, id: string, pid: number): void {
+  const attach = `perch attach ${id} ${pid}`;
+  if (error instanceof ConnectionError || isPerchError(error, 'shutting_down')) {
+    process.stderr.write(`The command runs on; \`${attach}\` follows it.\n`);
+  } else if (isPerchError(error, 'sandbox_not_running') && resumable.includes(error.details.status)) {
+    process.stderr.write(
+      `The command goes on with the sandbox; \`perch resume ${id}\`, then \`${attach}\` follows it.\n`,
+    );
+  }
 }
 
 async function follow(stream: ExecStream, stdin: boolean, output: Output): Promise<number> {

@@ -9,6 +9,7 @@ import { release } from '@perch/node-kit';
 import {
   type ErrorCode,
   type ExecServerMessage,
+  isPerchError,
   PerchError,
   type SignalName,
   streamNumbers,
@@ -55,6 +56,9 @@ const closeCodes: Partial<Record<ErrorCode, number>> = {
   command_not_found: 1008,
   shutting_down: 1001,
 };
+
+/** Statuses of a sandbox whose commands stand still. */
+const resumable = ['paused', 'resuming'];
 
 export class ExecSession {
   readonly #socket: ExecSocket;
@@ -323,10 +327,23 @@ export class ExecSession {
         : new PerchError('internal', 'The command could not be followed to its end.', {}, { cause });
     this.#over.abort(error);
     if (this.#socket.readyState !== open) return;
-    const { code, message, remedy } = error;
-    const told: ExecServerMessage = { type: 'error', error: { code, message, remedy } };
+    const { code } = error;
+    const body = error.toBody().error;
+    const message = body.message + this.#outlook(error);
+    const told: ExecServerMessage = { type: 'error', error: { ...body, message } };
     await this.#write(JSON.stringify(told));
     this.#close(closeCodes[code] ?? 1011, code);
+  }
+
+  /** A command that outlives its connection is named, so that it can be attached to. */
+  #outlook(error: PerchError): string {
+    const pid = this.#process?.pid;
+    if (!pid || this.#ended) return '';
+    if (isPerchError(error, 'shutting_down')) return ` Command ${pid} runs on.`;
+    if (isPerchError(error, 'sandbox_not_running') && resumable.includes(error.details.status)) {
+      return ` Command ${pid} goes on when the sandbox is resumed.`;
+    }
+    return '';
   }
 
   #close(code: number, reason: string): void {

@@ -15,12 +15,9 @@ export class TalkingSocket extends WebSocket {
       reason === undefined &&
       this.readyState === this.OPEN
     ) {
-      const { error } = (code === tooLarge ? large() : malformed()).toBody();
-      const { code: name, message, remedy } = error;
-      this.send(
-        JSON.stringify({ type: 'error', error: { code: name, message, remedy } } satisfies ExecServerMessage),
-      );
-      super.close(code, name);
+      const error = code === tooLarge ? large() : malformed();
+      this.send(JSON.stringify({ type: 'error', ...error.toBody() } satisfies ExecServerMessage));
+      super.close(code, error.code);
     } else super.close(code, reason);
   }
 }

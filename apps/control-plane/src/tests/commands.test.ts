@@ -173,7 +173,10 @@ describe.skipIf(!agentIsBuilt)('commands that nobody follows', () => {
     const pid = await pidOf(client);
     await client.until((one) => one.type === 'stdout');
     await plane.down();
-    expect((await client.rest()).at(-1)).toMatchObject({ type: 'error', error: { code: 'shutting_down' } });
+    expect((await client.rest()).at(-1)).toMatchObject({
+      type: 'error',
+      error: { code: 'shutting_down', message: expect.stringContaining(`Command ${pid} runs on.`) },
+    });
     await plane.up();
     await using again = await open();
     again.send({ type: 'attach', pid });

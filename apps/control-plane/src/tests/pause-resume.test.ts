@@ -175,7 +175,15 @@ test('everything that was open ends with the life, and says why', async () => {
   release();
   expect((await asked).status).toBe(200);
   const expected = { code: 'sandbox_not_running', message: `Sandbox ${id} is paused, not running.` };
-  expect((await client.rest()).at(-1)).toMatchObject({ type: 'error', error: expected });
+  expect((await client.rest()).at(-1)).toMatchObject({
+    type: 'error',
+    error: {
+      ...{ code: expected.code, details: { id, status: 'paused' } },
+      message: expect.stringMatching(
+        /^Sandbox \w+ is paused, not running\. Command \d+ goes on when .* resumed\.$/,
+      ),
+    },
+  });
   expect(await refused(command)).toMatchObject({ status: 409, ...expected });
   expect(await refused(upload)).toMatchObject({ status: 409, ...expected });
 });

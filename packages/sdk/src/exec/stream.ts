@@ -30,7 +30,8 @@ const inputPiece = 256 * 1024;
 
 /**
  * To be iterated once; the last event is `exit`. Leaving it early kills the command, unless it is detached or was
- * attached to. When Perch restarts, the iteration throws and the command runs on: attach to `pid`.
+ * attached to. When Perch restarts (`shutting_down`) or the sandbox is paused (`sandbox_not_running`, status `paused`),
+ * the iteration throws and the command lives on: attach to `pid` when it runs again.
  */
 export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
   /** In the sandbox; 0 when the command could not be started, which its exit code tells. */
