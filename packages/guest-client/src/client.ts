@@ -26,6 +26,7 @@ import {
   type StartOptions,
   startProcess,
 } from './process/process.ts';
+import type { StreamOptions } from './process/stream.ts';
 import { Transport } from './transport.ts';
 
 export interface GuestClientOptions {
@@ -62,7 +63,7 @@ export interface GuestClient extends AsyncDisposable {
   /** @throws command_not_found */
   command(pid: number, signal?: AbortSignal): Promise<GuestCommandOutput>;
   /** Its kept output and then what follows; leaving it changes nothing. @throws command_not_found */
-  attach(pid: number, signal?: AbortSignal): Promise<AttachedProcess>;
+  attach(pid: number, options?: StreamOptions): Promise<AttachedProcess>;
   readFile(path: string, options?: PathOptions): Promise<FileContent>;
   writeFile(
     path: string,
@@ -96,7 +97,7 @@ export function createGuestClient(options: GuestClientOptions): GuestClient {
     signal,
     commands: (abort) => listCommands(transport, abort),
     command: (pid, abort) => readCommand(transport, pid, abort),
-    attach: (pid, abort) => attachCommand(transport, pid, abort, kill),
+    attach: (pid, how = {}) => attachCommand(transport, pid, how, kill),
     readFile: (path, how) => readFile(transport, path, how),
     writeFile: (path, source, how) => writeFile(transport, path, source, how),
     stat: (path, how) => stat(transport, path, how),

@@ -5,7 +5,6 @@
  */
 
 import type { AttachedProcess, GuestProcess } from '@perch/guest-client';
-import { release } from '@perch/node-kit';
 import {
   type ErrorCode,
   type ExecServerMessage,
@@ -26,6 +25,7 @@ import {
   problem,
   type Start,
 } from './messages.ts';
+import { OutputMemory } from './output-memory.ts';
 import { toPiece, Utf8Splitter } from './utf8.ts';
 
 /** The part of a WebSocket that the session needs. */
@@ -69,6 +69,7 @@ export class ExecSession {
   readonly #over = new AbortController();
   readonly #started = Promise.withResolvers<Start | Attach>();
   readonly #input: Input;
+  readonly #memory = new OutputMemory();
   #first: Start | Attach | undefined;
   #process: GuestProcess | AttachedProcess | undefined;
   #ended = false;
@@ -123,7 +124,8 @@ export class ExecSession {
   async #follow(first: Start | Attach): Promise<void> {
     const process = first.type === 'start' ? await this.#start(first) : await this.#attach(first);
     this.#input.begin(process.pid);
-    const splitters = { stdout: new Utf8Splitter(), stderr: new Utf8Splitter() };
+    const { prepend } = this.#memory;
+    const splitters = { stdout: new Utf8Splitter(prepend), stderr: new Utf8Splitter(prepend) };
     let exit: { exit_code: number; reason?: 'out_of_memory' } | undefined;
     for await (const event of process.events) {
       if (event.type === 'stdout' || event.type === 'stderr') {
@@ -162,6 +164,7 @@ export class ExecSession {
         stdin: start.stdin ?? false,
         timeoutMs: start.timeout_sec === undefined ? undefined : start.timeout_sec * 1000,
         leash: start.detach ? undefined : 'start',
+        allocate: this.#memory.allocate,
         signal: giveUp.signal,
       });
       this.#process = process;
@@ -177,7 +180,8 @@ export class ExecSession {
   }
 
   async #attach({ pid }: Attach): Promise<AttachedProcess> {
-    const process = await this.#guest.attach(pid, this.#over.signal);
+    const how = { allocate: this.#memory.allocate, signal: this.#over.signal };
+    const process = await this.#guest.attach(pid, how);
     this.#process = process;
     await this.#send({ type: 'start', pid, truncated: process.truncated });
     return process;
@@ -283,12 +287,13 @@ export class ExecSession {
     for (const bytes of pieces) {
       this.#over.signal.throwIfAborted();
       if (this.#first?.binary) {
-        await this.#write(binaryMessage(stream, bytes));
+        await this.#write(this.#memory.prepend(Buffer.of(streamNumbers[stream]), bytes));
         continue;
       }
       const piece = toPiece(bytes);
       const message =
         'text' in piece ? { data: piece.text } : { data_base64: piece.bytes.toString('base64') };
+      this.#memory.free(bytes);
       await this.#write(JSON.stringify({ type: stream, ...message } satisfies ExecServerMessage));
     }
   }
@@ -303,7 +308,7 @@ export class ExecSession {
     if (this.#socket.readyState !== open) return;
     const sent = new Promise<void>((resolve) => {
       this.#socket.send(message, (error) => {
-        if (!error && typeof message !== 'string') release(message);
+        if (!error && typeof message !== 'string') this.#memory.free(message);
         resolve();
       });
     });
@@ -352,15 +357,6 @@ export class ExecSession {
     // A peer that does not answer the close is cut off.
     setTimeout(() => this.#socket.terminate(), 5_000).unref();
   }
-}
-
-/** Takes the bytes: their memory is given back. */
-function binaryMessage(stream: 'stdout' | 'stderr', bytes: Buffer): Buffer {
-  const message = Buffer.allocUnsafe(1 + bytes.length);
-  message[0] = streamNumbers[stream];
-  bytes.copy(message, 1);
-  release(bytes);
-  return message;
 }
 
 /** The output so far was sent already. */

@@ -10,10 +10,16 @@ const nothing = Buffer.alloc(0);
  * for the next push. The pieces together are the stream.
  */
 export class Utf8Splitter {
+  readonly #join: (held: Buffer, chunk: Buffer) => Buffer;
   #held: Buffer = nothing;
 
+  /** @param join makes one of what is held, up to 3 bytes, and the chunk after it */
+  constructor(join = (held: Buffer, chunk: Buffer): Buffer => Buffer.concat([held, chunk])) {
+    this.#join = join;
+  }
+
   push(chunk: Buffer): Buffer[] {
-    const all = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    const all = this.#held.length === 0 ? chunk : this.#join(this.#held, chunk);
     const whole = all.length - incompleteTail(all);
     this.#held = whole === all.length ? nothing : Buffer.from(all.subarray(whole));
     return whole === 0 ? [] : [all.subarray(0, whole)];

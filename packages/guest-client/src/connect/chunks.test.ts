@@ -43,6 +43,17 @@ test.prop([lengths, fc.boolean()], { numRuns: 30 })(
   },
 );
 
+test('what was read from a connection is given back when the next part is of another read', async () => {
+  await using answer = await answerOf([randomBytes(5_000_000)]);
+  const reads = new Set<ArrayBufferLike>();
+  for await (const chunk of chunksOf(answer.body)) {
+    reads.add(chunk.buffer);
+    const kept = [...reads].filter((read) => !(read as ArrayBuffer).detached);
+    expect(kept).toEqual([chunk.buffer]);
+  }
+  expect(reads.size).toBeGreaterThan(5);
+});
+
 test('a connection that breaks off is an error', async () => {
   await using answer = await answerOf([randomBytes(20_000_000)]);
   const broken = new Error('broken');

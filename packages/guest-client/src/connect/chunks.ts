@@ -16,8 +16,7 @@ export async function* chunksOf(body: Readable): AsyncGenerator<Buffer, void, vo
   let read: ArrayBufferLike | undefined;
   const options = { close: ['end', 'close'], highWaterMark: maxWaiting, lowWaterMark: 1 };
   for await (const [chunk] of on(body, 'data', options) as AsyncIterable<[Buffer]>) {
-    // Short ones may be of the memory that Node shares out.
-    if (read && read !== chunk.buffer && read.byteLength > Buffer.poolSize) release(new Uint8Array(read));
+    if (read && read !== chunk.buffer) release(new Uint8Array(read));
     read = chunk.buffer;
     yield chunk;
   }

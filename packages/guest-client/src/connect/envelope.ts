@@ -26,6 +26,7 @@ export class EnvelopeError extends Error {
 /** Reads envelopes from chunks that end anywhere, and keeps none of these: payloads are copies. */
 export class EnvelopeDecoder {
   readonly #limit: number;
+  readonly #allocate: (length: number) => Buffer;
   readonly #head = Buffer.alloc(headLength);
   #headFilled = 0;
   /** Of an envelope whose head is there. */
@@ -33,9 +34,13 @@ export class EnvelopeDecoder {
   #payloadFilled = 0;
   #ended = false;
 
-  /** @param limit longest payload, `bytes` */
-  constructor(limit: number) {
+  /**
+   * @param limit longest payload, `bytes`
+   * @param allocate memory for a payload
+   */
+  constructor(limit: number, allocate: (length: number) => Buffer = Buffer.allocUnsafe) {
     this.#limit = limit;
+    this.#allocate = allocate;
   }
 
   /** The envelopes that this chunk completes. */
@@ -82,7 +87,7 @@ export class EnvelopeDecoder {
     if (this.#headFilled < headLength) return undefined;
     const length = this.#head.readUInt32BE(1);
     if (length > this.#limit) throw new EnvelopeError(`an envelope is longer than ${this.#limit} bytes`);
-    return Buffer.allocUnsafe(length);
+    return this.#allocate(length);
   }
 }
 

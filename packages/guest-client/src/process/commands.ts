@@ -5,6 +5,7 @@ import { guestProtocol, startError } from '../errors.ts';
 import { Refused, type Transport } from '../transport.ts';
 import { maxPid, readEnd } from './messages.ts';
 import { type AttachedProcess, attachProcess } from './process.ts';
+import type { StreamOptions } from './stream.ts';
 
 export interface GuestCommand {
   pid: number;
@@ -60,10 +61,10 @@ export async function readCommand(
 export function attachCommand(
   transport: Transport,
   pid: number,
-  signal: AbortSignal | undefined,
+  options: StreamOptions,
   kill: (pid: number) => Promise<unknown>,
 ): Promise<AttachedProcess> {
-  return attachProcess(transport, pid, signal, kill).catch((error: unknown) =>
+  return attachProcess(transport, pid, options, kill).catch((error: unknown) =>
     refused(error, transport, pid),
   );
 }

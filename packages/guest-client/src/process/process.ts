@@ -4,9 +4,9 @@ import { quoted } from '@perch/node-kit';
 import { guestProtocol, startError } from '../errors.ts';
 import { Refused, type Transport } from '../transport.ts';
 import type { ProcessMessage, Replay } from './messages.ts';
-import { readProcessStream } from './stream.ts';
+import { readProcessStream, type StreamOptions } from './stream.ts';
 
-export interface StartOptions {
+export interface StartOptions extends StreamOptions {
   cmd: string;
   args?: readonly string[] | undefined;
   env?: Readonly<Record<string, string>> | undefined;
@@ -21,8 +21,6 @@ export interface StartOptions {
    * Default: it never does.
    */
   leash?: 'start' | 'end' | undefined;
-  /** Ends the stream at any time. */
-  signal?: AbortSignal | undefined;
 }
 
 /** The last one is `end` or `timeout`. */
@@ -73,7 +71,7 @@ export async function startProcess(
       signal,
       headers,
     });
-    const messages = readProcessStream(body, sandboxId, signal);
+    const messages = readProcessStream(body, sandboxId, options);
     const first = (await messages.next()).value;
     if (first?.type !== 'start') {
       throw guestProtocol(sandboxId, 'the first message is not start');
@@ -102,18 +100,18 @@ export interface AttachedProcess extends GuestProcess, Replay {}
 export async function attachProcess(
   transport: Transport,
   pid: number,
-  signal: AbortSignal | undefined,
+  options: StreamOptions,
   kill: (pid: number) => Promise<unknown>,
 ): Promise<AttachedProcess> {
   const { sandboxId } = transport.options;
   const body = await transport.stream({
     path: '/process.Process/Connect',
     body: { process: { pid }, replay: true },
-    signal,
+    signal: options.signal,
     headers: { 'keepalive-ping-interval': String(keepaliveSec), ...rawOutput },
   });
   try {
-    const messages = readProcessStream(body, sandboxId, signal);
+    const messages = readProcessStream(body, sandboxId, options);
     const first = (await messages.next()).value;
     if (first?.type !== 'start' || !first.replay) {
       throw guestProtocol(sandboxId, 'the first message is no start with a replay');

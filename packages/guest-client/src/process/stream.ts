@@ -10,13 +10,20 @@ import { type ProcessMessage, readMessage, readOutput, readStreamError } from '.
 /** Longest message, `bytes`: an agent sends output in pieces of 64 KiB. */
 const messageLimit = 1024 * 1024;
 
+export interface StreamOptions {
+  /** Memory for a piece of output, `length` bytes. Default: new for each. */
+  allocate?: ((length: number) => Buffer) | undefined;
+  /** Ends the stream at any time. */
+  signal?: AbortSignal | undefined;
+}
+
 /** Ends the connection when it is left. @throws {Refused} the error that the stream ended with */
 export async function* readProcessStream(
   body: Readable,
   sandboxId: string,
-  signal: AbortSignal | undefined,
+  { allocate, signal }: StreamOptions,
 ): AsyncGenerator<ProcessMessage, void, void> {
-  const decoder = new EnvelopeDecoder(messageLimit);
+  const decoder = new EnvelopeDecoder(messageLimit, allocate);
   try {
     for await (const chunk of chunksOf(body)) {
       for (const { end, output: stream, payload } of decoder.push(chunk)) {
