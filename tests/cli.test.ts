@@ -225,6 +225,8 @@ describe('cp', () => {
     expect(await run(['cp', name, `${id}:`])).toMatchObject({ code: 0, stdout: '', stderr: '' });
     expect((await exec('sha256sum', name)).stdout.slice(0, 64)).toBe(sha256(content));
     expect((await run(['cp', name, `${id}:/tmp/deep/er/`])).code).toBe(0);
+    const into = await run(['cp', '--json', name, `${id}:/tmp/deep`]);
+    expect(JSON.parse(into.stdout)).toMatchObject({ destination: `${id}:/tmp/deep/${name}` });
     await mkdir(join(dir, 'back'));
     expect((await run(['cp', `${id}:/tmp/deep/er/${name}`, 'back'])).code).toBe(0);
     expect(sha256(await readFile(join(dir, 'back', name)))).toBe(sha256(content));
@@ -318,7 +320,8 @@ describe('cp', () => {
       [[`${id}:/etc`, 'kept'], /is not a regular file/],
       [['missing', `${id}:x`], /missing does not exist/],
       [['.', `${id}:x`], /directory/],
-      [['kept', `${id}:/etc`], /not a regular file/],
+      [['-', `${id}:/etc`], /Standard input has no name/],
+      [['kept', `${id}:/dev/null`], /not a regular file/],
       [['kept', 'other'], /Neither end is in a sandbox/],
       [['kept', `sb${'0'.repeat(18)}:x`], /No sandbox/],
     ] as const) {

@@ -17,7 +17,8 @@ export function addCp(program: Command, output: Output): void {
     .addHelpText(
       'after',
       `
-A path in a sandbox is absolute, or relative to the user's home; one that ends in a slash keeps the name of the file.
+A path in a sandbox is absolute, or relative to the user's home. A file goes into a directory that is there, on either
+side, under its own name; a path that ends in a slash is a directory that is made if it is missing.
 Modes and times go along, and on this machine the umask counts. A file that is written over in a sandbox keeps owner and
 group, and gets no permission that it had not. A file appears whole or not at all.
 
@@ -32,6 +33,7 @@ disk of the sandbox breaks keeps what has joined.
 
 Examples:
   perch cp data.csv ID:                      to /home/user/data.csv
+  perch cp data.csv ID:/tmp                  to /tmp/data.csv
   perch cp data.csv ID:/tmp/input.csv
   perch cp ID:results/plot.png .
   perch cp ID:/var/log/dpkg.log - | tail

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
+import { isPerchError } from '@perch/protocol';
 import type { FileEntry, Perch } from '@perch/sdk';
 import { CliError } from '../errors.ts';
 import { linksBelow } from './links.ts';
@@ -53,16 +54,19 @@ async function upload(
   { id, path }: In<'sandbox'>,
   { showProgress, recursive, leftBehind, signal }: CopyOptions,
 ): Promise<Copied> {
-  if (source.kind === 'standard' && (path === '' || path.endsWith('/'))) {
-    throw new CliError('Standard input has no name.', 'Name the file in the sandbox: ID:PATH.');
-  }
-  const target = source.kind === 'file' ? withName(path, basename(resolve(source.path))) : path;
   if (recursive && source.kind === 'file' && (await isDirectory(source.path))) {
     using progress = new Progress(showProgress, undefined);
+    const target = withName(path, basename(resolve(source.path)));
     const through = (content: AsyncIterable<Uint8Array>) => progress.over(content);
     await sendTree({ perch, id, through, leftBehind, signal }, source.path, target);
     return { destination: `${id}:${target}`, bytes: progress.bytes };
   }
+  const folder = await folderIn(perch, id, path, signal);
+  if (source.kind === 'standard' && folder !== undefined) {
+    throw new CliError('Standard input has no name.', 'Name the file in the sandbox: ID:PATH.');
+  }
+  const target =
+    source.kind === 'standard' || folder === undefined ? path : folder + basename(resolve(source.path));
   const { stream, size, mode, modifiedAt } = await openSource(source);
   using progress = new Progress(showProgress, size);
   try {
@@ -120,6 +124,23 @@ async function downloadTree(
   const options = { files: perch.sandboxes.files, id, links, through, leftOut, signal };
   await saveTree(options, path, target.replace(/(?<=.)\/+$/, ''), { mode, modifiedAt });
   return { destination: target, bytes: progress.bytes };
+}
+
+/** The beginning of the path of a file that is to go into this directory of the sandbox; undefined when it is none. */
+async function folderIn(
+  perch: Perch,
+  id: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  if (path === '' || path.endsWith('/')) return path;
+  try {
+    const { type } = await perch.sandboxes.files.stat(id, path, { signal });
+    return type === 'directory' ? `${path}/` : undefined;
+  } catch (error) {
+    if (isPerchError(error, 'file_not_found')) return undefined;
+    throw error;
+  }
 }
 
 async function isDirectory(path: string): Promise<boolean> {
