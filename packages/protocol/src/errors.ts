@@ -12,7 +12,7 @@ export interface ErrorContexts {
   headers_too_large: Record<string, never>;
   request_timeout: Record<string, never>;
   body_too_large: { limit_bytes: number };
-  unsupported_media_type: { content_type: string };
+  unsupported_media_type: { content_type: string; accept_encoding?: string };
   unauthorized: Record<string, never>;
   origin_refused: { origin: string };
   route_not_found: { method: string; path: string };
@@ -152,7 +152,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
   headers_too_large: 'Send fewer or shorter headers.',
   request_timeout: 'Send the request without long gaps.',
   body_too_large: 'Send less, or use the streaming file routes, which have no size limit.',
-  unsupported_media_type: 'Send application/json, or what /docs names for this route.',
+  unsupported_media_type:
+    'Send application/json, or what /docs names for this route, and unpack what is encoded unless the message names its encoding as taken.',
   unauthorized:
     'Send a valid key in the X-API-Key header. `perch up` prints one at its first start only; to add one of your own, start Perch with PERCH_API_KEY set to it.',
   origin_refused: 'Open the connection from a page that Perch serves, or without an Origin header.',

@@ -3,9 +3,17 @@ import type { Static } from 'typebox';
 import type { Spool, SpooledFile } from './spool.ts';
 
 /** A part of a multipart upload, as the parser gives it. */
-export type UploadPart =
-  | { type: 'field'; fieldname: string; value: unknown }
-  | { type: 'file'; fieldname: string; file: AsyncIterable<Buffer> & { resume(): unknown } };
+export type UploadPart = {
+  fieldname: string;
+  /** Content-Transfer-Encoding, in lower case; 7bit where it has none. */
+  encoding: string;
+} & (
+  | { type: 'field'; value: unknown }
+  | { type: 'file'; file: AsyncIterable<Buffer> & { resume(): unknown } }
+);
+
+/** By RFC 2045, those of content as it is. */
+const plainEncodings = ['7bit', '8bit', 'binary', 'identity'];
 
 type Path = Static<typeof GuestPath>;
 type Write = (path: Path, data: AsyncIterable<Buffer>) => Promise<void>;
@@ -25,6 +33,7 @@ export async function receiveUpload(
   let written = false;
   try {
     for await (const part of parts) {
+      refuseEncoded(part);
       if (part.fieldname === 'path' && part.type === 'field' && path === undefined) {
         path = checkPath(part.value);
       } else if (part.fieldname === 'file' && part.type === 'file' && !spooled && !written) {
@@ -43,6 +52,14 @@ export async function receiveUpload(
   } finally {
     await spooled?.[Symbol.asyncDispose]();
   }
+}
+
+/** @throws PerchError unsupported_media_type, since content is written as it comes */
+function refuseEncoded({ fieldname, encoding }: UploadPart): void {
+  if (plainEncodings.includes(encoding.trim())) return;
+  const [part, shown] = [fieldname.slice(0, 100), encoding.slice(0, 100)];
+  const message = `The part ${part} is taken as binary, 8bit or 7bit, and not with the transfer encoding ${shown}.`;
+  throw new PerchError('unsupported_media_type', message, { content_type: shown });
 }
 
 function wrongPart(part: UploadPart): PerchError {

@@ -73,6 +73,10 @@ export function sendError(thrown: unknown, request: FastifyRequest, reply: Fasti
   }
   const seconds = retryAfter(error);
   if (seconds !== undefined) void reply.header('retry-after', String(seconds));
+  // RFC 9110, 15.5.16: it tells a wrong encoding from a wrong type.
+  if (isPerchError(error, 'unsupported_media_type') && error.details.accept_encoding !== undefined) {
+    void reply.header('accept-encoding', error.details.accept_encoding);
+  }
   if (!request.raw.complete) {
     // Fastify would close the connection under what is still sent.
     void reply.removeHeader('connection');

@@ -2,11 +2,13 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import { PerchError } from '@perch/protocol';
+import { refuseEncoding } from './content-encoding.ts';
 
 export const maxDepth = 32;
 const bodyWithinMs = 30_000;
 
 export async function readJson(payload: IncomingMessage, limit: number): Promise<unknown> {
+  refuseEncoding(payload.headers, 'JSON');
   const bytes = await collect(payload, limit);
   return bytes.length === 0 ? undefined : parseJson(bytes);
 }

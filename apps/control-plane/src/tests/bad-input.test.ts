@@ -1,5 +1,6 @@
 /** Wrong input is refused with a message that says what to do, and makes nothing. */
 import { connect as dial } from 'node:net';
+import { gzipSync } from 'node:zlib';
 import type { ErrorBody, Sandbox } from '@perch/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestPlane } from '../testing/index.ts';
@@ -79,6 +80,27 @@ test.each(['text/plain', 'application/x-www-form-urlencoded', 'application/xml']
     expect(await refusal(answer)).toMatchObject({ status: 415, code: 'unsupported_media_type' });
   },
 );
+
+test.each([
+  ['gzip', 'gzip'],
+  ['identity, BR', 'br'],
+])('JSON with the content encoding %s is refused, since nobody would unpack it', async (encoding, named) => {
+  const headers = { 'content-type': 'application/json', 'content-encoding': encoding };
+  for (const path of ['', `/${sandbox.id}/exec`]) {
+    const answer = await nothingWasMade(() =>
+      plane.fetch(`/v1/sandboxes${path}`, { method: 'POST', headers, body: gzipSync('{"cmd":"true"}') }),
+    );
+    expect(answer.headers.get('accept-encoding')).toBe('identity');
+    expect(await refusal(answer)).toMatchObject({
+      ...{ status: 415, code: 'unsupported_media_type', details: { content_type: named } },
+      message: `JSON is taken without a content encoding, and not with ${named}.`,
+    });
+  }
+  const plain = { ...headers, 'content-encoding': 'Identity' };
+  const body = '{"timeout_sec":100}';
+  const path = `/v1/sandboxes/${sandbox.id}/timeout`;
+  expect((await plane.fetch(path, { method: 'POST', headers: plain, body })).status).toBe(200);
+});
 
 test.each([
   ['GET', '/v1/sandboxes/sb000000000000000000'],

@@ -4,7 +4,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type FileList, FileList as FileListSchema } from '@perch/protocol';
+import { type ErrorBody, type FileList, FileList as FileListSchema } from '@perch/protocol';
 import { Check } from 'typebox/value';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { eventually, TestPlane } from '../testing/index.ts';
@@ -179,6 +179,32 @@ test('an upload that breaks off leaves no file', async () => {
   await cutUpload('/write', { 'content-type': boundary, 'content-length': '5000' }, head);
   await cutUpload('/write', { 'content-type': boundary }, head.replace('cut3', 'cut4'));
   expect((await readdir(root)).filter((name) => name.startsWith('cut'))).toEqual([]);
+});
+
+test('a part of a form with a transfer encoding is refused before anything is written, and one as it is taken', async () => {
+  const write = (pathEncoding: string, fileEncoding: string) =>
+    files('/write', {
+      method: 'POST',
+      headers: { 'content-type': 'multipart/form-data; boundary=b' },
+      body:
+        `--b\r\ncontent-disposition: form-data; name="path"\r\nContent-Transfer-Encoding: ${pathEncoding}\r\n\r\nencoded\r\n` +
+        `--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\nContent-Transfer-Encoding: ${fileEncoding}\r\n\r\nYWJj\r\n--b--`,
+    });
+  for (const [path, file, part] of [
+    ['base64', 'binary', 'path'],
+    ['7bit', 'Base64', 'file'],
+    ['8bit', 'quoted-printable', 'file'],
+  ] as const) {
+    const answer = await write(path, file);
+    expect(answer.status).toBe(415);
+    expect(((await answer.json()) as ErrorBody).error).toMatchObject({
+      code: 'unsupported_media_type',
+      message: expect.stringMatching(new RegExp(`^The part ${part} is taken as binary`)),
+    });
+    expect((await files('/stat?path=encoded')).status).toBe(404);
+  }
+  expect((await write('8bit', 'Binary')).status).toBe(204);
+  expect((await files('/stat?path=encoded')).status).toBe(200);
 });
 
 test('a form that ends in the middle of its file is refused and leaves no file', async () => {

@@ -18,6 +18,7 @@ import type { Guest } from '../../guests/index.ts';
 import type { Life } from '../../sandboxes/index.ts';
 import { checker } from '../../validation/index.ts';
 import { clientGone } from '../client-gone.ts';
+import { isGzip, refuseEncoding } from '../content-encoding.ts';
 import { unsupportedMediaType } from '../errors.ts';
 import type { Services } from '../services.ts';
 import { type App, IdParams, sandboxErrors } from './app.ts';
@@ -189,9 +190,7 @@ function addUploadRoute(app: App, services: Services): void {
     },
     async handler(request, reply) {
       if (!request.isMultipart()) throw unsupportedMediaType(request);
-      const encodings = encodingsOf(request);
-      if (encodings.length > 0)
-        throw unsupportedEncoding(encodings, 'A form is taken without a content encoding');
+      refuseEncoding(request.headers, 'A form');
       const life = await services.sandboxes.ready(request.params.id, request.id);
       using _ = services.sandboxes.hold(life);
       using _silence = cutSilence(request);
@@ -227,7 +226,7 @@ function addStreamWriteRoute(app: App, services: Services): void {
       response: { ...written, 415: 'The body has another content encoding than gzip.' } as object,
     },
     async handler(request, reply) {
-      const gzip = isGzip(request);
+      const gzip = isGzip(request.headers);
       const life = await services.sandboxes.ready(request.params.id, request.id);
       using _ = services.sandboxes.hold(life);
       using _silence = cutSilence(request);
@@ -250,27 +249,6 @@ function addStreamWriteRoute(app: App, services: Services): void {
       return reply.code(204).send();
     },
   });
-}
-
-/** @throws PerchError unsupported_media_type for any other encoding */
-function isGzip(request: FastifyRequest): boolean {
-  const encodings = encodingsOf(request);
-  const [only] = encodings;
-  if (only === undefined) return false;
-  if (encodings.length === 1 && (only === 'gzip' || only === 'x-gzip')) return true;
-  throw unsupportedEncoding(encodings, 'This route takes the content encoding gzip or none');
-}
-
-/** By RFC 9110: names in either case, of which `identity` says nothing. */
-function encodingsOf(request: FastifyRequest): string[] {
-  const names = (request.headers['content-encoding'] ?? '').toLowerCase().split(',');
-  return names.map((name) => name.trim()).filter((name) => name !== '' && name !== 'identity');
-}
-
-/** @param takes the encodings that the route takes, as the start of a sentence */
-function unsupportedEncoding(encodings: string[], takes: string): PerchError {
-  const shown = encodings.join(', ').slice(0, 100);
-  return new PerchError('unsupported_media_type', `${takes}, and not ${shown}.`, { content_type: shown });
 }
 
 /** Runs a short call in the sandbox that the request names. */
