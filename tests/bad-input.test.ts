@@ -291,8 +291,8 @@ test('a path that is not there, and a method that a path does not take', async (
     remedy: expect.stringContaining('/docs'),
   });
   for (const [method, path, allow] of [
-    ['PUT', `/v1/sandboxes/${id}`, ['GET', 'DELETE']],
-    ['PATCH', '/v1/sandboxes', ['POST', 'GET']],
+    ['PUT', `/v1/sandboxes/${id}`, ['GET', 'HEAD', 'DELETE']],
+    ['PATCH', '/v1/sandboxes', ['POST', 'GET', 'HEAD']],
     ['GET', `/v1/sandboxes/${id}/exec`, ['POST']],
     ['DELETE', '/health', ['GET', 'HEAD']],
   ] as const) {

@@ -36,7 +36,6 @@ export async function createServer(services: Services): Promise<FastifyInstance>
     genReqId: requestId,
     requestIdHeader: false,
     bodyLimit: 1024 * 1024,
-    exposeHeadRoutes: false,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     keepAliveTimeout: 75_000,

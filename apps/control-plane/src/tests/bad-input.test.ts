@@ -181,7 +181,7 @@ test('an unknown path is 404, and a known one with another method 405 with what 
   expect(await refusal(answer)).toMatchObject({
     status: 405,
     code: 'method_not_allowed',
-    details: { allow: ['GET', 'DELETE'] },
+    details: { allow: ['GET', 'HEAD', 'DELETE'] },
   });
 });
 

@@ -181,6 +181,16 @@ test('an upload that breaks off leaves no file', async () => {
   expect((await readdir(root)).filter((name) => name.startsWith('cut'))).toEqual([]);
 });
 
+test('HEAD of a file tells size, mode and time, and sends nothing of it', async () => {
+  await writeFile(join(root, 'told'), 'content', { mode: 0o640 });
+  const head = await files('/stream/read?path=told', { method: 'HEAD' });
+  expect([head.status, head.headers.get('content-length'), head.headers.get('perch-mode')]).toEqual([
+    ...[200, '7', '0640'],
+  ]);
+  expect(await head.text()).toBe('');
+  expect((await files('/stream/read?path=missing', { method: 'HEAD' })).status).toBe(404);
+});
+
 test('a part of a form with a transfer encoding is refused before anything is written, and one as it is taken', async () => {
   const write = (pathEncoding: string, fileEncoding: string) =>
     files('/write', {

@@ -114,6 +114,32 @@ test('/ leads a browser on, and tells programs where the description is', async 
   expect(await answer.json()).toMatchObject({ name: 'perch', docs: '/docs', openapi: '/openapi.json' });
 });
 
+test.each([
+  '/',
+  '/docs',
+  '/test',
+  '/openapi.json',
+  '/health',
+  '/v1/sandboxes',
+  '/v1/sandboxes/none',
+  '/v1/templates',
+  '/v1/nothing',
+])('HEAD %s answers as GET does, without the body', async (path) => {
+  for (const accept of ['text/html', 'application/json']) {
+    const ask = (method: string) => plane.fetch(path, { method, headers: { accept } });
+    const [head, get] = await Promise.all(['HEAD', 'GET'].map(ask));
+    const told = (answer: Response | undefined) => [
+      answer?.status,
+      ...['content-type', 'content-security-policy', 'vary'].map((name) => answer?.headers.get(name)),
+    ];
+    expect(told(head)).toEqual(told(get));
+    expect(await head?.text()).toBe('');
+    expect(head?.status === 404 || head?.headers.get('content-length')).toBe(
+      get?.status === 404 || String(Buffer.byteLength((await get?.text()) ?? '')),
+    );
+  }
+});
+
 test('metrics tell requests by route, sandboxes by status, and what answers', async () => {
   const { id } = await plane.create();
   await plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'true' } });

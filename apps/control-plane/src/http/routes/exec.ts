@@ -70,6 +70,7 @@ export function addExecRoutes(app: App, services: Services): void {
   app.route({
     method: 'GET',
     url: '/v1/sandboxes/:id/exec/stream',
+    exposeHeadRoute: false,
     config: { access: 'ticket' },
     schema: {
       summary: 'Run a command over a WebSocket',

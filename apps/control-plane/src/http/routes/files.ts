@@ -296,6 +296,11 @@ async function sendFile(
   if (file.modifiedAt !== undefined) void reply.header('perch-mtime', file.modifiedAt);
   reply.hijack();
   reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders);
+  if (request.method === 'HEAD') {
+    file.stream.destroy();
+    reply.raw.end();
+    return reply;
+  }
   try {
     await pipeline(counted(inBatches(file.stream, file.size), services), reply.raw);
   } catch (error) {

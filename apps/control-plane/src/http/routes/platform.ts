@@ -21,7 +21,6 @@ export function addPlatformRoutes(app: App, services: Services, openApi: OpenApi
   app.route({
     method: 'GET',
     url: '/health',
-    exposeHeadRoute: true,
     config: { access: 'none' },
     schema: {
       summary: 'Whether a sandbox could be created now',
