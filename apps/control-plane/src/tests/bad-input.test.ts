@@ -49,6 +49,7 @@ test.each([
   [{ metadata: { a: { b: 1 } } }, 400, /^metadata\.a must be a string/],
   [[], 400, 'the body must be an object, got []'],
   ['text', 400, 'the body must be an object, got "text"'],
+  [null, 400, 'the body must be an object, got null'],
 ])('a create with %j is refused', async (body, status, message) => {
   const error = await nothingWasMade(async () => refusal(await plane.fetch('/v1/sandboxes', { json: body })));
   expect(error.status).toBe(status);
@@ -58,6 +59,8 @@ test.each([
 test.each([
   ['malformed JSON', '{"vcpus":', 400, 'malformed_body'],
   ['JSON nested deeply', '['.repeat(10_000), 400, 'malformed_body'],
+  ['a space', ' ', 400, 'malformed_body'],
+  ['a line end', '\r\n', 400, 'malformed_body'],
   ['a prototype', '{"__proto__":{"vcpus":1}}', 400, 'malformed_body'],
   ['half a surrogate pair', '{"metadata":{"a":"\\ud800"}}', 400, 'malformed_body'],
   ['a body that is too large', `{"metadata":{"a":"${'x'.repeat(2_000_000)}"}}`, 413, 'body_too_large'],
@@ -67,6 +70,12 @@ test.each([
     refusal(await plane.fetch('/v1/sandboxes', { method: 'POST', headers, body })),
   );
   expect(error).toMatchObject({ status, code });
+});
+
+test.each(['pause', 'resume', 'fork'])('a body of null to %s is refused', async (route) => {
+  const path = `/v1/sandboxes/${sandbox.id}/${route}`;
+  const error = await nothingWasMade(async () => refusal(await plane.fetch(path, { json: null })));
+  expect(error).toMatchObject({ status: 400, message: 'the body must be an object, got null' });
 });
 
 test.each(['text/plain', 'application/x-www-form-urlencoded', 'application/xml'])(

@@ -15,6 +15,17 @@ const destroy = (id: string) => plane.fetch(`/v1/sandboxes/${id}`, { method: 'DE
 const list = async (query: string) =>
   (await (await plane.fetch(`/v1/sandboxes${query}`)).json()) as SandboxList;
 
+test.each<[string, RequestInit]>([
+  ['no body', {}],
+  ['an empty body', { headers: { 'content-type': 'application/json' }, body: '' }],
+])('a create with %s has all defaults', async (_, init) => {
+  const answer = await plane.fetch('/v1/sandboxes', { method: 'POST', ...init });
+  expect(answer.status).toBe(201);
+  const { id, memory_mb } = (await answer.json()) as Sandbox;
+  expect(memory_mb).toBe(512);
+  await plane.fetch(`/v1/sandboxes/${id}`, { method: 'DELETE' });
+});
+
 test('a sandbox is created with its defaults, read, and destroyed', async () => {
   const sandbox = await plane.create();
   expect(Check(SandboxSchema, sandbox)).toBe(true);

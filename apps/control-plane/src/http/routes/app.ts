@@ -32,7 +32,7 @@ export const sandboxErrors = {
   503: 'The host agent or the database does not answer, or the host has no room to resume it.',
 } as const;
 
-/** No body at all is as good as an empty object. */
+/** No body, or none of any length, is as good as an empty object. `null` is a body, and of the wrong type. */
 export async function emptyBody(request: FastifyRequest): Promise<void> {
-  request.body ??= {};
+  if (request.body === undefined) request.body = {};
 }

@@ -40,7 +40,8 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
       summary: 'Create a sandbox',
       description:
         'Answers once the sandbox runs. With an Idempotency-Key header a repeat within 24 hours gets the same sandbox, ' +
-        'as it is then; without one, a client that goes away before the answer leaves no sandbox.',
+        'as it is then; without one, a client that goes away before the answer leaves no sandbox. No body, or an empty ' +
+        'one, is {}; null is refused, and so is white space alone.',
       tags,
       optionalBody: true,
       body: CreateSandbox,
