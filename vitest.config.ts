@@ -22,7 +22,7 @@ export default defineConfig({
           name: 'e2e',
           include: ['tests/**/*.test.ts'],
           exclude: [...failpoints, ...lab],
-          globalSetup: ['tests/setup/global.ts'],
+          globalSetup: ['tests/setup/global-seed.ts', 'tests/setup/global.ts'],
           // One Perch serves all files. Emulated guests keep a small machine busy: a second worker gains nothing.
           maxWorkers: 1,
           testTimeout: 180_000,
@@ -36,6 +36,7 @@ export default defineConfig({
         test: {
           name: 'failpoints',
           include: failpoints,
+          globalSetup: ['tests/setup/global-seed.ts'],
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
           testTimeout: 180_000,
