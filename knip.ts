@@ -44,11 +44,6 @@ const config: KnipConfig = {
       ],
     },
     'apps/*': { entry: ['src/main.ts!'], project },
-    // Reading and making a store are tested against the kernel as one; nothing makes one outside of tests yet.
-    'apps/host-agent': {
-      entry: ['src/main.ts!', 'src/disk/device-mapper/exception-store/index.ts!'],
-      project,
-    },
     'apps/cli': { entry: ['src/launcher/mapped-stacks.ts!'], project },
     // Nobody else has these: what is exported to nobody here is dead.
     'packages/*': { project, includeEntryExports: true },

@@ -31,8 +31,7 @@ test(`${cutsAtStart} power cuts during a first start are no obstacle to the next
 
 test(`${cuts} power cuts under load break no promise (${again})`, { timeout }, async () => {
   await using disk = await PowerDisk.make();
-  const env = { PERCH_SLOT_POOL: '1' };
-  await using instance = await PerchInstance.start({ network: 98, dataDir: join(disk.path, 'perch'), env });
+  await using instance = await PerchInstance.start({ network: 98, dataDir: join(disk.path, 'perch') });
   const power = new PowerCuts(instance, disk, seed);
   await repeatably(power, async () => {
     for (let cut = 0; cut < cuts; cut++) await power.round();

@@ -134,6 +134,32 @@ describe('a snapshot with a name', () => {
     await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf(id, made.id));
   });
 
+  test('that is converted is for another kind of disk, and is as before where that goes on from it', async () => {
+    await using sandbox = await newSandbox(perch, small);
+    const { id } = sandbox;
+    await sh(perch, id, 'head -c 20000000 /dev/urandom > /home/user/data; sync');
+    const whole = 'cat /home/user/x; sha256sum /home/user/data';
+    const lower = await perch.snapshots.create({ sandbox_id: id, name: 'lower' });
+    await sh(perch, id, 'echo later > /home/user/x; sync; rm -r /usr/share/doc; sync');
+    const { disk_format: own } = await perch.snapshots.create({ sandbox_id: id, name: 'moved' });
+    expect(lower.disk_format).toBe(own);
+    const to = own === 'qcow2' ? 'dm-snapshot' : 'qcow2';
+    await instance.run('snapshot', 'convert', 'moved', '--to', to);
+    const moved = await perch.snapshots.get('moved');
+    expect(moved).toMatchObject({ disk_format: to, standalone: false });
+    expect(await perch.snapshots.convert('moved', { to })).toEqual(moved);
+    await using made = await newSandbox(perch, { template: 'moved', memory_mb: 256, disk_mb: 1024 });
+    const expected = await sh(perch, id, whole);
+    expect(await sh(perch, made.id, `sudo sh -c 'echo 3 > /proc/sys/vm/drop_caches'; ${whole}`)).toBe(
+      expected,
+    );
+    expect((await perch.snapshots.get('moved')).disk_format).toBe(own);
+    await perch.sandboxes.pause(made.id);
+    await perch.sandboxes.resume(made.id);
+    expect(await sh(perch, made.id, `${whole}; ls /usr/share/doc 2>&1 | wc -l`)).toBe(`${expected}1\n`);
+    for (const name of ['lower', 'moved']) await perch.snapshots.delete(name);
+  });
+
   test('by the command line', async () => {
     await using sandbox = await newSandbox(perch, small);
     expect(await instance.run('snapshot', 'create', sandbox.id, '--name', 'by-hand')).toBe('by-hand\n');

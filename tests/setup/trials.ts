@@ -117,6 +117,18 @@ const makes: Record<Operation, Make> = {
     const check = async () => expect(await namesOf(scene)).toEqual([kept, passing]);
     return { call, ...nothingMade, check, template: passing };
   },
+  convert: async (scene) => {
+    const { snapshots } = scene.instance.perch;
+    await ensurePassing(scene);
+    const { disk_format: format } = await snapshots.get(passing);
+    const to = format === 'qcow2' ? 'dm-snapshot' : 'qcow2';
+    const call = async () => {
+      await snapshots.convert(passing, { to });
+      return [];
+    };
+    const check = async () => expect(await namesOf(scene)).toEqual([kept, passing]);
+    return { call, ...nothingMade, check, template: passing };
+  },
   import: async (scene, name) => {
     const { instance } = scene;
     if ((await namesOf(scene)).includes(passing)) await instance.perch.snapshots.delete(passing);

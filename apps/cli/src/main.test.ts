@@ -76,6 +76,7 @@ test('a command line that is wrong is exit code 2, and shows where help is', asy
     ['history'],
     ['snapshot', 'create'],
     ['snapshot', 'flatten'],
+    ['snapshot', 'convert', 'x', '--to', 'zfs'],
     ['snapshot', 'rm'],
     ['snapshot', 'import'],
     ['snapshot', 'import', '/tmp', '--monitor', 'qemu'],
@@ -211,7 +212,14 @@ test('every command explains itself', () => {
   ];
   expect(commands.map((command) => command.name())).toEqual(expect.arrayContaining(expected));
   const ofSnapshots = commands.find((command) => command.name() === 'snapshot')?.commands ?? [];
-  expect(ofSnapshots.map((command) => command.name())).toEqual(['create', 'ls', 'flatten', 'import', 'rm']);
+  expect(ofSnapshots.map((command) => command.name())).toEqual([
+    'create',
+    'ls',
+    'flatten',
+    'convert',
+    'import',
+    'rm',
+  ]);
   for (const command of [...commands, ...ofSnapshots]) {
     const parent = ofSnapshots.includes(command) ? 'perch snapshot' : 'perch';
     expect(command.helpInformation()).toContain(`Usage: ${parent} ${command.name()}`);

@@ -32,6 +32,7 @@ export interface ErrorContexts {
   snapshot_exists: { name: string };
   snapshot_in_use: { name: string; by: string };
   import_refused: { directory: string; reason: string };
+  conversion_failed: { id: string; reason: string };
   root_only: { uid: number };
   shape_mismatch: { template: string; vcpus: number; memory_mb: number; disk_mb: number };
   fork_failed: { id: string; reason: string };
@@ -106,6 +107,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   snapshot_exists: 409,
   snapshot_in_use: 409,
   import_refused: 400,
+  conversion_failed: 500,
   root_only: 403,
   shape_mismatch: 400,
   fork_failed: 500,
@@ -177,6 +179,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
   snapshot_in_use:
     'An image stays, since Perch needs it. A snapshot that was replaced meanwhile is another now: look at it, then try again.',
   import_refused: 'Mend what it says and import again; nothing was kept. See `perch snapshot import --help`.',
+  conversion_failed:
+    'The snapshot is as before. Mend what the reason names, or flatten the snapshot on the host that made it: then it goes to any host.',
   root_only: 'Ask as root of the machine that Perch runs on.',
   shape_mismatch:
     'Leave vcpus, memory_mb and disk_mb out: a sandbox made from a snapshot has the machine that details name.',

@@ -32,6 +32,7 @@ const meanings: Record<ErrorCode, Meaning> = {
   disk_too_small: notMade,
   shape_mismatch: notMade,
   fork_failed: notMade,
+  conversion_failed: notMade,
   // Of the source of a fork.
   sandbox_not_found: notMade,
   sandbox_not_running: notMade,

@@ -29,6 +29,11 @@ export type MonitorChoice = keyof typeof monitorChoices;
 /** Of copy-on-write layers: each kind of disk has its own. */
 export const LayerFormat = Type.Union([Type.Literal('dm-snapshot'), Type.Literal('qcow2')]);
 export type LayerFormat = Static<typeof LayerFormat>;
+export const layerFormats: readonly LayerFormat[] = LayerFormat.anyOf.map((one) => one.const);
+
+/** Of a disk: `image` where one file is all of it. */
+export const DiskFormat = Type.Union([...LayerFormat.anyOf, Type.Literal('image')]);
+export type DiskFormat = Static<typeof DiskFormat>;
 
 export const HostMachine = Type.Object({
   monitor: Type.Object({ ...MonitorIdentity.properties, version: Type.String({ description: 'Or empty.' }) }),

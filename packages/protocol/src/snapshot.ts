@@ -2,6 +2,7 @@
 import { type Static, Type } from 'typebox';
 import { ErrorBody } from './errors.ts';
 import { sandboxIdPattern, templateNamePattern } from './ids.ts';
+import { DiskFormat, LayerFormat } from './machine.ts';
 import { ListSandboxesQuery, Sandbox } from './sandbox.ts';
 
 const Time = Type.String({ format: 'date-time', description: 'RFC 3339, UTC.' });
@@ -36,6 +37,11 @@ export const Snapshot = Type.Object(
     disk_mb: Type.Integer(),
     ...sizes,
     standalone: Type.Boolean({ description: 'Whether its disk is one file that needs no image below it.' }),
+    disk_format: {
+      ...DiskFormat,
+      description:
+        '`image`: its disk stands alone; else the format of the layers over an image, which is that of the kind of disk that wrote them.',
+    },
     sandbox_id: Type.Union([Type.String(), Type.Null()], { description: 'What it was taken of.' }),
     created_at: Time,
   },
@@ -65,6 +71,12 @@ export const CreateSnapshot = Type.Object(
   { $id: 'CreateSnapshot', additionalProperties: false },
 );
 export type CreateSnapshot = Static<typeof CreateSnapshot>;
+
+export const ConvertSnapshot = Type.Object(
+  { to: { ...LayerFormat, description: 'Format that the layers of its disk shall have.' } },
+  { $id: 'ConvertSnapshot', additionalProperties: false },
+);
+export type ConvertSnapshot = Static<typeof ConvertSnapshot>;
 
 export const NewSnapshot = Type.Object(
   { ...Snapshot.properties, timings_ms: Timings },

@@ -1,4 +1,11 @@
-import type { CreateSnapshot, NewSnapshot, Snapshot, SnapshotList, SnapshotType } from '@perch/protocol';
+import type {
+  ConvertSnapshot,
+  CreateSnapshot,
+  NewSnapshot,
+  Snapshot,
+  SnapshotList,
+  SnapshotType,
+} from '@perch/protocol';
 import type { Http, RequestOptions } from './http.ts';
 import { itemsOf } from './pages.ts';
 
@@ -16,8 +23,8 @@ export interface SnapshotFilter {
 
 /** A snapshot writes all of a guest's memory, which on a slow disk takes its time. */
 const createTimeoutMs = 300_000;
-/** A flatten all of its disk. */
-const flattenTimeoutMs = 3600_000;
+/** A flatten all of its disk, a conversion all that it has changed of the image. */
+const remakeTimeoutMs = 3600_000;
 
 /** The sources of sandboxes: images, and snapshots of sandboxes. */
 export class Snapshots {
@@ -62,7 +69,18 @@ export class Snapshots {
    * @throws PerchError `snapshot_not_found`, `snapshot_in_use`
    */
   flatten(name: string, options: RequestOptions = {}): Promise<Snapshot> {
-    return this.#http.json('POST', `${at(name)}/flatten`, { timeoutMs: flattenTimeoutMs, ...options });
+    return this.#http.json('POST', `${at(name)}/flatten`, { timeoutMs: remakeTimeoutMs, ...options });
+  }
+
+  /**
+   * Resolves when the layers of its disk have this format. One whose disk stands alone has none, and stays as it is.
+   * @throws PerchError `snapshot_not_found`, `snapshot_in_use`, `conversion_failed`
+   */
+  convert(name: string, request: ConvertSnapshot, options: RequestOptions = {}): Promise<Snapshot> {
+    return this.#http.json('POST', `${at(name)}/convert`, {
+      ...{ timeoutMs: remakeTimeoutMs, ...options },
+      json: request,
+    });
   }
 
   /** Sandboxes that were made from it live on. @throws PerchError `snapshot_not_found`, `snapshot_in_use` */

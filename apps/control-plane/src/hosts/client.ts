@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import {
+  type ConvertSnapshot,
   type HostCreate,
   HostEvent,
   type HostFork,
@@ -23,7 +24,7 @@ import { Client, type Dispatcher, Pool } from 'undici';
 export type { HostCreate, HostEvent, HostInfo, HostSandbox };
 
 /** Deadlines, ms. A start boots a guest, which without KVM takes its time. */
-const deadlines = { read: 5_000, create: 180_000, destroy: 60_000, flatten: 3600_000 };
+const deadlines = { read: 5_000, create: 180_000, destroy: 60_000, remakeDisk: 3600_000 };
 /** Deadline of a call that moves guest memory: as a disk does that writes 10 MB/s. */
 const transitionMs = (memoryMb: number) => 120_000 + 100 * memoryMb;
 const maxConsoleBytes = 4 * 1024 * 1024;
@@ -157,8 +158,17 @@ export class HostClient implements AsyncDisposable {
     return this.#json(validators.snapshot, {
       method: 'POST',
       path,
-      deadlineMs: deadlines.flatten,
+      deadlineMs: deadlines.remakeDisk,
       requestId,
+    });
+  }
+
+  /** Resolves once its layers have this format. @throws PerchError snapshot_not_found, snapshot_in_use, conversion_failed */
+  convertSnapshot(name: string, body: ConvertSnapshot, requestId?: string): Promise<Snapshot> {
+    const path = `${snapshotPath(name)}/convert`;
+    return this.#json(validators.snapshot, {
+      ...{ method: 'POST', path, body, requestId },
+      deadlineMs: deadlines.remakeDisk,
     });
   }
 

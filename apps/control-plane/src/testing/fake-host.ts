@@ -4,6 +4,7 @@
  */
 import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
 import {
+  type ConvertSnapshot,
   HostCreate,
   HostFork,
   type HostInfo,
@@ -282,7 +283,7 @@ export class FakeHost implements AsyncDisposable {
         );
         const snapshot: Snapshot = {
           ...{ name, type: 'snapshot', template, vcpus, memory_mb, disk_mb, sandbox_id },
-          ...{ size_bytes: 10, own_bytes: 4, shared_bytes: 6, standalone: false },
+          ...{ size_bytes: 10, own_bytes: 4, shared_bytes: 6, standalone: false, disk_format: 'qcow2' },
           created_at: new Date().toISOString(),
         };
         this.snapshots.set(name, snapshot);
@@ -298,7 +299,8 @@ export class FakeHost implements AsyncDisposable {
       items: [
         {
           ...{ name: 'base', type: 'base', template: 'base', vcpus: null, memory_mb: null, disk_mb: 1024 },
-          ...{ size_bytes: 10, own_bytes: 10, shared_bytes: 0, standalone: true, sandbox_id: null },
+          ...{ size_bytes: 10, own_bytes: 10, shared_bytes: 0, standalone: true, disk_format: 'image' },
+          sandbox_id: null,
           created_at: new Date(0).toISOString(),
         },
         ...this.snapshots.values(),
@@ -308,10 +310,18 @@ export class FakeHost implements AsyncDisposable {
       named(request.params.name),
     );
     app.post<{ Params: { name: string } }>('/v1/snapshots/:name/flatten', async (request) => {
-      const flat = { ...named(request.params.name), standalone: true };
+      const flat = { ...named(request.params.name), standalone: true, disk_format: 'image' } as const;
       this.snapshots.set(flat.name, flat);
       return flat;
     });
+    app.post<{ Params: { name: string }; Body: ConvertSnapshot }>(
+      '/v1/snapshots/:name/convert',
+      async (request) => {
+        const converted = { ...named(request.params.name), disk_format: request.body.to };
+        this.snapshots.set(converted.name, converted);
+        return converted;
+      },
+    );
     app.delete<{ Params: { name: string } }>('/v1/snapshots/:name', async (request, reply) => {
       this.snapshots.delete(named(request.params.name).name);
       return reply.code(204).send();

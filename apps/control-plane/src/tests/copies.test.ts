@@ -59,6 +59,9 @@ describe('a snapshot', () => {
     expect(await list('')).toHaveLength(3);
     const flat = await told<Snapshot>(plane.fetch('/v1/snapshots/one/flatten', { method: 'POST' }), 200);
     expect(flat.standalone).toBe(true);
+    const convert = (to: string) => plane.fetch('/v1/snapshots/one/convert', { json: { to } });
+    expect((await told<Snapshot>(convert('dm-snapshot'), 200)).disk_format).toBe('dm-snapshot');
+    expect(await refused(convert('zfs'), 400)).toMatchObject({ code: 'validation_failed' });
     expect((await plane.fetch('/v1/snapshots/one', { method: 'DELETE' })).status).toBe(204);
     expect((await refused(plane.fetch('/v1/snapshots/one'), 404)).code).toBe('snapshot_not_found');
   });

@@ -1,6 +1,7 @@
 /** Calls about snapshots with names. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import {
+  ConvertSnapshot,
   ErrorBody,
   HostImported,
   HostSnapshotCreate,
@@ -58,6 +59,16 @@ export function snapshotRoutes(lifecycle: Lifecycle): FastifyPluginAsyncTypebox 
       (request) => {
         request.log.info({ snapshot: request.params.name }, 'flatten snapshot');
         return lifecycle.snapshots.flatten(request.params.name);
+      },
+    );
+
+    app.post(
+      '/v1/snapshots/:name/convert',
+      { schema: { params, body: ConvertSnapshot, response: { 200: Snapshot, ...errors } } },
+      (request) => {
+        const { to } = request.body;
+        request.log.info({ snapshot: request.params.name, to }, 'convert snapshot');
+        return lifecycle.snapshots.convert(request.params.name, to);
       },
     );
 

@@ -20,6 +20,14 @@ export function layersOf(state: DiskState): readonly string[] {
   return state.format === 'image' ? [] : state.layers;
 }
 
+/** Whether another kind of disk wrote the layers: a guest goes on from them once they are converted. */
+export function isOfOtherKind(
+  { format }: DiskState,
+  { capabilities }: { capabilities: { format: LayerFormat } },
+): boolean {
+  return format !== 'image' && format !== capabilities.format;
+}
+
 export interface DiskFile {
   /** Absolute, in the VM's directory. */
   path: string;

@@ -9,12 +9,15 @@ export {
   type ToolPlace,
   UserStillRuns,
 } from './backend.ts';
+export type { LayeredState } from './changes.ts';
 export { chooseDisks } from './choose.ts';
+export { conversionBytes, convertLayers } from './convert.ts';
 export {
   type BlockDisk,
   type DiskFile,
   type DiskState,
   type FileDisk,
+  isOfOtherKind,
   layersOf,
   type VmDisk,
 } from './disk.ts';

@@ -74,12 +74,13 @@ function nodeOf({ path, format }: DiskFile, below: readonly DiskFile[], writable
 /** The files of one test, removed with it. */
 export class DiskPlaces implements Disposable {
   readonly root: string;
-  readonly sizeBytes = 64 * MiB;
+  readonly sizeBytes: number;
   readonly #uid = nobodysUid();
   /** 8 MiB of the byte 97. */
   readonly image: string;
 
-  constructor(within = tmpdir()) {
+  constructor(within = tmpdir(), sizeBytes = 64 * MiB) {
+    this.sizeBytes = sizeBytes;
     this.root = mkdtempSync(join(within, 'perch-disk-'));
     this.image = this.file('image.ext4', Buffer.alloc(8 * MiB, 'a'));
   }

@@ -71,11 +71,14 @@ export const failpoints = [
   /** A snapshot that is deleted has no name any more; and nothing is left of it. */
   'remove.renamed',
   'remove.removed',
-  /** A snapshot that is flattened is held by links; those that the new one shares are made; its disk is a tool's still. */
+  /** A snapshot that is flattened or converted is held by links; those that the new one shares are made; its disk is a tool's still. */
   'flatten.held',
   'flatten.linked',
   'flatten.merged',
   'flatten.made',
+  /** Of a snapshot whose layers get another format the shared files are linked; the new layer is a tool's still. */
+  'convert.linked',
+  'convert.written',
   /** A snapshot is copied; the parts of an older layout are; either is checked, and has no name. */
   'import.copied',
   'import.rebuilt',

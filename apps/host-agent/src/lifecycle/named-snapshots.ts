@@ -1,9 +1,10 @@
-/** Snapshots with names: made of sandboxes or of directories, listed, flattened and removed. */
+/** Snapshots with names: made of sandboxes or of directories, listed, flattened, converted and removed. */
 import {
   type HostImported,
   type HostMachine,
   type HostSnapshotCreate,
   type HostSnapshotImport,
+  type LayerFormat,
   type NewSnapshot,
   PerchError,
   type Snapshot,
@@ -11,6 +12,7 @@ import {
 import type { BootFiles, ImageStore } from '../images/index.ts';
 import type { VmMonitor } from '../vmm/index.ts';
 import {
+  convertNamed,
   type FlattenDeps,
   flattenSnapshot,
   importSnapshot,
@@ -118,6 +120,16 @@ export class NamedSnapshots {
     if (!images.find(name) && !(await snapshots.get(name)).standalone) {
       await snapshots.change(name, (from, to) => flattenSnapshot(from, to, this.#deps));
     }
+    return this.#sources.describe(name);
+  }
+
+  /**
+   * Makes the layers of the disk of a snapshot one layer of this format, whichever kind of disk this host has. One whose
+   * disk stands alone has none, and stays.
+   * @throws PerchError snapshot_not_found, snapshot_damaged, capacity_exhausted, host_disk_full, conversion_failed
+   */
+  async convert(name: string, to: LayerFormat): Promise<Snapshot> {
+    if (!this.#deps.images.find(name)) await convertNamed(name, to, this.#deps);
     return this.#sources.describe(name);
   }
 }

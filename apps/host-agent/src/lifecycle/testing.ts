@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { mkdtempDisposable } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { HostCreate, HostMachine, HostSandbox } from '@perch/protocol';
+import type { HostCreate, HostMachine, HostSandbox, LayerFormat } from '@perch/protocol';
 import { pino } from 'pino';
 import { expect, vi } from 'vitest';
 import { type DiskBackend, DiskGone, type VmDisk } from '../disk/index.ts';
@@ -206,7 +206,7 @@ export class FakeMachine {
       if (!captured) throw new Error(`nothing is captured of ${id}`);
       return {
         vm: { image: aMemory, devices: '/devices' },
-        disk: { format: 'qcow2', base: '/base', layers: ['/layer'] },
+        disk: { format: this.layerFormat, base: '/base', layers: ['/layer'] },
         identity: captured.identity,
       };
     },
@@ -222,6 +222,8 @@ export class FakeMachine {
     scratch: async () => ({ path: '/scratch', [Symbol.asyncDispose]: async () => {} }),
   };
 
+  /** Of the layers of all states. */
+  layerFormat: LayerFormat = 'qcow2';
   /** Whether no disk may get more layers. */
   isFull = false;
   /** The merge of a checkpoint; there is nothing to merge unless a test sets it. */

@@ -16,8 +16,10 @@ export interface Confinement {
   /** Processes and threads that the user can have. */
   maxTasks: number;
   cwd: string;
-  /** Descriptor that takes the place of stderr. stdout and stdin are /dev/null. */
+  /** Descriptor that takes the place of stderr. stdin is /dev/null. */
   stderr: number;
+  /** Descriptor that takes the place of stdout, which is /dev/null without. */
+  stdout?: number | undefined;
   /** Descriptors that the program finds as 3, 4, …; it inherits no others. */
   descriptors: readonly number[];
 }
@@ -51,7 +53,7 @@ export function spawnConfined(to: Confinement, program: readonly string[]): Chil
     cwd: to.cwd,
     env: { PATH: toolPath },
     detached: true,
-    stdio: ['ignore', 'ignore', to.stderr, ...to.descriptors],
+    stdio: ['ignore', to.stdout ?? 'ignore', to.stderr, ...to.descriptors],
   });
   child.unref();
   return child;

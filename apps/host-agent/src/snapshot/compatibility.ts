@@ -4,13 +4,13 @@ import { SnapshotIncompatible } from './damaged.ts';
 import type { Snapshot } from './snapshot.ts';
 
 /**
- * Device state is read back only by the version that wrote it, a guest keeps using the processor that it found when it
- * booted (on one with less it dies of SIGILL, much later), and layers are read only by the kind of disk that wrote them.
+ * Device state is read back only by the version that wrote it, and a guest keeps using the processor that it found when
+ * it booted: on one with less it dies of SIGILL, much later. Layers of another kind of disk are converted.
  * @throws SnapshotIncompatible, whose message is a sentence for the user
  */
 export function assertCompatible(
-  { manifest, rootfs }: Pick<Snapshot, 'manifest' | 'rootfs'>,
-  host: HostMachine,
+  { manifest }: Pick<Snapshot, 'manifest'>,
+  host: Pick<HostMachine, 'monitor' | 'cpu'>,
 ) {
   const [then, now] = [manifest.monitor, host.monitor];
   if (then.kind !== now.kind || then.version !== now.version) {
@@ -26,11 +26,6 @@ export function assertCompatible(
   if (manifest.cpu !== host.cpu) {
     throw new SnapshotIncompatible(
       `The snapshot was taken on another processor ("${manifest.cpu}") than this host has ("${host.cpu}"): the guest could not go on.`,
-    );
-  }
-  if (rootfs && rootfs.format !== host.disk.format) {
-    throw new SnapshotIncompatible(
-      `The disk of the snapshot has layers of the format ${rootfs.format} and this host has ${host.disk.format}: flatten it on a host with ${rootfs.format} (PERCH_ROOTFS).`,
     );
   }
 }

@@ -7,7 +7,7 @@
  */
 
 import { crc32 } from 'node:zlib';
-import { LayerFormat, MonitorIdentity } from '@perch/protocol';
+import { DiskFormat, MonitorIdentity } from '@perch/protocol';
 import { type Static, Type } from 'typebox';
 import { type FileSum, maxExtentBytes } from './checksum.ts';
 import { SnapshotDamaged } from './damaged.ts';
@@ -44,9 +44,7 @@ const facts = {
   /** Content of the initramfs, which is the guest agent. */
   initramfs_content_id: ContentId,
   /** `image` where the disk stands alone. Manifests without it have layers of the format that `rootfs.meta` names. */
-  disk: Type.Optional(
-    Type.Object({ format: Type.Union([...LayerFormat.anyOf, Type.Literal('image')]) }, closed),
-  ),
+  disk: Type.Optional(Type.Object({ format: DiskFormat }, closed)),
   /** Content of `rootfs.ext4`, where the disk stands alone. */
   rootfs_content_id: Type.Optional(ContentId),
 };

@@ -9,7 +9,7 @@ export const snapshotErrors = {
       'The snapshot or image of that name is as before, and there is no new snapshot. The sandbox is as before.',
   },
   snapshot_in_use: {
-    when: 'A base image is to be deleted. Or a snapshot was replaced or deleted by somebody while it was flattened; `by` says which.',
+    when: 'A base image is to be deleted. Or a snapshot was replaced or deleted by somebody while it was flattened or converted; `by` says which.',
     after: 'The snapshot or image that has the name now is as it was.',
   },
   snapshot_failed: {
@@ -21,6 +21,10 @@ export const snapshotErrors = {
     when: 'A file of a checkpoint or of a snapshot is missing, cut off, or not what its manifest says. `reason` names it, `id` is the sandbox or the snapshot.',
     after:
       'Nothing was made of it. A paused sandbox is still paused. The damaged files stay where they are, so that they can be looked at.',
+  },
+  conversion_failed: {
+    when: 'The layers of the disk of a snapshot are to be written in another format, and cannot be read, or a tool for it is missing on the host.',
+    after: 'The snapshot is as before.',
   },
   import_refused: {
     when: 'The directory of an import is not there, holds something that no snapshot may hold, lacks something, is damaged, or what was said about it contradicts it.',

@@ -1,4 +1,5 @@
 import {
+  ConvertSnapshot,
   CreateSnapshot,
   ListSnapshotsQuery,
   NewSnapshot,
@@ -100,6 +101,30 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
       } as object,
     },
     handler: (request) => host.flattenSnapshot(request.params.name, request.id),
+  });
+
+  app.route({
+    method: 'POST',
+    url: '/v1/snapshots/:name/convert',
+    schema: {
+      tags,
+      summary: 'Write the layers of the disk of a snapshot in another format',
+      description:
+        'For hosts with another kind of disk. Its cost follows what the layers hold. Of one that has that format, or that ' +
+        'stands alone, it changes nothing.',
+      params: SnapshotParams,
+      body: ConvertSnapshot,
+      response: {
+        200: { ...Snapshot, description: 'Its layers have that format, or it has none.' },
+        400: 'There is no such format.',
+        404: unknown,
+        409: 'snapshot_in_use: it was replaced meanwhile.',
+        500: 'conversion_failed, snapshot_damaged: it is as before.',
+        503: 'The host has no room on its disk, which is found out first, or does not answer.',
+        507: full,
+      } as object,
+    },
+    handler: (request) => host.convertSnapshot(request.params.name, request.body, request.id),
   });
 
   app.route({

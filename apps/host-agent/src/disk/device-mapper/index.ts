@@ -7,6 +7,7 @@ import { settle } from './store.ts';
 import { adopt, create, remove, takenBytes, unowned } from './vm-disk.ts';
 
 export { deviceMapperLacks } from './lacks.ts';
+export { storeLayers } from './layers.ts';
 
 export function createDeviceMapperDisks(instance: string): DiskBackend {
   return {

@@ -13,11 +13,11 @@
  */
 
 const clusterBits = 16;
-const clusterSize = 2 ** clusterBits;
+export const clusterSize = 2 ** clusterBits;
 /** Refcounts have 2^4 = 16 bits. */
 const refcountOrder = 4;
-const refcountsPerBlock = clusterSize / 2;
-const entriesPerTable = clusterSize / 8;
+export const refcountsPerBlock = clusterSize / 2;
+export const entriesPerTable = clusterSize / 8;
 /** Bytes of the disk that one L1 entry (one L2 table) describes: 512 MiB. */
 const bytesPerL1Entry = entriesPerTable * clusterSize;
 /** The L1 table stays one cluster up to 4 TiB, far above what a sandbox may ask for. */
@@ -29,8 +29,8 @@ const extension = { end: 0, backingFormat: 0xe2792aca } as const;
 const maxBackingName = 1023;
 
 /** Where the four metadata clusters lie. The rest of the file is data that the guest has written. */
-const layout = { header: 0, refcountTable: 1, refcountBlock: 2, l1Table: 3 } as const;
-const initialClusters = 4;
+export const layout = { header: 0, refcountTable: 1, refcountBlock: 2, l1Table: 3 } as const;
+export const initialClusters = 4;
 
 export interface EmptyOverlay {
   /** The parts that are not zero: everything else of the file is a hole. */

@@ -7,6 +7,8 @@ import { flatten } from './flatten.ts';
 import { merge } from './merge.ts';
 import { adopt, create, remove, takenBytes } from './vm-files.ts';
 
+export { qcow2Layers } from './layers.ts';
+
 export function createQcow2Disks(): DiskBackend {
   return {
     capabilities: {

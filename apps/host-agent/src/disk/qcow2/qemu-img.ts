@@ -10,7 +10,6 @@ import { type ToolPlace, UserStillRuns } from '../backend.ts';
 import { type DiskState, imageOf, layersOf } from '../disk.ts';
 
 export const baseName = 'base.ext4';
-const logName = 'qemu-img.log';
 const layerName = (index: number) => `layer-${index}.qcow2`;
 /** strerror(ENOSPC) in the locale that tools run in. */
 const noSpace = 'No space left on device';
@@ -28,6 +27,10 @@ async function endUser(uid: number): Promise<void> {
 
 export async function linkChain(state: DiskState, dir: string): Promise<void> {
   await link(imageOf(state), join(dir, baseName));
+  await linkLayers(state, dir);
+}
+
+export async function linkLayers(state: DiskState, dir: string): Promise<void> {
   for (const [i, layer] of layersOf(state).entries()) await link(layer, join(dir, layerName(i)));
 }
 
@@ -51,8 +54,9 @@ export function asFilename(image: BlockNode): string {
 
 /**
  * When it has settled, no process of the user is left, unless it says so.
- * @param what it does, for the error
+ * @param what it does, for the error; once in a directory
  * @param command `qemu-img` and its arguments
+ * @param stdout descriptor of a file for what it prints
  * @throws Error with what it said, `code` ENOSPC when the disk was full; what `signal` was aborted with; UserStillRuns
  */
 export async function runQemuImg(
@@ -60,10 +64,11 @@ export async function runQemuImg(
   maxFileBytes: number,
   what: string,
   command: readonly string[],
+  stdout?: number,
 ): Promise<void> {
   if (uid === process.getuid?.()) throw new Error('qemu-img reads the disks of guests as a user of its own');
-  await using log = await open(join(dir, logName), 'wx+', 0o600);
-  const to = { uid, maxFileBytes, maxTasks, cwd: dir, stderr: log.fd, descriptors: [] };
+  await using log = await open(join(dir, `${what}.log`), 'wx+', 0o600);
+  const to = { uid, maxFileBytes, maxTasks, cwd: dir, stderr: log.fd, stdout, descriptors: [] };
   // In one breath with the listener below: a signal tells of its end only once.
   signal?.throwIfAborted();
   const child = spawnConfined(to, command);

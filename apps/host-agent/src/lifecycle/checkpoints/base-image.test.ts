@@ -20,9 +20,8 @@ async function paused(dir: string, format: 'qcow2' | 'dm-snapshot') {
     ...{ disk_bytes: 64 * 2 ** 20, layers: [] },
   });
   await writeFile(temporary.file('identity.json'), '{"access_token":"secret","number":1}');
-  const machine = { ...aMachine, disk: { format } };
   const states = new SavedStates({
-    ...{ dir: join(dir, 'sandboxes'), disks: new FakeMachine().disk, keep: 1, machine },
+    ...{ dir: join(dir, 'sandboxes'), disks: new FakeMachine().disk, keep: 1, machine: aMachine },
     ...{ room: new DiskRoom({ dir, keepMb: 0 }), baseImage: () => undefined },
   });
   const final = states.directory('sb1', 1);

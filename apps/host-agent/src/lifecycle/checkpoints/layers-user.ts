@@ -23,7 +23,7 @@ const timeoutMs = (diskMb: number) => 60_000 + 100 * diskMb;
  *   sandbox. When a tool could not be ended, both stay until it has.
  */
 export async function withLayersUser(
-  what: 'flatten' | 'merge',
+  what: 'convert' | 'flatten' | 'merge',
   diskMb: number,
   { network, vmsDir }: LayersUserDeps,
   use: (tool: ToolPlace) => Promise<void>,

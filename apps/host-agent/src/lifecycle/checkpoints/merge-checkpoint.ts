@@ -1,9 +1,11 @@
-/** Merges the memory and the layers of a checkpoint that are beyond their bounds, in a place beside it. */
-
+/**
+ * Merges the memory and the layers of a checkpoint that are beyond their bounds, in a place beside it. Layers that another
+ * kind of disk wrote become one of this host's.
+ */
 import { link } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { DiskBackend } from '../../disk/index.ts';
+import { type DiskBackend, isOfOtherKind } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import {
   ExchangeNotDurable,
@@ -11,16 +13,19 @@ import {
   openSnapshot,
   type Snapshot,
   SnapshotDirectory,
+  snapshotFiles,
 } from '../../snapshot/index.ts';
 import type { DiskRoom } from '../journal/index.ts';
+import { convertSnapshot } from './convert.ts';
 import { diskOf } from './disk.ts';
+import type { FlatCopyTarget } from './flat-copy.ts';
 import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
-import { excessOf, type MergeBounds, mergeSnapshot } from './merge.ts';
-import type { MergeCheckpoint } from './merges.ts';
+import { excessOf, type MergeBounds, type Merged, mergeSnapshot } from './merge.ts';
+import type { MergeCheckpoint, PreparedMerge } from './merges.ts';
 import type { StateStore } from './saved-states.ts';
 
 export interface MergeCheckpointDeps extends LayersUserDeps {
-  disks: Pick<DiskBackend, 'merge' | 'mergeNeed'>;
+  disks: Pick<DiskBackend, 'capabilities' | 'merge' | 'mergeNeed'>;
   saved: StateStore;
   bounds: MergeBounds;
   room: Pick<DiskRoom, 'require'>;
@@ -33,41 +38,62 @@ export function checkpointMerger(deps: MergeCheckpointDeps): MergeCheckpoint {
   return async ({ id }, checkpoint, signal) => {
     const place = deps.saved.directory(id, checkpoint);
     const from = await openSnapshot(place);
+    if (isOfOtherKind(diskOf(from), deps.disks)) {
+      const { format } = deps.disks.capabilities;
+      return prepare(place, deps.saved, async (target) => {
+        await convertSnapshot(from, format, target, deps, signal);
+        return { memoryBytes: 0, layerBytes: await target.final.bytesOf([snapshotFiles.rootfsCow]) };
+      });
+    }
     const { memoryPercent, layers } = deps.bounds;
     const need = await deps.disks.mergeNeed(diskOf(from), from.manifest.machine.disk_mb * 2 ** 20, layers);
     const excess = await excessOf(from, memoryPercent, need !== undefined);
     if (!(excess.memory || excess.layers)) return undefined;
-    await using undo = new AsyncDisposableStack();
-    const { path } = undo.use(await deps.saved.scratch());
-    await deps.room.require(excess.bytes, `The merge of sandbox ${id}`);
-    const made = new SnapshotDirectory(join(path, 'made'));
-    const target = { temporary: new SnapshotDirectory(join(path, 'new')), final: made, durable: true };
-    const merged = await mergeSnapshot(from, excess, target, {
-      mergeLayers: (layer) => mergeLayers(from, layer, signal, deps),
-      pace: async () => {
-        signal.throwIfAborted();
-        await sleep(restMs);
-      },
+    return prepare(place, deps.saved, async (target) => {
+      await deps.room.require(excess.bytes, `The merge of sandbox ${id}`);
+      return mergeSnapshot(from, excess, target, {
+        mergeLayers: (layer) => mergeLayers(from, layer, signal, deps),
+        pace: async () => {
+          signal.throwIfAborted();
+          await sleep(restMs);
+        },
+      });
     });
-    const scratch = undo.move();
-    let mayComeBack = false;
-    return {
-      merged,
-      replace: async () => {
-        try {
-          await exchangeSnapshots(made, place);
-        } catch (error) {
-          mayComeBack = error instanceof ExchangeNotDurable;
-          throw error;
-        }
-      },
-      [Symbol.asyncDispose]: async () => {
-        // The next start removes what was replaced, when the directories have been read from the disk.
-        if (mayComeBack) return;
-        await scratch.disposeAsync();
-        failpoint('merge.removed');
-      },
-    };
+  };
+}
+
+/** Has `make` make what takes the place of a checkpoint. */
+async function prepare(
+  place: SnapshotDirectory,
+  saved: StateStore,
+  make: (target: FlatCopyTarget) => Promise<Merged>,
+): Promise<PreparedMerge> {
+  await using undo = new AsyncDisposableStack();
+  const { path } = undo.use(await saved.scratch());
+  const made = new SnapshotDirectory(join(path, 'made'));
+  const merged = await make({
+    temporary: new SnapshotDirectory(join(path, 'new')),
+    final: made,
+    durable: true,
+  });
+  const scratch = undo.move();
+  let mayComeBack = false;
+  return {
+    merged,
+    replace: async () => {
+      try {
+        await exchangeSnapshots(made, place);
+      } catch (error) {
+        mayComeBack = error instanceof ExchangeNotDurable;
+        throw error;
+      }
+    },
+    [Symbol.asyncDispose]: async () => {
+      // The next start removes what was replaced, when the directories have been read from the disk.
+      if (mayComeBack) return;
+      await scratch.disposeAsync();
+      failpoint('merge.removed');
+    },
   };
 }
 

@@ -29,6 +29,7 @@ async function merging(options: Parameters<typeof host>[1] = {}) {
         replace: async () => {
           log.push(`replace ${letter}`);
           h.machine.isFull = false;
+          h.machine.layerFormat = 'qcow2';
         },
         [Symbol.asyncDispose]: async () => void log.push(`remove ${letter}`),
       });
@@ -130,24 +131,27 @@ test('a resume of a disk that may get no more layers waits for the merge that is
   expect(it.log.filter((line) => line === 'replace a')).toHaveLength(1);
 });
 
-test.each(['resume', 'fork'])(
-  'a %s of a disk that may get no more layers has it merged first',
-  async (what) => {
-    await using it = await merging({ mergeQuietMs: 600_000 });
-    await it.running(id);
-    await it.h.lifecycle.pause(id, 1);
-    it.h.machine.isFull = true;
-    const children = [{ id: other, access_token: 'c'.repeat(64) }];
-    const done =
-      what === 'resume'
-        ? it.h.lifecycle.resume(id, next)
-        : it.h.lifecycle.fork(id, { generation: 1, children });
-    await until(() => it.log).toEqual(['begin a 1']);
-    it.begun[0]?.prepared();
-    await done;
-    expect(it.log).toEqual(['begin a 1', 'replace a', 'remove a']);
-  },
-);
+test.each([
+  ['resume', 'of a disk that may get no more layers'],
+  ['fork', 'of a disk that may get no more layers'],
+  ['resume', 'where layers are those of another kind of disk'],
+  ['fork', 'where layers are those of another kind of disk'],
+])('a %s %s has them made one first', async (what, why) => {
+  await using it = await merging({ mergeQuietMs: 600_000 });
+  await it.running(id);
+  await it.h.lifecycle.pause(id, 1);
+  if (why.includes('no more')) it.h.machine.isFull = true;
+  else it.h.machine.layerFormat = 'dm-snapshot';
+  const children = [{ id: other, access_token: 'c'.repeat(64) }];
+  const done =
+    what === 'resume'
+      ? it.h.lifecycle.resume(id, next)
+      : it.h.lifecycle.fork(id, { generation: 1, children });
+  await until(() => it.log).toEqual(['begin a 1']);
+  it.begun[0]?.prepared();
+  await done;
+  expect(it.log).toEqual(['begin a 1', 'replace a', 'remove a']);
+});
 
 test('one whose layers cannot be merged stays paused, and says why', async () => {
   await using it = await merging({ mergeQuietMs: 600_000 });
@@ -170,6 +174,23 @@ test('one whose layers cannot be merged stays paused, and says why', async () =>
     await resumed;
     expect(it.h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 1 });
   }
+});
+
+test('one whose layers cannot be converted stays paused, and says why', async () => {
+  await using it = await merging({ mergeQuietMs: 600_000 });
+  await it.running(id);
+  await it.h.lifecycle.pause(id, 1);
+  it.h.machine.layerFormat = 'dm-snapshot';
+  const resumed = expect(it.h.lifecycle.resume(id, next)).rejects.toMatchObject({
+    ...{
+      code: 'resume_failed',
+      message: expect.stringContaining('have to be converted, and cannot be. no tool'),
+    },
+  });
+  await until(() => it.begun.length).toBe(1);
+  it.begun[0]?.fails(new Error('no tool'));
+  await resumed;
+  expect(it.h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 1 });
 });
 
 test.each([0, 600_000])(

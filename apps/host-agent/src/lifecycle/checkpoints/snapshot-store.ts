@@ -193,6 +193,7 @@ async function view(name: string, { directory, manifest, rootfs }: Snapshot): Pr
     ...{ name, type: 'snapshot', template: manifest.template, vcpus, memory_mb, disk_mb },
     ...{ size_bytes: ownBytes + sharedBytes, own_bytes: ownBytes, shared_bytes: sharedBytes },
     standalone: rootfs === null,
+    disk_format: rootfs?.format ?? 'image',
     sandbox_id: manifest.sandbox_id,
     created_at: manifest.created_at,
   };

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
-import type { DiskBackend } from '../../disk/index.ts';
+import { type DiskBackend, isOfOtherKind } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import { SnapshotDamaged } from '../../snapshot/index.ts';
 import type { SavedState, StateStore } from '../checkpoints/index.ts';
@@ -12,11 +12,11 @@ import type { Resources } from './resources.ts';
 export interface SandboxStateDeps {
   journal: Journal;
   saved: StateStore;
-  disks: Pick<DiskBackend, 'mergeNeed'>;
+  disks: Pick<DiskBackend, 'mergeNeed' | 'capabilities'>;
   log: Logger;
   /** Told after every transition; `destroyed` is the last. */
   changed: (record: SandboxRecord) => void;
-  /** Merges a checkpoint in the turn of its driver, as Merges.now. */
+  /** Merges or converts a checkpoint in the turn of its driver, as Merges.now. */
   mergeNow: (record: SandboxRecord, checkpoint: number, signal: AbortSignal) => Promise<void>;
   /** Pauses between the tries of what has to be done, milliseconds; the last repeats. */
   retryMs: readonly number[];
@@ -103,8 +103,9 @@ export class SandboxState {
     if (at === null) throw new Error(`Sandbox ${this.id} has no snapshot.`);
     const { saved, disks, mergeNow } = this.#deps;
     const state = await saved.open(record.id, at);
-    // Nothing goes on from such a disk before its layers are merged.
-    if ((await disks.mergeNeed(state.disk, record.disk_mb * 2 ** 20)) !== 'now') return state;
+    const isOther = isOfOtherKind(state.disk, disks);
+    // Nothing goes on from such a disk before its layers are merged, or are those of this kind of disk.
+    if (!isOther && (await disks.mergeNeed(state.disk, record.disk_mb * 2 ** 20)) !== 'now') return state;
     try {
       await mergeNow(record, at, signal);
     } catch (cause) {
@@ -112,7 +113,7 @@ export class SandboxState {
       if (cause instanceof PerchError) throw cause;
       if (cause instanceof SnapshotDamaged) throw cause.toPerchError(this.id);
       const { id } = this;
-      const reason = `The layers of its disk have to be merged, and cannot be. ${sentence(cause)}`;
+      const reason = `The layers of its disk have to be ${isOther ? 'converted' : 'merged'}, and cannot be. ${sentence(cause)}`;
       const message = `Nothing can go on from the state of sandbox ${id}. ${reason}`;
       throw new PerchError('resume_failed', message, { id, reason }, { cause });
     }

@@ -16,6 +16,7 @@ import {
   verifyFiles,
 } from '../../snapshot/index.ts';
 import { Mutex } from '../journal/index.ts';
+import { aborted } from './aborted.ts';
 
 /** Everything that a booted guest depends on. */
 export interface GuestShape {
@@ -165,11 +166,4 @@ export class BootSnapshots {
   #directory(key: string): SnapshotDirectory {
     return new SnapshotDirectory(join(this.#options.dir, key));
   }
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
 }

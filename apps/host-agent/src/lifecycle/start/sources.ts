@@ -1,10 +1,18 @@
 /** The sources of a sandbox: an image by way of a guest that was booted from it, or a snapshot. */
 import { stat } from 'node:fs/promises';
 import { type HostCreate, isPerchError, PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
+import { type DiskBackend, isOfOtherKind } from '../../disk/index.ts';
 import type { BaseImage, BootFiles, ImageStore } from '../../images/index.ts';
 import type { Snapshot, SnapshotDirectory } from '../../snapshot/index.ts';
-import type { SnapshotStore, StateStore } from '../checkpoints/index.ts';
+import {
+  type ConvertDeps,
+  convertNamed,
+  diskOf,
+  type SnapshotStore,
+  type StateStore,
+} from '../checkpoints/index.ts';
 import type { StartFiles } from '../sandbox/index.ts';
+import { aborted } from './aborted.ts';
 import type { BootGuest, BootSnapshots, GuestShape } from './boot-snapshots.ts';
 
 export interface Source extends StartFiles {
@@ -13,7 +21,8 @@ export interface Source extends StartFiles {
   pooled: boolean;
 }
 
-export interface SourceDeps {
+export interface SourceDeps extends ConvertDeps {
+  disks: Pick<DiskBackend, 'capabilities'>;
   images: ImageStore;
   bootSnapshots: Pick<BootSnapshots, 'use'>;
   snapshots: SnapshotStore;
@@ -32,6 +41,8 @@ export type BootImage = (
 export class Sources {
   readonly #deps: SourceDeps;
   readonly #boot: BootImage;
+  /** Snapshots by name whose disks become those of this host. */
+  readonly #converting = new Map<string, Promise<void>>();
 
   constructor(deps: SourceDeps, boot: BootImage) {
     this.#deps = deps;
@@ -102,12 +113,31 @@ export class Sources {
     return {
       shape: shapeOf(snapshot),
       pooled: false,
-      begin: (id, signal) =>
-        snapshots.use(name, async ({ directory }) => {
+      begin: async (id, signal) => {
+        if (isOfOtherKind(diskOf(snapshot), this.#deps.disks)) {
+          await Promise.race([this.#convertOnce(name), aborted(signal)]);
+        }
+        await snapshots.use(name, async ({ directory }) => {
           signal.throwIfAborted();
           await saved.linkStart(id, directory);
-        }),
+        });
+      },
     };
+  }
+
+  /** For all who start from it by now: each alone would have to convert what it started from. */
+  async #convertOnce(name: string): Promise<void> {
+    const { format } = this.#deps.disks.capabilities;
+    const running = this.#converting.get(name) ?? convertNamed(name, format, this.#deps);
+    this.#converting.set(name, running);
+    try {
+      await running;
+    } catch (cause) {
+      // Another has its name by now, and is gone on from.
+      if (!isPerchError(cause, 'snapshot_in_use')) throw cause;
+    } finally {
+      this.#converting.delete(name);
+    }
   }
 }
 
@@ -141,7 +171,8 @@ async function describeImage({ name, rootfs, sizeBytes }: BaseImage): Promise<Sn
   return {
     ...{ name, type: 'base', template: name, vcpus: null, memory_mb: null },
     disk_mb: Math.ceil(sizeBytes / 2 ** 20),
-    ...{ size_bytes: bytes, own_bytes: bytes, shared_bytes: 0, standalone: true, sandbox_id: null },
+    ...{ size_bytes: bytes, own_bytes: bytes, shared_bytes: 0, standalone: true, disk_format: 'image' },
+    sandbox_id: null,
     created_at: mtime.toISOString(),
   };
 }

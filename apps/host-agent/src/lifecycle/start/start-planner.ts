@@ -1,8 +1,9 @@
 /** How sandboxes begin: from what, with room found for them, and whether they take a ready guest over. */
 import { limits } from '@perch/protocol';
 import type { Logger } from 'pino';
+import type { DiskBackend } from '../../disk/index.ts';
 import type { BootFiles, ImageStore } from '../../images/index.ts';
-import type { SnapshotStore, StateStore } from '../checkpoints/index.ts';
+import type { ConvertDeps, SnapshotStore, StateStore } from '../checkpoints/index.ts';
 import type { Journal, SandboxSpec } from '../journal/index.ts';
 import type { Registry, SandboxDriver } from '../sandbox/index.ts';
 import type { Admission } from './admission.ts';
@@ -12,7 +13,8 @@ import { PrewarmedPool } from './prewarmed-pool.ts';
 import { Reservations } from './reservations.ts';
 import { type Source, Sources } from './sources.ts';
 
-export interface StartDeps {
+export interface StartDeps extends ConvertDeps {
+  disks: DiskBackend;
   journal: Journal;
   images: ImageStore;
   admission: Admission;

@@ -1,4 +1,4 @@
-/** Reads and writes of a given length. */
+/** Reads of a given length. */
 import type { FileHandle } from 'node:fs/promises';
 import { StoreDamaged } from './damaged.ts';
 
@@ -8,12 +8,5 @@ export async function readFully(file: FileHandle, into: Buffer, position: number
     const { bytesRead } = await file.read(into, done, into.length - done, position + done);
     if (bytesRead === 0) throw new StoreDamaged(`ends at ${position + done}, too early`);
     done += bytesRead;
-  }
-}
-
-export async function writeFully(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
-    done += bytesWritten;
   }
 }

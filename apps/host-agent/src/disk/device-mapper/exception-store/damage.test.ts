@@ -1,8 +1,8 @@
 import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { expect } from 'vitest';
+import { differences } from '../../differences.ts';
 import { StoreDamaged } from './damaged.ts';
-import { differences } from './difference.ts';
 import { flattenStore } from './flatten.ts';
 import { readStore } from './read.ts';
 import { storeBytes, TestFiles } from './test-stores.ts';

@@ -1,8 +1,9 @@
 /** Puts a base and a store over it together in a raw image of its own. */
 import type { FileHandle } from 'node:fs/promises';
 import { copySparse, dataRuns } from '../../../linux/index.ts';
+import type { StoredRun } from '../../ranges.ts';
 import { copyScattered, scatteredBytes } from './scattered.ts';
-import type { ExceptionStore, StoredRun } from './store.ts';
+import type { ExceptionStore } from './store.ts';
 
 /** Most small parts that are kept in mind. */
 const maxSmall = 4096;

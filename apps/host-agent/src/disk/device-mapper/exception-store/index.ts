@@ -4,9 +4,8 @@
  * store by way of the runs that differ and a raw image that has them.
  */
 export { StoreDamaged } from './damaged.ts';
-export { differences } from './difference.ts';
 export { flattenStore } from './flatten.ts';
 export { areasNear, fullStoreBytes, ownChunkBytes, sectorBytes } from './format.ts';
 export { readStore } from './read.ts';
-export type { DiskRange, ExceptionStore, StoredRun } from './store.ts';
+export type { ExceptionStore } from './store.ts';
 export { writeStore } from './write.ts';

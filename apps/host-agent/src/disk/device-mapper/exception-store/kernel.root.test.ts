@@ -6,7 +6,7 @@ import { open } from 'node:fs/promises';
 import { findTool } from '@perch/node-kit';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { differences } from './difference.ts';
+import { differences } from '../../differences.ts';
 import { flattenStore } from './flatten.ts';
 import { fullStoreBytes } from './format.ts';
 import { readStore } from './read.ts';

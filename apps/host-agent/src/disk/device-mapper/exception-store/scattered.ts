@@ -1,7 +1,8 @@
 /** Copies many small parts of a store to where they belong. */
 import type { FileHandle } from 'node:fs/promises';
-import { readFully, writeFully } from './bytes.ts';
-import type { StoredRun } from './store.ts';
+import { writeFully } from '../../bytes.ts';
+import type { StoredRun } from '../../ranges.ts';
+import { readFully } from './bytes.ts';
 
 /** Read at a time, with all parts of it written at once, bytes: a part that is as long is copied by itself. */
 export const scatteredBytes = 256 * 1024;

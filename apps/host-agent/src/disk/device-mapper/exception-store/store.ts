@@ -1,18 +1,8 @@
 /** An exception store that was read: what of a disk differs from its base, and where in the file that is. */
 import type { FileHandle } from 'node:fs/promises';
+import { type DiskRange, merged, type StoredRun } from '../../ranges.ts';
 import type { Exceptions } from './exceptions.ts';
 import type { Layout } from './format.ts';
-
-/** A part of the disk, bytes. */
-export interface DiskRange {
-  offset: number;
-  length: number;
-}
-
-/** A part of the disk whose bytes are in a file from `at` on. */
-export interface StoredRun extends DiskRange {
-  at: number;
-}
 
 export class ExceptionStore {
   /** Open as long as the store is used; the caller closes it. */
@@ -60,18 +50,4 @@ export class ExceptionStore {
   changedRanges(): Generator<DiskRange> {
     return merged(this.runs());
   }
-}
-
-/** Ascending ranges, of which those that touch become one. */
-export function* merged(ranges: Iterable<DiskRange>): Generator<DiskRange> {
-  let last: DiskRange | undefined;
-  for (const { offset, length } of ranges) {
-    if (last && last.offset + last.length === offset) {
-      last.length += length;
-      continue;
-    }
-    if (last) yield last;
-    last = { offset, length };
-  }
-  if (last) yield last;
 }

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { merged, type StoredRun } from './store.ts';
+import { merged, type StoredRun } from '../../ranges.ts';
 
 export const MiB = 2 ** 20;
 export const KiB = 1024;

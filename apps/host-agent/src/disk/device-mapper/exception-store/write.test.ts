@@ -1,10 +1,10 @@
 import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import type { StoredRun } from '../../ranges.ts';
 import { flattenStore } from './flatten.ts';
 import { fullStoreBytes } from './format.ts';
 import { readStore } from './read.ts';
-import type { StoredRun } from './store.ts';
 import {
   bytesOf,
   type Changed,

@@ -1,7 +1,8 @@
 /** Makes an exception store that the kernel goes on from. */
 import type { FileHandle } from 'node:fs/promises';
 import { copySparse } from '../../../linux/index.ts';
-import { writeFully } from './bytes.ts';
+import { writeFully } from '../../bytes.ts';
+import type { StoredRun } from '../../ranges.ts';
 import {
   assertDiskBytes,
   exceptionBytes,
@@ -13,7 +14,6 @@ import {
   sectorBytes,
   version,
 } from './format.ts';
-import type { StoredRun } from './store.ts';
 
 const layout = new Layout(ownChunkBytes);
 
@@ -28,7 +28,7 @@ const layout = new Layout(ownChunkBytes);
 export async function writeStore(
   to: FileHandle,
   diskBytes: number,
-  runs: Iterable<StoredRun>,
+  runs: Iterable<StoredRun> | AsyncIterable<StoredRun>,
   from: FileHandle,
   signal?: AbortSignal,
 ): Promise<void> {
@@ -39,7 +39,7 @@ export async function writeStore(
     await writeFully(to, area, layout.areaChunk(number) * ownChunkBytes);
     area.fill(0);
   };
-  for (const part of partsOf(runs, diskBytes)) {
+  for await (const part of partsOf(runs, diskBytes)) {
     const chunk = layout.dataChunk(count);
     await copySparse(from, to, { at: part.at, offset: chunk * ownChunkBytes, length: part.length }, signal);
     const old = part.offset / ownChunkBytes;
@@ -63,10 +63,13 @@ function header(): Buffer {
 }
 
 /** The runs, cut where an area of exceptions comes between. */
-function* partsOf(runs: Iterable<StoredRun>, diskBytes: number): Generator<StoredRun> {
+async function* partsOf(
+  runs: Iterable<StoredRun> | AsyncIterable<StoredRun>,
+  diskBytes: number,
+): AsyncGenerator<StoredRun> {
   assertDiskBytes(diskBytes);
   let [end, count] = [0, 0];
-  for (const run of runs) {
+  for await (const run of runs) {
     assertRun(run, end, diskBytes);
     end = run.offset + run.length;
     for (let done = 0; done < run.length; ) {

@@ -48,7 +48,7 @@ async function take(
   assertNothingSaid(request);
   const bytes = [...from.occupied.values()].reduce((sum, one) => sum + one, 0);
   await host.room.require(bytes, `A copy of ${request.directory}`);
-  await takeSnapshot(from, to, host);
+  await takeSnapshot(from, to);
   return [];
 }
 

@@ -1,6 +1,6 @@
 /** The root disk of an older layout, in either of its two forms. */
 import { link, stat } from 'node:fs/promises';
-import { limits } from '@perch/protocol';
+import { type DiskFormat, limits } from '@perch/protocol';
 import { hasContent, imageIdOf } from '../../../images/index.ts';
 import {
   ancestorRootfsCow,
@@ -13,12 +13,12 @@ import {
   snapshotFiles,
   writeRootfsMeta,
 } from '../../../snapshot/index.ts';
-import { assertFormat } from './disk-format.ts';
 import { modeOf } from './modes.ts';
 import { ImportRefused } from './refused.ts';
 import type { ImportHost } from './request.ts';
 
 export interface OlderDisk {
+  format: DiskFormat;
   diskMb: number;
   /** Name of the image that it lies on, where that is known. */
   image: string | undefined;
@@ -34,6 +34,7 @@ export async function findDisk(from: ForeignDirectory, host: ImportHost): Promis
   if (from.has(rootfsCow))
     throw new ImportRefused(`it has both ${rootfsExt4} and ${rootfsCow}; only one is its disk`);
   return {
+    format: 'image',
     diskMb: mebibytesOf(rootfsExt4, from.length(rootfsExt4)),
     image: undefined,
     place: async (to) => {
@@ -46,12 +47,12 @@ export async function findDisk(from: ForeignDirectory, host: ImportHost): Promis
 async function findLayers(from: ForeignDirectory, host: ImportHost): Promise<OlderDisk> {
   from.length(rootfsCow);
   const meta = decodeRootfsMeta(await from.read(rootfsMeta, maxRootfsMetaBytes));
-  assertFormat(meta.format, host.disks);
   const layers = [...meta.layers.map(ancestorRootfsCow), rootfsCow];
   const lost = layers.find((layer) => !from.has(layer));
   if (lost !== undefined) throw new SnapshotDamaged(lost, `is missing, and ${rootfsMeta} needs it`);
   const placeBase = await findBase(from, meta, host);
   return {
+    format: meta.format,
     diskMb: mebibytesOf(rootfsMeta, meta.disk_bytes),
     image: meta.base_template,
     place: async (to) => {

@@ -72,7 +72,7 @@ export async function takeOlderLayout(
       ...{ kind: 'copy', sandbox_id: null, template: disk.image ?? 'unknown' },
       ...{ created_at: new Date().toISOString(), build_id: build, parent: header.build },
       machine: { vcpus, memory_mb: memoryMb, disk_mb: disk.diskMb },
-      disk: rootfs === undefined ? host.machine.disk : { format: 'image' },
+      disk: { format: disk.format },
       ...(rootfs === undefined ? {} : { rootfs_content_id: rootfs }),
     },
   });

@@ -1,6 +1,5 @@
 /** The request of an import. */
 import type { HostImported, HostMachine, HostSnapshotImport } from '@perch/protocol';
-import type { DiskBackend } from '../../../disk/index.ts';
 import type { BootFiles, ImageStore } from '../../../images/index.ts';
 import type { VmMonitor } from '../../../vmm/index.ts';
 import type { DiskRoom } from '../../journal/index.ts';
@@ -11,7 +10,6 @@ export interface ImportHost {
   monitor: Pick<VmMonitor, 'recognises'>;
   boot: Pick<BootFiles, 'kernelId' | 'initramfsId'>;
   images: Pick<ImageStore, 'rootfsOf'>;
-  disks: Pick<DiskBackend, 'capabilities'>;
   room: DiskRoom;
 }
 

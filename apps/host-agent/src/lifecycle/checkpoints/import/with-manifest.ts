@@ -14,17 +14,11 @@ import {
   verifySnapshot,
 } from '../../../snapshot/index.ts';
 import type { FlatCopyTarget } from '../flat-copy.ts';
-import { assertFormat } from './disk-format.ts';
 import { modeOf } from './modes.ts';
 import { ImportRefused } from './refused.ts';
-import type { ImportHost } from './request.ts';
 
 /** @throws SnapshotDamaged, ImportRefused when no sandbox could be of it */
-export async function takeSnapshot(
-  from: ForeignDirectory,
-  to: FlatCopyTarget,
-  { disks }: Pick<ImportHost, 'disks'>,
-): Promise<void> {
+export async function takeSnapshot(from: ForeignDirectory, to: FlatCopyTarget): Promise<void> {
   const { manifest: manifestName } = snapshotFiles;
   const manifest = decodeManifest(await from.read(manifestName, maxManifestBytes));
   for (const [name, { length }] of Object.entries(manifest.files)) {
@@ -36,7 +30,7 @@ export async function takeSnapshot(
     throw new SnapshotDamaged(name, 'is not in the manifest');
   }
   assertMachine(manifest);
-  await assertDisk(from, manifest, disks);
+  await assertDisk(from, manifest);
   const { temporary, final, durable } = to;
   await temporary.ensure();
   for (const name of Object.keys(manifest.files)) await from.copy(name, temporary.file(name), modeOf(name));
@@ -57,11 +51,7 @@ function assertMachine({ machine }: Manifest): void {
 }
 
 /** The quota of a sandbox and what its monitor opens follow from the manifest and are not looked up in its disk. */
-async function assertDisk(
-  from: ForeignDirectory,
-  { machine, files }: Manifest,
-  disks: ImportHost['disks'],
-): Promise<void> {
+async function assertDisk(from: ForeignDirectory, { machine, files }: Manifest): Promise<void> {
   const { rootfsMeta, rootfsExt4 } = snapshotFiles;
   const says = machine.disk_mb * 2 ** 20;
   if (!Object.hasOwn(files, rootfsMeta)) {
@@ -69,8 +59,7 @@ async function assertDisk(
     if (length === undefined || length === says) return;
     throw new SnapshotDamaged(rootfsExt4, `has ${length} bytes, and its manifest is of a disk of ${says}`);
   }
-  const { disk_bytes, format } = decodeRootfsMeta(await from.read(rootfsMeta, maxRootfsMetaBytes));
-  assertFormat(format, disks);
+  const { disk_bytes } = decodeRootfsMeta(await from.read(rootfsMeta, maxRootfsMetaBytes));
   if (disk_bytes === says) return;
   throw new SnapshotDamaged(rootfsMeta, `is of a disk of ${disk_bytes} bytes, and its manifest of ${says}`);
 }

@@ -1,29 +1,32 @@
-/** Tells where two disks over one base differ, by their stores. */
-import { readFully } from './bytes.ts';
-import { chunkLimits } from './format.ts';
-import { type DiskRange, type ExceptionStore, merged, type StoredRun } from './store.ts';
+/** Tells where disks differ, by the parts of them that files have. */
+import type { FileHandle } from 'node:fs/promises';
+import { readOrZeros } from './bytes.ts';
+import { type DiskRange, merged, type StoredRun } from './ranges.ts';
 
-/** Compared as one, bytes: every chunk begins at a multiple of it. */
-const blockBytes = chunkLimits.least;
+/** Compared as one, bytes: every part begins at a multiple of it. */
+export const blockBytes = 4096;
 const bufferBytes = 2 ** 20;
 
-/** A part of the disk that at least one of two stores has, and where. */
+/** Parts of a disk that are in a file. */
+export interface StoredParts {
+  file: FileHandle;
+  /** Ascending and apart, of whole blocks of 4096 bytes but for the last of the disk. */
+  runs: () => Iterable<StoredRun>;
+}
+
+/** A part of the disk that at least one of two has, and where. */
 interface Piece extends DiskRange {
   first: number | undefined;
   second: number | undefined;
 }
 
 /**
- * The parts of a disk that only one of two stores has, or that both have with other bytes: ascending, none next to
- * another, in blocks of 4096 bytes. Its cost follows the parts that both have, which are read.
- * @throws RangeError for disks of two sizes
+ * The parts of a disk that only one of two has, or that both have with other bytes: ascending, none next to another, in
+ * blocks of 4096 bytes. Its cost follows the parts that both have, which are read.
  */
-export async function* differences(first: ExceptionStore, second: ExceptionStore): AsyncGenerator<DiskRange> {
-  if (first.diskBytes !== second.diskBytes) {
-    throw new RangeError(`A disk of ${first.diskBytes} bytes is none of ${second.diskBytes}`);
-  }
+export async function* differences(first: StoredParts, second: StoredParts): AsyncGenerator<DiskRange> {
   let last: DiskRange | undefined;
-  for (const piece of pieces(first.runs(), second.runs())) {
+  for (const piece of pieces(first, second)) {
     for await (const range of differing(piece, first, second)) {
       if (last && last.offset + last.length === range.offset) {
         last.length += range.length;
@@ -38,8 +41,8 @@ export async function* differences(first: ExceptionStore, second: ExceptionStore
 
 async function* differing(
   { offset, length, first, second }: Piece,
-  one: ExceptionStore,
-  other: ExceptionStore,
+  one: StoredParts,
+  other: StoredParts,
 ): AsyncGenerator<DiskRange> {
   if (first === undefined || second === undefined) {
     yield { offset, length };
@@ -48,7 +51,10 @@ async function* differing(
   for (let done = 0; done < length; done += bufferBytes) {
     const bytes = Math.min(bufferBytes, length - done);
     const [mine, its] = [Buffer.allocUnsafe(bytes), Buffer.allocUnsafe(bytes)];
-    await Promise.all([readFully(one.file, mine, first + done), readFully(other.file, its, second + done)]);
+    await Promise.all([
+      readOrZeros(one.file, mine, first + done),
+      readOrZeros(other.file, its, second + done),
+    ]);
     yield* merged(differingBlocks(mine, its, offset + done));
   }
 }
@@ -63,7 +69,8 @@ function* differingBlocks(one: Buffer, other: Buffer, offset: number): Generator
 }
 
 /** Two ascending lists of runs as one, cut wherever a run of either begins or ends. */
-function* pieces(ones: Iterator<StoredRun>, others: Iterator<StoredRun>): Generator<Piece> {
+function* pieces(first: StoredParts, second: StoredParts): Generator<Piece> {
+  const [ones, others] = [first.runs()[Symbol.iterator](), second.runs()[Symbol.iterator]()];
   let [one, other] = [next(ones), next(others)];
   while (one || other) {
     const offset = Math.min(
