@@ -11,6 +11,8 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['{apps,packages,images,scripts}/**/*.test.ts'],
+          // One for each processor: by default one is kept free, which is half of a small machine.
+          maxWorkers: '100%',
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
@@ -20,7 +22,7 @@ export default defineConfig({
           name: 'e2e',
           include: ['tests/**/*.test.ts'],
           exclude: [...failpoints, ...lab],
-          globalSetup: ['tests/setup/global.ts'],
+          globalSetup: ['tests/setup/global-seed.ts', 'tests/setup/global.ts'],
           // One Perch serves all files. Emulated guests keep a small machine busy: a second worker gains nothing.
           maxWorkers: 1,
           testTimeout: 180_000,
@@ -34,6 +36,7 @@ export default defineConfig({
         test: {
           name: 'failpoints',
           include: failpoints,
+          globalSetup: ['tests/setup/global-seed.ts'],
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
           testTimeout: 180_000,

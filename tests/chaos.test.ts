@@ -13,7 +13,9 @@ const again = `PERCH_CHAOS_SEED=${seed} PERCH_CHAOS_KILLS=${kills}`;
 test(`${kills} kills under load break no promise (${again})`, {
   timeout: 120_000 + kills * 15_000,
 }, async () => {
-  await using instance = await PerchInstance.start({ network: 85, env: { PERCH_GOOD_RUN_SEC: '0' } });
+  // Each start of the host agent makes its slots anew, and each round waits for them.
+  const env = { PERCH_GOOD_RUN_SEC: '0', PERCH_SLOT_POOL: '1' };
+  await using instance = await PerchInstance.start({ network: 85, env });
   const chaos = new Chaos(instance, seed);
   try {
     while (chaos.kills < kills) await chaos.round();

@@ -64,7 +64,7 @@ test('`perch down` takes everything, also of a Perch that just stops by itself',
 });
 
 test('Ctrl-C in the middle of a start ends it', { timeout: 60_000 }, async () => {
-  await using instance = await PerchInstance.prepare({ network: 93 });
+  await using instance = await PerchInstance.prepare({ network: 93, fromNothing: true });
   const child = spawn(process.execPath, [cli, 'up', '--json'], {
     env: instance.env,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -82,7 +82,7 @@ test('Ctrl-C in the middle of a start ends it', { timeout: 60_000 }, async () =>
 });
 
 test('the first start makes a key, shows it once and keeps it for the user alone', async () => {
-  await using instance = await PerchInstance.prepare({ network: 82 });
+  await using instance = await PerchInstance.prepare({ network: 82, fromNothing: true });
   const { PERCH_API_KEY: _, ...env } = instance.env;
   const file = join(instance.dataDir, 'home/perch/config.json');
   const paths = dataPaths(instance.dataDir);

@@ -31,7 +31,8 @@ test(`${cutsAtStart} power cuts during a first start are no obstacle to the next
 
 test(`${cuts} power cuts under load break no promise (${again})`, { timeout }, async () => {
   await using disk = await PowerDisk.make();
-  await using instance = await PerchInstance.start({ network: 98, dataDir: join(disk.path, 'perch') });
+  const env = { PERCH_SLOT_POOL: '1' };
+  await using instance = await PerchInstance.start({ network: 98, dataDir: join(disk.path, 'perch'), env });
   const power = new PowerCuts(instance, disk, seed);
   await repeatably(power, async () => {
     for (let cut = 0; cut < cuts; cut++) await power.round();

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { limits } from '../packages/protocol/src/index.ts';
 import type { Perch } from '../packages/sdk/src/index.ts';
-import { expectRightClock } from './setup/clock.ts';
+import { expectRightClock, timed } from './setup/clock.ts';
 import { eventually } from './setup/eventually.ts';
 import { daemonPid, vmDirectories } from './setup/machine.ts';
 import { PerchInstance } from './setup/perch-instance.ts';
@@ -53,8 +53,9 @@ test('the clock of one that is taken over is right, which has stood still with i
   await untilStanding(instance.dataDir, 2);
   // Nobody can set the clock of a guest that stands ready: it has to fall behind by more than it may be off.
   await sleep(3000);
-  await using sandbox = await newSandbox(perch, usual);
-  await expectRightClock(perch, sandbox.id);
+  const [made, toldWithin] = await timed(() => newSandbox(perch, usual));
+  await using sandbox = made;
+  await expectRightClock(perch, sandbox.id, toldWithin);
 });
 
 test('they give way to a sandbox that needs their memory, and come back after it', async () => {

@@ -148,6 +148,8 @@ test('snapshots and forks need the keyboard alone, and fit in 390 px', async () 
   const { id } = sandbox;
   const { keyboard } = opened.page;
   const card = opened.card(id);
+  // A page that saw it in the making takes no snapshot of it until it looks again.
+  await opened.hasStatus(id, 'running');
   await opened.tabTo(card.locator('summary', { hasText: 'Fork, take a snapshot' }));
   await keyboard.press('Enter');
   await opened.tabTo(opened.field('Snapshot name (optional)', card));

@@ -92,7 +92,7 @@ describe.runIf(process.getuid?.() === 0)('an enclosure', () => {
   });
 
   test.each(['itself', 'unshare', 'the command'])(
-    'leaves no process, mount or loop when %s is killed, and its files to the next run',
+    'leaves no process, mount, loop or file when %s is killed',
     async (whom) => {
       await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-enclosure-'));
       const { run, name } = await startMess(dir.path);
@@ -103,10 +103,20 @@ describe.runIf(process.getuid?.() === 0)('an enclosure', () => {
       );
       await ended;
       await expect.poll(() => onTheMachine(name)).toEqual([]);
-      expect(await exitCodeOf(start(dir.path, 'true'))).toBe(0);
-      expect(leftBehind(dir.path)).toEqual([]);
+      await expect.poll(() => leftBehind(dir.path)).toEqual([]);
     },
   );
+
+  test('removes the files of a run of which every process was killed', async () => {
+    await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-enclosure-'));
+    const { run } = await startMess(dir.path);
+    const ended = exitCodeOf(run);
+    for (const pid of [sweeperOf(dir.path), run.pid ?? 0]) process.kill(pid, 'SIGKILL');
+    await ended;
+    expect(leftBehind(dir.path)).not.toEqual([]);
+    expect(await exitCodeOf(start(dir.path, 'true'))).toBe(0);
+    expect(leftBehind(dir.path)).toEqual([]);
+  });
 
   test('that runs is left alone by another beside it', async () => {
     await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-enclosure-'));
@@ -132,8 +142,18 @@ describe.runIf(process.getuid?.() === 0)('an enclosure', () => {
   });
 });
 
+/** The process that removes the files of the run in this directory. */
+function sweeperOf(dir: string): number {
+  const found = pids().find((pid) => read(`/proc/${pid}/cmdline`).includes(`sweeper.sh\0${dir}/`));
+  if (found === undefined) throw new Error('There is no sweeper.');
+  return found;
+}
+
+/** The first: of the starter it is `unshare`, of an enclosure's process 1 the command. */
 function childOf(pid: number | undefined): number {
-  return Number(read(`/proc/${pid}/task/${pid}/children`).split(' ')[0]);
+  const child = Number(read(`/proc/${pid}/task/${pid}/children`).split(' ')[0]);
+  if (!(child > 0)) throw new Error(`${pid} has no child.`);
+  return child;
 }
 
 /** The command of an enclosure: the first child of its process 1. */

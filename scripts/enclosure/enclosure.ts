@@ -6,6 +6,7 @@ import { RunFolder } from './run-folder.ts';
 
 const marker = 'PERCH_ENCLOSED';
 const processOne = join(import.meta.dirname, 'process-1.sh');
+const sweeper = join(import.meta.dirname, 'sweeper.sh');
 const endings = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
@@ -22,7 +23,7 @@ export async function enclose(prepare: () => Promise<Record<string, string>>): P
  * Runs a command with namespaces of its own for network, mounts, processes and IPC, a temporary directory and control
  * groups. All of it ends with the command, and with this process, however that ends: the kernel closes its end of a pipe,
  * at which process 1 of the enclosure ends. The command gets SIGTERM then, and some seconds. SIGINT, SIGTERM and SIGHUP
- * do the same.
+ * do the same. Its files go, too, by a process that outlives this one.
  * @returns the exit code of the command, 128 and its number when a signal came
  */
 export async function runEnclosed(
@@ -47,6 +48,7 @@ export async function runEnclosed(
     stdio: ['ignore', 'inherit', 'inherit', 'pipe', folder.lock],
     env: { ...process.env, ...env, [marker]: '1', TMPDIR: folder.path },
   });
+  sweepAfter(folder);
   let signal: NodeJS.Signals | undefined;
   const end = (received: NodeJS.Signals) => {
     signal ??= received;
@@ -59,4 +61,11 @@ export async function runEnclosed(
   } finally {
     for (const name of endings) process.off(name, end);
   }
+}
+
+/** Has the folder removed when this process ends and has not done it: then it was killed. */
+function sweepAfter({ path, controlGroups }: RunFolder): void {
+  const groups = controlGroups.map(({ group }) => group);
+  // Its standard input is never written to: it ends with this process.
+  spawn('bash', [sweeper, path, ...groups], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] }).unref();
 }

@@ -1,4 +1,4 @@
-/** The temporary directory of a run, and control groups of the same name. Whoever was killed leaves them to the next run. */
+/** The temporary directory of a run, and control groups of the same name. A run that was left with all else that ran is the next one's to remove. */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { chmod, lstat, mkdir, mkdtemp, readdir, rm, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import { type Leak, leaks, type UpEvent } from '../../apps/cli/src/launcher/index.ts';
 import { newApiKey, readSettings } from '../../packages/protocol/src/index.ts';
 import { Perch } from '../../packages/sdk/src/index.ts';
+import { plant } from './seed.ts';
 
 export const cli = join(import.meta.dirname, '../../apps/cli/src/main.ts');
 
@@ -18,7 +19,12 @@ export interface InstanceOptions {
   env?: Record<string, string>;
   /** Its data directory, which goes with it; one in the temporary directory when nothing is said. */
   dataDir?: string;
+  /** Its first start makes all by itself, as that of one with a `dataDir` does. Others begin with the seed, if there is one. */
+  fromNothing?: boolean;
 }
+
+/** Names the seed, which the setup of the tests makes. */
+export const seedVariable = 'PERCH_TEST_SEED';
 
 type Ready = Extract<UpEvent, { event: 'ready' }>;
 
@@ -49,6 +55,9 @@ export class PerchInstance {
   /** Prepares one without starting it. */
   static async prepare({ network, env = {}, ...options }: InstanceOptions): Promise<PerchInstance> {
     const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'perch-e2e-')));
+    const seed = process.env[seedVariable];
+    if (seed !== undefined && options.dataDir === undefined && !options.fromNothing)
+      await plant(seed, dataDir);
     const listen = `127.0.0.1:${await freePort()}`;
     const key = newApiKey();
     const all = {

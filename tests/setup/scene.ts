@@ -1,5 +1,5 @@
 /** A Perch whose daemons can be ended or held at named places, and the sandboxes that this is tried on. */
-import { readdirSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -87,7 +87,7 @@ export class Scene implements AsyncDisposable {
     const before = occupied(entriesOf(instance.dataDir));
     const create = async () => Witness.place(perch, (await perch.sandboxes.create(small)).id);
     const running = await create();
-    const [bootSnapshot = ''] = readdirSync(join(instance.dataDir, 'boot-snapshots'));
+    const bootSnapshot = lastUsed(join(instance.dataDir, 'boot-snapshots'));
     const paused = await create();
     await perch.sandboxes.pause(paused.id);
     await perch.snapshots.create({ sandbox_id: running.id, name: kept });
@@ -184,6 +184,12 @@ export class Scene implements AsyncDisposable {
     }
     return made;
   }
+}
+
+/** The entry of a folder that was changed last. */
+function lastUsed(folder: string): string {
+  const changed = (name: string) => statSync(join(folder, name)).mtimeMs;
+  return readdirSync(folder).toSorted((a, b) => changed(b) - changed(a))[0] ?? '';
 }
 
 function expectStatus(
