@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isPerchError } from '@perch/protocol';
 import { afterEach, expect, test } from 'vitest';
@@ -355,8 +356,18 @@ test('a guest that ignores its deadline is cut off', async () => {
     socket.on('close', () => clearInterval(timer));
   });
   const process = await clientOf(agent, { graceMs: 200 }).start({ ...command, timeoutMs: 100 });
-  expect(await collect(process.events)).toEqual([{ type: 'timeout' }]);
+  expect(await collect(process.events)).toEqual([{ type: 'timeout', unanswered: true }]);
   expect(agent.received()).toContain('connect-timeout-ms: 100');
+});
+
+test.each<[string, (socket: Socket) => void]>([
+  ['at all', () => {}],
+  ['beyond the head', (socket) => socket.write(streamAnswer())],
+])('a guest that does not answer %s is cut off when the time of the command is over', async (_, answer) => {
+  await using agent = await fakeAgent(answer);
+  const process = await clientOf(agent, { graceMs: 200 }).start({ ...command, timeoutMs: 100 });
+  expect(process.pid).toBe(0);
+  expect(await collect(process.events)).toEqual([{ type: 'timeout', unanswered: true }]);
 });
 
 test('closing the client ends what is under way', async () => {

@@ -3,6 +3,7 @@ import { type ExecRequest, type ExecResult, limits, PerchError } from '@perch/pr
 import type { Guest } from '../guests/index.ts';
 import type { Life } from '../sandboxes/index.ts';
 import { OutputCollector } from './output.ts';
+import { timeoutError } from './timeout-error.ts';
 
 /** Bytes kept of each stream. */
 export const outputLimit = 8 * 1024 * 1024;
@@ -50,7 +51,7 @@ export async function runCommand(
       truncated: { stdout: out.truncated, stderr: err.truncated },
     };
   } catch (error) {
-    if (timedOut) throw timeout();
+    if (timedOut) throw timeout(true);
     if (life.signal.aborted) throw life.signal.reason;
     throw error;
   } finally {
@@ -79,7 +80,7 @@ export async function runCommand(
     // Read to the end of the stream, which leaves its connection fit for the next command.
     for await (const event of process.events) {
       if (event.type === 'end') end = event;
-      else if (event.type === 'timeout') throw timeout();
+      else if (event.type === 'timeout') throw timeout(event.unanswered === true);
       else (event.type === 'stdout' ? stdout : stderr).push(event.data);
     }
     if (end) return end;
@@ -89,10 +90,9 @@ export async function runCommand(
     });
   }
 
-  function timeout(): PerchError {
+  function timeout(unanswered: boolean): PerchError {
     const [out, err] = [stdout.result(), stderr.result()];
-    return new PerchError('exec_timeout', `The command took longer than ${timeoutSec} s and was killed.`, {
-      timeout_sec: timeoutSec,
+    return timeoutError(timeoutSec, unanswered, {
       stdout: out.data,
       stderr: err.data,
       encoding: { stdout: out.encoding, stderr: err.encoding },

@@ -157,3 +157,22 @@ test('a connection without a start is not kept', async () => {
   expect(socket.sent).toMatchObject([{ type: 'error', error: { code: 'validation_failed' } }]);
   expect(socket.terminated).toBe(true);
 });
+
+test.each([
+  [{ type: 'timeout' }, 'The command took longer than 5 s and was killed.'],
+  [
+    { type: 'timeout', unanswered: true },
+    'The sandbox did not answer within the 5 s of the command, which may still run.',
+  ],
+])('a command whose stream ends with %j is told as what is known of it', async (event, message) => {
+  const socket = new FakeSocket();
+  async function* events() {
+    yield event;
+  }
+  const guest = { start: async () => ({ pid: 0, events: events() }) } as unknown as Guest;
+  const life = { id: 'sb1', signal: new AbortController().signal } as unknown as Life;
+  const ended = new ExecSession(socket, guest, life, new AbortController().signal).run();
+  socket.emit('message', Buffer.from('{"type":"start","cmd":"x","timeout_sec":5}'), false);
+  await ended;
+  expect(socket.sent.at(-1)).toMatchObject({ type: 'error', error: { code: 'exec_timeout', message } });
+});

@@ -26,6 +26,7 @@ import {
   type Start,
 } from './messages.ts';
 import { OutputMemory } from './output-memory.ts';
+import { timeoutError } from './timeout-error.ts';
 import { toPiece, Utf8Splitter } from './utf8.ts';
 
 /** The part of a WebSocket that the session needs. */
@@ -43,6 +44,12 @@ export interface ExecSocket {
   on(event: 'error', listener: (error: Error) => void): unknown;
 }
 
+/** Of the details of a time-out: the output so far was sent already. */
+const sentAlready = {
+  ...{ stdout: '', stderr: '' },
+  encoding: { stdout: 'utf-8', stderr: 'utf-8' },
+  truncated: { stdout: false, stderr: false },
+};
 const pingMs = 20_000;
 const startWithinMs = 10_000;
 /** How long the pid of a command is waited for whose client has gone: by it the command is killed. */
@@ -136,7 +143,10 @@ export class ExecSession {
       for (const stream of ['stdout', 'stderr'] as const) {
         await this.#sendOutput(stream, splitters[stream].end());
       }
-      if (event.type !== 'end') throw timeout((first as Start).timeout_sec ?? 0);
+      if (event.type !== 'end') {
+        const unanswered = event.type === 'timeout' && event.unanswered;
+        throw timeoutError((first as Start).timeout_sec ?? 0, unanswered === true, sentAlready);
+      }
       exit = { exit_code: event.exitCode, ...(event.reason ? { reason: event.reason } : {}) };
     }
     if (exit) return this.#send({ type: 'exit', ...exit });
@@ -357,16 +367,4 @@ export class ExecSession {
     // A peer that does not answer the close is cut off.
     setTimeout(() => this.#socket.terminate(), 5_000).unref();
   }
-}
-
-/** The output so far was sent already. */
-function timeout(timeoutSec: number): PerchError {
-  const message = `The command took longer than ${timeoutSec} s and was killed.`;
-  return new PerchError('exec_timeout', message, {
-    timeout_sec: timeoutSec,
-    stdout: '',
-    stderr: '',
-    encoding: { stdout: 'utf-8', stderr: 'utf-8' },
-    truncated: { stdout: false, stderr: false },
-  });
 }

@@ -28,7 +28,8 @@ export type ProcessEvent =
   | { type: 'stdout' | 'stderr'; data: Buffer }
   /** 127: no such command, 126: it cannot be executed, 128 + n: ended by signal n. */
   | { type: 'end'; exitCode: number; signal?: number; reason?: 'out_of_memory' }
-  | { type: 'timeout' };
+  /** Unless the agent says that the time is over, nobody knows whether the command has ended. */
+  | { type: 'timeout'; unanswered?: true };
 
 export interface GuestProcess {
   /** 0 when nothing was started: the events say 126 or 127. */
@@ -62,22 +63,23 @@ export async function startProcess(
   };
   if (leash) headers['perch-kill-on-disconnect'] = leash === 'start' ? 'start' : '1';
   if (timeoutMs !== undefined) headers['connect-timeout-ms'] = String(Math.ceil(timeoutMs));
+  const deadline = timeoutMs === undefined ? undefined : new Deadline(timeoutMs + graceMs, signal);
   let body: Readable | undefined;
   try {
     body = await transport.stream({
       path: '/process.Process/Start',
       body: { process: { cmd, args, envs: env, ...(cwd === undefined ? {} : { cwd }) }, stdin },
       user,
-      signal,
+      signal: deadline?.signal ?? signal,
       headers,
     });
+    body.once('close', () => deadline?.clear());
     const messages = readProcessStream(body, sandboxId, options);
     const first = (await messages.next()).value;
     if (first?.type !== 'start') {
       throw guestProtocol(sandboxId, 'the first message is not start');
     }
     const { pid } = first;
-    const deadline = timeoutMs === undefined ? undefined : new Deadline(body, timeoutMs + graceMs);
     return {
       pid,
       events: processEvents(messages, deadline, transport),
@@ -87,10 +89,12 @@ export async function startProcess(
     };
   } catch (error) {
     body?.destroy();
+    deadline?.clear();
+    if (deadline?.passed) return { pid: 0, events: events([unanswered]), async kill() {} };
     if (!(error instanceof Refused)) throw error;
-    const events = neverStarted(error);
-    if (!events) throw startError(error.refusal, subject);
-    return { pid: 0, events, async kill() {} };
+    const told = neverStarted(error);
+    if (!told) throw startError(error.refusal, subject);
+    return { pid: 0, events: told, async kill() {} };
   }
 }
 
@@ -130,22 +134,27 @@ export async function attachProcess(
   }
 }
 
-/** A guest that forgets its time-out is cut off. */
+const unanswered = { type: 'timeout', unanswered: true } as const;
+
+/** A guest that does not keep a time-out, or does not answer at all, is cut off. */
 class Deadline {
   passed = false;
+  /** Aborts when the time is over, and with the caller's. */
+  readonly signal: AbortSignal;
   readonly #timer: NodeJS.Timeout;
 
-  constructor(body: Readable, ms: number) {
+  constructor(ms: number, signal: AbortSignal | undefined) {
+    const late = new AbortController();
+    this.signal = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
     // Longer delays than a timer takes are as good as none.
     this.#timer = setTimeout(
       () => {
         this.passed = true;
-        body.destroy();
+        late.abort(new Error('the time of the command is over'));
       },
       Math.min(ms, 2 ** 31 - 1),
     );
     this.#timer.unref();
-    body.once('close', () => this.clear());
   }
 
   clear(): void {
@@ -168,8 +177,12 @@ async function* processEvents(
       yield message;
     }
   } catch (error) {
-    if (deadline?.passed || (error instanceof Refused && error.refusal.code === 'deadline_exceeded')) {
+    if (error instanceof Refused && error.refusal.code === 'deadline_exceeded') {
       yield { type: 'timeout' };
+      return;
+    }
+    if (deadline?.passed) {
+      yield unanswered;
       return;
     }
     throw error instanceof Refused ? startError(error.refusal, { sandboxId }) : error;

@@ -14,9 +14,9 @@ export const guestErrors = {
     after: 'The connection was closed. The sandbox runs on; the outcome of what was asked is unknown.',
   },
   exec_timeout: {
-    when: 'A command ran longer than `timeout_sec`.',
+    when: 'A command ran longer than `timeout_sec`, or the sandbox did not answer within it; the message tells which.',
     after:
-      'The command is killed, and with it all processes of its control group. The output so far is in `details`, cut at 8 MiB a stream; a stream has sent it before and has none there.',
+      'The command is killed, and with it all processes of its control group. Of a sandbox that did not answer nobody knows whether the command ran or still runs. The output so far is in `details`, cut at 8 MiB a stream; a stream has sent it before and has none there.',
   },
   command_not_found: {
     when: 'No command with that pid runs in the sandbox, and none is known that has ended. An ended one is known for an hour, or for a minute when a client followed it to the end; of more than 256 the oldest go first.',
