@@ -85,6 +85,18 @@ const commands = fc
   );
 
 describe.runIf(isRoot)('layers of another format', () => {
+  test('are made under the umask of a daemon, too', async () => {
+    using places = new DiskPlaces();
+    const state = await stateOf(places, [['write -P 1 20M 1M']]);
+    const before = process.umask(0o077);
+    try {
+      const there = await converted(places, state, 'dm-snapshot');
+      await converted(places, there.state, 'qcow2');
+    } finally {
+      process.umask(before);
+    }
+  });
+
   property.prop([fc.array(commands, { minLength: 1, maxLength: 3 })], { numRuns: 3 })(
     'are the same disk byte by byte, there and back',
     async (layers) => {

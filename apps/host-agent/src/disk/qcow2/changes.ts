@@ -39,6 +39,7 @@ export async function readChanges(
   await file.chown(uid, uid);
   // A hole in place of the image: what is not in a layer is passed over then.
   await using hole = await open(join(dir, baseName), flags, 0o444);
+  await hole.chmod(0o444);
   await hole.truncate(sizeBytes);
   const count = layersOf(state).length;
   const chain = asFilename(chainOf(count));
