@@ -349,6 +349,21 @@ test('a caller who cancels gets its own reason', async () => {
   await expect(collect(process.events)).rejects.toThrow('enough');
 });
 
+test('the agent of an older snapshot gets input in the form that it knows', async () => {
+  const gone = JSON.stringify({ code: 'not_found', message: 'no such process' });
+  await using agent = await fakeAgent((socket, request) => {
+    if (!request.includes('/process.Process/SendInput')) {
+      const unknown = { code: 'unimplemented', message: 'not implemented' };
+      socket.end(jsonAnswer('501 Not Implemented', unknown));
+    } else if (agent.received().includes('"pid":8')) socket.end(jsonAnswer('404 Not Found', gone));
+    else socket.end(jsonAnswer('200 OK', {}));
+  });
+  const client = clientOf(agent);
+  expect(await client.sendStdin(7, Buffer.from('in\0put'))).toBe(true);
+  expect(agent.received()).toContain('{"process":{"pid":7},"input":{"stdin":"aW4AcHV0"}}');
+  expect(await client.sendStdin(8, Buffer.from('x'))).toBe(false);
+});
+
 test('a guest that ignores its deadline is cut off', async () => {
   await using agent = await fakeAgent((socket) => {
     socket.write(streamAnswer(started));

@@ -2,6 +2,9 @@
 import { startError } from '../errors.ts';
 import { Refused, type Transport } from '../transport.ts';
 
+/** Of input in JSON, bytes a call. */
+const jsonPiece = 1024 * 1024;
+
 /** Resolves when the process has taken it all. @returns false when the process has gone, or closed its input */
 export async function sendStdin(
   transport: Transport,
@@ -9,9 +12,28 @@ export async function sendStdin(
   data: Buffer,
   signal?: AbortSignal,
 ): Promise<boolean> {
-  return accepted(transport, () =>
-    transport.send({ path: `/perch.Commands/Input?pid=${pid}`, body: data, signal }),
-  );
+  return accepted(transport, async () => {
+    try {
+      await transport.send({ path: `/perch.Commands/Input?pid=${pid}`, body: data, signal });
+    } catch (error) {
+      if (!(error instanceof Refused) || error.refusal.code !== 'unimplemented') throw error;
+      await sendInJson(transport, pid, data, signal);
+    }
+  });
+}
+
+/** To the agent of an older snapshot. @throws {Refused} */
+async function sendInJson(
+  transport: Transport,
+  pid: number,
+  data: Buffer,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  for (let offset = 0; offset < data.length; offset += jsonPiece) {
+    const stdin = data.subarray(offset, offset + jsonPiece).toString('base64');
+    const body = { process: { pid }, input: { stdin } };
+    await transport.unary({ path: '/process.Process/SendInput', body, signal }, { patient: true });
+  }
 }
 
 /** Resolves when the process has taken what was sent before. @returns false when the process has gone */
