@@ -140,7 +140,7 @@ describe('a snapshot with a name', () => {
     await sh(perch, id, 'head -c 20000000 /dev/urandom > /home/user/data; sync');
     const whole = 'cat /home/user/x; sha256sum /home/user/data';
     const lower = await perch.snapshots.create({ sandbox_id: id, name: 'lower' });
-    await sh(perch, id, 'echo later > /home/user/x; sync; rm -r /usr/share/doc; sync');
+    await sh(perch, id, 'echo later > /home/user/x && sudo rm -r /usr/include && sync');
     const { disk_format: own } = await perch.snapshots.create({ sandbox_id: id, name: 'moved' });
     expect(lower.disk_format).toBe(own);
     const to = own === 'qcow2' ? 'dm-snapshot' : 'qcow2';
@@ -156,7 +156,7 @@ describe('a snapshot with a name', () => {
     expect((await perch.snapshots.get('moved')).disk_format).toBe(own);
     await perch.sandboxes.pause(made.id);
     await perch.sandboxes.resume(made.id);
-    expect(await sh(perch, made.id, `${whole}; ls /usr/share/doc 2>&1 | wc -l`)).toBe(`${expected}1\n`);
+    expect(await sh(perch, made.id, `${whole}; test -e /usr/include || echo gone`)).toBe(`${expected}gone\n`);
     for (const name of ['lower', 'moved']) await perch.snapshots.delete(name);
   });
 

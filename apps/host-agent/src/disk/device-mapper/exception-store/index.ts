@@ -3,7 +3,6 @@
  * `runs`, and made of them: a run says which part of a disk is where in a file, so a layer of another kind becomes a
  * store by way of the runs that differ and a raw image that has them.
  */
-export { StoreDamaged } from './damaged.ts';
 export { flattenStore } from './flatten.ts';
 export { areasNear, fullStoreBytes, ownChunkBytes, sectorBytes } from './format.ts';
 export { readStore } from './read.ts';
