@@ -1,22 +1,33 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { PerchError } from '@perch/protocol';
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createOutput } from './output.ts';
 import { createProgram } from './program.ts';
 
 const main = join(import.meta.dirname, 'main.ts');
 const key = `perch_${'5ec7e7'.repeat(7).slice(0, 40)}`;
 
+/** Keeps what is compiled, as anybody's does, so that each run does not compile it anew. */
+let home: string;
+
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'perch-home-'));
+});
+
+afterAll(() => rm(home, { recursive: true }));
+
 async function perch(url: string, ...args: string[]) {
   const child = spawn(process.execPath, [main, ...args], {
     env: {
       PATH: process.env.PATH,
-      HOME: '/nonexistent',
+      HOME: home,
       PERCH_URL: url,
       PERCH_API_KEY: key,
       PERCH_DATA_DIR: '/nonexistent/perch',
