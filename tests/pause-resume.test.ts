@@ -61,8 +61,10 @@ async function startKeeper(id: string): Promise<void> {
 
 /** The content of the keeper, and its count. */
 async function ask(id: string, path = ''): Promise<{ holds: string; ticks: number }> {
-  const answer = await sh(perch, id, `curl -sf --max-time 10 http://127.0.0.1:8000/${path}`);
-  const [, holds = '', ticks = ''] = /^(\[.*\]) (\d+)$/.exec(answer) ?? [];
+  // A client that an emulated processor starts soon.
+  const line = `exec 3<>/dev/tcp/127.0.0.1/8000; printf 'GET /${path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3`;
+  const answer = await sh(perch, id, line);
+  const [, holds = '', ticks = ''] = /^(\[.*\]) (\d+)$/m.exec(answer) ?? [];
   if (holds === '') throw new Error(`the keeper says: ${answer}`);
   return { holds, ticks: Number(ticks) };
 }
