@@ -44,6 +44,11 @@ async function labWith(env: Record<string, string>, ...args: string[]): Promise<
   return await ended(child);
 }
 
+/** A script without single quotes that says when it is ready, and lasts until the signal does what is to be done. */
+function until(signal: string, then: string): string {
+  return `trap "${then}" ${signal}; echo ready; while :; do sleep 0.1; done`;
+}
+
 /** Resolves when the command has said that it is ready. */
 async function ready({ stdout }: ChildProcess): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -92,15 +97,14 @@ describe('a command in the lab', () => {
   });
 
   test('gets the signals that its runner gets', async () => {
-    const child = start(['sh', '-c', 'trap "exit 9" INT; echo ready; while :; do sleep 0.1; done']);
+    const child = start(['sh', '-c', until('INT', 'exit 9')]);
     await ready(child);
     child.kill('SIGINT');
     expect(await once(child, 'exit')).toEqual([9, null]);
   });
 
   test('gets the Ctrl-C of the terminal of its runner, which the lab does not', async () => {
-    const script = 'trap "exit 9" INT; echo ready; while :; do sleep 0.1; done';
-    const command = `${process.execPath} ${program} sh -c '${script}'`;
+    const command = `${process.execPath} ${program} sh -c '${until('INT', 'exit 9')}'`;
     const runner = spawn('script', ['-qefc', command, '/dev/null']);
     const run = ended(runner);
     await ready(runner);
@@ -109,7 +113,7 @@ describe('a command in the lab', () => {
   });
 
   test('that does not end when it is told to ends with its lab', async () => {
-    const child = start(['sh', '-c', 'trap "" TERM; echo ready; while :; do sleep 0.1; done']);
+    const child = start(['sh', '-c', until('TERM', '')]);
     await ready(child);
     child.kill('SIGTERM');
     expect(await once(child, 'exit')).toEqual([143, null]);

@@ -182,19 +182,23 @@ async fn a_link_is_written_through() {
 async fn a_compressed_body_is_unpacked_and_a_broken_one_refused() {
     let agent = Agent::start().await;
     let packed = packed(&[b'z'; 100_000]);
-    let send = async |body: Vec<u8>| {
-        let request = agent
-            .post(&url(&agent, "file"))
-            .header("Content-Type", "application/octet-stream")
-            .header("Content-Encoding", "gzip");
-        request.body(body).send().await.unwrap().status().as_u16()
-    };
+    let send = async |body: Vec<u8>| send_encoded(&agent, &["gzip"], body).await;
     assert_eq!(send(packed.clone()).await, 200);
     assert_eq!(fs::read(agent.path("file")).unwrap(), [b'z'; 100_000]);
     fs::remove_file(agent.path("file")).unwrap();
     assert_eq!(send(packed[..packed.len() / 2].to_vec()).await, 400);
     assert_eq!(send(b"not gzip".to_vec()).await, 400);
     assert!(names(&agent).is_empty());
+}
+
+/// Uploads `file`, and gives the status of the answer.
+async fn send_encoded(agent: &Agent, encodings: &[&str], body: Vec<u8>) -> u16 {
+    let mut request =
+        agent.post(&url(agent, "file")).header("Content-Type", "application/octet-stream");
+    for encoding in encodings {
+        request = request.header("Content-Encoding", *encoding);
+    }
+    request.body(body).send().await.unwrap().status().as_u16()
 }
 
 fn packed(text: &[u8]) -> Vec<u8> {
@@ -206,13 +210,7 @@ fn packed(text: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn a_compressed_body_may_have_several_members_and_each_must_be_whole() {
     let agent = Agent::start().await;
-    let send = async |body: Vec<u8>| {
-        let request = agent
-            .post(&url(&agent, "file"))
-            .header("Content-Type", "application/octet-stream")
-            .header("Content-Encoding", "gzip");
-        request.body(body).send().await.unwrap().status().as_u16()
-    };
+    let send = async |body: Vec<u8>| send_encoded(&agent, &["gzip"], body).await;
     let (first, second) = (packed(&[b'a'; 300_000]), packed(b"second"));
     let whole = [first.clone(), packed(b""), second.clone()].concat();
     assert_eq!(send(whole.clone()).await, 200);
@@ -234,14 +232,7 @@ async fn a_compressed_body_may_have_several_members_and_each_must_be_whole() {
 #[tokio::test]
 async fn gzip_has_two_names_in_either_case_and_no_other_encoding_is_taken() {
     let agent = Agent::start().await;
-    let send = async |encodings: &[&str]| {
-        let mut request =
-            agent.post(&url(&agent, "file")).header("Content-Type", "application/octet-stream");
-        for encoding in encodings {
-            request = request.header("Content-Encoding", *encoding);
-        }
-        request.body(packed(b"text")).send().await.unwrap().status().as_u16()
-    };
+    let send = async |encodings: &[&str]| send_encoded(&agent, encodings, packed(b"text")).await;
     for encodings in [&["GZIP"][..], &["x-gzip"], &["X-Gzip"], &["identity, gzip"], &["", "gzip"]] {
         assert_eq!(send(encodings).await, 200, "{encodings:?}");
         assert_eq!(fs::read(agent.path("file")).unwrap(), b"text", "{encodings:?}");
