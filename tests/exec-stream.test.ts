@@ -208,6 +208,7 @@ describe('a message that is wrong gets an error and ends the connection', () => 
         code: 'validation_failed',
         message: expect.stringContaining(problem),
         remedy: expect.stringMatching(/./),
+        details: { problems: [{ where: expect.any(String), message: expect.any(String) }] },
       },
     });
     expect(await client.closed).toEqual({ code: 1008 });

@@ -158,7 +158,9 @@ test('a command that somebody listens to lives on; the one who listens is told',
   })();
   const told = expect(listening).rejects.toMatchObject({
     code: 'sandbox_not_running',
-    message: `Sandbox ${id} is paused, not running.`,
+    message: expect.stringMatching(
+      `^Sandbox ${id} is paused, not running. Command \\d+ goes on when the sandbox is resumed.$`,
+    ),
   });
   const pid = await eventually(() => /^(\d+)\n/.exec(heard)?.[1]);
   await perch.sandboxes.pause(id);
