@@ -313,13 +313,6 @@ test('a command outlives a pause that fails', async () => {
   expect(await json(await command)).toMatchObject({ exit_code: 0, stdout: 'lives\n' });
 });
 
-test('a pause that ends the sandbox makes it failed', async () => {
-  const { id } = await plane.create();
-  plane.host.onPause = failWith('sandbox_failed', 'It is gone.', { id, reason: 'the monitor died' });
-  expect(await refused(pause(id))).toMatchObject({ status: 409, code: 'sandbox_failed' });
-  expect(await plane.get(id)).toMatchObject({ status: 'failed', reason: 'the monitor died' });
-});
-
 test.each([
   ['resume_failed', 500, { id: 'x', reason: 'no guest' }],
   ['snapshot_damaged', 500, { id: 'x', reason: 'bad checksum' }],
