@@ -75,10 +75,7 @@ test.each([
 ])('a stream that ends since the sandbox is %s tells what becomes of the command', async (_, error, told) => {
   const stream = {
     ...{ pid: 7, truncated: { stdout: false, stderr: false }, close() {} },
-    // biome-ignore lint/correctness/useYield: it only fails
-    async *[Symbol.asyncIterator]() {
-      throw error;
-    },
+    [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(error) }),
   };
   const opened = { execStream: async () => stream, commands: { attach: async () => stream } };
   const perch = { sandboxes: opened } as unknown as Perch;
