@@ -61,7 +61,12 @@ test.each([
 
 test('an upload that is broken off has no end, so that the sandbox drops it', async () => {
   const [begun, cut] = [Promise.withResolvers<void>(), Promise.withResolvers<boolean>()];
-  await using to = await server((request) => {
+  await using to = await server((request, response) => {
+    if (request.method === 'GET') {
+      const error = { code: 'file_not_found', message: 'There is no /file.', details: { path: '/file' } };
+      response.writeHead(404, { 'content-type': 'application/json' }).end(JSON.stringify({ error }));
+      return;
+    }
     request.once('data', () => begun.resolve()).on('error', () => {});
     request.once('close', () => cut.resolve(!request.complete));
   });
