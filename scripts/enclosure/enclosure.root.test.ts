@@ -13,7 +13,7 @@ import { pids } from '../../packages/node-kit/src/index.ts';
 const program = join(import.meta.dirname, 'testing.ts');
 
 /** Makes one of each kind of thing that a test makes, says `ready`, and waits. */
-const mess = `
+const messing = `
 set -e
 setsid -f sleep "$1"
 ip netns add "perch-$1"
@@ -62,12 +62,17 @@ function start(dir: string, ...command: string[]): ChildProcess {
 }
 
 /** A run that has made its mess. */
-async function startMess(dir: string): Promise<{ run: ChildProcess; name: string }> {
+async function startMess(dir: string) {
   // An argument of sleep that no other process has.
   const name = `3${randomBytes(4).readUInt32BE()}`;
-  const run = start(dir, 'bash', '-c', mess, 'bash', name);
+  const run = start(dir, 'bash', '-c', messing, 'bash', name);
   await once(run.stdout ?? run, 'data');
-  return { run, name };
+  const end = async () => {
+    if (run.exitCode !== null || run.signalCode !== null) return;
+    run.kill('SIGTERM');
+    await once(run, 'exit');
+  };
+  return { run, name, [Symbol.asyncDispose]: end };
 }
 
 async function exitCodeOf(run: ChildProcess): Promise<unknown> {
@@ -82,7 +87,8 @@ describe.runIf(process.getuid?.() === 0)('an enclosure', () => {
     ['SIGHUP', 129],
   ] as const)('that is ended by %s leaves nothing', async (signal, code) => {
     await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-enclosure-'));
-    const { run, name } = await startMess(dir.path);
+    await using mess = await startMess(dir.path);
+    const { run, name } = mess;
     expect(onTheMachine(name)).not.toEqual([]);
     const ended = exitCodeOf(run);
     run.kill(signal);
@@ -95,7 +101,8 @@ describe.runIf(process.getuid?.() === 0)('an enclosure', () => {
     'leaves no process, mount, loop or file when %s is killed',
     async (whom) => {
       await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-enclosure-'));
-      const { run, name } = await startMess(dir.path);
+      await using mess = await startMess(dir.path);
+      const { run, name } = mess;
       const ended = exitCodeOf(run);
       process.kill(
         whom === 'itself' ? (run.pid ?? 0) : whom === 'unshare' ? childOf(run.pid) : mainOf(run.pid),
@@ -109,7 +116,8 @@ describe.runIf(process.getuid?.() === 0)('an enclosure', () => {
 
   test('removes the files of a run of which every process was killed', async () => {
     await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-enclosure-'));
-    const { run } = await startMess(dir.path);
+    await using mess = await startMess(dir.path);
+    const { run } = mess;
     const ended = exitCodeOf(run);
     for (const pid of [sweeperOf(dir.path), run.pid ?? 0]) process.kill(pid, 'SIGKILL');
     await ended;
@@ -120,7 +128,8 @@ describe.runIf(process.getuid?.() === 0)('an enclosure', () => {
 
   test('that runs is left alone by another beside it', async () => {
     await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-enclosure-'));
-    const { run, name } = await startMess(dir.path);
+    await using mess = await startMess(dir.path);
+    const { run, name } = mess;
     const before = onTheMachine(name);
     expect(await exitCodeOf(start(dir.path, 'true'))).toBe(0);
     expect(onTheMachine(name)).toEqual(expect.arrayContaining(before));
