@@ -30,9 +30,15 @@ for new; do
   fi
 done`;
 
+/** $1: the directory of `stage`. Its files may be those of a directory that it joined, and keep their modes. */
+const remove = `
+find "$1" -type d -exec chmod u+rwx {} \\;
+rm -rf "$1"`;
+
 /**
- * $1: the directory of `stage`; $2: the one that is to be. It takes its name where that is free. What joins another is
- * linked into it, which takes neither room nor time, and copied where a file system has no links or another is mounted.
+ * $1: the directory of `stage`; $2: the one that is to be, or a link to it. It takes its name where that is free. What
+ * joins another is linked into it, which takes neither room nor time, and copied where a file system has no links or
+ * another is mounted.
  */
 export const join = `
 set -e
@@ -41,9 +47,8 @@ time=$(stat -c %y "$1")
 chmod u+w "$1"
 if [ -d "$2" ]; then
   find "$1" -mindepth 1 -exec sh -c '${clash}' sh "$1" "$2" {} +
-  cp -alfT "$1" "$2" 2>/dev/null || cp -aT --remove-destination "$1" "$2"
-  chmod -R u+rwX "$1"
-  rm -rf "$1"
+  cp -alfT "$1" "$2/." 2>/dev/null || cp -aT --remove-destination "$1" "$2/."
+  ${remove}
 else
   mkdir -p "$(dirname "$2")"
   mv -T "$1" "$2"
@@ -52,6 +57,4 @@ chmod "$mode" "$2"
 touch -d "$time" "$2"`;
 
 /** $1: the directory of `stage`. */
-export const discard = `
-chmod -R u+rwX "$1"
-exec rm -rf "$1"`;
+export const discard = remove;

@@ -37,7 +37,9 @@ function streamOf(child: ChildProcess) {
   stdin?.on('error', () => {});
   return {
     async write(data: Uint8Array) {
-      if (!stdin?.write(data)) await Promise.race([once(stdin as never, 'drain'), exit]);
+      // Input after the end of the command is lost, as in a pipe.
+      const drained = () => once(stdin as never, 'drain').catch(() => exit);
+      if (!stdin?.write(data)) await Promise.race([drained(), exit]);
     },
     closeStdin: async () => void stdin?.end(),
     async stop() {
@@ -117,6 +119,26 @@ test('a directory joins one that is there', async () => {
   expect(await readFile(join(to, 'link'), 'utf8')).toBe('new');
   expect(await stat(join(to, 'sub/file'))).toMatchObject({ nlink: 1 });
   expect(await stat(to)).toMatchObject({ mtimeMs: 981_173_106_000 });
+});
+
+test('a file that joins a directory keeps its mode, below a directory that nobody may write, too', async () => {
+  await using here = await place();
+  await mkdir(join(here.home, 'to'));
+  await chmod(join(here.from, 'sub/file'), 0o440);
+  await chmod(join(here.from, 'sub'), 0o550);
+  await here.send('to');
+  const modeOf = async (path: string) => (await stat(join(here.home, path))).mode & 0o777;
+  expect([await modeOf('to/sub'), await modeOf('to/sub/file')]).toEqual([0o550, 0o440]);
+});
+
+test('a directory joins one that a link names', async () => {
+  await using here = await place();
+  await mkdir(join(here.home, 'there'));
+  await symlink('there', join(here.home, 'to'));
+  await here.send('to');
+  expect((await readdir(here.home)).sort()).toEqual(['there', 'to']);
+  expect((await readdir(join(here.home, 'there'))).sort()).toEqual(['link', 'sub']);
+  expect(await readlink(join(here.home, 'to'))).toBe('there');
 });
 
 test.each<[string, (to: string) => Promise<unknown>, RegExp]>([
