@@ -23,6 +23,7 @@ import type { SandboxRecord } from '../journal/journal.ts';
 import { FakeMachine } from '../testing.ts';
 import { convertNamed } from './convert-named.ts';
 import { diskOf } from './disk.ts';
+import { flattenSnapshot } from './flatten.ts';
 import { checkpointMerger } from './merge-checkpoint.ts';
 import { SnapshotStore } from './snapshot-store.ts';
 
@@ -165,6 +166,16 @@ describe.runIf(isRoot)('a snapshot', () => {
     await chmod(layer, 0o644);
     await writeFile(layer, 'x', { flag: 'r+' });
     await expect(it.convert('dm-snapshot')).rejects.toMatchObject({ code: 'snapshot_damaged' });
+  });
+
+  test('that another kind of disk wrote can be flattened', async () => {
+    await using it = await setUp();
+    const flat = await it.flat();
+    await it.convert('dm-snapshot');
+    await it.deps.snapshots.change('one', (from, to) => flattenSnapshot(from, to, { ...it.deps, disks }));
+    const { manifest } = await verifySnapshot(it.place);
+    expect(manifest).toMatchObject({ disk: { format: 'image' }, rootfs_content_id: flat });
+    expect(await imageIdOf(it.place.file('rootfs.ext4'))).toBe(flat);
   });
 
   test('that another kind of disk wrote takes its place converted where a sandbox is paused there', async () => {
