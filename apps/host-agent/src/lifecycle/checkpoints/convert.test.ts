@@ -21,6 +21,7 @@ import { build, facts, fillDirectory, temporaryDirectory } from '../../snapshot/
 import { DiskRoom } from '../journal/disk-room.ts';
 import type { SandboxRecord } from '../journal/journal.ts';
 import { FakeMachine } from '../testing.ts';
+import { convertSnapshot } from './convert.ts';
 import { convertNamed } from './convert-named.ts';
 import { diskOf } from './disk.ts';
 import { flattenSnapshot } from './flatten.ts';
@@ -166,6 +167,19 @@ describe.runIf(isRoot)('a snapshot', () => {
     await chmod(layer, 0o644);
     await writeFile(layer, 'x', { flag: 'r+' });
     await expect(it.convert('dm-snapshot')).rejects.toMatchObject({ code: 'snapshot_damaged' });
+  });
+
+  test('whose conversion is given up is not read to its end first', async () => {
+    await using it = await setUp();
+    const [temporary, final] = ['new', 'made'].map((name) => new SnapshotDirectory(join(it.dir, name))) as [
+      SnapshotDirectory,
+      SnapshotDirectory,
+    ];
+    const from = await openSnapshot(it.place);
+    const signal = AbortSignal.abort(new Error('enough'));
+    const target = { temporary, final, durable: true };
+    await expect(convertSnapshot(from, 'dm-snapshot', target, it.deps, signal)).rejects.toThrow('enough');
+    expect(await readdir(it.dir)).not.toContain('new');
   });
 
   test('that another kind of disk wrote can be flattened', async () => {

@@ -7,6 +7,7 @@ import {
   commitSnapshot,
   type Snapshot,
   snapshotFiles,
+  sumFile,
   verifyFiles,
   writeRootfsMeta,
 } from '../../snapshot/index.ts';
@@ -38,7 +39,8 @@ export async function convertSnapshot(
   await assertBase(from);
   await deps.room.require(await conversionBytes(disk, format, rootfs.disk_bytes), 'The converted disk');
   const anew = layerFiles(from);
-  await verifyFiles(from, anew);
+  const pace = async () => signal?.throwIfAborted();
+  await verifyFiles(from, anew, pace);
   await temporary.ensure();
   const sums = await shareFiles(from, temporary, anew);
   failpoint('convert.linked');
@@ -48,6 +50,8 @@ export async function convertSnapshot(
     await link(made, temporary.file(snapshotFiles.rootfsCow));
   });
   await writeRootfsMeta(temporary, { ...rootfs, format, layers: [] });
+  const { rootfsCow } = snapshotFiles;
+  sums[rootfsCow] = await sumFile(temporary.file(rootfsCow), rootfsCow, pace);
   await commitSnapshot({
     ...{ temporary, final, durable, sums },
     facts: { ...factsOf(from), disk: { format } },
