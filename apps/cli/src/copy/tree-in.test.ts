@@ -15,15 +15,20 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecEvent, ExecStream } from '@perch/sdk';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { type SendOptions, sendTree } from './tree-in.ts';
+
+/** Of a sandbox: what happens to that of this process is nothing to it. */
+const env = { ...process.env };
 
 /** A sandbox whose commands are processes of this machine, in a directory that is its user's home. */
 function sandboxIn(home: string): SendOptions['perch'] {
   return {
     sandboxes: {
       execStream: async (_id, { cmd, args = [] }) =>
-        streamOf(spawn(cmd, args, { cwd: home, stdio: 'pipe', detached: true })) as unknown as ExecStream,
+        streamOf(
+          spawn(cmd, args, { cwd: home, env, stdio: 'pipe', detached: true }),
+        ) as unknown as ExecStream,
     },
   };
 }
@@ -176,6 +181,17 @@ test('an archive that is cut short leaves nothing, parents neither', async () =>
 test('a part of the tree that cannot be packed leaves nothing', async () => {
   await using here = await place();
   await expect(sendTree(here.options, join(here.from, 'missing'), 'to')).rejects.toThrow(/packed|unpack/);
+  expect(await readdir(here.home)).toEqual([]);
+});
+
+test('a machine without tar is told so, and nothing is left', async () => {
+  await using here = await place();
+  vi.stubEnv('PATH', here.home);
+  try {
+    await expect(here.send('to')).rejects.toThrow('tar cannot be started');
+  } finally {
+    vi.unstubAllEnvs();
+  }
   expect(await readdir(here.home)).toEqual([]);
 });
 

@@ -2,7 +2,7 @@
  * A directory of this machine, with all that is below, into a sandbox: packed here, and unpacked there by tar beside the
  * place where it is to be, which it takes when all of it has come.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { quoted } from '@perch/node-kit';
@@ -59,18 +59,21 @@ async function send(
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, LC_ALL: 'C' },
   });
-  const packed = once(packer, 'close') as Promise<[code: number | null]>;
+  const packed = endOf(packer);
   const words = wordsOf(packer.stderr);
+  // Whichever fails first is what the caller hears of.
+  for (const one of [packed, words]) one.catch(() => {});
   let isOver: boolean;
   try {
     isOver = await pass(through(addAbortSignal(signal, packer.stdout)), unpacking, signal);
   } catch (error) {
+    if (packer.pid === undefined) await packed;
     packer.kill();
     throw error;
   } finally {
     packer.stdout.destroy();
   }
-  const [code] = await packed;
+  const code = await packed;
   // One that lost its reader fails, too, and is not why.
   if (code !== 0 && !isOver) {
     throw new CliError(
@@ -98,6 +101,16 @@ async function pass(
   }
   await stream.closeStdin();
   return false;
+}
+
+/** @returns its exit code @throws CliError when there is no such program */
+async function endOf(packer: ChildProcess): Promise<number | null> {
+  try {
+    const [code] = (await once(packer, 'close')) as [number | null];
+    return code;
+  } catch (cause) {
+    throw new CliError('tar cannot be started on this machine.', 'Install it: apt install tar', { cause });
+  }
 }
 
 async function wordsOf(stream: Readable): Promise<string> {
