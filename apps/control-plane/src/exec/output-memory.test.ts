@@ -9,7 +9,7 @@ function piece(memory: OutputMemory, bytes: Buffer): Buffer {
   return room;
 }
 
-test.each([0, 1, 16_383, 16_384, 262_144, 262_145, 1_048_576])(
+test.each([0, 1, 16_383, 16_384, 65_535, 65_536, 262_144, 262_145, 1_048_576])(
   'what is put before a piece of %i bytes, and that, are one',
   (length) => {
     const memory = new OutputMemory();
@@ -49,6 +49,16 @@ test('memory is used again when its message is sent, and not before', () => {
   memory.free(first);
   expect(memory.allocate(200_000).buffer).toBe(first.buffer);
 });
+
+test.each([1, 16_384, 65_535, 65_536, 262_145])(
+  'a piece of %i bytes takes no more than four times that, or what many share',
+  (length) => {
+    const memory = new OutputMemory();
+    memory.free(memory.prepend(Buffer.of(1), memory.allocate(100_000)));
+    const { byteLength } = memory.allocate(length).buffer;
+    expect(byteLength).toBeLessThanOrEqual(Math.max(Buffer.poolSize, 4 * length + 4));
+  },
+);
 
 test('no more is kept than a slow client keeps waiting', () => {
   const memory = new OutputMemory();

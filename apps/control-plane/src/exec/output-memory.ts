@@ -5,6 +5,8 @@ import { release } from '@perch/node-kit';
 const keptBytes = 256 * 1024;
 /** Shorter pieces come seldom, or cost more in other places. */
 const shortBytes = 16 * 1024;
+/** Shorter pieces have memory of their length, since many of them can wait for a slow client. */
+const sparseBytes = 64 * 1024;
 /** Pieces that a slow client keeps waiting, and one that is being read. */
 const maxFree = 6;
 /** Ahead of a piece: for the number of its stream, and for what is missing of its first character. */
@@ -22,7 +24,8 @@ export class OutputMemory {
   /** @returns room for a piece of `length` bytes, of any content */
   readonly allocate = (length: number): Buffer => {
     if (length < shortBytes) return Buffer.allocUnsafe(length);
-    const memory = (length <= keptBytes && this.#free.pop()) || fresh(Math.max(length, keptBytes));
+    const isKept = length >= sparseBytes && length <= keptBytes;
+    const memory = isKept ? (this.#free.pop() ?? fresh(keptBytes)) : fresh(length);
     this.#own.add(memory);
     return Buffer.from(memory, headroom, length);
   };
