@@ -109,20 +109,27 @@ export class Sources {
   }
 
   #snapshot(name: string, snapshot: Snapshot): Source {
-    const { snapshots, saved } = this.#deps;
     return {
       shape: shapeOf(snapshot),
       pooled: false,
       begin: async (id, signal) => {
-        if (isOfOtherKind(diskOf(snapshot), this.#deps.disks)) {
+        // Its format is looked at anew each time: the name may be of other layers by now.
+        while (!(await this.#linked(name, id, signal))) {
           await Promise.race([this.#convertOnce(name), aborted(signal)]);
         }
-        await snapshots.use(name, async ({ directory }) => {
-          signal.throwIfAborted();
-          await saved.linkStart(id, directory);
-        });
       },
     };
+  }
+
+  /** @returns false, without a link, when its layers have to be converted first */
+  #linked(name: string, id: string, signal: AbortSignal): Promise<boolean> {
+    const { snapshots, saved, disks } = this.#deps;
+    return snapshots.use(name, async (snapshot) => {
+      signal.throwIfAborted();
+      if (isOfOtherKind(diskOf(snapshot), disks)) return false;
+      await saved.linkStart(id, snapshot.directory);
+      return true;
+    });
   }
 
   /** For all who start from it by now: each alone would have to convert what it started from. */
