@@ -1,10 +1,18 @@
 import { mkdir, mkdtempDisposable, readdir, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { LayerFormat } from '@perch/protocol';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
-import { commitSnapshot, SnapshotDirectory } from '../../snapshot/index.ts';
+import {
+  commitSnapshot,
+  readManifest,
+  SnapshotDirectory,
+  snapshotFiles,
+  writeRootfsMeta,
+} from '../../snapshot/index.ts';
 import { facts, fillDirectory } from '../../snapshot/testing.ts';
+import { copyFlat } from './flat-copy.ts';
 import { type MakeSnapshot, SnapshotStore } from './snapshot-store.ts';
 
 async function store() {
@@ -24,6 +32,19 @@ const make =
   async ({ temporary, final, durable }) => {
     await fillDirectory(temporary.path);
     await commitSnapshot({ temporary, final, durable, facts: { ...facts, cpu } });
+  };
+
+/** The same state over layers of this format. */
+const ofFormat =
+  (format: LayerFormat): MakeSnapshot =>
+  async ({ temporary, final, durable }) => {
+    await fillDirectory(temporary.path);
+    await rm(temporary.file(snapshotFiles.rootfsMeta));
+    await writeRootfsMeta(temporary, {
+      ...{ base_template: 'base', base_content_id: 'a'.repeat(64), format },
+      ...{ disk_bytes: 64 * 2 ** 20, layers: [] },
+    });
+    await commitSnapshot({ temporary, final, durable, facts: { ...facts, disk: { format } } });
   };
 
 const failing: MakeSnapshot = async ({ temporary }) => {
@@ -141,3 +162,25 @@ test('one that lost everything still has its name', async () => {
   await it.store.create('a', true, make());
   expect(await readdir(it.dir)).toEqual(['a']);
 });
+
+test.each<[string, Parameters<SnapshotStore['change']>[1]]>([
+  ['another snapshot', copyFlat],
+  ['the same with other layers', (_, to) => ofFormat('dm-snapshot')(to)],
+])(
+  'a change of a snapshot whose name is of %s by now is refused, and loses nothing of that',
+  async (_, other) => {
+    await using it = await store();
+    await it.store.create('a', false, ofFormat('qcow2'));
+    const manifest = () => readManifest(new SnapshotDirectory(join(it.dir, 'a')));
+    let after: unknown;
+    const changed = it.store.change('a', async (from, to) => {
+      expect(from.rootfs?.format).toBe('qcow2');
+      await it.store.change('a', other);
+      after = await manifest();
+      await ofFormat('qcow2')(to);
+    });
+    await expect(changed).rejects.toMatchObject({ code: 'snapshot_in_use', details: { name: 'a' } });
+    expect(await manifest()).toEqual(after);
+    expect(await readdir(it.dir)).toEqual(['a']);
+  },
+);

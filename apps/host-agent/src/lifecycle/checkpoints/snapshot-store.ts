@@ -90,7 +90,8 @@ export class SnapshotStore {
     failpoint('flatten.made');
     await this.#mutex.run(async () => {
       const now = await this.#open(name);
-      if (now.manifest.build_id !== from.manifest.build_id) {
+      // Of one build the layers may be others by now: those would be lost.
+      if (now.manifest.build_id !== from.manifest.build_id || now.rootfs?.format !== from.rootfs?.format) {
         const message = `The snapshot ${name} was replaced meanwhile.`;
         throw new PerchError('snapshot_in_use', message, { name, by: 'another snapshot of that name' });
       }
