@@ -161,12 +161,16 @@ describe.runIf(isRoot)('a snapshot', () => {
     expect(await readdir(join(it.dir, 'snapshots'))).toEqual(['one']);
   });
 
-  test('whose bytes are not as they were written is not converted', async () => {
-    await using it = await setUp();
-    const layer = it.place.file('rootfs.cow');
-    await chmod(layer, 0o644);
-    await writeFile(layer, 'x', { flag: 'r+' });
-    await expect(it.convert('dm-snapshot')).rejects.toMatchObject({ code: 'snapshot_damaged' });
+  test('whose bytes are not as they were written is not converted, of either format', async () => {
+    for (const own of ['qcow2', 'dm-snapshot'] as const) {
+      await using it = await setUp();
+      await it.convert(own);
+      const layer = it.place.file('rootfs.cow');
+      await chmod(layer, 0o644);
+      await writeFile(layer, 'x', { flag: 'r+' });
+      const failed = it.convert(own === 'qcow2' ? 'dm-snapshot' : 'qcow2');
+      await expect(failed).rejects.toMatchObject({ code: 'snapshot_damaged' });
+    }
   });
 
   test('whose conversion is given up is not read to its end first', async () => {

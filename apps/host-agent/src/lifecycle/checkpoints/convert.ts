@@ -37,10 +37,10 @@ export async function convertSnapshot(
   const disk = diskOf(from);
   if (!rootfs || disk.format === 'image') throw new Error('A disk that stands alone has no layers.');
   await assertBase(from);
-  await deps.room.require(await conversionBytes(disk, format, rootfs.disk_bytes), 'The converted disk');
   const anew = layerFiles(from);
   const pace = async () => signal?.throwIfAborted();
   await verifyFiles(from, anew, pace);
+  await deps.room.require(await conversionBytes(disk, format, rootfs.disk_bytes), 'The converted disk');
   await temporary.ensure();
   const sums = await shareFiles(from, temporary, anew);
   failpoint('convert.linked');
