@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream';
 import { PerchError } from '@perch/protocol';
-import type { Perch } from '@perch/sdk';
+import { ConnectionError, type Perch } from '@perch/sdk';
 import { expect, test, vi } from 'vitest';
 import { createOutput } from '../output.ts';
 import { feed } from './feed.ts';
@@ -67,10 +67,16 @@ async function toldBy(work: () => Promise<unknown>): Promise<string> {
 const stopped = (status: string) =>
   new PerchError('sandbox_not_running', `Sandbox sb0 is ${status}.`, { id: 'sb0', status });
 const restarts = new PerchError('shutting_down', 'perchd is shutting down.', {});
+const broken = new ConnectionError('http://perch', {
+  message: 'It broke.',
+  remedy: 'Try again.',
+  sent: true,
+});
 test.each([
   ['paused', stopped('paused'), /goes on.*`perch resume sb0`, then `perch attach sb0 7`/],
   ['resumed meanwhile', stopped('resuming'), /goes on.*`perch resume sb0`, then `perch attach sb0 7`/],
   ['under a perchd that restarts', restarts, /runs on; `perch attach sb0 7`/],
+  ['cut off', broken, /may run on; `perch attach sb0 7`/],
   ['destroyed', stopped('destroying'), /^(?:(?!attach).)*$/s],
 ])('a stream that ends since the sandbox is %s tells what becomes of the command', async (_, error, told) => {
   const stream = {

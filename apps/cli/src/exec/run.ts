@@ -75,7 +75,9 @@ const resumable = ['paused', 'resuming'];
 /** After an error that ended the connection and not the command. */
 function tellHowToFollow(error: unknown, id: string, pid: number): void {
   const attach = `perch attach ${id} ${pid}`;
-  if (error instanceof ConnectionError || isPerchError(error, 'shutting_down')) {
+  if (error instanceof ConnectionError) {
+    process.stderr.write(`The command may run on; \`${attach}\` follows it then.\n`);
+  } else if (isPerchError(error, 'shutting_down')) {
     process.stderr.write(`The command runs on; \`${attach}\` follows it.\n`);
   } else if (isPerchError(error, 'sandbox_not_running') && resumable.includes(error.details.status)) {
     process.stderr.write(

@@ -7,8 +7,8 @@ const keptBytes = 256 * 1024;
 const shortBytes = 16 * 1024;
 /** Shorter pieces have memory of their length, since many of them can wait for a slow client. */
 const sparseBytes = 64 * 1024;
-/** Pieces that a slow client keeps waiting, and one that is being read. */
-const maxFree = 6;
+/** Kept by this process, whose sessions share them: as many as some busy ones have on their way. */
+const maxFree = 16;
 /** Ahead of a piece: for the number of its stream, and for what is missing of its first character. */
 const headroom = 4;
 
@@ -47,6 +47,9 @@ export class OutputMemory {
     else release(new Uint8Array(buffer));
   }
 }
+
+/** Of all sessions: one that is idle keeps none. */
+export const outputMemory = new OutputMemory();
 
 function fresh(length: number): ArrayBuffer {
   return Buffer.allocUnsafeSlow(headroom + length).buffer;

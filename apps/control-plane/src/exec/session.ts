@@ -25,7 +25,7 @@ import {
   problem,
   type Start,
 } from './messages.ts';
-import { OutputMemory } from './output-memory.ts';
+import { outputMemory } from './output-memory.ts';
 import { timeoutError } from './timeout-error.ts';
 import { toPiece, Utf8Splitter } from './utf8.ts';
 
@@ -76,7 +76,6 @@ export class ExecSession {
   readonly #over = new AbortController();
   readonly #started = Promise.withResolvers<Start | Attach>();
   readonly #input: Input;
-  readonly #memory = new OutputMemory();
   #first: Start | Attach | undefined;
   #process: GuestProcess | AttachedProcess | undefined;
   #ended = false;
@@ -131,7 +130,7 @@ export class ExecSession {
   async #follow(first: Start | Attach): Promise<void> {
     const process = first.type === 'start' ? await this.#start(first) : await this.#attach(first);
     this.#input.begin(process.pid);
-    const { prepend } = this.#memory;
+    const { prepend } = outputMemory;
     const splitters = { stdout: new Utf8Splitter(prepend), stderr: new Utf8Splitter(prepend) };
     let exit: { exit_code: number; reason?: 'out_of_memory' } | undefined;
     for await (const event of process.events) {
@@ -174,7 +173,7 @@ export class ExecSession {
         stdin: start.stdin ?? false,
         timeoutMs: start.timeout_sec === undefined ? undefined : start.timeout_sec * 1000,
         leash: start.detach ? undefined : 'start',
-        allocate: this.#memory.allocate,
+        allocate: outputMemory.allocate,
         signal: giveUp.signal,
       });
       this.#process = process;
@@ -190,7 +189,7 @@ export class ExecSession {
   }
 
   async #attach({ pid }: Attach): Promise<AttachedProcess> {
-    const how = { allocate: this.#memory.allocate, signal: this.#over.signal };
+    const how = { allocate: outputMemory.allocate, signal: this.#over.signal };
     const process = await this.#guest.attach(pid, how);
     this.#process = process;
     await this.#send({ type: 'start', pid, truncated: process.truncated });
@@ -297,13 +296,13 @@ export class ExecSession {
     for (const bytes of pieces) {
       this.#over.signal.throwIfAborted();
       if (this.#first?.binary) {
-        await this.#write(this.#memory.prepend(Buffer.of(streamNumbers[stream]), bytes));
+        await this.#write(outputMemory.prepend(Buffer.of(streamNumbers[stream]), bytes));
         continue;
       }
       const piece = toPiece(bytes);
       const message =
         'text' in piece ? { data: piece.text } : { data_base64: piece.bytes.toString('base64') };
-      this.#memory.free(bytes);
+      outputMemory.free(bytes);
       await this.#write(JSON.stringify({ type: stream, ...message } satisfies ExecServerMessage));
     }
   }
@@ -318,7 +317,7 @@ export class ExecSession {
     if (this.#socket.readyState !== open) return;
     const sent = new Promise<void>((resolve) => {
       this.#socket.send(message, (error) => {
-        if (!error && typeof message !== 'string') this.#memory.free(message);
+        if (!error && typeof message !== 'string') outputMemory.free(message);
         resolve();
       });
     });

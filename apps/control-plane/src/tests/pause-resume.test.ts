@@ -1,6 +1,12 @@
 /** Pause and resume: what each answers, what ends with a life, and what happens when two things come at once. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ErrorCode, PerchError, type Sandbox, SandboxTransition } from '@perch/protocol';
+import {
+  type ErrorCode,
+  type HostSandbox,
+  PerchError,
+  type Sandbox,
+  SandboxTransition,
+} from '@perch/protocol';
 import { Check } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { eventually, TestPlane } from '../testing/index.ts';
@@ -363,6 +369,18 @@ test('destroys, pauses and resumes in one moment leave what they say', async () 
       if (status === 'running') expect((await exec(id)).status).toBe(200);
     }),
   );
+});
+
+test('a pause that its host answers with the end of the sandbox makes it failed, before its host tells of that', async () => {
+  const { id } = await plane.create();
+  const reason = 'the monitor died';
+  const { sandboxes } = plane.host;
+  plane.host.onPause = () => {
+    sandboxes.set(id, { ...(sandboxes.get(id) as HostSandbox), status: 'failed', reason, address: null });
+    failWith('sandbox_failed', 'It is gone.', { id, reason })();
+  };
+  expect(await refused(pause(id))).toMatchObject({ status: 409, code: 'sandbox_failed' });
+  expect(await plane.get(id)).toMatchObject({ status: 'failed', reason });
 });
 
 test('a VM that dies while it is paused in the middle is failed', async () => {

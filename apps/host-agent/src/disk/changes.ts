@@ -42,7 +42,8 @@ export async function* differing(
     const { offset, length, at } = run;
     const changed = dataOf(file, run);
     const below = dataOf(base, { offset, length, at: offset });
-    for await (const range of differences(changed, below)) yield { ...range, at: at + range.offset - offset };
+    for await (const range of differences(changed, below, signal))
+      yield { ...range, at: at + range.offset - offset };
   }
 }
 

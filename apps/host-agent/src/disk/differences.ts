@@ -23,11 +23,16 @@ interface Piece extends DiskRange {
 /**
  * The parts of a disk that only one of two has, or that both have with other bytes: ascending, none next to another, in
  * blocks of 4096 bytes. Its cost follows the parts that both have, which are read.
+ * @throws what `signal` was aborted with
  */
-export async function* differences(first: StoredParts, second: StoredParts): AsyncGenerator<DiskRange> {
+export async function* differences(
+  first: StoredParts,
+  second: StoredParts,
+  signal?: AbortSignal,
+): AsyncGenerator<DiskRange> {
   let last: DiskRange | undefined;
   for (const piece of pieces(first, second)) {
-    for await (const range of differing(piece, first, second)) {
+    for await (const range of differing(piece, first, second, signal)) {
       if (last && last.offset + last.length === range.offset) {
         last.length += range.length;
         continue;
@@ -43,12 +48,14 @@ async function* differing(
   { offset, length, first, second }: Piece,
   one: StoredParts,
   other: StoredParts,
+  signal: AbortSignal | undefined,
 ): AsyncGenerator<DiskRange> {
   if (first === undefined || second === undefined) {
     yield { offset, length };
     return;
   }
   for (let done = 0; done < length; done += bufferBytes) {
+    signal?.throwIfAborted();
     const bytes = Math.min(bufferBytes, length - done);
     const [mine, its] = [Buffer.allocUnsafe(bytes), Buffer.allocUnsafe(bytes)];
     await Promise.all([
