@@ -58,3 +58,17 @@ test.runIf(isRoot)(
     expect(await readdir(vms.path)).toEqual([]);
   },
 );
+
+test.runIf(isRoot)('a slot that cannot be removed fails nothing, and is tried again', async () => {
+  await using vms = await mkdtempDisposable(join(tmpdir(), 'perch-test-'));
+  const machine = new FakeMachine();
+  const network = machine.network();
+  let failures = 0;
+  const release = async (number: number) => {
+    if (failures++ === 0) throw new Error('ip: killed by SIGKILL');
+    await network.release(number);
+  };
+  await withLayersUser('merge', 64, { network: { ...network, release }, vmsDir: vms.path }, async () => {});
+  expect([failures, machine.slots.size, await readdir(vms.path)]).toEqual([1, 1, []]);
+  await expect.poll(() => machine.slots.size, { timeout: 10_000 }).toBe(0);
+});

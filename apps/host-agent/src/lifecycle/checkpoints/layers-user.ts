@@ -16,6 +16,7 @@ export interface LayersUserDeps {
 
 /** As a disk does that writes 10 MB/s. */
 const timeoutMs = (diskMb: number) => 60_000 + 100 * diskMb;
+const releaseAgainMs = 1000;
 
 /**
  * @param what names the directory
@@ -33,7 +34,7 @@ export async function withLayersUser(
   const slot = await network.acquire();
   const dir = join(vmsDir, `.${what}-${newSandboxId()}`);
   const giveBack = () =>
-    rm(dir, { recursive: true, force: true }).finally(() => network.release(slot.number));
+    rm(dir, { recursive: true, force: true }).finally(() => release(network, slot.number));
   let stillRuns = false;
   try {
     // Who holds the slot can be seen from the moment on that it is held.
@@ -52,6 +53,15 @@ export async function withLayersUser(
         .catch(() => {});
     }
   }
+}
+
+/** A slot that cannot be removed is tried again, which what the tool made does not wait for. */
+async function release(network: NetworkLayer, number: number): Promise<void> {
+  const failed = await network.release(number).then(
+    () => false,
+    () => true,
+  );
+  if (failed) void sleep(releaseAgainMs, undefined, { ref: false }).then(() => release(network, number));
 }
 
 /** For as long as it takes: a device may come back, or the process ends with the machine. */
