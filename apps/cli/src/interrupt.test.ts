@@ -3,29 +3,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { watch } from 'node:fs';
 import { mkdtempDisposable, readdir, readFile, writeFile } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
+import { serve } from './testing.ts';
 
 const main = join(import.meta.dirname, 'main.ts');
 const id = 'sb0123456789abcdefgh';
-
-async function server(answer: (request: IncomingMessage, response: ServerResponse) => void) {
-  const listening = createServer(answer);
-  listening.listen(0, '127.0.0.1');
-  await once(listening, 'listening');
-  return {
-    url: `http://127.0.0.1:${(listening.address() as AddressInfo).port}`,
-    async [Symbol.asyncDispose]() {
-      listening.closeAllConnections();
-      listening.close();
-      await once(listening, 'close');
-    },
-  };
-}
 
 function start(cwd: string, url: string, args: string[]) {
   const child = spawn(process.execPath, [main, ...args], {
@@ -44,7 +29,7 @@ test.each([
 ] as const)('a file that %s breaks off leaves what was there, and nothing else', async (signal, code) => {
   await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-interrupt-'));
   await writeFile(join(dir.path, 'file'), 'before');
-  await using from = await server((_request, response) => {
+  await using from = await serve((_request, response) => {
     response.writeHead(200, { 'content-length': 10 }).write('half!');
   });
   const watcher = watch(dir.path);
@@ -61,7 +46,7 @@ test.each([
 
 test('an upload that is broken off has no end, so that the sandbox drops it', async () => {
   const [begun, cut] = [Promise.withResolvers<void>(), Promise.withResolvers<boolean>()];
-  await using to = await server((request, response) => {
+  await using to = await serve((request, response) => {
     if (request.method === 'GET') {
       const error = { code: 'file_not_found', message: 'There is no /file.', details: { path: '/file' } };
       response.writeHead(404, { 'content-type': 'application/json' }).end(JSON.stringify({ error }));

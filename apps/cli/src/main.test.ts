@@ -1,8 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -10,6 +8,7 @@ import { PerchError } from '@perch/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createOutput } from './output.ts';
 import { createProgram } from './program.ts';
+import { serve } from './testing.ts';
 
 const main = join(import.meta.dirname, 'main.ts');
 const key = `perch_${'5ec7e7'.repeat(7).slice(0, 40)}`;
@@ -45,20 +44,10 @@ async function perch(url: string, ...args: string[]) {
 }
 
 /** Answers every request alike. */
-async function server(status: number, body: unknown) {
-  const listening = createServer((_request, response) => {
+function server(status: number, body: unknown) {
+  return serve((_request, response) => {
     response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
   });
-  listening.listen(0, '127.0.0.1');
-  await once(listening, 'listening');
-  return {
-    url: `http://127.0.0.1:${(listening.address() as AddressInfo).port}`,
-    async [Symbol.asyncDispose]() {
-      listening.closeAllConnections();
-      listening.close();
-      await once(listening, 'close');
-    },
-  };
 }
 
 const nowhere = 'http://127.0.0.1:48';

@@ -18,6 +18,9 @@ export const sandboxStatuses = [
 export const SandboxStatus = Type.Enum(sandboxStatuses, { $id: 'SandboxStatus' });
 export type SandboxStatus = (typeof sandboxStatuses)[number];
 
+/** Of sandboxes whose commands stand still and go on. */
+export const resumableStatuses: readonly string[] = ['paused', 'resuming'] satisfies SandboxStatus[];
+
 /** Bounds of one sandbox. The room of a host is checked at admission. */
 export const limits = {
   vcpus: { min: 1, max: 16, default: 1 },

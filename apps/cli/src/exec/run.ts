@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { isPerchError } from '@perch/protocol';
+import { isPerchError, resumableStatuses } from '@perch/protocol';
 import { ConnectionError, type ExecEvent, type ExecStream, type Perch } from '@perch/sdk';
 import { defined } from '../options.ts';
 import { exitCodes, type Output, reportError } from '../output.ts';
@@ -69,9 +69,6 @@ function tellMissing({ stdout, stderr }: ExecStream['truncated']): void {
     process.stderr.write(`Earlier output is missing (${cut}): the last 64 KiB of a stream are kept.\n`);
 }
 
-/** Statuses of a sandbox whose commands stand still. */
-const resumable = ['paused', 'resuming'];
-
 /** After an error that ended the connection and not the command. */
 function tellHowToFollow(error: unknown, id: string, pid: number): void {
   const attach = `perch attach ${id} ${pid}`;
@@ -79,7 +76,7 @@ function tellHowToFollow(error: unknown, id: string, pid: number): void {
     process.stderr.write(`The command may run on; \`${attach}\` follows it then.\n`);
   } else if (isPerchError(error, 'shutting_down')) {
     process.stderr.write(`The command runs on; \`${attach}\` follows it.\n`);
-  } else if (isPerchError(error, 'sandbox_not_running') && resumable.includes(error.details.status)) {
+  } else if (isPerchError(error, 'sandbox_not_running') && resumableStatuses.includes(error.details.status)) {
     process.stderr.write(
       `The command goes on with the sandbox; \`perch resume ${id}\`, then \`${attach}\` follows it.\n`,
     );

@@ -10,6 +10,7 @@ import {
   type ExecServerMessage,
   isPerchError,
   PerchError,
+  resumableStatuses,
   type SignalName,
   streamNumbers,
 } from '@perch/protocol';
@@ -63,9 +64,6 @@ const closeCodes: Partial<Record<ErrorCode, number>> = {
   command_not_found: 1008,
   shutting_down: 1001,
 };
-
-/** Statuses of a sandbox whose commands stand still. */
-const resumable = ['paused', 'resuming'];
 
 export class ExecSession {
   readonly #socket: ExecSocket;
@@ -354,7 +352,7 @@ export class ExecSession {
     const pid = this.#process?.pid;
     if (!pid || this.#ended) return '';
     if (isPerchError(error, 'shutting_down')) return ` Command ${pid} runs on.`;
-    if (isPerchError(error, 'sandbox_not_running') && resumable.includes(error.details.status)) {
+    if (isPerchError(error, 'sandbox_not_running') && resumableStatuses.includes(error.details.status)) {
       return ` Command ${pid} goes on when the sandbox is resumed.`;
     }
     return '';
