@@ -103,6 +103,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     images,
     ...{ admission, room },
     vmsDir: paths.vms,
+    diskRoots: [paths.vms, paths.sandboxes, paths.snapshots, paths.bootSnapshots],
     boot,
     bootTimeoutMs,
     readyGuests: config.readyGuests,

@@ -22,6 +22,8 @@ export interface LifecycleDeps extends ResourceDeps, StartDeps {
   machine: HostMachine;
   room: DiskRoom;
   merges: Pick<MergesOptions, 'merge' | 'quietMs'>;
+  /** Below them lie the files of all disks. */
+  diskRoots: readonly string[];
 }
 
 /** The fields that make a create the same as one before; secrets are in no record. */
@@ -132,7 +134,8 @@ export class Lifecycle {
 
   /** @throws PerchError sandbox_not_found */
   async history(id: string): Promise<SandboxHistory> {
-    return historyOf(this.#registry.expect(id), this.#deps.saved);
+    const { saved, diskRoots } = this.#deps;
+    return historyOf(this.#registry.expect(id), saved, diskRoots);
   }
 
   /** @throws PerchError sandbox_not_found */

@@ -296,6 +296,7 @@ export async function host(
       admission: new Admission({ memoryMb, monitor: machine.monitor, room, disks: machine.disk }),
       room,
       vmsDir,
+      diskRoots: [dir.path],
       saved: machine.saved,
       bootSnapshots: machine.bootSnapshots,
       snapshots: new SnapshotStore({ dir: join(dir.path, 'snapshots'), log: pino({ level: 'silent' }) }),

@@ -19,6 +19,7 @@ export * from './process-confine.ts';
 export * from './process-end.ts';
 export * from './process-memory.ts';
 export * from './process-signal.ts';
+export * from './shared-blocks.ts';
 export * from './sparse.ts';
 export * from './tsc.ts';
 export * from './tun.ts';

@@ -3,8 +3,6 @@ import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import {
   closeSync,
-  mkdirSync,
-  mkdtempSync,
   openSync,
   renameSync,
   rmSync,
@@ -14,10 +12,9 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findTool } from '@perch/node-kit';
 import { describe, expect, test } from 'vitest';
+import { canMake, SmallFileSystem } from '../../linux/file-system-testing.ts';
 import {
   createDmDevice,
   type DeviceNumber,
@@ -176,10 +173,8 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
     expect(next.has(1, 3)).toBe(true);
   });
 
-  describe.each(['ext4', 'xfs'])('on a full host, on %s,', (type) => {
-    const has = findTool(`mkfs.${type}`) !== undefined;
-
-    test.runIf(has)('has room for all that is new, and tells of the rest', async () => {
+  describe.each(['ext4', 'xfs'] as const)('on a full host, on %s,', (type) => {
+    test.runIf(canMake(type))('has room for all that is new, and tells of the rest', async () => {
       using disk = new SmallFileSystem(type);
       await using places = new Places(disk.path);
       const { spec, guest } = await places.guest('one');
@@ -189,7 +184,7 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
       expect(statSync(layersOf(state)[0] ?? '').blocks * 512).toBeLessThan(10 * MiB);
       const clones = type === 'xfs';
       guest.does('discard 8M 4M');
-      const filler = disk.fill();
+      const filler = fill(disk.path);
       // Chunks that were never written, and the notes of them: two areas.
       guest.does('write -P 3 16M 4M', 'write -P 4 63M 1M');
       // Chunks that the state has too, or that were given back.
@@ -208,45 +203,25 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
   });
 });
 
-/** A file system of its own, mounted while the test runs. */
-class SmallFileSystem implements Disposable {
-  readonly #dir = mkdtempSync(join(tmpdir(), 'perch-small-'));
-  readonly path = join(this.#dir, 'mounted');
-
-  constructor(type: string) {
-    const image = join(this.#dir, 'image');
-    writeFileSync(image, '');
-    truncateSync(image, 320 * MiB);
-    execFileSync(`mkfs.${type}`, ['-q', image]);
-    mkdirSync(this.path);
-    execFileSync('mount', ['-o', 'loop', image, this.path]);
-  }
-
-  /** Takes all the room. @returns the file that has it */
-  fill(): string {
-    const path = join(this.path, 'filler');
-    const fd = openSync(path, 'w');
-    try {
-      const bytes = Buffer.alloc(MiB, 'x');
-      for (const step of [MiB, 64 * 1024, 4096]) {
-        for (;;) {
-          try {
-            if (writeSync(fd, bytes.subarray(0, step)) < step) break;
-          } catch {
-            break;
-          }
+/** Takes all the room of a file system. @returns the file that has it */
+function fill(dir: string): string {
+  const path = join(dir, 'filler');
+  const fd = openSync(path, 'w');
+  try {
+    const bytes = Buffer.alloc(MiB, 'x');
+    for (const step of [MiB, 64 * 1024, 4096]) {
+      for (;;) {
+        try {
+          if (writeSync(fd, bytes.subarray(0, step)) < step) break;
+        } catch {
+          break;
         }
       }
-    } finally {
-      closeSync(fd);
     }
-    execFileSync('sync', ['--file-system', this.path]);
-    expect(statfsSync(this.path).bavail * statfsSync(this.path).bsize).toBeLessThan(2 * MiB);
-    return path;
+  } finally {
+    closeSync(fd);
   }
-
-  [Symbol.dispose](): void {
-    execFileSync('umount', [this.path]);
-    rmSync(this.#dir, { recursive: true });
-  }
+  execFileSync('sync', ['--file-system', dir]);
+  expect(statfsSync(dir).bavail * statfsSync(dir).bsize).toBeLessThan(2 * MiB);
+  return path;
 }

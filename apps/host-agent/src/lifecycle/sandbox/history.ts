@@ -4,13 +4,15 @@ import { occupiedBy } from '../../snapshot/index.ts';
 import type { StateStore } from '../checkpoints/index.ts';
 import type { SandboxDriver } from './driver.ts';
 
+/** @param diskRoots below them lie the files of all disks, which may share blocks */
 export async function historyOf(
   { id, record, resources }: SandboxDriver,
   saved: Pick<StateStore, 'history' | 'paths'>,
+  diskRoots: readonly string[],
 ): Promise<SandboxHistory> {
   const checkpoints = await saved.history(id);
   const places = record ? [resources.directory(record), ...(await saved.paths(id))] : [];
-  const all = await occupiedBy(places);
+  const all = await occupiedBy(places, diskRoots);
   return {
     items: checkpoints.map(({ number, parent, kind, createdAt, occupied: { ownBytes, sharedBytes } }) => ({
       ...{ checkpoint: number, parent, kind, created_at: createdAt },
