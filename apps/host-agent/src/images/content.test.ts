@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { linkSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs';
-import { mkdtempDisposable } from 'node:fs/promises';
+import { mkdtempDisposable, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -70,6 +70,21 @@ test('the content of an image does not depend on where it has holes', async () =
   expect(statSync(sparse).blocks).toBeLessThan(statSync(full).blocks);
   const sum = createHash('sha256').update(data).digest('hex');
   expect([await imageIdOf(full), await imageIdOf(sparse)]).toEqual([sum, sum]);
+});
+
+test('a large image is read by another thread than the one that serves everybody', async () => {
+  await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-content-'));
+  const path = await imageIn(dir.path);
+  await truncate(path, 2 ** 30);
+  const [all, own] = [process.cpuUsage(), process.threadCpuUsage()];
+  await imageIdOf(path);
+  const { user, system } = process.cpuUsage(all);
+  const { user: ownUser, system: ownSystem } = process.threadCpuUsage(own);
+  expect(ownUser + ownSystem).toBeLessThan((user + system) / 2);
+});
+
+test('an image that is not there is told by its code', async () => {
+  await expect(imageIdOf('/nowhere/rootfs.ext4')).rejects.toMatchObject({ code: 'ENOENT' });
 });
 
 test('a flattened disk is known by the name that Perch 0.1 gave it', async () => {
