@@ -1,4 +1,5 @@
 export * from './commands.ts';
+export * from './deadlines.ts';
 export * from './error-descriptions/index.ts';
 export * from './errors.ts';
 export * from './exec.ts';

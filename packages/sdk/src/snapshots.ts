@@ -1,10 +1,11 @@
-import type {
-  ConvertSnapshot,
-  CreateSnapshot,
-  NewSnapshot,
-  Snapshot,
-  SnapshotList,
-  SnapshotType,
+import {
+  type ConvertSnapshot,
+  type CreateSnapshot,
+  type NewSnapshot,
+  remakeAnyDiskMs,
+  type Snapshot,
+  type SnapshotList,
+  type SnapshotType,
 } from '@perch/protocol';
 import type { Http, RequestOptions } from './http.ts';
 import { itemsOf } from './pages.ts';
@@ -23,8 +24,6 @@ export interface SnapshotFilter {
 
 /** A snapshot writes all of a guest's memory, which on a slow disk takes its time. */
 const createTimeoutMs = 300_000;
-/** A flatten all of its disk, a conversion all that it has changed of the image. */
-const remakeTimeoutMs = 3600_000;
 
 /** The sources of sandboxes: images, and snapshots of sandboxes. */
 export class Snapshots {
@@ -69,7 +68,7 @@ export class Snapshots {
    * @throws PerchError `snapshot_not_found`, `snapshot_in_use`
    */
   flatten(name: string, options: RequestOptions = {}): Promise<Snapshot> {
-    return this.#http.json('POST', `${at(name)}/flatten`, { timeoutMs: remakeTimeoutMs, ...options });
+    return this.#http.json('POST', `${at(name)}/flatten`, { timeoutMs: remakeAnyDiskMs, ...options });
   }
 
   /**
@@ -78,7 +77,7 @@ export class Snapshots {
    */
   convert(name: string, request: ConvertSnapshot, options: RequestOptions = {}): Promise<Snapshot> {
     return this.#http.json('POST', `${at(name)}/convert`, {
-      ...{ timeoutMs: remakeTimeoutMs, ...options },
+      ...{ timeoutMs: remakeAnyDiskMs, ...options },
       json: request,
     });
   }

@@ -14,6 +14,8 @@ import {
   isPerchError,
   NewSnapshot,
   PerchError,
+  remakeAnyDiskMs,
+  remakeDiskMs,
   SandboxHistory,
   Snapshot,
 } from '@perch/protocol';
@@ -24,9 +26,11 @@ import { Client, type Dispatcher, Pool } from 'undici';
 export type { HostCreate, HostEvent, HostInfo, HostSandbox };
 
 /** Deadlines, ms. A start boots a guest, which without KVM takes its time. */
-const deadlines = { read: 5_000, create: 180_000, destroy: 60_000, remakeDisk: 3600_000 };
+const deadlines = { read: 5_000, start: 180_000, destroy: 60_000 };
 /** Deadline of a call that moves guest memory: as a disk does that writes 10 MB/s. */
-const transitionMs = (memoryMb: number) => 120_000 + 100 * memoryMb;
+const transitionMs = ({ memoryMb }: Pick<Machine, 'memoryMb'>) => 120_000 + 100 * memoryMb;
+/** Of one that goes on from a state, whose disk has to be merged or converted first perhaps. */
+const goOnMs = (machine: Size) => transitionMs(machine) + remakeDiskMs(machine.diskMb);
 const maxConsoleBytes = 4 * 1024 * 1024;
 
 const validators = {
@@ -41,11 +45,16 @@ const validators = {
   snapshots: Compile(HostSnapshotList),
 };
 
+/** Of a sandbox, MiB: it says how long a call may take. */
+interface Size {
+  memoryMb: number;
+  diskMb: number;
+}
+
 /** The facts that a call about an existing sandbox needs. */
-interface Machine {
+interface Machine extends Size {
   id: string;
   generation: number;
-  memoryMb: number;
 }
 
 interface Call {
@@ -94,35 +103,34 @@ export class HostClient implements AsyncDisposable {
       method: 'PUT',
       path: `/v1/sandboxes/${id}`,
       body,
-      deadlineMs: deadlines.create,
+      // Layers of another kind of disk are converted before anything starts from them.
+      deadlineMs: deadlines.start + remakeDiskMs(body.disk_mb),
       requestId,
     });
   }
 
   /** Resolves once the sandbox is paused. The same call again is answered alike. */
   async pause(sandbox: Machine, requestId?: string): Promise<HostSandbox> {
-    const { id, generation, memoryMb } = sandbox;
-    return this.#transition(`/v1/sandboxes/${id}/pause`, { generation }, memoryMb, requestId, {
-      status: 'paused',
-      generation,
-    });
+    const { id, generation } = sandbox;
+    const deadlineMs = transitionMs(sandbox);
+    const call = { path: `/v1/sandboxes/${id}/pause`, body: { generation }, deadlineMs, requestId };
+    return this.#transition(call, { status: 'paused', generation });
   }
 
   /** Resolves once the sandbox runs in the life that `body` begins. The same call again is answered alike. */
-  async resume({ id, memoryMb }: Machine, body: HostResume, requestId?: string): Promise<HostSandbox> {
-    return this.#transition(`/v1/sandboxes/${id}/resume`, body, memoryMb, requestId, {
-      status: 'running',
-      generation: body.generation,
-    });
+  async resume(sandbox: Machine, body: HostResume, requestId?: string): Promise<HostSandbox> {
+    const path = `/v1/sandboxes/${sandbox.id}/resume`;
+    const call = { path, body, deadlineMs: goOnMs(sandbox), requestId };
+    return this.#transition(call, { status: 'running', generation: body.generation });
   }
 
   /** Resolves once every child runs or failed. @throws when there is none */
-  fork({ id, memoryMb }: Machine, body: HostFork, requestId?: string): Promise<HostForked> {
+  fork(sandbox: Machine, body: HostFork, requestId?: string): Promise<HostForked> {
     return this.#json(validators.forked, {
       method: 'POST',
-      path: `/v1/sandboxes/${id}/fork`,
+      path: `/v1/sandboxes/${sandbox.id}/fork`,
       body,
-      deadlineMs: transitionMs(memoryMb) + deadlines.create,
+      deadlineMs: goOnMs(sandbox) + deadlines.start,
       requestId,
     });
   }
@@ -133,8 +141,8 @@ export class HostClient implements AsyncDisposable {
   }
 
   /** Resolves once the snapshot is there for good. */
-  snapshot(memoryMb: number, body: HostSnapshotCreate, requestId?: string): Promise<NewSnapshot> {
-    const deadlineMs = transitionMs(memoryMb);
+  snapshot(sandbox: Size, body: HostSnapshotCreate, requestId?: string): Promise<NewSnapshot> {
+    const deadlineMs = goOnMs(sandbox);
     return this.#json(validators.newSnapshot, {
       ...{ method: 'POST', path: '/v1/snapshots', body, deadlineMs, requestId },
     });
@@ -158,7 +166,7 @@ export class HostClient implements AsyncDisposable {
     return this.#json(validators.snapshot, {
       method: 'POST',
       path,
-      deadlineMs: deadlines.remakeDisk,
+      deadlineMs: remakeAnyDiskMs,
       requestId,
     });
   }
@@ -168,7 +176,7 @@ export class HostClient implements AsyncDisposable {
     const path = `${snapshotPath(name)}/convert`;
     return this.#json(validators.snapshot, {
       ...{ method: 'POST', path, body, requestId },
-      deadlineMs: deadlines.remakeDisk,
+      deadlineMs: remakeAnyDiskMs,
     });
   }
 
@@ -242,13 +250,10 @@ export class HostClient implements AsyncDisposable {
   }
 
   async #transition(
-    path: string,
-    body: object,
-    memoryMb: number,
-    requestId: string | undefined,
+    to: Omit<Call, 'method'>,
     wanted: Pick<HostSandbox, 'status' | 'generation'>,
   ): Promise<HostSandbox> {
-    const call = { method: 'POST', path, body, deadlineMs: transitionMs(memoryMb), requestId } as const;
+    const call = { ...to, method: 'POST' } as const;
     const seen = await this.#json(validators.sandbox, call);
     if (seen.status === wanted.status && seen.generation === wanted.generation) return seen;
     throw this.#notItsApi(call);

@@ -47,9 +47,8 @@ export class Copier {
     return operations.run(id, 'snapshot', async () => {
       const life = await this.#source(id);
       using _ = this.#use(life, 'snapshotting');
-      const { generation, memoryMb } = life;
-      const body = { name, sandbox_id: id, generation, overwrite };
-      const made = await host.snapshot(memoryMb, body, requestId);
+      const body = { name, sandbox_id: id, generation: life.generation, overwrite };
+      const made = await host.snapshot(life, body, requestId);
       failpoint('snapshot.answered');
       metrics.transition('snapshot', made.timings_ms);
       log.info({ sandbox: id, snapshot: name, timings_ms: made.timings_ms }, 'copied');

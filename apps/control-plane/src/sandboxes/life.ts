@@ -20,6 +20,7 @@ export class Life {
   readonly onTimeout: OnTimeout;
   readonly autoResume: boolean;
   readonly memoryMb: number;
+  readonly diskMb: number;
   status: SandboxStatus;
   reason: string | null;
   address: string | null;
@@ -41,6 +42,7 @@ export class Life {
     this.onTimeout = row.on_timeout;
     this.autoResume = row.auto_resume;
     this.memoryMb = row.memory_mb;
+    this.diskMb = row.disk_mb;
     this.timeoutSec = row.timeout_sec;
     this.status = row.status;
     this.reason = row.reason;

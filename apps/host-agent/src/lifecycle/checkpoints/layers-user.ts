@@ -3,7 +3,7 @@ import { chownSync, mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { newSandboxId } from '@perch/protocol';
+import { newSandboxId, remakeToolMs } from '@perch/protocol';
 import { type ToolPlace, UserStillRuns } from '../../disk/index.ts';
 import { processesOfUid } from '../../linux/index.ts';
 import type { NetworkLayer } from '../../network/index.ts';
@@ -14,8 +14,6 @@ export interface LayersUserDeps {
   vmsDir: string;
 }
 
-/** As a disk does that writes 10 MB/s. */
-const timeoutMs = (diskMb: number) => 60_000 + 100 * diskMb;
 const releaseAgainMs = 1000;
 
 /**
@@ -40,7 +38,7 @@ export async function withLayersUser(
     // Who holds the slot can be seen from the moment on that it is held.
     mkdirSync(dir, { mode: 0o700 });
     chownSync(dir, slot.uid, slot.uid);
-    await use({ dir, uid: slot.uid, sizeBytes: diskMb * 2 ** 20, timeoutMs: timeoutMs(diskMb) });
+    await use({ dir, uid: slot.uid, sizeBytes: diskMb * 2 ** 20, timeoutMs: remakeToolMs(diskMb) });
   } catch (error) {
     stillRuns = error instanceof UserStillRuns;
     throw error;
