@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
-import { chmod, cp, mkdir, mkdtempDisposable, readdir, symlink } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { chmod, cp, mkdir, mkdtempDisposable, readdir, readFile, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -50,11 +51,18 @@ async function asNobody(...command: string[]): Promise<string> {
   return stdout;
 }
 
-async function expectUsable({ node, controlPlane, postgres }: Programs): Promise<void> {
+async function expectUsable({ node, hostAgent, controlPlane, postgres }: Programs): Promise<void> {
   expect(await badlyOpened(dirname(controlPlane))).toEqual([]);
   expect(await asNobody(node, '--version')).toBe(`${process.version}\n`);
   expect(await asNobody(join(postgres, 'bin/postgres'), '--version')).toContain('PostgreSQL');
   expect(await asNobody(node, '--check', controlPlane)).toBe('');
+  const data = { workerData: { path: controlPlane, what: 'bytes' } };
+  const thread = [join(dirname(hostAgent), 'digest-thread.mjs'), data].map((one) => JSON.stringify(one));
+  const start = `new (require('node:worker_threads').Worker)(${thread}).once('message', console.log)`;
+  const sum = createHash('sha256')
+    .update(await readFile(controlPlane))
+    .digest('hex');
+  expect(await asNobody(node, '--eval', start)).toBe(`${sum}\n`);
 }
 
 describe('an unprivileged user can run the programs', () => {

@@ -28,6 +28,8 @@ const mappedStacks = join(import.meta.dirname, 'mapped-stacks.ts');
 const sources = ['apps/control-plane', 'apps/host-agent', 'packages', 'package-lock.json'];
 const entries = {
   'perch-host': 'apps/host-agent/src/main.ts',
+  // A thread of it.
+  'digest-thread': 'apps/host-agent/src/images/digest-thread.ts',
   perchd: 'apps/control-plane/src/main.ts',
 };
 
