@@ -24,6 +24,7 @@ import {
 import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
 import { requireOneFileSystem } from './one-file-system.ts';
+import { requireOneKindOfDisk } from './one-kind-of-disk.ts';
 import { lookUpUser } from './user.ts';
 import { type MonitorProbe, monitors, probeMonitor } from './vmm/index.ts';
 
@@ -62,6 +63,9 @@ async function serve(config: Config, log: Logger): Promise<void> {
   await mkdir(paths.host, { recursive: true });
   await chmod(paths.host, 0o711);
   const journal = new Journal(paths.journal);
+  await requireOneKindOfDisk({
+    ...{ wanted: config.rootfs, chosen: disks, instance: config.instance, journal, vmsDir: paths.vms },
+  });
   const network = await openNetwork(config, journal, user.uid, log);
 
   const images = new ImageStore(paths.images);

@@ -3,8 +3,9 @@ import { exitCodeOf } from '../exit-code.ts';
 import { chooseDisks, diskKinds } from './choose.ts';
 import { createQcow2Disks } from './qcow2/index.ts';
 
-const has = { create: createQcow2Disks, lacks: () => undefined };
-const lacks = { create: createQcow2Disks, lacks: () => 'the kernel has none; load it.' };
+const holds = async () => false;
+const has = { format: 'qcow2' as const, holds, create: createQcow2Disks, lacks: () => undefined };
+const lacks = { ...has, lacks: () => 'the kernel has none; load it.' };
 
 test('the first kind of disk that a machine can have is taken, or the one that is asked for', () => {
   expect(chooseDisks('auto', 'abcdef', { qcow2: has }).capabilities.format).toBe('qcow2');

@@ -1,20 +1,31 @@
 /** Which disk back ends there are, and which of them this machine gets. */
 import { qcow2Obstacle } from '@perch/node-kit';
-import type { DiskBackend } from './backend.ts';
-import { createDeviceMapperDisks, deviceMapperLacks } from './device-mapper/index.ts';
-import { createQcow2Disks } from './qcow2/index.ts';
+import type { LayerFormat } from '@perch/protocol';
+import type { DiskBackend, DiskPlace } from './backend.ts';
+import { createDeviceMapperDisks, deviceMapperHolds, deviceMapperLacks } from './device-mapper/index.ts';
+import { createQcow2Disks, qcow2Holds } from './qcow2/index.ts';
 
 interface DiskKind {
+  /** Of its copy-on-write files. */
+  format: LayerFormat;
   /** @param instance part of the names of devices, and of all that is no file in a VM's directory */
   create: (instance: string) => DiskBackend;
   /** The things that this machine lacks for it, with the remedy: a sentence. Undefined when it has all. */
   lacks: () => string | undefined;
+  /**
+   * Whether a VM has a disk that only this kind can adopt or give back. Changes nothing, on any machine.
+   * @param runs whether a process of the VM is alive
+   */
+  holds: (instance: string, place: DiskPlace, runs: boolean) => Promise<boolean>;
 }
 
 /** By the value of `PERCH_ROOTFS`; the first that a machine can have is what `auto` takes. */
 export const diskKinds: Readonly<Record<string, DiskKind>> = {
-  qcow2: { create: createQcow2Disks, lacks: qcow2Obstacle },
-  'device-mapper': { create: createDeviceMapperDisks, lacks: deviceMapperLacks },
+  qcow2: { format: 'qcow2', create: createQcow2Disks, lacks: qcow2Obstacle, holds: qcow2Holds },
+  'device-mapper': {
+    ...{ format: 'dm-snapshot', create: createDeviceMapperDisks, lacks: deviceMapperLacks },
+    holds: deviceMapperHolds,
+  },
 };
 
 /**

@@ -10,7 +10,7 @@ export {
   UserStillRuns,
 } from './backend.ts';
 export type { LayeredState } from './changes.ts';
-export { chooseDisks } from './choose.ts';
+export { chooseDisks, diskKinds } from './choose.ts';
 export { conversionBytes, convertLayers } from './convert.ts';
 export {
   type BlockDisk,

@@ -1,5 +1,5 @@
 /** Device-mapper: block devices made of others (linux/dm-ioctl.h). */
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync } from 'node:fs';
 import { deviceMapperControl, hasCode } from '@perch/node-kit';
 import { type DeviceNumber, numberOfDevice } from './device-node.ts';
 import { ioctl } from './ffi.ts';
@@ -143,6 +143,11 @@ export function dmTargets(name: string, kind: 'table' | 'state'): DmTarget[] | u
     at = start + answer.readUInt32LE(at + target.next);
   }
   return targets;
+}
+
+/** Whether the kernel has it by now: to open its control may load its module. */
+export function isDmLoaded(): boolean {
+  return existsSync('/sys/class/misc/device-mapper') && existsSync(deviceMapperControl);
 }
 
 /** Names of all devices of this machine. */

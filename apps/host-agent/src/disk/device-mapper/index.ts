@@ -1,13 +1,18 @@
 /** Disks as snapshots of device-mapper over an image that many share: for every monitor that opens block devices. */
-import type { DiskBackend } from '../backend.ts';
+import type { DiskBackend, DiskPlace } from '../backend.ts';
 import { prepareCapture } from './capture.ts';
 import { fullStoreBytes } from './exception-store/index.ts';
 import { flatten } from './flatten.ts';
 import { settle } from './store.ts';
-import { adopt, create, remove, takenBytes, unowned } from './vm-disk.ts';
+import { adopt, create, hasDevice, hasStore, remove, takenBytes, unowned } from './vm-disk.ts';
 
 export { deviceMapperLacks } from './lacks.ts';
 export { storeLayers } from './layers.ts';
+
+/** A device outlives its VM. */
+export async function deviceMapperHolds(instance: string, place: DiskPlace, runs: boolean): Promise<boolean> {
+  return hasDevice(instance, place) || (runs && hasStore(place));
+}
 
 export function createDeviceMapperDisks(instance: string): DiskBackend {
   return {

@@ -7,7 +7,7 @@ import { type FileHandle, lstat, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ifThere } from '@perch/node-kit';
 import { failpoint } from '../../failpoints/index.ts';
-import { dmNames, type Leftover, makeBlockNode } from '../../linux/index.ts';
+import { dmNames, findDmDevice, isDmLoaded, type Leftover, makeBlockNode } from '../../linux/index.ts';
 import { DiskGone, type DiskPlace, type DiskSpec } from '../backend.ts';
 import { type BlockDisk, type DiskState, imageOf } from '../disk.ts';
 import { assertSealed } from '../sealed.ts';
@@ -104,6 +104,15 @@ export async function openStore(
 async function isStoreOf(found: FoundSnapshot, store: FileHandle): Promise<boolean> {
   const { dev, ino } = await store.stat({ bigint: true });
   return found.store?.dev === dev && found.store.ino === ino;
+}
+
+/** Loads no module of the kernel. */
+export function hasDevice(instance: string, { id }: Pick<DiskPlace, 'id'>): boolean {
+  return isDmLoaded() && findDmDevice(vmDevice(instance, id)) !== undefined;
+}
+
+export async function hasStore({ dir }: Pick<DiskPlace, 'dir'>): Promise<boolean> {
+  return (await ifThere(lstat(storePath(dir)))) !== undefined;
 }
 
 export async function remove(instance: string, { id, dir }: DiskPlace): Promise<void> {

@@ -58,6 +58,10 @@ async function linkReadOnly(source: string, target: string): Promise<void> {
   }
 }
 
+export async function isThere({ dir }: Pick<DiskPlace, 'dir'>): Promise<boolean> {
+  return (await ifThere(lstat(join(dir, overlayName)))) !== undefined;
+}
+
 export async function adopt(spec: DiskSpec): Promise<FileDisk> {
   const { lower, own } = await filesIn(spec.dir);
   const base = await ifThere(lstat(join(spec.dir, baseName)));
