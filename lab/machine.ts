@@ -72,7 +72,7 @@ export async function startLab(
 
   async function begin(): Promise<LabMachine> {
     const stream = Duplex.from({ readable: qemu.stdout, writable: qemu.stdin });
-    const qmp = await QmpClient.open(stream, { timeoutMs: greetingMs });
+    const qmp = await QmpClient.open(stream, AbortSignal.timeout(greetingMs), { timeoutMs: greetingMs });
     const port = await agentPort(qmp);
     if (state !== undefined) await resume(qmp, state);
     await untilHealthy(port, limitMs);

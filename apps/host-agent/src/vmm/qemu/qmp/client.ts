@@ -21,7 +21,7 @@ export class QmpError extends Error {
 }
 
 export interface QmpOptions {
-  /** For an answer, the greeting included, milliseconds. */
+  /** For the answer to a command, milliseconds. */
   timeoutMs?: number;
   onEvent?: (event: QmpEvent) => void;
 }
@@ -30,7 +30,7 @@ interface Pending {
   command: string;
   resolve: (value: unknown) => void;
   reject: (error: QmpError) => void;
-  timer: NodeJS.Timeout;
+  timer: NodeJS.Timeout | undefined;
 }
 
 export class QmpClient {
@@ -60,28 +60,46 @@ export class QmpClient {
     stream.on('close', () => this.#end(new Error('QEMU closed the connection')));
   }
 
-  /** Waits for the greeting and agrees on the protocol. Closes the stream when that fails. @throws QmpError */
-  static async open(stream: Duplex, options: QmpOptions = {}): Promise<QmpClient> {
+  /**
+   * Waits for the greeting and agrees on the protocol, which a QEMU that is still being set up does later. Closes the
+   * stream when that fails or `signal` aborts.
+   * @throws QmpError
+   */
+  static async open(stream: Duplex, signal: AbortSignal, options: QmpOptions = {}): Promise<QmpClient> {
     const client = new QmpClient(stream, options);
+    const aborted = () => client.#end(new Error('QEMU did not answer in time', { cause: signal.reason }));
+    signal.addEventListener('abort', aborted);
+    if (signal.aborted) aborted();
     try {
       client.version = await client.#greeting();
-      await client.execute('qmp_capabilities');
+      await client.#send('qmp_capabilities', undefined, undefined);
       return client;
     } catch (error) {
       client.close();
       throw error;
+    } finally {
+      signal.removeEventListener('abort', aborted);
     }
   }
 
   /** @throws QmpError */
   execute(command: string, args?: Record<string, unknown>, timeoutMs = this.#timeoutMs): Promise<unknown> {
+    return this.#send(command, args, timeoutMs);
+  }
+
+  #send(
+    command: string,
+    args: Record<string, unknown> | undefined,
+    timeoutMs: number | undefined,
+  ): Promise<unknown> {
     if (this.#over) return Promise.reject(new QmpError('not_sent', `${command}: the connection is closed`));
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
+      const late = () => {
         this.#pending.delete(id);
         reject(new QmpError('unknown', `${command}: no answer within ${timeoutMs} ms`));
-      }, timeoutMs);
+      };
+      const timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
       this.#pending.set(id, { command, resolve, reject, timer });
       this.#stream.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     });
@@ -94,18 +112,10 @@ export class QmpClient {
 
   #greeting(): Promise<string> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(
-        () => reject(new QmpError('unknown', `QEMU sent no greeting within ${this.#timeoutMs} ms`)),
-        this.#timeoutMs,
+      this.#greeted = resolve;
+      void this.closed.then((cause) =>
+        reject(new QmpError('unknown', `No greeting: ${whyClosed(cause)}`, { cause })),
       );
-      this.#greeted = (version) => {
-        clearTimeout(timer);
-        resolve(version);
-      };
-      void this.closed.then((cause) => {
-        clearTimeout(timer);
-        reject(new QmpError('unknown', 'The connection closed before the greeting', { cause }));
-      });
     });
   }
 
@@ -144,9 +154,13 @@ export class QmpClient {
     this.#stream.destroy();
     for (const { command, reject, timer } of this.#pending.values()) {
       clearTimeout(timer);
-      reject(new QmpError('unknown', `${command}: the connection closed before an answer`, { cause }));
+      reject(new QmpError('unknown', `${command}: ${whyClosed(cause)}`, { cause }));
     }
     this.#pending.clear();
     this.#settleClosed(cause);
   }
+}
+
+function whyClosed(cause: Error | undefined): string {
+  return cause?.message ?? 'the connection was closed';
 }

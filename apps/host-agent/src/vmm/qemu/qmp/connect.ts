@@ -35,7 +35,7 @@ export async function connectQmp(
       socket.destroy();
       throw error;
     }
-    return await QmpClient.open(socket, options);
+    return await QmpClient.open(socket, signal, options);
   } finally {
     await dir.close();
   }

@@ -1,4 +1,5 @@
 import { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -83,6 +84,7 @@ function fakeQemu(reply: (command: { execute: string; id: number }) => string | 
   return stream;
 }
 
+const patience = () => AbortSignal.timeout(10_000);
 const ok = (id: number, value: unknown = {}) => `${JSON.stringify({ return: value, id })}\r\n`;
 
 describe('a client', () => {
@@ -97,7 +99,7 @@ describe('a client', () => {
       if (execute === 'quick') return `{"event":"STOP"}\r\n${ok(id, 'quick')}${ok(held ?? 0, 'slow')}`;
       return ok(id);
     });
-    const client = await QmpClient.open(stream, { onEvent: (event) => events.push(event) });
+    const client = await QmpClient.open(stream, patience(), { onEvent: (event) => events.push(event) });
     expect(client.version).toBe('10.0.2');
     expect(await Promise.all([client.execute('slow'), client.execute('quick')])).toEqual(['slow', 'quick']);
     expect(events).toEqual([{ event: 'STOP', data: {} }]);
@@ -110,7 +112,7 @@ describe('a client', () => {
       if (execute === 'bad') return `{"error":{"class":"GenericError","desc":"no disk"},"id":${id}}\n`;
       return execute === 'silent' ? undefined : ok(id);
     });
-    const client = await QmpClient.open(stream);
+    const client = await QmpClient.open(stream, patience());
     await expect(client.execute('bad')).rejects.toMatchObject({
       outcome: 'refused',
       message: 'bad: no disk (GenericError)',
@@ -130,16 +132,26 @@ describe('a client', () => {
       late = id;
       return undefined;
     });
-    const client = await QmpClient.open(stream);
+    const client = await QmpClient.open(stream, patience());
     await expect(client.execute('slow', undefined, 10)).rejects.toMatchObject({ outcome: 'unknown' });
     expect(await client.execute('next')).toBe('mine');
     client.close();
   });
 
-  test('gives up on a stream without greeting', async () => {
+  test('waits for the greeting and the agreement as long as it may, then gives the stream up', async () => {
     const silent = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
-    await expect(QmpClient.open(silent, { timeoutMs: 20 })).rejects.toThrow(/no greeting/);
+    await expect(QmpClient.open(silent, AbortSignal.timeout(20))).rejects.toThrow(
+      'No greeting: QEMU did not answer in time',
+    );
     expect(silent.destroyed).toBe(true);
+    const beingSetUp = fakeQemu(() => undefined);
+    const gone = new AbortController();
+    const opened = QmpClient.open(beingSetUp, gone.signal, { timeoutMs: 1 });
+    const early = Promise.race([opened.then(() => 'opened'), sleep(50, 'waits')]);
+    expect(await early).toBe('waits');
+    gone.abort();
+    await expect(opened).rejects.toThrow('qmp_capabilities: QEMU did not answer in time');
+    expect(beingSetUp.destroyed).toBe(true);
   });
 
   property.prop([
@@ -151,7 +163,7 @@ describe('a client', () => {
     ),
   ])('answers any bytes by closing or by going on, and leaves nothing pending', async (chunks) => {
     const stream = fakeQemu(({ execute, id }) => (execute === 'wait' ? undefined : ok(id)));
-    const client = await QmpClient.open(stream);
+    const client = await QmpClient.open(stream, patience());
     const waiting = client.execute('wait').catch((error: Error) => error.name);
     for (const chunk of chunks) stream.push(chunk.length > 0 ? Buffer.from(chunk) : '\n');
     await new Promise(setImmediate);
