@@ -54,13 +54,13 @@ export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo
   });
   const merges = new Histogram({
     name: 'perch_host_merge_seconds',
-    help: 'Merges of memory and layers of paused sandboxes.',
+    help: 'Merges of memory and layers of paused sandboxes, and conversions of their layers.',
     buckets: [0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64],
     registers,
   });
   const merged = new Counter({
     name: 'perch_host_merged_bytes_total',
-    help: 'Bytes that merges have written.',
+    help: 'Bytes that merges and conversions of paused sandboxes have written.',
     labelNames: ['of'],
     registers,
   });

@@ -28,6 +28,13 @@ export interface ToolPlace {
   sizeBytes: number;
   timeoutMs: number;
   signal?: AbortSignal;
+  /**
+   * Called with the most that it takes on the host, bytes, before any of it is written.
+   * @throws PerchError capacity_exhausted
+   */
+  admit: (bytes: number) => Promise<void>;
+  /** Awaited before each step of a few MiB of work that nobody waits for. Tools of it let everything else go first. */
+  rest?: (() => Promise<void>) | undefined;
 }
 
 /** A tool could not be ended, as one that waits for a broken disk: nobody else may be its user meanwhile. */

@@ -16,14 +16,30 @@ export interface Changes {
   runs: Iterable<StoredRun> | AsyncIterable<StoredRun>;
 }
 
+/** Asked before a layer is read. */
+export interface ReadPlan {
+  /** The least that a change takes where it goes. */
+  unitBytes: number;
+  /**
+   * @param room bytes on the host that reading takes, and bytes of the disk that are changed and no zeros, in units: at most
+   * @throws PerchError capacity_exhausted
+   */
+  admit: (room: { reading: number; changed: number }) => Promise<void>;
+}
+
 /** A format of layers as files, read and written without the kernel or the monitor that uses them. */
 export interface LayerCodec {
   /** The least that a change takes in a layer, bytes of the disk. */
   unitBytes: number;
-  /** Bytes on the host that `read` takes, and a layer of the changes in units of so many. @throws as `read` */
-  room(state: LayeredState, sizeBytes: number, unitBytes: number): Promise<number>;
+  /** What a layer has beside its data when all of the disk is changed, bytes: zeros have no data, and are told too. */
+  maxListBytes(sizeBytes: number): number;
   /** @throws Error for layers that cannot be read, and as `DiskBackend.flatten` */
-  read(state: LayeredState, base: FileHandle, tool: ToolPlace): Promise<Changes & AsyncDisposable>;
+  read(
+    state: LayeredState,
+    base: FileHandle,
+    tool: ToolPlace,
+    plan: ReadPlan,
+  ): Promise<Changes & AsyncDisposable>;
   /** Makes an empty file a layer of the changes to `base`. Not synced. @throws what `signal` was aborted with; ENOSPC */
   write(to: FileHandle, changes: Changes, base: FileHandle, tool: ToolPlace): Promise<void>;
 }
@@ -47,8 +63,31 @@ export async function* differing(
   }
 }
 
+/** Comes without a rest in between, bytes. */
+const pieceBytes = 4 * 2 ** 20;
+
+/** The same runs, cut where a rest is due: whoever works on each as it comes rests then. */
+export async function* withRests(
+  runs: Changes['runs'],
+  rest: () => Promise<void>,
+): AsyncGenerator<StoredRun> {
+  let left = 0;
+  for await (const { offset, length, at } of runs) {
+    for (let done = 0; done < length; ) {
+      if (left === 0) {
+        await rest();
+        left = pieceBytes;
+      }
+      const part = Math.min(left, length - done);
+      yield { offset: offset + done, length: part, at: at + done };
+      left -= part;
+      done += part;
+    }
+  }
+}
+
 /** The data within a run, in whole blocks: the rest of it is zeros. */
-function dataOf(file: FileHandle, { offset, length, at }: StoredRun): StoredParts {
+export function dataOf(file: FileHandle, { offset, length, at }: StoredRun): StoredParts {
   return {
     file,
     *runs() {

@@ -9,10 +9,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { processesOfUid } from '../linux/index.ts';
 import type { LayeredState } from './changes.ts';
-import { conversionBytes, convertLayers } from './convert.ts';
+import { convertLayers } from './convert.ts';
 import { flattenStore, readStore } from './device-mapper/exception-store/index.ts';
+import { storeLayers } from './device-mapper/index.ts';
 import { layersOf } from './disk.ts';
-import { createQcow2Disks } from './qcow2/index.ts';
+import { createQcow2Disks, qcow2Layers } from './qcow2/index.ts';
 import { areSame, DiskPlaces, filenameOf, MiB, TestGuest } from './test-guest.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -33,14 +34,17 @@ async function stateOf(places: DiskPlaces, layers: readonly (readonly string[])[
 }
 
 async function converted(places: DiskPlaces, state: LayeredState, format: LayeredState['format']) {
-  const tool = places.tool(randomUUID());
-  const room = await conversionBytes(state, format, places.sizeBytes);
+  let room = 0;
+  const admit = async (bytes: number) => {
+    room = bytes;
+  };
+  const tool = { ...places.tool(randomUUID()), admit };
   const layer = await convertLayers(state, format, tool);
   const { uid, mode, blocks } = statSync(layer);
   expect({ uid, mode: mode & 0o777 }).toEqual({ uid: 0, mode: 0o444 });
   expect(occupiedBy(tool.dir)).toBeLessThanOrEqual(room);
   expect(processesOfUid(tool.uid)).toEqual([]);
-  return { state: { ...state, format, layers: [layer] } satisfies LayeredState, bytes: blocks * 512 };
+  return { state: { ...state, format, layers: [layer] } satisfies LayeredState, bytes: blocks * 512, room };
 }
 
 /** Bytes of the files that have no other name elsewhere. */
@@ -153,7 +157,7 @@ describe.runIf(isRoot)('layers of another format', () => {
     const store = convertLayers(of('dm-snapshot', bad), 'qcow2', places.tool('store'));
     await expect(store).rejects.toThrow('The exception store');
     const qcow2 = convertLayers(of('qcow2', bad), 'dm-snapshot', places.tool('qcow2'));
-    await expect(qcow2).rejects.toThrow(/cannot be read \(exit code 1\)/);
+    await expect(qcow2).rejects.toThrow(/cannot be measured \(exit code 1\)/);
     const small = join(places.root, 'small.qcow2');
     execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', small, `${8 * MiB}`]);
     chmodSync(small, 0o444);
@@ -170,11 +174,42 @@ describe.runIf(isRoot)('layers of another format', () => {
     expect((await bytesOf(places, state)).subarray(0, MiB).includes(66)).toBe(false);
   });
 
+  test('are admitted with the lists of a disk of which all is discarded', async () => {
+    using places = new DiskPlaces(undefined, 1536 * MiB);
+    const state = await stateOf(places, [['write -P 1 20M 1M']]);
+    const there = await converted(places, state, 'dm-snapshot');
+    const back = await converted(places, there.state, 'qcow2');
+    const { sizeBytes } = places;
+    await using base = await open(places.image);
+    for (const [codec, { room }] of [
+      [storeLayers, there],
+      [qcow2Layers, back],
+    ] as const) {
+      await using file = await open(join(places.root, randomUUID()), 'wx+');
+      // Past the end of a file there are zeros.
+      const changes = { file, runs: [{ offset: 0, length: sizeBytes, at: 2 * sizeBytes }] };
+      await codec.write(file, changes, base, places.tool(randomUUID()));
+      expect(room).toBeGreaterThan((await file.stat()).blocks * 512);
+    }
+  });
+
   test('are not made over an image that is larger than the disk', async () => {
     using places = new DiskPlaces();
     const state = await stateOf(places, [[]]);
     const tool = { ...places.tool('tool'), sizeBytes: 4 * MiB };
     await expect(convertLayers(state, 'dm-snapshot', tool)).rejects.toThrow('smaller than its base');
+  });
+
+  test('are made with a rest before each few MiB when nobody waits, of either format', async () => {
+    using places = new DiskPlaces();
+    const state = await stateOf(places, [['write -P 1 12M 40M']]);
+    let rests = 0;
+    const rest = async () => void rests++;
+    const tool = () => ({ ...places.tool(randomUUID()), rest });
+    const layer = await convertLayers(state, 'dm-snapshot', tool());
+    expect(rests).toBe(10);
+    await convertLayers({ ...state, format: 'dm-snapshot', layers: [layer] }, 'qcow2', tool());
+    expect(rests).toBe(20);
   });
 
   test('are given up at once', async () => {

@@ -4,23 +4,12 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LayerFormat } from '@perch/protocol';
 import type { ToolPlace } from './backend.ts';
-import { differing, type LayerCodec, type LayeredState } from './changes.ts';
+import { differing, type LayerCodec, type LayeredState, withRests } from './changes.ts';
 import { storeLayers } from './device-mapper/index.ts';
 import { qcow2Layers } from './qcow2/index.ts';
 import { sealMade } from './sealed.ts';
 
 const codecs: Readonly<Record<LayerFormat, LayerCodec>> = { qcow2: qcow2Layers, 'dm-snapshot': storeLayers };
-
-/** Bytes on the host that a conversion takes at most. @throws as `convertLayers` */
-export async function conversionBytes(
-  state: LayeredState,
-  format: LayerFormat,
-  sizeBytes: number,
-): Promise<number> {
-  const bytes = await codecs[state.format].room(state, sizeBytes, codecs[format].unitBytes);
-  // Tables and lists beside the data: less than a hundredth, and a few clusters for each half GiB of the disk.
-  return bytes + Math.ceil(bytes / 100) + Math.ceil(sizeBytes / 2 ** 12) + 2 ** 20;
-}
 
 /**
  * Makes all layers of a state one of another format. Neither needs a kernel that has it. Its cost follows what the
@@ -42,11 +31,16 @@ export async function convertLayers(
   if (size > sizeBytes) {
     throw new RangeError(`The disk (${sizeBytes} bytes) is smaller than its base (${size} bytes)`);
   }
-  await using changes = await codecs[state.format].read(state, base, bounded);
+  const { unitBytes, maxListBytes, write } = codecs[format];
+  await using changes = await codecs[state.format].read(state, base, bounded, {
+    unitBytes,
+    admit: ({ reading, changed }) => tool.admit(reading + changed + maxListBytes(sizeBytes)),
+  });
+  const { file: from, runs } = changes;
+  const paced = { file: from, runs: tool.rest ? withRests(runs, tool.rest) : runs };
   const path = join(dir, 'converted');
   await using file = await open(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600);
-  const changed = { file: changes.file, runs: differing(changes, base, signal) };
-  await codecs[format].write(file, changed, base, bounded);
+  await write(file, { file: from, runs: differing(paced, base, signal) }, base, bounded);
   await sealMade(file, path);
   return path;
 }

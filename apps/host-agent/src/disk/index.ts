@@ -11,7 +11,7 @@ export {
 } from './backend.ts';
 export type { LayeredState } from './changes.ts';
 export { chooseDisks, diskKinds } from './choose.ts';
-export { conversionBytes, convertLayers } from './convert.ts';
+export { convertLayers } from './convert.ts';
 export {
   type BlockDisk,
   type DiskFile,

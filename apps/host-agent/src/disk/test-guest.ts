@@ -102,7 +102,10 @@ export class DiskPlaces implements Disposable {
   }
 
   tool(name: string): ToolPlace {
-    return { dir: this.#directory(name), uid: this.#uid, sizeBytes: this.sizeBytes, timeoutMs: 60_000 };
+    return {
+      ...{ dir: this.#directory(name), uid: this.#uid, sizeBytes: this.sizeBytes, timeoutMs: 60_000 },
+      admit: async () => {},
+    };
   }
 
   #directory(name: string): string {

@@ -11,7 +11,7 @@ import {
   type SandboxHistory,
 } from '@perch/protocol';
 import { failpoint } from '../failpoints/index.ts';
-import { type MergeReport, Merges, type MergesOptions } from './checkpoints/index.ts';
+import { Conversions, type MergeReport, Merges, type MergesOptions } from './checkpoints/index.ts';
 import { type DiskRoom, sweepUnowned } from './journal/index.ts';
 import { NamedSnapshots } from './named-snapshots.ts';
 import { exists, historyOf, Registry, type ResourceDeps, Resources, SandboxDriver } from './sandbox/index.ts';
@@ -38,6 +38,7 @@ export class Lifecycle {
   readonly #planner: StartPlanner;
   readonly #forks: Forks;
   readonly #merges: Merges;
+  readonly #conversions: Conversions;
 
   constructor(deps: LifecycleDeps) {
     const { journal, network, saved, disks, log } = deps;
@@ -52,9 +53,10 @@ export class Lifecycle {
         }),
       lost: (id) => this.#planner.pool.lost(id),
     });
-    this.#planner = new StartPlanner(deps, this.#registry);
+    this.#conversions = new Conversions(deps);
+    this.#planner = new StartPlanner(deps, this.#registry, this.#conversions);
     this.#forks = new Forks(deps, this.#registry, this.#planner);
-    this.snapshots = new NamedSnapshots(deps, this.#registry, this.#planner.sources);
+    this.snapshots = new NamedSnapshots(deps, this.#registry, this.#planner.sources, this.#conversions);
     this.#merges = new Merges({ ...deps.merges, find: (id) => this.#registry.find(id), log });
     this.watch((sandbox) => this.#merges.note(sandbox));
   }
@@ -191,7 +193,7 @@ export class Lifecycle {
   /** Lets go of all there is, as it is. */
   async letGo(): Promise<void> {
     this.#planner.pool.halt();
-    await this.#merges.stop();
+    await Promise.all([this.#merges.stop(), this.#conversions.stop()]);
     await Promise.allSettled(this.#registry.all().map((driver) => driver.stop()));
   }
 }

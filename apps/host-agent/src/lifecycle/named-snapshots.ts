@@ -12,14 +12,14 @@ import {
 import type { BootFiles, ImageStore } from '../images/index.ts';
 import type { VmMonitor } from '../vmm/index.ts';
 import {
-  convertNamed,
+  type Conversions,
   type FlattenDeps,
   flattenSnapshot,
   importSnapshot,
   type SnapshotStore,
   type StateStore,
 } from './checkpoints/index.ts';
-import { milliseconds } from './journal/index.ts';
+import { type DiskRoom, milliseconds } from './journal/index.ts';
 import type { Registry } from './sandbox/index.ts';
 import type { Sources } from './start/index.ts';
 
@@ -28,6 +28,7 @@ export interface NamedSnapshotDeps extends FlattenDeps {
   snapshots: SnapshotStore;
   saved: StateStore;
   machine: HostMachine;
+  room: DiskRoom;
   monitor: Pick<VmMonitor, 'recognises'>;
   boot: BootFiles;
 }
@@ -36,9 +37,11 @@ export class NamedSnapshots {
   readonly #deps: NamedSnapshotDeps;
   readonly #registry: Registry;
   readonly #sources: Sources;
+  readonly #conversions: Conversions;
 
-  constructor(deps: NamedSnapshotDeps, registry: Registry, sources: Sources) {
+  constructor(deps: NamedSnapshotDeps, registry: Registry, sources: Sources, conversions: Conversions) {
     this.#deps = deps;
+    this.#conversions = conversions;
     this.#registry = registry;
     this.#sources = sources;
   }
@@ -129,7 +132,7 @@ export class NamedSnapshots {
    * @throws PerchError snapshot_not_found, snapshot_damaged, capacity_exhausted, host_disk_full, conversion_failed
    */
   async convert(name: string, to: LayerFormat): Promise<Snapshot> {
-    if (!this.#deps.images.find(name)) await convertNamed(name, to, this.#deps);
+    if (!this.#deps.images.find(name)) await this.#conversions.run(name, to);
     return this.#sources.describe(name);
   }
 }

@@ -20,6 +20,8 @@ export async function flatten(state: DiskState, tool: ToolPlace): Promise<string
   const reading = constants.O_RDONLY | constants.O_NOFOLLOW;
   await using base = await open(state.base, reading);
   await using layer = await open(state.layers[0] ?? '', reading);
+  const stats = await Promise.all([base, layer].map((file) => file.stat()));
+  await tool.admit(stats.reduce((sum, { blocks }) => sum + blocks * 512, 0));
   const path = join(dir, 'flat.ext4');
   await using file = await open(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600);
   await flattenStore(base, await readStore(layer, sizeBytes), file, signal);

@@ -1,19 +1,23 @@
 /** Layers of device-mapper as files. */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import type { LayerCodec, LayeredState } from '../changes.ts';
-import { type ExceptionStore, ownChunkBytes, readStore, writeStore } from './exception-store/index.ts';
+import { dataOf, type LayerCodec, type LayeredState } from '../changes.ts';
+import {
+  type ExceptionStore,
+  fullStoreBytes,
+  ownChunkBytes,
+  readStore,
+  writeStore,
+} from './exception-store/index.ts';
 
 export const storeLayers: LayerCodec = {
   unitBytes: ownChunkBytes,
-  async room(state, sizeBytes, unitBytes) {
-    await using layer = await openLayer(state);
-    return unitsOf(await readStore(layer, sizeBytes), unitBytes) * unitBytes;
-  },
-  async read(state, _base, { sizeBytes }) {
+  maxListBytes: (sizeBytes) => fullStoreBytes(sizeBytes) - sizeBytes,
+  async read(state, _base, { sizeBytes }, { unitBytes, admit }) {
     await using held = new AsyncDisposableStack();
     const file = held.use(await openLayer(state));
     const store = await readStore(file, sizeBytes);
+    await admit({ reading: 0, changed: unitsOf(store, unitBytes) * unitBytes });
     const opened = held.move();
     return { file, runs: store.runs(), [Symbol.asyncDispose]: () => opened.disposeAsync() };
   },
@@ -25,13 +29,15 @@ function openLayer({ layers }: LayeredState): Promise<FileHandle> {
   return open(layers.at(-1) ?? '', constants.O_RDONLY | constants.O_NOFOLLOW);
 }
 
-/** Units of the disk in which the store has something. */
+/** Units of the disk in which the store has data. */
 function unitsOf(store: ExceptionStore, unitBytes: number): number {
   let [units, next] = [0, 0];
-  for (const { offset, length } of store.changedRanges()) {
-    const first = Math.max(next, Math.floor(offset / unitBytes));
-    next = Math.ceil((offset + length) / unitBytes);
-    units += Math.max(0, next - first);
+  for (const run of store.runs()) {
+    for (const { offset, length } of dataOf(store.file, run).runs()) {
+      const first = Math.max(next, Math.floor(offset / unitBytes));
+      next = Math.max(next, Math.ceil((offset + length) / unitBytes));
+      units += Math.max(0, next - first);
+    }
   }
   return units;
 }

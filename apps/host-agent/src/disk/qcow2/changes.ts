@@ -8,48 +8,62 @@ import { join } from 'node:path';
 import { qcow2Obstacle } from '@perch/node-kit';
 import type { ToolPlace } from '../backend.ts';
 import { readOrZeros, writeFully } from '../bytes.ts';
-import type { Changes, LayeredState } from '../changes.ts';
+import type { Changes, LayeredState, ReadPlan } from '../changes.ts';
 import { blockBytes } from '../differences.ts';
 import { layersOf } from '../disk.ts';
 import type { DiskRange, StoredRun } from '../ranges.ts';
 import { clusterSize } from './header.ts';
-import { asFilename, baseName, chainOf, linkLayers, runQemuImg } from './qemu-img.ts';
+import { makeHole, measure } from './measure.ts';
+import { asFilename, baseName, chainOf, linkLayers, runQemuImg, unhurried } from './qemu-img.ts';
 
 const [rawName, mapName] = ['changes.raw', 'changes.map'];
 /** Of one line of the map, bytes. */
 const maxLine = 512;
 
 /** The most that a map of that disk may be, bytes: a line for each cluster of the size that Perch makes. */
-export const maxMapBytes = (sizeBytes: number) => Math.ceil(sizeBytes / clusterSize) * 256 + 2 ** 20;
+const maxMapBytes = (sizeBytes: number) => Math.ceil(sizeBytes / clusterSize) * 256 + 2 ** 20;
 
 export async function readChanges(
   state: LayeredState,
   base: FileHandle,
   tool: ToolPlace,
+  { admit }: Pick<ReadPlan, 'admit'>,
 ): Promise<Changes & AsyncDisposable> {
   const obstacle = qcow2Obstacle();
   if (obstacle !== undefined) throw new Error(`Layers of qcow2 cannot be read here: ${obstacle}`);
   const { dir, uid, sizeBytes } = tool;
   await linkLayers(state, dir);
+  await makeHole(tool, baseName);
+  const count = layersOf(state).length;
+  const unpacked = await measure(tool, chainOf(count));
+  // It is told in clusters, and no unit is larger.
+  await admit({ reading: unpacked + maxMapBytes(sizeBytes), changed: unpacked });
   await using made = new AsyncDisposableStack();
   const flags = constants.O_CREAT | constants.O_EXCL | constants.O_RDWR;
   const file = made.use(await open(join(dir, rawName), flags, 0o600));
   const map = made.use(await open(join(dir, mapName), flags, 0o600));
   await file.truncate(sizeBytes);
   await file.chown(uid, uid);
-  // A hole in place of the image: what is not in a layer is passed over then.
-  await using hole = await open(join(dir, baseName), flags, 0o444);
-  await hole.chmod(0o444);
-  await hole.truncate(sizeBytes);
-  const count = layersOf(state).length;
   const chain = asFilename(chainOf(count));
-  const convert = ['qemu-img', 'convert', '-n', '--target-is-zero', '-W', '-O', 'raw', chain, rawName];
+  const how = tool.rest ? unhurried : [];
+  const convert = [
+    ...how,
+    'qemu-img',
+    'convert',
+    '-n',
+    '--target-is-zero',
+    '-W',
+    '-O',
+    'raw',
+    chain,
+    rawName,
+  ];
   await runQemuImg(tool, sizeBytes, 'read', convert);
   await runQemuImg(
     tool,
     maxMapBytes(sizeBytes),
     'mapped',
-    ['qemu-img', 'map', '--output=json', chain],
+    [...how, 'qemu-img', 'map', '--output=json', chain],
     map.fd,
   );
   const ranges = changedRanges(map, count, sizeBytes);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { ToolPlace } from '../backend.ts';
 import { type DiskState, layersOf } from '../disk.ts';
 import { sealMade } from '../sealed.ts';
+import { measure } from './measure.ts';
 import { asFilename, chainOf, linkChain, runQemuImg } from './qemu-img.ts';
 
 const target = 'flat.ext4';
@@ -13,12 +14,23 @@ const target = 'flat.ext4';
 export async function flatten(state: DiskState, tool: ToolPlace): Promise<string> {
   const { dir, uid, sizeBytes } = tool;
   await linkChain(state, dir);
+  const chain = chainOf(layersOf(state).length);
+  await tool.admit(await measure(tool, chain));
   const path = join(dir, target);
   await using file = await open(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600);
   await file.truncate(sizeBytes);
   await file.chown(uid, uid);
-  const chain = asFilename(chainOf(layersOf(state).length));
-  const command = ['qemu-img', 'convert', '-n', '--target-is-zero', '-W', '-O', 'raw', chain, target];
+  const command = [
+    'qemu-img',
+    'convert',
+    '-n',
+    '--target-is-zero',
+    '-W',
+    '-O',
+    'raw',
+    asFilename(chain),
+    target,
+  ];
   await runQemuImg(tool, sizeBytes, 'flattened', command);
   const stat = await file.stat();
   if (stat.size !== sizeBytes) throw new Error(`The flattened disk has ${stat.size} bytes, not ${sizeBytes}`);

@@ -89,18 +89,18 @@ function header(diskBytes: number, backing: Buffer): Buffer {
   return Buffer.concat([fixed, extensions, backing]);
 }
 
-/**
- * The largest file of an overlay of that size: every cluster written, every table there. The slack lets
- * QEMU move a table while the old one still has its place.
- */
+/** The largest file of an overlay of that size. The slack lets QEMU move a table while the old one still has its place. */
 export function maxOverlayBytes(diskBytes: number): number {
-  assertDiskBytes(diskBytes);
-  const data = Math.ceil(diskBytes / clusterSize);
-  const l2Tables = Math.ceil(diskBytes / bytesPerL1Entry);
-  const used = data + l2Tables + initialClusters;
-  const refcountBlocks = Math.ceil(used / refcountsPerBlock) + 1;
   const slack = 256;
-  return (used + refcountBlocks + slack) * clusterSize;
+  return (Math.ceil(diskBytes / clusterSize) + slack) * clusterSize + maxTableBytes(diskBytes);
+}
+
+/** All tables of an overlay of that size when every cluster is written, bytes. */
+export function maxTableBytes(diskBytes: number): number {
+  assertDiskBytes(diskBytes);
+  const tables = Math.ceil(diskBytes / bytesPerL1Entry) + initialClusters;
+  const counted = Math.ceil(diskBytes / clusterSize) + tables;
+  return (tables + Math.ceil(counted / refcountsPerBlock) + 1) * clusterSize;
 }
 
 function assertDiskBytes(diskBytes: number): void {

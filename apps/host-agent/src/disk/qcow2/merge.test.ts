@@ -51,6 +51,7 @@ function emptyDirectory(name: string): string {
 }
 
 const isRoot = process.getuid?.() === 0;
+const admit = async () => {};
 
 test.runIf(isRoot)('merged layers are byte by byte the disk that the chain was, and no larger', async () => {
   const layers: string[] = [];
@@ -64,7 +65,7 @@ test.runIf(isRoot)('merged layers are byte by byte the disk that the chain was, 
     layers.push(await written(`layer-${layers.length}`, layers, commands));
   }
   const dir = emptyDirectory('merged');
-  const merged = await disks.merge(stateOf(layers), { dir, uid, sizeBytes, timeoutMs: 60_000 });
+  const merged = await disks.merge(stateOf(layers), { dir, uid, sizeBytes, timeoutMs: 60_000, admit });
   const { uid: owner, mode, blocks } = statSync(merged);
   expect({ owner, mode: mode & 0o777 }).toEqual({ owner: 0, mode: 0o444 });
   const said = execFileSync('qemu-img', ['compare', chain(layers), chain([merged])], { encoding: 'utf8' });
@@ -77,9 +78,9 @@ test.runIf(isRoot)('merged layers are byte by byte the disk that the chain was, 
 test.runIf(isRoot)('a layer that is none, or names others, gets nothing of them', async () => {
   const bad = join(root, 'bad.qcow2');
   writeFileSync(bad, 'no qcow2', { mode: 0o444 });
-  const tool = { uid, sizeBytes, timeoutMs: 60_000 };
+  const tool = { uid, sizeBytes, timeoutMs: 60_000, admit };
   const failed = disks.merge(stateOf([bad]), { ...tool, dir: emptyDirectory('bad') });
-  await expect(failed).rejects.toThrow(/cannot be merged \(exit code 1\)/);
+  await expect(failed).rejects.toThrow(/cannot be measured \(exit code 1\)/);
   const secret = join(root, 'secret.qcow2');
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', secret, `${sizeBytes}`]);
   execFileSync('qemu-io', ['-c', 'write -P 66 0 1M', secret]);
@@ -92,15 +93,22 @@ test.runIf(isRoot)('a layer that is none, or names others, gets nothing of them'
 });
 
 test.runIf(isRoot)('a disk that is full is told from other failures of the tool', async () => {
-  const spec = { dir: emptyDirectory('full'), uid, sizeBytes, timeoutMs: 60_000 };
+  const spec = { dir: emptyDirectory('full'), uid, sizeBytes, timeoutMs: 60_000, admit };
   const fill = ['dd', 'if=/dev/zero', 'of=/dev/full', 'count=1'];
   await expect(runQemuImg(spec, MiB, 'merged', fill)).rejects.toMatchObject({ code: 'ENOSPC' });
+});
+
+test.runIf(isRoot)('a tool that writes more than it may says how much that was', async () => {
+  const spec = { dir: emptyDirectory('too-much'), uid, sizeBytes, timeoutMs: 60_000, admit };
+  const fill = ['dd', 'if=/dev/zero', 'of=much', 'bs=1M', 'count=2'];
+  const more = runQemuImg(spec, MiB, 'merged', fill);
+  await expect(more).rejects.toThrow(`cannot be merged: its tool was to write no more than ${MiB} bytes`);
 });
 
 test.runIf(isRoot)('a merge that is given up leaves no process', async () => {
   const layer = await written('long', [], ['write -P 1 0 200M']);
   const giveUp = new AbortController();
-  const tool = { uid, sizeBytes, timeoutMs: 60_000, signal: giveUp.signal };
+  const tool = { uid, sizeBytes, timeoutMs: 60_000, admit, signal: giveUp.signal };
   const merging = expect(
     disks.merge(stateOf([layer]), { ...tool, dir: emptyDirectory('given-up') }),
   ).rejects.toThrow('enough');
@@ -112,7 +120,7 @@ test.runIf(isRoot)('a merge that is given up leaves no process', async () => {
 
 test.runIf(isRoot)('a tool that is given up right before it is started is not waited for', async () => {
   const giveUp = new AbortController();
-  const spec = { dir: emptyDirectory('too-late'), uid, sizeBytes, timeoutMs: 60_000 };
+  const spec = { dir: emptyDirectory('too-late'), uid, sizeBytes, timeoutMs: 60_000, admit };
   const running = runQemuImg({ ...spec, signal: giveUp.signal }, MiB, 'merged', ['sleep', '60']);
   giveUp.abort(new Error('enough'));
   await expect(running).rejects.toThrow('enough');

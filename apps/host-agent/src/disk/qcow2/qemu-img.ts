@@ -11,8 +11,11 @@ import { type DiskState, imageOf, layersOf } from '../disk.ts';
 
 export const baseName = 'base.ext4';
 const layerName = (index: number) => `layer-${index}.qcow2`;
-/** strerror(ENOSPC) in the locale that tools run in. */
+/** strerror(ENOSPC) and strerror(EFBIG) in the locale that tools run in. */
 const noSpace = 'No space left on device';
+const tooLarge = 'File too large';
+/** Before a tool that lets everything else go first. */
+export const unhurried = ['nice', '-n', '19'];
 /** qemu-img has a thread for each request under way. */
 const maxTasks = 72;
 
@@ -37,9 +40,12 @@ export async function linkLayers(state: DiskState, dir: string): Promise<void> {
 /** A node of the block layer, as QEMU is told of it. */
 export type BlockNode = Record<string, unknown>;
 
-/** The layers over the base, the uppermost outside. @param basePath as seen from the directory */
-export function chainOf(count: number, basePath: string = baseName): BlockNode {
-  let below: BlockNode = node('raw', basePath);
+/** An image, as seen from the directory. */
+export const imageNode = (path: string) => node('raw', path);
+
+/** The layers over the base, the uppermost outside. */
+export function chainOf(count: number, base: BlockNode = imageNode(baseName)): BlockNode {
+  let below = base;
   for (let i = 0; i < count; i++) below = { ...node('qcow2', layerName(i)), backing: below };
   return below;
 }
@@ -93,6 +99,9 @@ export async function runQemuImg(
   const said = Buffer.alloc(1024);
   const { bytesRead } = await log.read(said, 0, said.length, 0);
   const why = said.subarray(0, bytesRead).toString().trim();
+  if (killedBy === 'SIGXFSZ' || why.includes(tooLarge)) {
+    throw new Error(`The disk cannot be ${what}: its tool was to write no more than ${maxFileBytes} bytes`);
+  }
   const error = new Error(`The disk cannot be ${what} (${killedBy ?? `exit code ${code}`}): ${why}`);
   throw why.includes(noSpace) ? Object.assign(error, { code: 'ENOSPC' }) : error;
 }

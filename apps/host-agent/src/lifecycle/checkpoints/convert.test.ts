@@ -21,6 +21,7 @@ import { build, facts, fillDirectory, temporaryDirectory } from '../../snapshot/
 import { DiskRoom } from '../journal/disk-room.ts';
 import type { SandboxRecord } from '../journal/journal.ts';
 import { FakeMachine } from '../testing.ts';
+import { Conversions } from './conversions.ts';
 import { convertSnapshot } from './convert.ts';
 import { convertNamed } from './convert-named.ts';
 import { diskOf } from './disk.ts';
@@ -173,6 +174,34 @@ describe.runIf(isRoot)('a snapshot', () => {
     }
   });
 
+  test('is not converted without room for all that is written meanwhile, and nothing is left', async () => {
+    await using it = await setUp();
+    const from = await openSnapshot(it.place);
+    const places = (name: string) => ({
+      temporary: new SnapshotDirectory(join(it.dir, `${name}-new`)),
+      final: new SnapshotDirectory(join(it.dir, name)),
+      durable: false,
+    });
+    let needed = 0;
+    const ample = {
+      require: async (bytes: number) => {
+        needed = bytes;
+      },
+    };
+    await convertSnapshot(from, 'dm-snapshot', places('made'), { ...it.deps, room: ample });
+    // What the tool reads is in a file, and then in the layer.
+    expect(needed).toBeGreaterThan(2 * 3 * MiB);
+    const bavail = Math.ceil(needed / 4096);
+    const statfs = async () => ({ bavail: bavail - 1, bsize: 4096 });
+    const room = new DiskRoom({ dir: it.dir, keepMb: 0, statfs });
+    const short = convertSnapshot(from, 'dm-snapshot', places('short'), { ...it.deps, room });
+    await expect(short).rejects.toMatchObject({
+      code: 'capacity_exhausted',
+      details: { resource: 'disk' },
+    });
+    expect(await readdir(it.dir)).not.toContain('short');
+  });
+
   test('whose conversion is given up is not read to its end first', async () => {
     await using it = await setUp();
     const [temporary, final] = ['new', 'made'].map((name) => new SnapshotDirectory(join(it.dir, name))) as [
@@ -182,8 +211,30 @@ describe.runIf(isRoot)('a snapshot', () => {
     const from = await openSnapshot(it.place);
     const signal = AbortSignal.abort(new Error('enough'));
     const target = { temporary, final, durable: true };
-    await expect(convertSnapshot(from, 'dm-snapshot', target, it.deps, signal)).rejects.toThrow('enough');
+    await expect(convertSnapshot(from, 'dm-snapshot', target, it.deps, { signal })).rejects.toThrow('enough');
     expect(await readdir(it.dir)).not.toContain('new');
+  });
+
+  test('whose conversion is under way when the host agent stops is as it was, and nothing works on it', async () => {
+    await using it = await setUp();
+    const before = await verifySnapshot(it.place);
+    const [begun, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const acquire = async () => {
+      begun.resolve();
+      await gate.promise;
+      return it.deps.network.acquire();
+    };
+    const conversions = new Conversions({ ...it.deps, network: { ...it.deps.network, acquire } });
+    const message = expect.stringContaining('The host agent stops.');
+    const failed = { code: 'conversion_failed', message };
+    const running = expect(conversions.run('one', 'dm-snapshot')).rejects.toMatchObject(failed);
+    await begun.promise;
+    const stopped = conversions.stop();
+    gate.resolve();
+    await stopped;
+    expect(await readdir(join(it.dir, 'snapshots'))).toEqual(['one']);
+    expect(await verifySnapshot(it.place)).toEqual(before);
+    await running;
   });
 
   test('that another kind of disk wrote can be flattened', async () => {
@@ -214,6 +265,7 @@ describe.runIf(isRoot)('a snapshot', () => {
     {
       await using made = await merge({ id: 'sb1' } as SandboxRecord, 1, new AbortController().signal);
       expect((await openSnapshot(it.place)).rootfs?.format).toBe('dm-snapshot');
+      expect(made?.what).toBe('converted');
       await made?.replace();
     }
     expect((await verifySnapshot(it.place)).rootfs?.format).toBe('qcow2');

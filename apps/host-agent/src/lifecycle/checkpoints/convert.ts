@@ -1,7 +1,7 @@
 /** Makes a snapshot whose disk has layers of another format, of one that a host with another kind of disk wrote. */
 import { link } from 'node:fs/promises';
 import type { LayerFormat } from '@perch/protocol';
-import { conversionBytes, convertLayers } from '../../disk/index.ts';
+import { convertLayers } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import {
   commitSnapshot,
@@ -11,14 +11,17 @@ import {
   verifyFiles,
   writeRootfsMeta,
 } from '../../snapshot/index.ts';
-import type { DiskRoom } from '../journal/index.ts';
 import { assertBase, diskOf } from './disk.ts';
 import type { FlatCopyTarget } from './flat-copy.ts';
 import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
 import { factsOf, layerFiles, shareFiles } from './parts.ts';
 
-export interface ConvertDeps extends LayersUserDeps {
-  room: Pick<DiskRoom, 'require'>;
+export type ConvertDeps = LayersUserDeps;
+
+export interface ConvertHow {
+  signal?: AbortSignal | undefined;
+  /** Awaited before each step of a few MiB, when nobody waits for it. */
+  rest?: () => Promise<void>;
 }
 
 /**
@@ -31,21 +34,23 @@ export async function convertSnapshot(
   format: LayerFormat,
   { temporary, final, durable }: FlatCopyTarget,
   deps: ConvertDeps,
-  signal?: AbortSignal,
+  { signal, rest }: ConvertHow = {},
 ): Promise<void> {
   const { rootfs, manifest } = from;
   const disk = diskOf(from);
   if (!rootfs || disk.format === 'image') throw new Error('A disk that stands alone has no layers.');
   await assertBase(from);
   const anew = layerFiles(from);
-  const pace = async () => signal?.throwIfAborted();
+  const pace = async () => {
+    signal?.throwIfAborted();
+    await rest?.();
+  };
   await verifyFiles(from, anew, pace);
-  await deps.room.require(await conversionBytes(disk, format, rootfs.disk_bytes), 'The converted disk');
   await temporary.ensure();
   const sums = await shareFiles(from, temporary, anew);
   failpoint('convert.linked');
   await withLayersUser('convert', manifest.machine.disk_mb, deps, async (tool) => {
-    const made = await convertLayers(disk, format, signal ? { ...tool, signal } : tool);
+    const made = await convertLayers(disk, format, { ...tool, ...(signal ? { signal } : {}), rest });
     failpoint('convert.written');
     await link(made, temporary.file(snapshotFiles.rootfsCow));
   });

@@ -1,7 +1,6 @@
 /** Makes a snapshot whose disk needs no image below it, of one that does. */
 import { link } from 'node:fs/promises';
 import {
-  conversionBytes,
   convertLayers,
   type DiskBackend,
   type DiskState,
@@ -12,7 +11,6 @@ import {
 import { failpoint } from '../../failpoints/index.ts';
 import { imageIdOf, noteContent } from '../../images/index.ts';
 import { commitSnapshot, type Snapshot, snapshotFiles } from '../../snapshot/index.ts';
-import type { DiskRoom } from '../journal/index.ts';
 import { diskOf } from './disk.ts';
 import type { FlatCopyTarget } from './flat-copy.ts';
 import { type LayersUserDeps, withLayersUser } from './layers-user.ts';
@@ -20,7 +18,6 @@ import { factsOf, layerFiles, shareFiles } from './parts.ts';
 
 export interface FlattenDeps extends LayersUserDeps {
   disks: DiskBackend;
-  room: DiskRoom;
 }
 
 /** @param from a snapshot whose disk has layers, of either kind @throws PerchError capacity_exhausted */
@@ -33,8 +30,7 @@ export async function flattenSnapshot(
   const disk = diskOf(from);
   const bytes = await from.directory.bytesOf(merged);
   const { disk_mb: diskMb } = from.manifest.machine;
-  const more = await conversionRoom(disk, diskMb, deps.disks);
-  await deps.room.require(bytes + more, 'The flattened disk');
+  await deps.room.require(bytes, 'The flattened disk');
   await temporary.ensure();
   const sums = await shareFiles(from, temporary, merged);
   failpoint('flatten.linked');
@@ -57,11 +53,6 @@ async function asOwnKind(disk: DiskState, tool: ToolPlace, disks: Disks): Promis
   if (!isOther(disk, disks)) return disk;
   const { format } = disks.capabilities;
   return { format, base: disk.base, layers: [await convertLayers(disk, format, tool)] };
-}
-
-async function conversionRoom(disk: DiskState, diskMb: number, disks: Disks): Promise<number> {
-  if (!isOther(disk, disks)) return 0;
-  return conversionBytes(disk, disks.capabilities.format, diskMb * 2 ** 20);
 }
 
 const isOther = (disk: DiskState, disks: Disks): disk is LayeredState => isOfOtherKind(disk, disks);

@@ -1,7 +1,7 @@
 /** States of sandboxes as files: written, gone on from, copied, merged, flattened, imported; with or without a name. */
 export type { Capture } from './capture.ts';
+export { Conversions } from './conversions.ts';
 export type { ConvertDeps } from './convert.ts';
-export { convertNamed } from './convert-named.ts';
 export { diskOf } from './disk.ts';
 export { type FlattenDeps, flattenSnapshot } from './flatten.ts';
 export { importSnapshot } from './import/index.ts';

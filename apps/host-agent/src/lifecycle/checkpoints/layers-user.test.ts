@@ -8,13 +8,14 @@ import { FakeMachine } from '../testing.ts';
 import { withLayersUser } from './layers-user.ts';
 
 const isRoot = process.getuid?.() === 0;
+const room = { require: async () => {} };
 
 test.runIf(isRoot)(
   'a tool has a directory and a slot for as long as it works, whatever comes of it',
   async () => {
     await using vms = await mkdtempDisposable(join(tmpdir(), 'perch-test-'));
     const machine = new FakeMachine();
-    const deps = { network: machine.network(), vmsDir: vms.path };
+    const deps = { network: machine.network(), vmsDir: vms.path, room };
     const work = withLayersUser('merge', 64, deps, async ({ dir, sizeBytes }) => {
       expect(await readdir(vms.path)).toEqual([expect.stringMatching(/^\.merge-/)]);
       expect(machine.slots.size).toBe(1);
@@ -34,7 +35,7 @@ test.runIf(isRoot)('a directory that cannot be removed does not keep the slot', 
   const none = join(vms.path, 'none');
   await writeFile(none, 'no directory');
   await expect(
-    withLayersUser('merge', 64, { network: machine.network(), vmsDir: none }, async () => {}),
+    withLayersUser('merge', 64, { network: machine.network(), vmsDir: none, room }, async () => {}),
   ).rejects.toMatchObject({ code: 'ENOTDIR' });
   expect(machine.slots.size).toBe(0);
 });
@@ -48,7 +49,7 @@ test.runIf(isRoot)(
     const uid = 70_018;
     const acquire = async () => ({ ...(await network.acquire()), uid });
     const tool = spawn('sleep', ['60'], { uid, gid: uid, stdio: 'ignore' });
-    const deps = { network: { ...network, acquire }, vmsDir: vms.path };
+    const deps = { network: { ...network, acquire }, vmsDir: vms.path, room };
     const fail = () => Promise.reject(new UserStillRuns(uid, { cause: undefined }));
     await expect(withLayersUser('merge', 64, deps, fail, 5)).rejects.toThrow('does not end');
     expect(machine.slots.size).toBe(1);
@@ -68,7 +69,12 @@ test.runIf(isRoot)('a slot that cannot be removed fails nothing, and is tried ag
     if (failures++ === 0) throw new Error('ip: killed by SIGKILL');
     await network.release(number);
   };
-  await withLayersUser('merge', 64, { network: { ...network, release }, vmsDir: vms.path }, async () => {});
+  await withLayersUser(
+    'merge',
+    64,
+    { network: { ...network, release }, vmsDir: vms.path, room },
+    async () => {},
+  );
   expect([failures, machine.slots.size, await readdir(vms.path)]).toEqual([1, 1, []]);
   await expect.poll(() => machine.slots.size, { timeout: 10_000 }).toBe(0);
 });

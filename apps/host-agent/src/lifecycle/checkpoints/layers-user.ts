@@ -7,12 +7,17 @@ import { newSandboxId, remakeToolMs } from '@perch/protocol';
 import { type ToolPlace, UserStillRuns } from '../../disk/index.ts';
 import { processesOfUid } from '../../linux/index.ts';
 import type { NetworkLayer } from '../../network/index.ts';
+import type { DiskRoom } from '../journal/index.ts';
 
 export interface LayersUserDeps {
   network: NetworkLayer;
   /** The next start removes all that a crash leaves there, with the processes of its user. */
   vmsDir: string;
+  room: Pick<DiskRoom, 'require'>;
 }
+
+/** The works, each as a message about its room begins. */
+const works = { convert: 'The converted disk', flatten: 'The flattened disk', merge: 'The merged disk' };
 
 const releaseAgainMs = 1000;
 
@@ -22,9 +27,9 @@ const releaseAgainMs = 1000;
  *   sandbox. When a tool could not be ended, both stay until it has.
  */
 export async function withLayersUser(
-  what: 'convert' | 'flatten' | 'merge',
+  what: keyof typeof works,
   diskMb: number,
-  { network, vmsDir }: LayersUserDeps,
+  { network, vmsDir, room }: LayersUserDeps,
   use: (tool: ToolPlace) => Promise<void>,
   lookAgainMs = 10_000,
 ): Promise<void> {
@@ -38,7 +43,10 @@ export async function withLayersUser(
     // Who holds the slot can be seen from the moment on that it is held.
     mkdirSync(dir, { mode: 0o700 });
     chownSync(dir, slot.uid, slot.uid);
-    await use({ dir, uid: slot.uid, sizeBytes: diskMb * 2 ** 20, timeoutMs: remakeToolMs(diskMb) });
+    await use({
+      ...{ dir, uid: slot.uid, sizeBytes: diskMb * 2 ** 20, timeoutMs: remakeToolMs(diskMb) },
+      admit: (bytes) => room.require(bytes, works[what]),
+    });
   } catch (error) {
     stillRuns = error instanceof UserStillRuns;
     throw error;

@@ -15,7 +15,6 @@ import {
   SnapshotDirectory,
   snapshotFiles,
 } from '../../snapshot/index.ts';
-import type { DiskRoom } from '../journal/index.ts';
 import { convertSnapshot } from './convert.ts';
 import { diskOf } from './disk.ts';
 import type { FlatCopyTarget } from './flat-copy.ts';
@@ -28,11 +27,10 @@ export interface MergeCheckpointDeps extends LayersUserDeps {
   disks: Pick<DiskBackend, 'capabilities' | 'merge' | 'mergeNeed'>;
   saved: StateStore;
   bounds: MergeBounds;
-  room: Pick<DiskRoom, 'require'>;
 }
 
 /** Between two steps of a few MiB, so that whoever waits for this process gets it in between. */
-const restMs = 2;
+const rest = () => sleep(2);
 
 export function checkpointMerger(deps: MergeCheckpointDeps): MergeCheckpoint {
   return async ({ id }, checkpoint, signal) => {
@@ -40,8 +38,8 @@ export function checkpointMerger(deps: MergeCheckpointDeps): MergeCheckpoint {
     const from = await openSnapshot(place);
     if (isOfOtherKind(diskOf(from), deps.disks)) {
       const { format } = deps.disks.capabilities;
-      return prepare(place, deps.saved, async (target) => {
-        await convertSnapshot(from, format, target, deps, signal);
+      return prepare('converted', place, deps.saved, async (target) => {
+        await convertSnapshot(from, format, target, deps, { signal, rest });
         return { memoryBytes: 0, layerBytes: await target.final.bytesOf([snapshotFiles.rootfsCow]) };
       });
     }
@@ -49,13 +47,13 @@ export function checkpointMerger(deps: MergeCheckpointDeps): MergeCheckpoint {
     const need = await deps.disks.mergeNeed(diskOf(from), from.manifest.machine.disk_mb * 2 ** 20, layers);
     const excess = await excessOf(from, memoryPercent, need !== undefined);
     if (!(excess.memory || excess.layers)) return undefined;
-    return prepare(place, deps.saved, async (target) => {
+    return prepare('merged', place, deps.saved, async (target) => {
       await deps.room.require(excess.bytes, `The merge of sandbox ${id}`);
       return mergeSnapshot(from, excess, target, {
         mergeLayers: (layer) => mergeLayers(from, layer, signal, deps),
         pace: async () => {
           signal.throwIfAborted();
-          await sleep(restMs);
+          await rest();
         },
       });
     });
@@ -64,6 +62,7 @@ export function checkpointMerger(deps: MergeCheckpointDeps): MergeCheckpoint {
 
 /** Has `make` make what takes the place of a checkpoint. */
 async function prepare(
+  what: PreparedMerge['what'],
   place: SnapshotDirectory,
   saved: StateStore,
   make: (target: FlatCopyTarget) => Promise<Merged>,
@@ -79,7 +78,7 @@ async function prepare(
   const scratch = undo.move();
   let mayComeBack = false;
   return {
-    merged,
+    ...{ what, merged },
     replace: async () => {
       try {
         await exchangeSnapshots(made, place);

@@ -25,7 +25,7 @@ async function merging(options: Parameters<typeof host>[1] = {}) {
     });
     const prepared = () =>
       resolve({
-        merged: { memoryBytes: 1, layerBytes: 2 },
+        ...{ what: 'merged', merged: { memoryBytes: 1, layerBytes: 2 } },
         replace: async () => {
           log.push(`replace ${letter}`);
           h.machine.isFull = false;
@@ -227,10 +227,13 @@ test('one checkpoint is merged at a time, and one that fails holds up no other',
 test.each([
   [
     new PerchError('capacity_exhausted', 'no', { resource: 'disk', requested: 2, available: 1 }),
-    'no room on the disk to merge a checkpoint',
+    'no room on the disk to merge or convert a checkpoint',
   ],
-  [new Error('no tool'), 'a checkpoint cannot be merged, and stays as it was'],
-  [new ExchangeNotDurable('not synced'), 'a checkpoint was merged, and may not outlive a power cut'],
+  [new Error('no tool'), 'a checkpoint cannot be merged or converted, and stays as it was'],
+  [
+    new ExchangeNotDurable('not synced'),
+    'a checkpoint was merged or converted, and may not outlive a power cut',
+  ],
 ])('the log says of %s what became of the checkpoint', async (error, message) => {
   const lines: string[] = [];
   const log = pino({}, { write: (line: string) => void lines.push(line) });
@@ -239,7 +242,7 @@ test.each([
   const merges = new Merges({
     find: () => ({ record, whilePaused }) as unknown as SandboxDriver,
     merge: async () => ({
-      merged: { memoryBytes: 1, layerBytes: 1 },
+      ...{ what: 'merged', merged: { memoryBytes: 1, layerBytes: 1 } },
       replace: () => Promise.reject(error),
       [Symbol.asyncDispose]: async () => {},
     }),
@@ -249,6 +252,29 @@ test.each([
   merges.note({ id, status: 'paused' });
   await until(() => lines.length).toBe(1);
   expect(JSON.parse(lines[0] ?? '')).toMatchObject({ sandbox: id, checkpoint: 1, msg: message });
+  await merges.stop();
+});
+
+test.each(['merged', 'converted'] as const)('the log says of a checkpoint that it was %s', async (what) => {
+  const lines: string[] = [];
+  const log = pino({}, { write: (line: string) => void lines.push(line) });
+  const record = { id, status: 'paused', generation: 1, last_checkpoint: 1 };
+  const whilePaused = async (_: number, _checkpoint: number, work: () => Promise<void>) => {
+    await work();
+    return true;
+  };
+  const merges = new Merges({
+    find: () => ({ record, whilePaused }) as unknown as SandboxDriver,
+    merge: async () => ({
+      ...{ what, merged: { memoryBytes: 1, layerBytes: 1 } },
+      replace: async () => {},
+      [Symbol.asyncDispose]: async () => {},
+    }),
+    ...{ quietMs: 0, log },
+  });
+  merges.note({ id, status: 'paused' });
+  await until(() => lines.length).toBe(1);
+  expect(JSON.parse(lines[0] ?? '')).toMatchObject({ sandbox: id, msg: `a checkpoint was ${what}` });
   await merges.stop();
 });
 

@@ -14,6 +14,8 @@ import type { Merged } from './merge.ts';
 
 /** The replacement of a checkpoint. It goes, or else what it has replaced, at the end of its scope. */
 export interface PreparedMerge extends AsyncDisposable {
+  /** For the log. */
+  what: 'merged' | 'converted';
   merged: Merged;
   /** To be called while the sandbox is paused there. */
   replace: () => Promise<void>;
@@ -112,9 +114,9 @@ export class Merges {
     }
   }
 
-  #report(id: string, checkpoint: number, { merged }: PreparedMerge, start: number): void {
+  #report(id: string, checkpoint: number, { what, merged }: PreparedMerge, start: number): void {
     const report = { ...merged, ms: milliseconds(start) };
-    this.#options.log.info({ sandbox: id, checkpoint, ...report }, 'a checkpoint was merged');
+    this.#options.log.info({ sandbox: id, checkpoint, ...report }, `a checkpoint was ${what}`);
     this.#listener(report);
   }
 
@@ -164,14 +166,17 @@ export class Merges {
       this.#report(id, checkpoint, made, start);
     } catch (err) {
       if (isPerchError(err, 'capacity_exhausted'))
-        log.warn({ err, sandbox: id, checkpoint }, 'no room on the disk to merge a checkpoint');
+        log.warn({ err, sandbox: id, checkpoint }, 'no room on the disk to merge or convert a checkpoint');
       else if (err instanceof ExchangeNotDurable)
         log.error(
           { err, sandbox: id, checkpoint },
-          'a checkpoint was merged, and may not outlive a power cut',
+          'a checkpoint was merged or converted, and may not outlive a power cut',
         );
       else if (!giveUp.signal.aborted || err instanceof UserStillRuns)
-        log.error({ err, sandbox: id, checkpoint }, 'a checkpoint cannot be merged, and stays as it was');
+        log.error(
+          { err, sandbox: id, checkpoint },
+          'a checkpoint cannot be merged or converted, and stays as it was',
+        );
     } finally {
       this.#current = undefined;
     }

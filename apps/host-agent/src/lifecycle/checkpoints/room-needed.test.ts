@@ -2,16 +2,11 @@
 import { access, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { conversionBytes, type LayeredState } from '../../disk/index.ts';
-import { nobodysUid } from '../../disk/test-guest.ts';
-import { imageIdOf } from '../../images/index.ts';
 import { commitSnapshot, openSnapshot, SnapshotDirectory } from '../../snapshot/index.ts';
 import { facts, fillDirectory, temporaryDirectory } from '../../snapshot/testing.ts';
 import { DiskRoom } from '../journal/disk-room.ts';
 import type { SandboxRecord } from '../journal/journal.ts';
 import { aMachine, FakeMachine } from '../testing.ts';
-import { convertSnapshot } from './convert.ts';
-import { diskOf } from './disk.ts';
 import { flattenSnapshot } from './flatten.ts';
 import { checkpointMerger } from './merge-checkpoint.ts';
 import { SavedStates } from './saved-states.ts';
@@ -91,31 +86,6 @@ test.runIf(isRoot)('a flattened disk needs room for the image and its layers', a
   await expect(access(target.temporary.path)).rejects.toMatchObject({ code: 'ENOENT' });
   await flattenSnapshot(snapshot, target, { ...deps, room: roomOf(needed) });
   expect(await target.final.isTemplate()).toBe(true);
-});
-
-test.runIf(isRoot)('a converted disk needs room for what its tool writes, too', async () => {
-  await using dir = await temporaryDirectory();
-  const { snapshot, target, vmsDir } = await snapshotIn(dir.path);
-  const baseId = await imageIdOf(snapshot.directory.file('rootfs.base'));
-  const from = { ...snapshot, rootfs: snapshot.rootfs && { ...snapshot.rootfs, base_content_id: baseId } };
-  const layer = 4096;
-  const cluster = 65_536;
-  const needed = await conversionBytes(diskOf(from) as LayeredState, 'dm-snapshot', 64 * MiB);
-  // The bytes that the tool reads, its list, a cluster that is changed, and what is there without any.
-  expect(needed).toBeGreaterThan(2 * layer + cluster + MiB);
-  const network = new FakeMachine().network();
-  const acquire = async () => ({ ...(await network.acquire()), uid: nobodysUid() });
-  const deps = { network: { ...network, acquire }, vmsDir };
-  const short = convertSnapshot(from, 'dm-snapshot', target, { ...deps, room: roomOf(needed - block) });
-  await expect(short).rejects.toMatchObject(refused);
-  expect(await readdir(vmsDir)).toEqual([]);
-  await expect(access(target.temporary.path)).rejects.toMatchObject({ code: 'ENOENT' });
-  // Its layer is none, which its tool tells once there is room.
-  const enough = convertSnapshot(from, 'dm-snapshot', target, {
-    ...deps,
-    room: roomOf(Math.ceil(needed / block) * block),
-  });
-  await expect(enough).rejects.toThrow('cannot be read');
 });
 
 test.runIf(isRoot)('a merge needs room for all memory and for the layers', async () => {

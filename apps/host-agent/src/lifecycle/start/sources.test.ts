@@ -2,6 +2,7 @@ import type { LayerFormat } from '@perch/protocol';
 import { expect, test } from 'vitest';
 import { type Snapshot, SnapshotDirectory } from '../../snapshot/index.ts';
 import { facts } from '../../snapshot/testing.ts';
+import { Conversions } from '../checkpoints/index.ts';
 import { FakeMachine } from '../testing.ts';
 import { type SourceDeps, Sources } from './sources.ts';
 
@@ -31,8 +32,9 @@ function setUp(format: LayerFormat) {
   };
   const deps = {
     ...{ disks: machine.disk, snapshots, saved: machine.saved, images: { find: () => undefined } },
-  } as unknown as SourceDeps;
-  return Object.assign(it, { sources: new Sources(deps, async () => {}) });
+  } as unknown as SourceDeps & ConstructorParameters<typeof Conversions>[0];
+  const conversions = new Conversions(deps);
+  return Object.assign(it, { sources: new Sources(deps, conversions, async () => {}) });
 }
 
 test('all who start from a snapshot of another kind of disk wait for one conversion', async () => {

@@ -4,13 +4,7 @@ import { type HostCreate, isPerchError, PerchError, type Snapshot as SnapshotVie
 import { type DiskBackend, isOfOtherKind } from '../../disk/index.ts';
 import type { BaseImage, BootFiles, ImageStore } from '../../images/index.ts';
 import type { Snapshot, SnapshotDirectory } from '../../snapshot/index.ts';
-import {
-  type ConvertDeps,
-  convertNamed,
-  diskOf,
-  type SnapshotStore,
-  type StateStore,
-} from '../checkpoints/index.ts';
+import { type Conversions, diskOf, type SnapshotStore, type StateStore } from '../checkpoints/index.ts';
 import type { StartFiles } from '../sandbox/index.ts';
 import { aborted } from './aborted.ts';
 import type { BootGuest, BootSnapshots, GuestShape } from './boot-snapshots.ts';
@@ -21,7 +15,7 @@ export interface Source extends StartFiles {
   pooled: boolean;
 }
 
-export interface SourceDeps extends ConvertDeps {
+export interface SourceDeps {
   disks: Pick<DiskBackend, 'capabilities'>;
   images: ImageStore;
   bootSnapshots: Pick<BootSnapshots, 'use'>;
@@ -40,12 +34,12 @@ export type BootImage = (
 
 export class Sources {
   readonly #deps: SourceDeps;
+  readonly #conversions: Pick<Conversions, 'run'>;
   readonly #boot: BootImage;
-  /** Snapshots by name whose disks become those of this host. */
-  readonly #converting = new Map<string, Promise<void>>();
 
-  constructor(deps: SourceDeps, boot: BootImage) {
+  constructor(deps: SourceDeps, conversions: Pick<Conversions, 'run'>, boot: BootImage) {
     this.#deps = deps;
+    this.#conversions = conversions;
     this.#boot = boot;
   }
 
@@ -115,7 +109,7 @@ export class Sources {
       begin: async (id, signal) => {
         // Its format is looked at anew each time: the name may be of other layers by now.
         while (!(await this.#linked(name, id, signal))) {
-          await Promise.race([this.#convertOnce(name), aborted(signal)]);
+          await Promise.race([this.#convert(name), aborted(signal)]);
         }
       },
     };
@@ -133,17 +127,12 @@ export class Sources {
   }
 
   /** For all who start from it by now: each alone would have to convert what it started from. */
-  async #convertOnce(name: string): Promise<void> {
-    const { format } = this.#deps.disks.capabilities;
-    const running = this.#converting.get(name) ?? convertNamed(name, format, this.#deps);
-    this.#converting.set(name, running);
+  async #convert(name: string): Promise<void> {
     try {
-      await running;
+      await this.#conversions.run(name, this.#deps.disks.capabilities.format);
     } catch (cause) {
       // Another has its name by now, and is gone on from.
       if (!isPerchError(cause, 'snapshot_in_use')) throw cause;
-    } finally {
-      this.#converting.delete(name);
     }
   }
 }

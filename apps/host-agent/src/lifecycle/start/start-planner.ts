@@ -3,7 +3,7 @@ import { limits } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { DiskBackend } from '../../disk/index.ts';
 import type { BootFiles, ImageStore } from '../../images/index.ts';
-import type { ConvertDeps, SnapshotStore, StateStore } from '../checkpoints/index.ts';
+import type { Conversions, ConvertDeps, SnapshotStore, StateStore } from '../checkpoints/index.ts';
 import type { Journal, SandboxSpec } from '../journal/index.ts';
 import type { Registry, SandboxDriver } from '../sandbox/index.ts';
 import type { Admission } from './admission.ts';
@@ -47,11 +47,11 @@ export class StartPlanner {
   readonly #deps: StartDeps;
   readonly #registry: Registry;
 
-  constructor(deps: StartDeps, registry: Registry) {
+  constructor(deps: StartDeps, registry: Registry, conversions: Conversions) {
     const { admission, journal, readyGuests: size, log } = deps;
     this.#deps = deps;
     this.#registry = registry;
-    this.sources = new Sources(deps, (image, shape, keep) =>
+    this.sources = new Sources(deps, conversions, (image, shape, keep) =>
       bootGuest(image, shape, keep, { ...deps, registry }),
     );
     const giveWay = () => this.pool.giveWay();
