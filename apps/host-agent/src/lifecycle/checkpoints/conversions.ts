@@ -14,12 +14,16 @@ export class Conversions {
   }
 
   /** @throws as `convertNamed` */
-  async run(name: string, format: LayerFormat): Promise<void> {
+  run(name: string, format: LayerFormat): Promise<void> {
     const key = `${name} ${format}`;
-    const running = this.#running.get(key) ?? convertNamed(name, format, this.#deps, this.#stopped.signal);
+    const running = this.#running.get(key) ?? this.#convert(name, format, key);
     this.#running.set(key, running);
+    return running;
+  }
+
+  async #convert(name: string, format: LayerFormat, key: string): Promise<void> {
     try {
-      await running;
+      await convertNamed(name, format, this.#deps, this.#stopped.signal);
     } finally {
       this.#running.delete(key);
     }
