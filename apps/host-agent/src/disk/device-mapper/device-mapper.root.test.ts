@@ -27,7 +27,7 @@ import {
 import { DiskGone, type DiskSpec } from '../backend.ts';
 import { type DiskState, layersOf } from '../disk.ts';
 import { DiskPlaces, MiB, TestGuest } from '../test-guest.ts';
-import { createDeviceMapperDisks, deviceMapperLacks } from './index.ts';
+import { createDeviceMapperDisks, deviceMapperHolds, deviceMapperLacks } from './index.ts';
 
 const instance = randomUUID().slice(0, 6);
 const disks = createDeviceMapperDisks(instance);
@@ -80,6 +80,15 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
       expect(bases()).toEqual([]);
       await expect.poll(() => fileOfLoop(loop)).toBe(undefined);
     }
+  });
+
+  test('keeps a host from another kind of disk until its device is gone, whether its guest runs or not', async () => {
+    await using places = new Places();
+    const { spec } = await places.guest('one');
+    const holds = () => deviceMapperHolds(instance, spec, false);
+    expect(await holds()).toBe(true);
+    await disks.remove(spec);
+    expect(await holds()).toBe(false);
   });
 
   test('made over an image in whose place another was put has that, and the one before keeps its own', async () => {
