@@ -18,7 +18,7 @@ import { fileNames, maxDeviceState } from './vm-directory.ts';
 
 /** Answers come from a main loop that the guest cannot hold up for long. */
 const commandTimeoutMs = 5000;
-const reconnectTimeoutMs = 3000;
+const reconnectTimeoutMs = 10_000;
 /** To stop a guest its disk is written out, which a slow disk makes long. */
 const slowCommandMs = 60_000;
 /** A look costs nothing, and a guest that waits for room holds up whoever uses it. */
