@@ -6,7 +6,9 @@ import { lstatSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { isDeepStrictEqual } from 'node:util';
 import { run } from '../images/commands.ts';
+import { BuildError } from '../images/errors.ts';
 import type { GuestClient } from '../packages/guest-client/src/index.ts';
 import { runInLab } from './command.ts';
 
@@ -17,7 +19,7 @@ const gone = '/perch.gone';
 /** Digest of each file or link of a checkout by its path. */
 export type Checkout = ReadonlyMap<string, string>;
 
-export async function readCheckout(root: string): Promise<Checkout> {
+async function readCheckout(root: string): Promise<Checkout> {
   const list = await run('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
     cwd: root,
     remedy: 'Run it in a checkout of git that belongs to you.',
@@ -38,24 +40,28 @@ function digestOf(path: string): string | undefined {
   return `${found.mode & 0o777} ${createHash('sha256').update(readFileSync(path)).digest('base64')}`;
 }
 
-/** @param there what the lab has already: only the rest is brought */
-export async function bringCheckout(
-  agent: GuestClient,
-  root: string,
-  checkout: Checkout,
-  there: Checkout,
-): Promise<void> {
+/**
+ * @param there what the lab has already: only the rest is brought
+ * @returns what it has now
+ * @throws BuildError when somebody changes the checkout meanwhile: what is known of the lab would not be so
+ */
+export async function bringCheckout(agent: GuestClient, root: string, there: Checkout): Promise<Checkout> {
+  const checkout = await readCheckout(root);
   const changed = [...checkout].filter(([path, digest]) => there.get(path) !== digest);
   const removed = [...there.keys()].filter((path) => !checkout.has(path));
-  if (changed.length + removed.length === 0) return;
+  if (changed.length + removed.length === 0) return checkout;
   const packed = await pack(
     root,
     changed.map(([path]) => path),
   );
+  if (!isDeepStrictEqual(await readCheckout(root), checkout)) {
+    throw new BuildError('The checkout was changed while it was brought into the lab.', 'Run it again.');
+  }
   await agent.writeFile(gone, Readable.from(removed.map((path) => Buffer.from(`${path}\0`))));
   await agent.writeFile(archive, Readable.from([packed]));
   const unpack = `cd ${labRoot} && xargs -0 -r -a ${gone} rm -f && tar -xf ${archive} && rm ${gone} ${archive}`;
   await runInLab(agent, 'sh', ['-c', unpack]);
+  return checkout;
 }
 
 async function pack(root: string, paths: readonly string[]): Promise<Buffer> {

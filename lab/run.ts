@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { cacheDir } from '../images/index.ts';
 import { PerchError } from '../packages/protocol/src/index.ts';
-import { bringCheckout, labRoot, readCheckout } from './checkout.ts';
+import { bringCheckout, labRoot } from './checkout.ts';
 import { type Place, pass } from './command.ts';
 import type { LabRun } from './options.ts';
 import { labParts, root } from './parts.ts';
@@ -13,12 +13,12 @@ export async function runOnce({ command, data, repeat, fresh, terminal }: LabRun
   const cache = cacheDir();
   const parts = await labParts(cache);
   const state = await ensureState(cache, parts, { fresh, log: (line) => console.error(line) });
-  const [checkout, there] = await Promise.all([readCheckout(root), checkoutOf(state)]);
+  const there = await checkoutOf(state);
   await using lab = await openLab(state, parts);
   const { stdout, stderr } = process;
   const stdin = repeat > 0 ? undefined : process.stdin;
   const work = async () => {
-    await bringCheckout(lab.agent, root, checkout, there);
+    await bringCheckout(lab.agent, root, there);
     // The terminal of the lab reads keys as such, and shows them.
     if (terminal) process.stdin.setRawMode(true);
     return await pass(lab.agent, command, placeFor(data, parts.agent), { stdin, stdout, stderr });

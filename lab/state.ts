@@ -6,7 +6,7 @@ import { contentKey, readInputs } from '../images/cache.ts';
 import { run } from '../images/commands.ts';
 import type { LabDisk } from './arguments.ts';
 import { labPart, type Part, withLock } from './cache.ts';
-import { bringCheckout, type Checkout, readCheckout } from './checkout.ts';
+import { bringCheckout, type Checkout } from './checkout.ts';
 import { runInLab } from './command.ts';
 import { type LabMachine, startLab } from './machine.ts';
 import { save } from './migration.ts';
@@ -85,12 +85,11 @@ async function provision(folder: string, parts: LabParts): Promise<void> {
   };
   await using lab = await startLab(hardware, undefined, bootMs);
   const script = await readFile(join(import.meta.dirname, 'files/provision.sh'), 'utf8');
-  const checkout = await readCheckout(root);
   const work = async () => {
     await runInLab(lab.agent, 'sh', ['-c', script]);
-    await bringCheckout(lab.agent, root, checkout, new Map());
+    return await bringCheckout(lab.agent, root, new Map());
   };
-  await Promise.race([lab.died, work()]);
+  const checkout = await Promise.race([lab.died, work()]);
   await writeFile(at('checkout.json'), JSON.stringify([...checkout]));
   await save(lab.qmp, at('devices'));
 }

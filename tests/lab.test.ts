@@ -1,7 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtempDisposable, readdir, symlink } from 'node:fs/promises';
+import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdir, mkdtempDisposable, readdir, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +9,8 @@ import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { cacheDir } from '../images/index.ts';
+import { bringCheckout } from '../lab/checkout.ts';
+import { createGuestClient } from '../packages/guest-client/src/index.ts';
 
 const program = join(import.meta.dirname, '../lab/main.ts');
 /** The first run boots the lab; under load that takes its time. */
@@ -186,6 +188,20 @@ describe('a command in the lab', () => {
     expect(await connect('10.0.2.15', 49_983)).toMatchObject({ code: 0 });
     server.close();
   });
+});
+
+test('a checkout that changes while it is brought is refused: the lab would have other files than is known', async () => {
+  await using root = await mkdtempDisposable(join(tmpdir(), 'perch-checkout-'));
+  const written = join(root.path, 'file');
+  await writeFile(written, '');
+  execFileSync('git', ['init', '-q', root.path]);
+  const changing = setInterval(() => appendFileSync(written, 'x'), 1);
+  const nobody = createGuestClient({ address: '127.0.0.1', port: 9, accessToken: '', sandboxId: 'lab' });
+  try {
+    await expect(bringCheckout(nobody, root.path, new Map())).rejects.toThrow('was changed while');
+  } finally {
+    clearInterval(changing);
+  }
 });
 
 describe('labs', () => {
