@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Each has a Perch of its own, and waits more than it works: two at a time. */
 const failpoints = ['tests/failpoints*.test.ts'];
-const lab = ['tests/lab.test.ts'];
+const lab = ['tests/lab*.test.ts'];
 
 export default defineConfig({
   test: {

@@ -36,7 +36,7 @@ export function inFiles(paths: readonly string[], name?: string): Promise<Outcom
 /** As vitest.config.ts has them. */
 function projectOf(path: string): string {
   if (path.startsWith('tests/failpoints')) return 'failpoints';
-  if (path === 'tests/lab.test.ts') return 'lab';
+  if (path.startsWith('tests/lab')) return 'lab';
   return path.startsWith('tests') ? 'e2e' : 'unit';
 }
 

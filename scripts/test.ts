@@ -30,7 +30,7 @@ await enclose(async () => {
   const fetched = spawnSync('cargo', ['fetch', '--locked', '--quiet'], { stdio: 'inherit' });
   if (fetched.status !== 0) process.exit(1);
   // A lab is made of packages, too.
-  if (wanted.some((name) => name === 'lab' || name.endsWith('lab.test.ts'))) await ensureLab(console.log);
+  if (wanted.some((name) => name === 'lab' || /tests\/lab[^/]*$/.test(name))) await ensureLab(console.log);
   return { PERCH_GUEST_BIN: (await resolveArtifacts()).guestAgent };
 });
 

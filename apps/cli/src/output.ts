@@ -88,7 +88,8 @@ function problemsOf(error: unknown): string[] {
 function logOf(error: unknown): string | undefined {
   if (!(error instanceof PerchError) || error.status < 500) return undefined;
   if (error.code === 'capacity_exhausted' || error.code === 'exec_timeout') return undefined;
-  return `The logs of the daemons are in ${dataPaths(readSettings().dataDir).log} on the machine that runs Perch.`;
+  const { log } = dataPaths(readSettings().dataDir);
+  return `The logs of the daemons are on the machine that runs Perch: in ${log}, of units of systemd by journalctl -u perchd -u perch-host.`;
 }
 
 /** Columns as wide as they need to be. */

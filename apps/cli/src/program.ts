@@ -11,6 +11,7 @@ import { addExec } from './commands/exec.ts';
 import { addFork } from './commands/fork.ts';
 import { addFsck } from './commands/fsck.ts';
 import { addHistory } from './commands/history.ts';
+import { addInstall } from './commands/install.ts';
 import { addKill } from './commands/kill.ts';
 import { addLeaks } from './commands/leaks.ts';
 import { addLogs } from './commands/logs.ts';
@@ -52,6 +53,7 @@ own. \`perch exec\` has those of the command: see perch exec --help.`,
   for (const add of [
     addUp,
     addDown,
+    addInstall,
     addCreate,
     addLs,
     addExec,

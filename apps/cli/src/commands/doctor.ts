@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import type { Finding } from '../doctor/index.ts';
 import { exitCodes, type Output } from '../output.ts';
+import { localEnvironment } from '../systemd/index.ts';
 
 const signs: Record<Finding['status'], string> = {
   ok: pc.green('✓'),
@@ -23,7 +24,7 @@ is 1 when there is a ✗. With --json, one finding a line.`,
     )
     .action(async () => {
       const { findings } = await import('../doctor/index.ts');
-      for (const finding of await findings(readSettings())) {
+      for (const finding of await findings(readSettings(await localEnvironment()))) {
         output.value(finding);
         output.line(`${signs[finding.status]} ${finding.name}: ${printable(finding.detail)}`);
         if (finding.remedy) output.line(`    ${finding.remedy}`);

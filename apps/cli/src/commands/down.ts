@@ -3,6 +3,7 @@ import { readSettings } from '@perch/protocol';
 import type { Command } from 'commander';
 import { CliError } from '../errors.ts';
 import type { Output } from '../output.ts';
+import { localEnvironment } from '../systemd/index.ts';
 
 export function addDown(program: Command, output: Output): void {
   program
@@ -16,8 +17,10 @@ export function addDown(program: Command, output: Output): void {
         output.line(line);
         output.value({ event: 'progress', message: line });
       };
-      await down(readSettings(), {
-        keep,
+      const env = await localEnvironment();
+      const settings = readSettings(env);
+      await down(settings, {
+        ...{ keep, env },
         report,
         confirm: async (sandboxes) => {
           output.line('These sandboxes are destroyed with all that is in them:');
@@ -26,7 +29,7 @@ export function addDown(program: Command, output: Output): void {
         },
       });
       if (keep) return;
-      const left = await leaks(readSettings());
+      const left = await leaks(settings);
       output.value({ event: 'leaks', leaks: left });
       for (const { kind, name } of left) output.line(`left over: ${kind} ${name}`);
       if (left.length > 0) throw new CliError('Not everything is gone.', 'Run `perch down` again.');

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import { CliError } from '../errors.ts';
 import { exitCodes, type Output } from '../output.ts';
+import { localEnvironment } from '../systemd/index.ts';
 
 export function addFsck(program: Command, output: Output): void {
   program
@@ -24,7 +25,7 @@ Examples:
     )
     .action(async ({ repair }: { repair?: true }) => {
       const { HostSocket } = await import('../launcher/index.ts');
-      const host = new HostSocket(readSettings().dataDir);
+      const host = new HostSocket(readSettings(await localEnvironment()).dataDir);
       if (!(await host.answers())) {
         throw new CliError(
           'The host agent of this data directory does not answer.',

@@ -3,6 +3,7 @@ import { readSettings } from '@perch/protocol';
 import type { Command } from 'commander';
 import { CliError } from '../errors.ts';
 import type { Output } from '../output.ts';
+import { localEnvironment } from '../systemd/index.ts';
 
 export function addLeaks(program: Command, output: Output): void {
   program
@@ -16,7 +17,7 @@ while something is there it is 1.`,
     )
     .action(async () => {
       const { leaks } = await import('../launcher/index.ts');
-      const found = await leaks(readSettings());
+      const found = await leaks(readSettings(await localEnvironment()));
       for (const leak of found) {
         output.value(leak);
         output.line(`${leak.kind.padEnd(10)}  ${printable(leak.name)}`);

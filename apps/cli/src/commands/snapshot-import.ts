@@ -12,6 +12,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { CliError } from '../errors.ts';
 import { defined, wholeNumber } from '../options.ts';
 import type { Output } from '../output.ts';
+import { localEnvironment } from '../systemd/index.ts';
 
 interface Options {
   name?: string;
@@ -58,7 +59,7 @@ Examples:
       const { HostSocket } = await import('../launcher/index.ts');
       if (process.getuid?.() !== 0)
         throw new CliError('Only root may import snapshots.', 'Put sudo before it.');
-      const host = new HostSocket(readSettings().dataDir);
+      const host = new HostSocket(readSettings(await localEnvironment()).dataDir);
       if (!(await host.answers())) {
         throw new CliError(
           'The host agent of this data directory does not answer.',

@@ -50,11 +50,7 @@ export class Daemon {
 
   /** Why it could not start, in its own words: the message of its last fatal log line, else the end of its log. */
   get lastWords(): string {
-    const fatal = this.#tail
-      .split('\n')
-      .flatMap((line) => parseFatal(line))
-      .at(-1);
-    return fatal ?? this.#tail.trimEnd();
+    return fatalIn(this.#tail) ?? this.#tail.trimEnd();
   }
 
   /** It has worked with these settings: from now on whatever keeps it from starting may pass. */
@@ -119,6 +115,14 @@ export class Daemon {
     this.#child = undefined;
     return how;
   }
+}
+
+/** The message of the last fatal line of a log, undefined where there is none. */
+export function fatalIn(log: string): string | undefined {
+  return log
+    .split('\n')
+    .flatMap((line) => parseFatal(line))
+    .at(-1);
 }
 
 /** The message of a pino line of level 60. */

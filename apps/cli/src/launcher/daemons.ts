@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { User } from '@perch/node-kit';
 import { dataPaths, type Settings } from '@perch/protocol';
-import { resolveArtifacts } from '../../../../images/index.ts';
+import { type Artifacts, resolveArtifacts } from '../../../../images/index.ts';
 import { Daemon } from './daemon.ts';
 import { ensureLayout } from './layout.ts';
 import { ensurePrograms, type Programs } from './programs.ts';
@@ -24,38 +24,54 @@ const passed = /^(PERCH_[A-Z_]+|DATABASE_URL|PATH|LANG|LC_ALL|TZ)$/;
  */
 const nodeFlags = ['--max-semi-space-size=2', '--heap-growing-percent=50'];
 /** Settings that only the control plane may know. */
-const secrets = new Set(['PERCH_API_KEY', 'DATABASE_URL']);
+export const secrets = new Set(['PERCH_API_KEY', 'DATABASE_URL']);
 
-/** Makes the data directory and the programs ready. */
-export async function prepare(settings: Settings): Promise<Prepared> {
-  const perch = await lookUpUser(process.env.PERCH_USER || 'perch');
+/** Makes the data directory and the programs ready. @param all where daemons have their settings from */
+export async function prepare(settings: Settings, all: NodeJS.ProcessEnv = process.env): Promise<Prepared> {
+  const perch = await lookUpUser(all.PERCH_USER || 'perch');
   const instance = await ensureLayout(settings.dataDir, perch);
   const [programs, artifacts] = await Promise.all([
     ensurePrograms(dataPaths(settings.dataDir).bin),
     resolveArtifacts(settings.cacheDir),
   ]);
   const env: Record<string, string> = {};
-  for (const [name, value] of Object.entries(process.env)) if (value && passed.test(name)) env[name] = value;
-  Object.assign(env, {
+  for (const [name, value] of Object.entries(all)) if (value && passed.test(name)) env[name] = value;
+  Object.assign(env, foundFor(settings, perch.name, programs, artifacts), {
+    PERCH_LISTEN: settings.listen,
+    PERCH_NETWORK: settings.network,
+  });
+  return { instance, programs, perch, settings, env };
+}
+
+/** Parts of the environment of both daemons that are no settings of whoever starts them. */
+export function foundFor(
+  { dataDir }: Settings,
+  user: string,
+  { postgres }: Programs,
+  { kernel, initramfs, base }: Artifacts,
+): Record<string, string> {
+  return {
     NODE_ENV: 'production',
     // Threads that share one heap leave fewer pages that only one of them could use again.
     MALLOC_ARENA_MAX: '1',
-    PERCH_DATA_DIR: settings.dataDir,
-    PERCH_LISTEN: settings.listen,
-    PERCH_NETWORK: settings.network,
-    PERCH_USER: perch.name,
-    PERCH_KERNEL: artifacts.kernel,
-    PERCH_INITRAMFS: artifacts.initramfs,
-    PERCH_BASE_IMAGE: artifacts.base.rootfs,
-    PERCH_BASE_IMAGE_ID: artifacts.base.contentId,
-    PERCH_POSTGRES_DIR: programs.postgres,
-  });
-  return { instance, programs, perch, settings, env };
+    PERCH_DATA_DIR: dataDir,
+    PERCH_USER: user,
+    PERCH_KERNEL: kernel,
+    PERCH_INITRAMFS: initramfs,
+    PERCH_BASE_IMAGE: base.rootfs,
+    PERCH_BASE_IMAGE_ID: base.contentId,
+    PERCH_POSTGRES_DIR: postgres,
+  };
 }
 
 /** Tests that end daemons all the time set it to 0. */
 function goodRunMs({ PERCH_GOOD_RUN_SEC: seconds }: Record<string, string>): number {
   return seconds && /^\d{1,6}$/.test(seconds) ? Number(seconds) * 1000 : 30_000;
+}
+
+/** Runs one of the two bundles. */
+export function commandOf({ node }: Programs, bundle: string): string[] {
+  return [node, ...nodeFlags, bundle];
 }
 
 type Crash = (name: string, how: string) => void;
@@ -65,7 +81,7 @@ export function hostAgent({ programs, settings, env }: Prepared, onCrash: Crash)
   const name = 'perch-host';
   return new Daemon({
     name,
-    command: ['setpriv', '--pdeathsig', 'TERM', programs.node, ...nodeFlags, programs.hostAgent],
+    command: ['setpriv', '--pdeathsig', 'TERM', ...commandOf(programs, programs.hostAgent)],
     env: Object.fromEntries(Object.entries(env).filter(([key]) => !secrets.has(key))),
     logFile: join(dataPaths(settings.dataDir).log, 'perch-host.log'),
     goodRunMs: goodRunMs(env),
@@ -87,9 +103,7 @@ export function controlPlane({ programs, perch, settings, env }: Prepared, onCra
       '--bounding-set=-all',
       '--inh-caps=-all',
       '--pdeathsig=TERM',
-      programs.node,
-      ...nodeFlags,
-      programs.controlPlane,
+      ...commandOf(programs, programs.controlPlane),
     ],
     env,
     logFile: join(dataPaths(settings.dataDir).log, 'perchd.log'),

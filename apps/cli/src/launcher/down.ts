@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostSandbox, Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
+import { stopUnits, unitsRun } from '../systemd/index.ts';
 import { isUp, send } from './control-socket.ts';
 import { hostAgent, prepare } from './daemons.ts';
 import { earlierDaemonsEnded } from './earlier-daemons.ts';
@@ -10,6 +11,8 @@ import { readInstance } from './layout.ts';
 import { requireRoot } from './up.ts';
 
 export interface DownOptions {
+  /** Where a host agent of its own has its settings from. */
+  env: NodeJS.ProcessEnv;
   /** Leave the sandboxes running, for the next `perch up` to adopt. */
   keep: boolean;
   /** Asked with what would be destroyed; false stops here. */
@@ -27,9 +30,16 @@ export async function down(settings: Settings, options: DownOptions): Promise<vo
     options.report(`Perch has never run on ${dataDir}.`);
     return;
   }
-  const running = await isUp(dataDir);
+  const units = await unitsRun(dataDir);
+  const running = units || (await isUp(dataDir));
+  const stop = async (remove: boolean) => {
+    if (!units) return await stopDaemons(dataDir, remove);
+    await stopUnits();
+    options.report('systemd starts them again with the machine, or by: systemctl start perchd');
+    return false;
+  };
   if (options.keep) {
-    if (running) await stopDaemons(dataDir, false);
+    if (running) await stop(false);
     options.report('Stopped. Sandboxes run on.');
     return;
   }
@@ -37,7 +47,7 @@ export async function down(settings: Settings, options: DownOptions): Promise<vo
   // A Perch that only starts, or stops by itself already, has no host agent that answers.
   const answers = running && (await host.answers());
   if (answers && !(await destroyAll(host, options))) return;
-  if (running && (await stopDaemons(dataDir, answers))) {
+  if (running && (await stop(answers))) {
     options.report('Stopped. Nothing is left running.');
     return;
   }
@@ -68,7 +78,7 @@ async function stopDaemons(dataDir: string, remove: boolean): Promise<boolean> {
 /** No daemon runs: a host agent of its own does the work, as only it knows what there is. */
 async function removeWithout(settings: Settings, options: DownOptions): Promise<void> {
   await earlierDaemonsEnded(settings.dataDir);
-  const prepared = await prepare(settings);
+  const prepared = await prepare(settings, options.env);
   const daemon = hostAgent(prepared, (_name, how) => options.report(`perch-host ended: ${how}`));
   const host = new HostSocket(settings.dataDir);
   daemon.start();

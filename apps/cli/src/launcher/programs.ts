@@ -14,6 +14,8 @@ export interface Programs {
   node: string;
   hostAgent: string;
   controlPlane: string;
+  /** Waits until a daemon that systemd has started answers. */
+  untilReady: string;
   /** Folder with `bin/postgres`. */
   postgres: string;
 }
@@ -25,23 +27,33 @@ const root = join(import.meta.dirname, '../../../..');
 const page = 'apps/control-plane/src/pages/test-page.html';
 /** Part of each bundle. */
 const mappedStacks = join(import.meta.dirname, 'mapped-stacks.ts');
+const untilReady = join(import.meta.dirname, 'until-ready.ts');
 const sources = ['apps/control-plane', 'apps/host-agent', 'packages', 'package-lock.json'];
 const entries = {
   'perch-host': 'apps/host-agent/src/main.ts',
   // A thread of it.
   'digest-thread': 'apps/host-agent/src/images/digest-thread.ts',
   perchd: 'apps/control-plane/src/main.ts',
+  'until-ready': untilReady,
 };
 
 /** Gives the programs of this checkout below `binDir`, made first when they are not there, and open to all users. */
 export async function ensurePrograms(binDir: string): Promise<Programs> {
-  const folder = join(binDir, await contentKey());
+  const programs = await programsBelow(binDir);
+  const folder = dirname(programs.node);
   if (existsSync(folder)) await openToRead(folder);
   else await make(folder);
+  return programs;
+}
+
+/** Where the programs of this checkout are, or would be. */
+export async function programsBelow(binDir: string): Promise<Programs> {
+  const folder = join(binDir, await contentKey());
   return {
     node: join(folder, 'node'),
     hostAgent: join(folder, 'perch-host.mjs'),
     controlPlane: join(folder, 'perchd.mjs'),
+    untilReady: join(folder, 'until-ready.mjs'),
     postgres: join(folder, 'postgres'),
   };
 }
@@ -119,7 +131,8 @@ async function contentKey(): Promise<string> {
   const hash = createHash('sha256')
     .update(process.version)
     .update(await readFile(import.meta.filename))
-    .update(await readFile(mappedStacks));
+    .update(await readFile(mappedStacks))
+    .update(await readFile(untilReady));
   for (const source of sources) {
     for (const file of await filesOf(join(root, source))) {
       hash.update(`${relative(root, file)}\0`).update(await readFile(file));

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { dataPaths, type Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
+import { unitsRun } from '../systemd/index.ts';
 import { healthy, requireFreeAddress } from './address.ts';
 import { type Answer, claim, isUp } from './control-socket.ts';
 import type { Daemon } from './daemon.ts';
@@ -47,6 +48,7 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
 
   // The directory before the address: who types it twice is told which Perch has both.
   if (await isUp(settings.dataDir)) throw runsAlready(settings.dataDir);
+  if (await unitsRun(settings.dataDir)) throw runsBySystemd(settings.dataDir);
   if ((await earlierDaemonsEnded(settings.dataDir)).length > 0) step('end of the daemons before');
   await requireFreeAddress(settings.listen);
   const prepared = await prepare(settings);
@@ -110,6 +112,13 @@ export function requireRoot(): void {
 function runsAlready(dataDir: string): CliError {
   return new CliError(
     `Perch runs on ${dataDir} already.`,
+    'Stop it with `perch down --keep`, or set PERCH_DATA_DIR, PERCH_LISTEN and PERCH_NETWORK to run another.',
+  );
+}
+
+function runsBySystemd(dataDir: string): CliError {
+  return new CliError(
+    `systemd runs Perch on ${dataDir} already.`,
     'Stop it with `perch down --keep`, or set PERCH_DATA_DIR, PERCH_LISTEN and PERCH_NETWORK to run another.',
   );
 }
