@@ -16,5 +16,8 @@ export interface Bench {
 
 export type Measure = (bench: Bench) => Promise<Measured[]>;
 
+/** A measure that needs no Perch. */
+export type HostMeasure = (bench: Pick<Bench, 'signal' | 'progress'>) => Promise<Measured[]>;
+
 /** All sandboxes of a run, and all bare guests. Their disks are small, so that the room of ten forks can be promised. */
 export const machine: CreateSandbox = { memory_mb: 512, disk_mb: 1024, timeout_sec: 3600 };

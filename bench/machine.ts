@@ -3,12 +3,11 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { promisify } from 'node:util';
-import type { Host } from '../packages/protocol/src/index.ts';
 
 /** Before we add to it. */
 const loadAtStart = loadavg();
 
-export async function describeMachine(host: Host | undefined): Promise<[what: string, is: string][]> {
+export async function describeMachine(): Promise<[what: string, is: string][]> {
   const processors = cpus();
   const { stdout } = await promisify(execFile)('qemu-system-x86_64', ['--version']);
   return [
@@ -16,7 +15,6 @@ export async function describeMachine(host: Host | undefined): Promise<[what: st
     ['memory', `${(totalmem() / 2 ** 30).toFixed(1)} GiB`],
     ['system', `${osName()}, Linux ${release()}, Node ${process.versions.node}`],
     ['QEMU', stdout.split('\n')[0]?.replace('QEMU emulator version ', '') ?? 'unknown'],
-    ['monitor', host?.vmm ?? 'unknown'],
     ['load at start', loadAtStart.map((load) => load.toFixed(2)).join(' ')],
   ];
 }

@@ -1,15 +1,17 @@
 /**
- * `npm run bench [-- NAME …] [--json FILE]`, a NAME of `measures`: measures a Perch of its own, each figure beside
- * its floor, in an enclosure that nothing leaves and nothing of it outlives. `--json` writes the rows of `Figure`.
+ * `npm run bench [-- NAME …] [--json FILE]`, a NAME of `measures`: measures a Perch of its own, or a part of one, each
+ * figure beside its floor, in an enclosure that nothing leaves and nothing of it outlives. `--json` writes the rows of
+ * `Figure`.
  */
 import { writeFile } from 'node:fs/promises';
 import { parseArgs, styleText } from 'node:util';
 import { enclose } from '../scripts/enclosure/index.ts';
 import { PerchInstance } from '../tests/setup/perch-instance.ts';
 import { BareGuests } from './bare-guest.ts';
-import { type Measure, machine } from './bench.ts';
+import { type HostMeasure, type Measure, machine } from './bench.ts';
 import { burst } from './burst.ts';
 import { create } from './create.ts';
+import { disks } from './disks.ts';
 import { exec } from './exec.ts';
 import { type Figure, figure } from './figures.ts';
 import { files } from './files.ts';
@@ -22,11 +24,13 @@ import { table } from './table.ts';
 
 /** `exec` first: it looks at the memory of daemons that have done nothing else. */
 const measures: Record<string, Measure> = { exec, files, create, burst, ready, pause, memory, fork };
+const hostMeasures: Record<string, HostMeasure> = { disks };
+const names = [...Object.keys(hostMeasures), ...Object.keys(measures)];
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
-const unknown = positionals.find((name) => !measures[name]);
+const unknown = positionals.find((name) => !names.includes(name));
 if (unknown !== undefined) {
-  console.error(`There is no measure ${unknown}. There are: ${Object.keys(measures).join(', ')}.`);
+  console.error(`There is no measure ${unknown}. There are: ${names.join(', ')}.`);
   process.exit(2);
 }
 
@@ -47,19 +51,33 @@ if (figures.length > 0) console.log(`\n${table(figures)}`);
 if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(figures, undefined, 2)}\n`);
 
 async function run(): Promise<void> {
+  for (const [what, is] of await describeMachine()) describe(what, is);
+  const wanted = positionals.length > 0 ? positionals : names;
+  for (const name of wanted) {
+    for (const measured of (await hostMeasures[name]?.({ signal: stop.signal, progress })) ?? [])
+      figures.push(figure(measured));
+  }
+  const ofPerch = wanted.flatMap((name) => measures[name] ?? []);
+  if (ofPerch.length > 0) await runWithPerch(ofPerch);
+}
+
+async function runWithPerch(wanted: readonly Measure[]): Promise<void> {
   progress('starting a Perch');
   // Its end fails when anything is left over.
   await using instance = await PerchInstance.start({ network: 214 });
   const [host] = await instance.perch.hosts.list();
-  for (const [what, is] of await describeMachine(host)) console.log(`  ${what.padEnd(16)}${is}`);
+  describe('monitor', host?.vmm ?? 'unknown');
   const sandbox = await instance.perch.sandboxes.create(machine);
   await using bare = await BareGuests.like(instance, sandbox);
-  const wanted = positionals.length > 0 ? positionals : Object.keys(measures);
-  for (const name of wanted) {
+  for (const measure of wanted) {
     const bench = { instance, sandbox: sandbox.id, bare, signal: stop.signal, progress };
-    for (const measured of (await measures[name]?.(bench)) ?? []) figures.push(figure(measured));
+    for (const measured of await measure(bench)) figures.push(figure(measured));
   }
   progress('taking it down');
+}
+
+function describe(what: string, is: string): void {
+  console.log(`  ${what.padEnd(16)}${is}`);
 }
 
 function progress(text: string): void {
