@@ -15,7 +15,7 @@ const head = `# Errors
 
 <!-- Written by \`npm run docs\` from ${source} and error-descriptions/ beside it. -->
 
-Every answer that is an error has one form: \`{"error": {"code", "message", "remedy", "details"}}\`. The message is for a person, \`code\` and \`details\` are for programs. A code keeps its meaning and is never used for another. The command line shows message and remedy, and the code with \`--json\`. A stream sends the same as its last message, without \`details\`.
+Every answer that is an error has one form: \`{"error": {"code", "message", "remedy", "details"}}\`. The message is for a person, \`code\` and \`details\` are for programs. A code keeps its meaning and is never used for another. The command line shows message and remedy, and the code with \`--json\`. A stream sends the same as its last message.
 
 An answer with status 502, 503 or 504 says least about the outcome; each paragraph says what is known. 503 and 429 come with Retry-After.
 `;

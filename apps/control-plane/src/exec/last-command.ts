@@ -1,9 +1,11 @@
+import { hasCode } from '@perch/node-kit';
+import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { GuestPool } from '../guests/index.ts';
 import type { LastCommand } from '../sandboxes/index.ts';
 import { lastUse } from './commands.ts';
 
-/** Asks the guest agent. A guest that does not answer is taken to run nothing. */
+/** Asks the guest agent. One that is gone runs nothing. */
 export function askGuests(guests: GuestPool, shutdown: AbortSignal, log: Logger): LastCommand {
   return async (life) => {
     try {
@@ -12,7 +14,13 @@ export function askGuests(guests: GuestPool, shutdown: AbortSignal, log: Logger)
       // The pool of connections goes before the sandboxes do, which says nothing of their guests.
       shutdown.throwIfAborted();
       log.warn({ sandbox: life.id, err: error }, 'a guest whose time is over does not say what it runs');
-      return undefined;
+      return isSilent(error) ? 'silent' : undefined;
     }
   };
+}
+
+/** Not where nobody listens: then the agent has ended, and its commands with it. */
+function isSilent(error: unknown): boolean {
+  if (!(error instanceof PerchError) || error.code !== 'guest_unavailable') return false;
+  return !hasCode(error.cause, 'ECONNREFUSED');
 }

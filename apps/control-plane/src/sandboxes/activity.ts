@@ -47,6 +47,7 @@ export class ActivityTracker implements AsyncDisposable {
   touch(life: Life, at = new Date()): void {
     life.lastActiveAt = at;
     life.pauseTries = 0;
+    life.silences = 0;
     if (life.timeoutMode === 'idle') life.expiresAt = new Date(at.getTime() + life.timeoutSec * 1000);
     this.#changed.add(life);
   }

@@ -32,6 +32,8 @@ export class Life {
   open = 0;
   /** How often the end of its time could not pause it since it was last used. */
   pauseTries = 0;
+  /** How often its guest did not say what it runs since it was last used. */
+  silences = 0;
   readonly #end = new AbortController();
 
   constructor(row: SandboxRow) {

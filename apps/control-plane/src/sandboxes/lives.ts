@@ -100,7 +100,10 @@ export class Lives implements Disposable {
   #take(life: Life, row: SandboxRow): void {
     if (row.status === 'running' && life.signal.aborted) {
       const next = this.add(row);
-      if (next.generation === life.generation) next.pauseTries = life.pauseTries;
+      if (next.generation === life.generation) {
+        next.pauseTries = life.pauseTries;
+        next.silences = life.silences;
+      }
     } else {
       life.apply(row);
     }

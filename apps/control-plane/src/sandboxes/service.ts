@@ -173,6 +173,7 @@ export class SandboxService implements Disposable {
     life.timeoutSec = timeoutSec;
     life.expiresAt = expiresAt;
     life.pauseTries = 0;
+    life.silences = 0;
     // A batch of activity that was under way may have written the older end after this one.
     activity.changed(life);
     this.#lives.arm(id);

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import type { SandboxRow } from '../database/index.ts';
 import { ActivityTracker } from './activity.ts';
 import { Life } from './life.ts';
@@ -116,6 +116,26 @@ test('one whose last command ended long ago, or that knows of none, is over', as
     expired();
     await settled;
     expect(calls).toEqual(['destroy: its time was over']);
+  }
+});
+
+test('a guest that does not answer is asked again for minutes, since it may go on with its commands', async () => {
+  vi.useFakeTimers();
+  try {
+    const life = lifeOf({ ...idle, last_active_at: ago(62) });
+    const { calls, expired } = timeUp(life, noPause, undefined, async () => 'silent');
+    for (let asked = 1; asked <= 10; asked++) {
+      expired();
+      await vi.advanceTimersByTimeAsync(29_000);
+      expect(calls).toHaveLength(asked - 1);
+      await vi.advanceTimersByTimeAsync(1000);
+      expect(calls).toEqual(Array(asked).fill('arm'));
+    }
+    expired();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(calls.at(-1)).toBe('destroy: its time was over');
+  } finally {
+    vi.useRealTimers();
   }
 });
 

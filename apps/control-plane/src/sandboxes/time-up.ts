@@ -12,14 +12,17 @@ interface Parts {
 }
 
 /**
- * When a command last ran in the sandbox: now, or when the last one ended; undefined: none is known. Throws when
- * this process is going down, and so nobody knows.
+ * When a command last ran in the sandbox: now, or when the last one ended; undefined: none is known; `silent`: the guest
+ * does not answer. Throws when this process is going down, and so nobody knows.
  */
-export type LastCommand = (life: Life) => Promise<Date | undefined>;
+export type LastCommand = (life: Life) => Promise<Date | 'silent' | undefined>;
 
 const destroyAgainMs = 2_000;
 /** A pause that failed moves the end of time by a minute; so this is also how many minutes are tried. */
 const mostPauses = 5;
+/** A guest that stands still, as for want of room on the host's disk, may go on with its commands. */
+const askAgainMs = 30_000;
+const mostSilences = 10;
 
 /**
  * The end of a sandbox's time: destroys it, or pauses it and never destroys it. A command that runs is
@@ -47,14 +50,19 @@ export class TimeUp {
   async #ask(life: Life): Promise<void> {
     const { lives, operations, activity, lastCommand } = this.#parts;
     const { id } = life;
-    let at: Date | undefined;
+    let at: Awaited<ReturnType<LastCommand>>;
     try {
       at = await lastCommand(life);
     } catch {
       return;
     }
     if (lives.get(id) !== life) return;
-    if (at && at > (life.lastActiveAt ?? new Date(0))) activity.touch(life, at);
+    if (at === 'silent' && life.silences < mostSilences) {
+      life.silences++;
+      setTimeout(() => lives.arm(id), askAgainMs).unref();
+      return;
+    }
+    if (at instanceof Date && at > (life.lastActiveAt ?? new Date(0))) activity.touch(life, at);
     const deadline = life.deadline();
     // It may have been used, or something may be done to it, meanwhile.
     if (operations.ended(id) || !deadline || deadline.getTime() > Date.now()) lives.arm(id);
