@@ -35,6 +35,8 @@ const env = {
   PERCH_LISTEN: listen,
   PERCH_NETWORK: process.env.PERCH_NETWORK ?? '10.213.0.0/16',
   PERCH_API_KEY: key,
+  // A database of its own, too.
+  DATABASE_URL: '',
 };
 
 let launcher: ChildProcess | undefined;

@@ -47,10 +47,6 @@ export class GuestPool implements Disposable {
     return guest;
   }
 
-  get size(): number {
-    return this.#guests.size;
-  }
-
   [Symbol.dispose](): void {
     for (const life of [...this.#guests.keys()]) this.#drop(life);
   }

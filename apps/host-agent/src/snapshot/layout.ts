@@ -93,20 +93,6 @@ export class SnapshotDirectory {
     return (await ifThere(lstat(this.path))) !== undefined;
   }
 
-  /** A snapshot is whatever exists. */
-  isSnapshot(): Promise<boolean> {
-    return this.exists();
-  }
-
-  async isTemplate(): Promise<boolean> {
-    return (await this.names()).includes(snapshotFiles.rootfsExt4);
-  }
-
-  async hasCow(): Promise<boolean> {
-    const names = await this.names();
-    return cow.every((name) => names.includes(name));
-  }
-
   /** Makes the directory, readable by root only: a memory image holds secrets. No error when it is there. */
   async ensure(): Promise<void> {
     await mkdir(this.path, { recursive: true, mode: 0o700 });
