@@ -1,12 +1,13 @@
 /**
- * Connections to one guest agent. Short calls and streams never share one, so that a slow stream holds up
- * nothing else. Redirects are not followed, heads are small, and every wait has an end.
+ * Connections to one guest agent. Each kind of request has a number of its own, so that slow ones of one kind
+ * hold up none of another. Redirects are not followed, heads are small, and every wait has an end.
  */
 import type { Readable } from 'node:stream';
 import { type Dispatcher, Pool } from 'undici';
 import { encodeEnvelope } from './connect/envelope.ts';
 import { asText, type Json, parseObject } from './connect/json.ts';
 import { connectionError, guestProtocol, type Refusal } from './errors.ts';
+import { Lane } from './lane.ts';
 
 export interface TransportOptions {
   address: string;
@@ -15,7 +16,7 @@ export interface TransportOptions {
   sandboxId: string;
   /** Longest silence of a stream, and of an agent that works on a request, ms. */
   idleTimeoutMs: number;
-  /** Longest duration of a call with one answer, ms. */
+  /** Longest duration of a call with one answer, and longest wait of a transfer for others to end, ms. */
   callTimeoutMs: number;
   /** How much longer than the agent we wait for a command's time-out, in case the guest does not keep it, ms. */
   graceMs: number;
@@ -42,7 +43,11 @@ export class Refused extends Error {
   }
 }
 
-const maxConnections = { calls: 8, streams: 400 };
+/** Of requests that may last: commands and those who follow one, input that a process takes, files. */
+export type LaneName = 'commands' | 'input' | 'transfers';
+
+/** Together fewer than the agent takes, which is 512. */
+const maxConnections = { calls: 8, commands: 400, input: 48, transfers: 48 };
 const errorLimit = 64 * 1024;
 /** Of a page of a directory whose paths and links are as long as they can be. */
 const answerLimit = 16 * 1024 * 1024;
@@ -50,7 +55,9 @@ const answerLimit = 16 * 1024 * 1024;
 export class Transport {
   readonly options: TransportOptions;
   readonly #calls: Pool;
+  /** Bounded by the lanes: what it is given never waits in it. */
   readonly #streams: Pool;
+  readonly #lanes: Record<LaneName, Lane>;
 
   constructor(options: TransportOptions) {
     this.options = options;
@@ -66,7 +73,17 @@ export class Transport {
       ...options.pool,
     };
     this.#calls = new Pool(origin, { ...common, connections: maxConnections.calls });
-    this.#streams = new Pool(origin, { ...common, connections: maxConnections.streams });
+    this.#streams = new Pool(origin, common);
+    const { sandboxId, callTimeoutMs } = options;
+    const lane = (kind: LaneName, name: string, waitMs: number) =>
+      new Lane({ name, limit: maxConnections[kind], waitMs, sandboxId });
+    this.#lanes = {
+      // A command lasts as long as it likes: to wait for another to end is to wait for nothing.
+      commands: lane('commands', 'streams of commands', 0),
+      // As a process that does not read has its writer wait.
+      input: lane('input', 'pieces of input', Number.POSITIVE_INFINITY),
+      transfers: lane('transfers', 'transfers, moves and removals', callTimeoutMs),
+    };
   }
 
   /** Ends all connections; what is under way fails. */
@@ -75,7 +92,7 @@ export class Transport {
   }
 
   /** A call with one answer. @throws {Refused} */
-  async unary(call: Call, how: { patient?: boolean } = {}): Promise<Json> {
+  async unary(call: Call, how: { patient?: Exclude<LaneName, 'commands'> } = {}): Promise<Json> {
     const request = { ...this.#post(call, 'application/json'), body: JSON.stringify(call.body) };
     return this.#answer(request, call.signal, how.patient);
   }
@@ -91,22 +108,19 @@ export class Transport {
     signal: AbortSignal | undefined;
   }): Promise<void> {
     const headers = { ...this.headers(), 'content-type': 'application/octet-stream' };
-    await this.#answer({ method: 'POST', path, headers, body }, signal, true);
+    await this.#answer({ method: 'POST', path, headers, body }, signal, 'input');
   }
 
   async #answer(
     request: Dispatcher.RequestOptions,
     signal: AbortSignal | undefined,
-    patient: boolean | undefined,
+    patient: LaneName | undefined,
   ): Promise<Json> {
-    // A patient call waits for the process, and must not take a connection from the others.
-    const pool = patient ? this.#streams : this.#calls;
-    const response = await this.#within(signal, patient, async (limited) => {
-      const { statusCode, body } = await pool.request({
-        ...request,
-        signal: limited,
-        ...(patient ? { headersTimeout: 0 } : {}),
-      });
+    const response = await this.#within(signal, patient !== undefined, async (limited) => {
+      // A patient call waits for the process, and must not take a connection from the others.
+      const { statusCode, body } = patient
+        ? await this.#enter(patient, { ...request, signal: limited, headersTimeout: 0 })
+        : await sent(this.#calls.request({ ...request, signal: limited }), limited);
       const bytes = await this.readBody(body, statusCode === 200 ? answerLimit : errorLimit);
       return { statusCode, bytes };
     });
@@ -117,11 +131,12 @@ export class Transport {
 
   /** A call with a stream of envelopes for an answer. The caller destroys the body, or reads it to its end. */
   async stream(call: Call): Promise<Readable> {
-    const response = await this.request({
+    const request = {
       ...this.#post(call, 'application/connect+json'),
       body: encodeEnvelope(Buffer.from(JSON.stringify(call.body))),
       signal: call.signal,
-    });
+    };
+    const response = await this.request(request, 'commands');
     const type = response.headers['content-type'];
     if (response.statusCode !== 200) throw new Refused(await this.refusal(response));
     if (type === 'application/connect+json') return response.body;
@@ -129,16 +144,30 @@ export class Transport {
     throw guestProtocol(this.options.sandboxId, `a stream of type ${type ?? 'none'}`);
   }
 
-  /** A plain HTTP request on the connections for streams. */
-  async request(options: Dispatcher.RequestOptions): Promise<Dispatcher.ResponseData> {
+  /** A plain HTTP request, whose body may take its time. The caller destroys it, or reads it to its end. */
+  async request(
+    options: Dispatcher.RequestOptions,
+    lane: LaneName = 'transfers',
+  ): Promise<Dispatcher.ResponseData> {
     try {
-      const response = await this.#streams.request(options);
-      // The body reports its errors when it is read; one that is given up has no reader.
-      response.body.on('error', () => {});
-      return response;
+      return await this.#enter(lane, options);
     } catch (error) {
       throw connectionError(error, this.options.sandboxId, options.signal as AbortSignal | undefined);
     }
+  }
+
+  /** Keeps a place in the lane until the body of the answer is closed. */
+  async #enter(lane: LaneName, options: Dispatcher.RequestOptions): Promise<Dispatcher.ResponseData> {
+    const signal = options.signal as AbortSignal | undefined;
+    const leave = await this.#lanes[lane].enter(signal);
+    const answered = this.#streams.request(options);
+    answered.then(({ body }) => {
+      // The body reports its errors when it is read; one that is given up has no reader.
+      body.on('error', () => {});
+      if (body.closed) leave();
+      else body.once('close', leave);
+    }, leave);
+    return sent(answered, signal);
   }
 
   /** The refusal of a plain HTTP call. */
@@ -197,7 +226,7 @@ export class Transport {
   /** Runs a call within its time, and gives its errors their codes. */
   async #within<T>(
     signal: AbortSignal | undefined,
-    patient: boolean | undefined,
+    patient: boolean,
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const limit = new AbortController();
@@ -216,4 +245,15 @@ export class Transport {
       signal?.removeEventListener('abort', cancel);
     }
   }
+}
+
+/** Ends with the signal also while there is no connection yet: until then undici does not look at it. */
+function sent<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  return new Promise((resolve, reject) => {
+    const cancel = () => reject(signal.reason);
+    if (signal.aborted) cancel();
+    signal.addEventListener('abort', cancel, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', cancel));
+  });
 }

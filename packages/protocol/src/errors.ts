@@ -48,6 +48,7 @@ export interface ErrorContexts {
   database_unavailable: Record<string, never>;
   guest_unavailable: { id: string };
   guest_protocol: { id: string; problem: string };
+  sandbox_busy: { id: string; limit: number };
   exec_timeout: {
     timeout_sec: number;
     stdout: string;
@@ -123,6 +124,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   database_unavailable: 503,
   guest_unavailable: 502,
   guest_protocol: 502,
+  sandbox_busy: 429,
   exec_timeout: 504,
   command_not_found: 404,
   stdin_not_open: 409,
@@ -199,6 +201,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
   database_unavailable: 'Check that PostgreSQL runs (`perch doctor`), then try again.',
   guest_unavailable: 'Try again; if it stays, read GET /v1/sandboxes/{id}/logs.',
   guest_protocol: 'The guest sent what its agent never sends; destroy the sandbox if you do not trust it.',
+  sandbox_busy:
+    'Let some of them end, or close streams (kill what nobody needs: DELETE /v1/sandboxes/{id}/commands/{pid}), then try again.',
   exec_timeout: 'Ask for a longer timeout_sec, or use exec/stream for long commands.',
   command_not_found:
     'List the commands with GET /v1/sandboxes/{id}/commands. An ended one is kept for an hour, or for a minute when a client followed it to its end.',

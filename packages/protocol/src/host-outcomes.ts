@@ -63,6 +63,7 @@ const meanings: Record<ErrorCode, Meaning> = {
   database_unavailable: unknown,
   guest_unavailable: unknown,
   guest_protocol: unknown,
+  sandbox_busy: unknown,
   exec_timeout: unknown,
   command_not_found: unknown,
   stdin_not_open: unknown,

@@ -104,13 +104,13 @@ export async function move(
   const message = { source, destination };
   return entryOf(
     transport,
-    await call(transport, '/filesystem.Filesystem/Move', message, source, options, { patient: true }),
+    await call(transport, '/filesystem.Filesystem/Move', message, source, options, { patient: 'transfers' }),
   );
 }
 
 /** With all that is below, which takes its time. A missing path is no error. */
 export async function remove(transport: Transport, path: string, options: PathOptions = {}): Promise<void> {
-  await call(transport, '/filesystem.Filesystem/Remove', { path }, path, options, { patient: true });
+  await call(transport, '/filesystem.Filesystem/Remove', { path }, path, options, { patient: 'transfers' });
 }
 
 async function call(
@@ -119,7 +119,7 @@ async function call(
   body: Json,
   path: string,
   { user, signal }: PathOptions,
-  how?: { patient: boolean },
+  how?: { patient: 'transfers' },
 ): Promise<Json> {
   try {
     return await transport.unary({ path: method, body, user, signal }, how);

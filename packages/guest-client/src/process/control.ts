@@ -32,14 +32,14 @@ async function sendInJson(
   for (let offset = 0; offset < data.length; offset += jsonPiece) {
     const stdin = data.subarray(offset, offset + jsonPiece).toString('base64');
     const body = { process: { pid }, input: { stdin } };
-    await transport.unary({ path: '/process.Process/SendInput', body, signal }, { patient: true });
+    await transport.unary({ path: '/process.Process/SendInput', body, signal }, { patient: 'input' });
   }
 }
 
 /** Resolves when the process has taken what was sent before. @returns false when the process has gone */
 export function closeStdin(transport: Transport, pid: number, signal?: AbortSignal): Promise<boolean> {
   const call = { path: '/process.Process/CloseStdin', body: { process: { pid } }, signal };
-  return accepted(transport, () => transport.unary(call, { patient: true }));
+  return accepted(transport, () => transport.unary(call, { patient: 'input' }));
 }
 
 /** @param name such as SIGINT @returns false when the process has gone */

@@ -13,6 +13,10 @@ export const guestErrors = {
     when: 'The answer of the guest is none that its agent gives, such as a malformed message or more bytes than it may have. A guest is root over its own agent, so this can be intent.',
     after: 'The connection was closed. The sandbox runs on; the outcome of what was asked is unknown.',
   },
+  sandbox_busy: {
+    when: 'A command or a stream was asked for where 400 are followed already; or 48 transfers, moves and removals were under way, and none ended within 30 s. A sandbox has its own numbers.',
+    after: 'Nothing was started and nothing was changed. What is under way goes on.',
+  },
   exec_timeout: {
     when: 'A command ran longer than `timeout_sec`, or the sandbox did not answer within it; the message tells which.',
     after:
