@@ -67,6 +67,8 @@ export class FakeMachine {
   readonly order: string[] = [];
   bootGate: Promise<void> = Promise.resolve();
   readyGate: Promise<void> = Promise.resolve();
+  /** Holds up every look at a console. */
+  consoleGate: Promise<void> = Promise.resolve();
   killFails = 0;
   /** Set to make the step of a pause fail that has this name, once. */
   failing: string | undefined;
@@ -114,7 +116,11 @@ export class FakeMachine {
     return {
       processes: [{ pid: vm.pid, startTime: 1 }],
       exited: vm.exited,
-      console: async () => Buffer.from('console'),
+      console: async () => {
+        await this.consoleGate;
+        return Buffer.from('console');
+      },
+      keptConsole: () => Buffer.from('kept'),
       kill: async () => {
         if (this.killFails-- > 0) throw new Error('cannot kill');
         this.order.push('monitor');

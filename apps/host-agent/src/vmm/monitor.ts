@@ -63,6 +63,8 @@ export interface Vm {
    * before. An adopted VM has what nobody had read.
    */
   console(): Promise<Buffer>;
+  /** What of it was read before, of a monitor that may not answer. */
+  keptConsole(): Buffer;
   /** Of a monitor that has its guest wait, where others give it an error. */
   readonly room?: RoomSignal;
   /**

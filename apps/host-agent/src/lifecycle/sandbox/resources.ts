@@ -19,6 +19,7 @@ import {
   started,
   tornDown,
 } from '../journal/index.ts';
+import { consoleOf } from './console.ts';
 
 export interface ResourceDeps {
   journal: Journal;
@@ -255,7 +256,7 @@ export class Resources {
     const dir = this.directory(record);
     if (record.slot !== null) {
       const vm = this.vm ?? (await this.#find(record, record.slot));
-      this.#lastConsole = (await vm?.console()) ?? this.#lastConsole;
+      this.#lastConsole = vm ? await consoleOf(vm) : this.#lastConsole;
       await vm?.kill();
       vm?.release();
       this.vm = undefined;
@@ -286,9 +287,9 @@ export class Resources {
       throw new AggregateError(failures, `Not all of sandbox ${record.id} could be removed.`);
   }
 
-  /** The last bytes of the guest's console, also after its end. */
+  /** The last bytes of the guest's console, also after its end, and while its monitor does not answer. */
   async console(): Promise<Buffer> {
-    return (await this.vm?.console()) ?? this.#lastConsole;
+    return this.vm ? consoleOf(this.vm) : this.#lastConsole;
   }
 
   /** Bytes that its guest has written to its disk in this life: 0 when it has none. */

@@ -108,6 +108,10 @@ export class QemuVm implements Vm {
 
   async console(): Promise<Buffer> {
     if (!this.#running.isOver) await this.#drain(AbortSignal.timeout(reconnectTimeoutMs));
+    return this.keptConsole();
+  }
+
+  keptConsole(): Buffer {
     return this.#console.last();
   }
 
