@@ -24,9 +24,9 @@ group, and gets no permission that it had not. A file appears whole or not at al
 
 With -r a link stays a link. A directory that comes out appears whole or not at all, under a name that is not taken. One
 that goes into a sandbox is unpacked as .perch-XXXXXXXX in the directory above, and appears when all of it has come. It
-joins a directory that is there of that name, in which it is unpacked then, and which must be the user's: files of the
-same names are written over and have the modes of the new ones. A file in the place of a directory, or the other way, is
-refused before anything changes.
+joins a directory that is there of that name, in which it is unpacked then, or beside it where it is read-only: files of
+the same names are written over and have the modes of the new ones, directories that are there keep theirs. A file in the
+place of a directory, or the other way, or a directory that the user may not write, is refused before anything changes.
 
 A copy that fails, or that Ctrl-C, SIGTERM or SIGHUP ends (exit codes 130, 143, 129), leaves things as they were. Only
 a sandbox that cannot be reached any more keeps .perch-XXXXXXXX, and a directory that is joining another when the

@@ -49,7 +49,8 @@ export class GuestShell {
       stream,
       output,
       async [Symbol.asyncDispose]() {
-        await stream.stop().catch(() => {});
+        // Behind input that the command does not read, it may never be on its way.
+        stream.stop().catch(() => {});
         await Promise.race([over, delay(stopWithinMs, undefined, { ref: false })]);
         stream.close();
       },

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmod,
+  lchown,
   mkdir,
   mkdtempDisposable,
   readdir,
@@ -21,19 +22,28 @@ import { type SendOptions, sendTree } from './tree-in.ts';
 /** Of a sandbox: what happens to that of this process is nothing to it. */
 const env = { ...process.env };
 
+/** The user of the sandbox is an ordinary one: for root, no directory is read-only. */
+const user = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+
+interface Watch {
+  /** Told that input waits for a command that does not read. */
+  full: () => void;
+  /** Told of the end of the input. */
+  closed: () => void;
+}
+
 /** A sandbox whose commands are processes of this machine, in a directory that is its user's home. */
-function sandboxIn(home: string): SendOptions['perch'] {
+function sandboxIn(home: string, watch: Watch, path = env.PATH): SendOptions['perch'] {
+  const how = { cwd: home, env: { ...env, PATH: path }, stdio: 'pipe', detached: true, ...user } as const;
   return {
     sandboxes: {
       execStream: async (_id, { cmd, args = [] }) =>
-        streamOf(
-          spawn(cmd, args, { cwd: home, env, stdio: 'pipe', detached: true }),
-        ) as unknown as ExecStream,
+        streamOf(spawn(cmd, args, how), watch) as unknown as ExecStream,
     },
   };
 }
 
-function streamOf(child: ChildProcess) {
+function streamOf(child: ChildProcess, watch: Watch) {
   const { stdin, stdout, stderr, pid } = child;
   const exit = once(child, 'close') as Promise<[number | null]>;
   const events: ExecEvent[] = [];
@@ -44,9 +54,14 @@ function streamOf(child: ChildProcess) {
     async write(data: Uint8Array) {
       // Input after the end of the command is lost, as in a pipe.
       const drained = () => once(stdin as never, 'drain').catch(() => exit);
-      if (!stdin?.write(data)) await Promise.race([drained(), exit]);
+      if (stdin?.write(data)) return;
+      watch.full();
+      await Promise.race([drained(), exit]);
     },
-    closeStdin: async () => void stdin?.end(),
+    async closeStdin() {
+      stdin?.end();
+      watch.closed();
+    },
     async stop() {
       if (child.exitCode === null && child.signalCode === null) process.kill(-Number(pid), 'SIGKILL');
     },
@@ -62,6 +77,7 @@ function streamOf(child: ChildProcess) {
 /** A directory to send, `from`, and the home that it goes to. */
 async function place() {
   const dir = await mkdtempDisposable(join(tmpdir(), 'perch-tree-'));
+  await chmod(dir.path, 0o755);
   const [from, home] = [join(dir.path, 'from'), join(dir.path, 'home')];
   await mkdir(join(from, 'sub'), { recursive: true });
   await mkdir(home);
@@ -70,19 +86,30 @@ async function place() {
   await utimes(from, 0, 981_173_106);
   const leftBehind: string[] = [];
   const abort = new AbortController();
+  const watch: Watch = { full: () => {}, closed: () => {} };
   const options: SendOptions = {
-    ...{ perch: sandboxIn(home), id: 'sb', signal: abort.signal },
+    ...{ perch: sandboxIn(home, watch), id: 'sb', signal: abort.signal },
     through: (content) => content,
     leftBehind: (path) => leftBehind.push(path),
   };
   return {
-    ...{ from, home, abort, options },
-    send: (to: string, more: Partial<SendOptions> = {}) => sendTree({ ...options, ...more }, from, to),
+    ...{ from, home, abort, options, watch },
+    async send(to: string, more: Partial<SendOptions> = {}) {
+      await giveToUser(home);
+      await sendTree({ ...options, ...more }, from, to);
+    },
     async [Symbol.asyncDispose]() {
       expect(leftBehind).toEqual([]);
       await dir.remove();
     },
   };
+}
+
+async function giveToUser(home: string): Promise<void> {
+  const { uid, gid } = user as { uid?: number; gid?: number };
+  if (uid === undefined || gid === undefined) return;
+  for (const path of ['', ...(await readdir(home, { recursive: true }))])
+    await lchown(join(home, path), uid, gid);
 }
 
 const largeBytes = 1_000_000;
@@ -123,7 +150,31 @@ test('a directory joins one that is there', async () => {
   expect((await readdir(join(to, 'sub'))).sort()).toEqual(['file', 'mine']);
   expect(await readFile(join(to, 'link'), 'utf8')).toBe('new');
   expect(await stat(join(to, 'sub/file'))).toMatchObject({ nlink: 1 });
-  expect(await stat(to)).toMatchObject({ mtimeMs: 981_173_106_000 });
+});
+
+test("a directory that is there keeps its mode, and need not be the user's", async () => {
+  await using here = await place();
+  const shared = join(here.home, '../shared');
+  await mkdir(shared);
+  for (const path of ['', 'sub']) {
+    await mkdir(join(shared, path), { recursive: true });
+    await chmod(join(shared, path), 0o1777);
+  }
+  await here.send(shared);
+  await here.send(shared);
+  expect((await readdir(shared, { recursive: true })).sort()).toEqual(['link', 'sub', 'sub/file']);
+  for (const path of ['', 'sub']) expect((await stat(join(shared, path))).mode & 0o7777).toBe(0o1777);
+});
+
+test('a tree with directories that nobody may write is copied again', async () => {
+  await using here = await place();
+  for (const path of ['sub', '']) await chmod(join(here.from, path), 0o555);
+  await here.send('to');
+  await writeFile(join(here.from, 'sub/file'), 'newer');
+  await here.send('to');
+  expect(await readdir(here.home, { recursive: true })).toEqual(['to', 'to/link', 'to/sub', 'to/sub/file']);
+  expect(await readFile(join(here.home, 'to/sub/file'), 'utf8')).toBe('newer');
+  for (const path of ['to', 'to/sub']) expect((await stat(join(here.home, path))).mode & 0o777).toBe(0o555);
 });
 
 test('a file that joins a directory keeps its mode, below a directory that nobody may write, too', async () => {
@@ -158,6 +209,15 @@ test.each<[string, (to: string) => Promise<unknown>, RegExp]>([
     /sub is there.*no directory/,
   ],
   ['a directory in the place of a link', (to) => mkdir(join(to, 'link')), /link is there.*a directory/],
+  // Shut for everybody: as root, by its owner as well.
+  [
+    'a directory that lets nobody in',
+    async (to) => {
+      await mkdir(join(to, 'sub'));
+      await chmod(join(to, 'sub'), 0);
+    },
+    /sub may not be written/,
+  ],
   ['a file that is to be a directory', (to) => writeFile(join(to, '../file'), ''), /no directory/],
 ])('%s is refused, and nothing changes', async (_, prepare, message) => {
   await using here = await place();
@@ -176,6 +236,13 @@ test('an archive that is cut short leaves nothing, parents neither', async () =>
   const through: SendOptions['through'] = (content) => beginning(content, () => {});
   await expect(here.send('deep/to', { through })).rejects.toThrow('could not unpack it');
   expect(await readdir(here.home)).toEqual([]);
+});
+
+test('a name that cannot be leaves nothing, parents neither', async () => {
+  await using here = await place();
+  await mkdir(join(here.home, 'empty'));
+  await expect(here.send(`empty/deep/er/${'x'.repeat(256)}`)).rejects.toThrow('could not unpack it');
+  expect(await readdir(here.home, { recursive: true })).toEqual(['empty']);
 });
 
 test('a part of the tree that cannot be packed leaves nothing', async () => {
@@ -205,4 +272,21 @@ test('a copy that is broken off leaves nothing, in a directory that is there nei
     await expect(here.send(to, { through })).rejects.toThrow();
     expect(await readdir(here.home, { recursive: true })).toEqual(['there']);
   }
+});
+
+test.each<[string, string, keyof Watch]>([
+  ['reads nothing', 'exec sleep 3600', 'full'],
+  ['does not end', 'cat >/dev/null; exec sleep 3600', 'closed'],
+])('a copy is broken off at once while the sandbox %s, and nothing is left', async (_, tar, when) => {
+  await using here = await place();
+  await writeFile(join(here.from, 'large'), Buffer.alloc(largeBytes));
+  const bin = join(here.home, '../bin');
+  await mkdir(bin);
+  await writeFile(join(bin, 'tar'), `#!/bin/sh\n${tar}\n`);
+  await chmod(join(bin, 'tar'), 0o755);
+  const enough = new Error('enough');
+  here.watch[when] = () => here.abort.abort(enough);
+  const perch = sandboxIn(here.home, here.watch, `${bin}:${env.PATH}`);
+  await expect(here.send('to', { perch })).rejects.toBe(enough);
+  expect(await readdir(here.home)).toEqual([]);
 });

@@ -63,44 +63,50 @@ async function send(
   const words = wordsOf(packer.stderr);
   // Whichever fails first is what the caller hears of.
   for (const one of [packed, words]) one.catch(() => {});
-  let isOver: boolean;
+  const aborted = abortOf(signal);
   try {
-    isOver = await pass(through(addAbortSignal(signal, packer.stdout)), unpacking, signal);
+    const isOver = await pass(through(addAbortSignal(signal, packer.stdout)), unpacking, aborted);
+    packer.stdout.destroy();
+    const code = await Promise.race([packed, aborted]);
+    // One that lost its reader fails, too, and is not why.
+    if (code !== 0 && !isOver) {
+      throw new CliError(
+        `${from} could not be packed whole: ${quoted(await words)}`,
+        'Nothing was copied. Check who owns what it names, and copy it again.',
+      );
+    }
+    await Promise.race([unpacking.output, aborted]);
   } catch (error) {
+    packer.stdout.destroy();
     if (packer.pid === undefined) await packed;
     packer.kill();
     throw error;
-  } finally {
-    packer.stdout.destroy();
   }
-  const code = await packed;
-  // One that lost its reader fails, too, and is not why.
-  if (code !== 0 && !isOver) {
-    throw new CliError(
-      `${from} could not be packed whole: ${quoted(await words)}`,
-      'Nothing was copied. Check who owns what it names, and copy it again.',
-    );
-  }
-  await unpacking.output;
 }
 
-/** @returns whether the command ended before it had all */
+/** @returns whether the command ended before it had all @throws what `aborted` rejects with, however little the command reads */
 async function pass(
   content: AsyncIterable<Uint8Array>,
   { stream, output }: Running,
-  signal: AbortSignal,
+  aborted: Promise<never>,
 ): Promise<boolean> {
   const ended = () => true;
   const over = output.then(ended, ended);
-  const aborted = new Promise<boolean>((resolve) => {
-    signal.addEventListener('abort', () => resolve(true), { once: true });
-  });
   for await (const chunk of content) {
     const sent = stream.write(chunk).then(() => false);
     if (await Promise.race([sent, over, aborted])) return true;
   }
-  await stream.closeStdin();
+  await Promise.race([stream.closeStdin(), over, aborted]);
   return false;
+}
+
+/** Rejects with the reason of the signal. */
+function abortOf(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  promise.catch(() => {});
+  signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  if (signal.aborted) reject(signal.reason);
+  return promise;
 }
 
 /** @returns its exit code @throws CliError when there is no such program */
