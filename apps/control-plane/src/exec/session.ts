@@ -27,6 +27,7 @@ import {
   type Start,
 } from './messages.ts';
 import { outputMemory } from './output-memory.ts';
+import { pidWithinMs } from './run.ts';
 import { timeoutError } from './timeout-error.ts';
 import { toPiece, Utf8Splitter } from './utf8.ts';
 
@@ -53,8 +54,6 @@ const sentAlready = {
 };
 const pingMs = 20_000;
 const startWithinMs = 10_000;
-/** How long the pid of a command is waited for whose client has gone: by it the command is killed. */
-const pidWithinMs = 5_000;
 const maxUnsentBytes = 1024 * 1024;
 const open = 1;
 /** Of what is not this end's fault; else 1011. */

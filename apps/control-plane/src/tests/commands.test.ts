@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 /** Commands that nobody follows, with the real guest agent as an ordinary process. */
 import type { Command, CommandList, CommandWithOutput, ErrorBody } from '@perch/protocol';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -185,6 +186,29 @@ describe.skipIf(!agentIsBuilt)('commands that nobody follows', () => {
     const text = messages.map((one) => (one.type === 'stdout' && 'data' in one ? one.data : '')).join('');
     expect(text).toBe('before\nafter\n');
     expect(messages.at(-1)).toEqual({ type: 'exit', exit_code: 5 });
+  });
+
+  test('a restart of perchd ends no command whose whole output one call waits for, and names it', async () => {
+    const marker = randomUUID();
+    const json = { ...script(`sleep 600; echo ${marker}`), timeout_sec: 600 };
+    const asked = plane.fetch(`/v1/sandboxes/${id}/exec`, { json });
+    const running = async () => {
+      const { items } = await list('?status=running');
+      return items.find(({ args }) => args.some((arg) => arg.includes(marker)));
+    };
+    await eventually(async () => (await running()) !== undefined);
+    const pid = (await running())?.pid;
+    const down = plane.down();
+    const answer = await asked;
+    expect(answer.status).toBe(503);
+    expect(await answer.json()).toMatchObject({
+      error: { code: 'shutting_down', message: `perchd is shutting down. Command ${pid} runs on.` },
+    });
+    await down;
+    await plane.up();
+    expect((await running())?.pid).toBe(pid);
+    await plane.fetch(at(`/${pid}`), { method: 'DELETE' });
+    await eventually(async () => (await running()) === undefined);
   });
 
   test('a running command keeps an idle sandbox, also when perchd has restarted, until it ends', async () => {

@@ -39,7 +39,10 @@ export function addExecRoutes(app: App, services: Services): void {
       const life = await sandboxes.ready(request.params.id, request.id);
       using _ = sandboxes.hold(life);
       try {
-        const result = await runCommand(guests.of(life), life, request.body, clientGone(reply));
+        const result = await runCommand(guests.of(life), life, request.body, {
+          gone: clientGone(reply),
+          shutdown: services.shutdown,
+        });
         metrics.exec('whole', 'exit');
         return result;
       } catch (error) {
