@@ -1,4 +1,4 @@
-/** Copies that a signal breaks off, against a server that sends a part and then nothing. */
+/** Calls that a signal breaks off, against a server that sends a part and then nothing. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { watch } from 'node:fs';
@@ -61,4 +61,23 @@ test('an upload that is broken off has no end, so that the sandbox drops it', as
   child.kill('SIGINT');
   expect(await cut.promise).toBe(true);
   expect(await ended).toMatchObject({ code: 130 });
+});
+
+test('a create that is broken off leaves no sandbox', async () => {
+  const begun = Promise.withResolvers<void>();
+  const asked: string[] = [];
+  const keys = new Set<unknown>();
+  await using perch = await serve((request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    if (request.method === 'DELETE') return void response.writeHead(204).end();
+    keys.add(request.headers['idempotency-key']);
+    if (asked.length === 1) return begun.resolve();
+    response.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify({ id }));
+  });
+  const { child, ended } = start('/', perch.url, ['create']);
+  await begun.promise;
+  child.kill('SIGINT');
+  expect(await ended).toMatchObject({ code: 130 });
+  expect(asked).toEqual(['POST /v1/sandboxes', 'POST /v1/sandboxes', `DELETE /v1/sandboxes/${id}`]);
+  expect(keys.size).toBe(1);
 });

@@ -1,6 +1,9 @@
+import { randomUUID } from 'node:crypto';
+import type { CreateSandbox, Sandbox } from '@perch/protocol';
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
 import pc from 'picocolors';
+import { interruptible } from '../interrupt.ts';
 import { defined, keyValue, wholeNumber } from '../options.ts';
 import type { Output } from '../output.ts';
 
@@ -43,7 +46,8 @@ One that sleeps when it is idle, costs only disk then, and wakes for the next co
   perch create --on-timeout pause --auto-resume`,
     )
     .action(async ({ memory, disk, timeout, timeoutMode, onTimeout, autoResume, ...rest }: Options) => {
-      const sandbox = await new Perch().sandboxes.create(
+      const sandbox = await createdOrNone(
+        new Perch(),
         defined({
           ...rest,
           memory_mb: memory,
@@ -65,4 +69,21 @@ One that sleeps when it is idle, costs only disk then, and wakes for the next co
         pc.dim(`${vcpus} vCPU, ${memory_mb} MiB; ${ends} ${until}. Try: perch exec ${id} -- uname -a\n`),
       );
     });
+}
+
+/** A create that is broken off makes one nevertheless: its answer is waited for, and the sandbox removed. */
+async function createdOrNone(perch: Perch, request: CreateSandbox): Promise<Sandbox> {
+  const idempotencyKey = randomUUID();
+  return interruptible(async (signal) => {
+    try {
+      return await perch.sandboxes.create(request, { idempotencyKey, signal });
+    } catch (error) {
+      if (signal.aborted) {
+        process.stderr.write(pc.dim('Removing the sandbox; another Ctrl-C leaves it.\n'));
+        const made = await perch.sandboxes.create(request, { idempotencyKey }).catch(() => undefined);
+        if (made) await perch.sandboxes.delete(made.id);
+      }
+      throw error;
+    }
+  });
 }
