@@ -54,7 +54,7 @@ export class BareGuests implements AsyncDisposable {
     return new BareGuests(`/proc/${pid}/cwd`, unconfined(args), sandbox, proof);
   }
 
-  /** A machine that is ready to start. What QEMU reads is prepared before the clock runs. */
+  /** A machine that is ready to start. The files that QEMU reads are prepared before the clock runs. */
   async prepare(): Promise<BareGuest> {
     const dir = await mkdtemp(join(tmpdir(), 'perch-bench-'));
     for (const name of shared) await link(join(this.#source, name), join(dir, name));

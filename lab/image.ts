@@ -141,7 +141,7 @@ async function unpackModules(dir: string): Promise<Map<string, Buffer>> {
   const dependencies = new Map<string, string[]>();
   const add = async (name: string): Promise<void> => {
     const packed = files.get(name);
-    // What is no file is built into the kernel.
+    // A module that is no file is built into the kernel.
     if (packed === undefined || contents.has(name)) return;
     await run('xz', ['-dk', packed]);
     const content = await readFile(packed.slice(0, -'.xz'.length));

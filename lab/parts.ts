@@ -1,4 +1,4 @@
-/** What a lab is made of, built where it is missing. Needs the package mirrors then. */
+/** The parts of a lab, built where they are missing. Needs the package mirrors then. */
 import { join, relative } from 'node:path';
 import { cacheDir, resolveArtifacts } from '../images/index.ts';
 import { type LabImage, labImage } from './image.ts';

@@ -35,7 +35,7 @@ export async function ensureState(
   return part;
 }
 
-/** What a lab has of a checkout when it goes on from a state: that of whoever made it. */
+/** The checkout that a lab has when it goes on from a state: that of whoever made it. */
 export async function checkoutOf(state: Part): Promise<Checkout> {
   return new Map(JSON.parse(await readFile(fileOf(state, 'checkout.json'), 'utf8')) as [string, string][]);
 }

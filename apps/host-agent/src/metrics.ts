@@ -19,7 +19,7 @@ export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo
   });
   new Gauge({
     name: 'perch_host_free',
-    help: 'What is left for sandboxes.',
+    help: 'Left for sandboxes.',
     labelNames: ['resource'],
     registers,
     async collect() {

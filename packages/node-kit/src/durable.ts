@@ -19,7 +19,7 @@ export async function writeDurably(
   const temporary = `${path}.new`;
   await rm(temporary, { force: true });
   {
-    // One that another user has put there meanwhile is not written through.
+    // A link that another user has put there meanwhile is not written through.
     await using file = await open(temporary, 'wx', mode);
     await file.chmod(mode);
     await prepare?.(file);

@@ -137,7 +137,7 @@ export type HostSnapshotImport = Static<typeof HostSnapshotImport>;
 export const HostImported = Type.Object({
   snapshot: Snapshot,
   assumed: Type.Array(Type.Object({ fact: Type.String(), value: Type.String() }), {
-    description: 'What neither the directory nor the request said.',
+    description: 'Neither the directory nor the request said it.',
   }),
 });
 export type HostImported = Static<typeof HostImported>;
@@ -191,11 +191,11 @@ export const HostInfo = Type.Object({
   ready: Type.Boolean({ description: 'A sandbox can be created, where there is room for it.' }),
   problems: Type.Array(Type.String()),
   machine: HostMachine,
-  why: Type.String({ description: 'What was found when the accelerator was chosen.' }),
+  why: Type.String({ description: 'Findings when the accelerator was chosen.' }),
   memory_mb: Type.Object({ total: Type.Integer(), free: Type.Integer() }),
   disk_mb: Type.Object({ total: Type.Integer(), free: Type.Integer() }),
   lacks: Type.Array(Type.Union([Type.Literal('memory'), Type.Literal('disk')]), {
-    description: 'What there is too little of for the smallest sandbox.',
+    description: 'There is too little of it for the smallest sandbox.',
   }),
   slots: Type.Object({ total: Type.Integer(), used: Type.Integer(), ready: Type.Integer() }),
   templates: Type.Array(Template),

@@ -32,7 +32,7 @@ export function newInstance(): string {
 /** Names of templates and snapshots. */
 export const templateNamePattern = '^[a-z0-9][a-z0-9._-]{0,62}$';
 
-/** What the guest agent of one life asks of its callers: 256 random bits. */
+/** The secret that the guest agent of one life asks of its callers: 256 random bits. */
 export const accessTokenPattern = '^[0-9a-f]{64}$';
 
 export function newAccessToken(): string {

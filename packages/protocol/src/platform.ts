@@ -60,7 +60,7 @@ export const Health = Type.Object(
     status: Type.Union([Type.Literal('ok'), Type.Literal('full'), Type.Literal('unavailable')], {
       description: 'Full: all works, and there is no room for even the smallest sandbox.',
     }),
-    problems: Type.Array(Type.String(), { description: 'What keeps a sandbox from being created.' }),
+    problems: Type.Array(Type.String(), { description: 'Reasons why no sandbox can be created.' }),
     version: Type.String(),
   },
   { $id: 'Health' },

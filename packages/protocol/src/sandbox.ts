@@ -59,7 +59,7 @@ export const TimeoutMode = Type.Union([Type.Literal('idle'), Type.Literal('fixed
 export type TimeoutMode = 'idle' | 'fixed';
 
 export const OnTimeout = Type.Union([Type.Literal('destroy'), Type.Literal('pause')], {
-  description: 'What the end of its time does. A pause that fails is tried again; it never destroys.',
+  description: 'The end of its time does this. A pause that fails is tried again; it never destroys.',
 });
 export type OnTimeout = 'destroy' | 'pause';
 
@@ -70,7 +70,7 @@ const AutoResume = Type.Boolean({
 export const CreateSandbox = Type.Object(
   {
     template: Type.Optional(
-      Type.String({ pattern: templateNamePattern, default: 'base', description: 'What to start from.' }),
+      Type.String({ pattern: templateNamePattern, default: 'base', description: 'It starts from this.' }),
     ),
     vcpus: Type.Optional(
       Type.Integer({ minimum: limits.vcpus.min, maximum: limits.vcpus.max, default: limits.vcpus.default }),

@@ -22,8 +22,8 @@ export type SnapshotType = Static<typeof SnapshotType>;
 
 const sizes = {
   size_bytes: Bytes('Space that it occupies, with what it shares.'),
-  own_bytes: Bytes('What goes when it goes.'),
-  shared_bytes: Bytes('What others need too, and stays.'),
+  own_bytes: Bytes('They go when it goes.'),
+  shared_bytes: Bytes('Others need them too, and they stay.'),
 };
 
 /** Something that a sandbox can be created from. */
@@ -42,7 +42,7 @@ export const Snapshot = Type.Object(
       description:
         '`image`: its disk stands alone; else the format of the layers over an image, which is that of the kind of disk that wrote them.',
     },
-    sandbox_id: Type.Union([Type.String(), Type.Null()], { description: 'What it was taken of.' }),
+    sandbox_id: Type.Union([Type.String(), Type.Null()], { description: 'It was taken of this one.' }),
     created_at: Time,
   },
   { $id: 'Snapshot' },
@@ -102,8 +102,8 @@ export type Checkpoint = Static<typeof Checkpoint>;
 export const SandboxHistory = Type.Object(
   {
     items: Type.Array(Checkpoint, { description: 'The oldest first.' }),
-    own_bytes: Bytes('What goes when the sandbox goes.'),
-    shared_bytes: Bytes('What others need too.'),
+    own_bytes: Bytes('They go when the sandbox goes.'),
+    shared_bytes: Bytes('Others need them too.'),
   },
   { $id: 'SandboxHistory' },
 );

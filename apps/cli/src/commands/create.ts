@@ -42,7 +42,7 @@ Examples:
   id=$(perch create --memory 1024 --timeout 3600 --metadata job=42)
   perch exec "$id" -- python3 -c 'print(6 * 7)'
 
-One that sleeps when it is idle, costs only disk then, and wakes for the next command:
+A sandbox that sleeps when it is idle, costs only disk then, and wakes for the next command:
   perch create --on-timeout pause --auto-resume`,
     )
     .action(async ({ memory, disk, timeout, timeoutMode, onTimeout, autoResume, ...rest }: Options) => {

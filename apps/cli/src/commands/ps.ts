@@ -14,7 +14,7 @@ export function addPs(program: Command, output: Output): void {
     .addHelpText(
       'after',
       `
-One that has ended is known for an hour, or for a minute when somebody followed it to its end.
+A command that has ended is known for an hour, or for a minute when somebody followed it to its end.
 
 With --json, one command a line:
   perch ps --json -a ID | jq -r 'select(.exit_code != 0) | .pid'`,

@@ -18,7 +18,7 @@ export function addResume(program: Command, output: Output): void {
     .addHelpText(
       'after',
       `
-It has its full time-out again. One that cannot be resumed stays paused and whole. To have a sandbox resumed by the
+It has its full time-out again. A sandbox that cannot be resumed stays paused and whole. To have a sandbox resumed by the
 first command that needs it, create it with --auto-resume.
 
 On a terminal it also says how long each stage took; with --json that is in timings_ms.

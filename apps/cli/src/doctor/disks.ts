@@ -5,7 +5,7 @@ import { type Finding, ok, problem } from './finding.ts';
 /** A reason against each, with its remedy. */
 type Obstacles = Readonly<Record<string, string | undefined>>;
 
-/** What the kernel's modules can do is asked by perch-host, of the kind that it takes. */
+/** The kernel's modules are asked by perch-host alone, for the kind that it takes. */
 const found = (): Obstacles => ({ qcow2: qcow2Obstacle(), 'device-mapper': deviceMapperObstacle() });
 
 export const wantedDisks = () => process.env.PERCH_ROOTFS || 'auto';

@@ -4,7 +4,7 @@ import { type Finding, ok, problem, warning } from './finding.ts';
 const name = 'perchd';
 
 /**
- * What a control plane says of itself.
+ * A control plane's words on itself.
  * @param remedy of what it finds wrong
  */
 export function perchd(url: string, health: Health, remedy: string): Finding {

@@ -34,7 +34,7 @@ export async function installed(places: Places = machine): Promise<Installed | u
   return found;
 }
 
-/** What the files of settings say; nothing where there are none, or where we may not read them. */
+/** The settings of the files; none where there are no files, or where we may not read them. */
 export async function installedSettings({ settings, secrets }: Places = machine): Promise<Environment> {
   const environment: Environment = {};
   for (const path of [settings, secrets])

@@ -65,7 +65,7 @@ export class Input {
         for (const { memory } of pieces) release(memory);
         // False, or an error, is a command that ended or closed its stdin; its output says what became of it.
         const taken = await guest.sendStdin(this.#pid, bytes, signal).catch(() => false);
-        // What was not taken may still be on its way.
+        // Bytes that were not taken may still be on their way.
         if (taken) release(bytes);
         this.#bytes -= cost;
         if (this.#held && this.#bytes <= maxWaiting / 2) this.#hold(false);

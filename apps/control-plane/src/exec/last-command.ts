@@ -5,7 +5,7 @@ import type { GuestPool } from '../guests/index.ts';
 import type { LastCommand } from '../sandboxes/index.ts';
 import { lastUse } from './commands.ts';
 
-/** Asks the guest agent. One that is gone runs nothing. */
+/** Asks the guest agent. An agent that is gone runs nothing. */
 export function askGuests(guests: GuestPool, shutdown: AbortSignal, log: Logger): LastCommand {
   return async (life) => {
     try {

@@ -31,7 +31,7 @@ export interface ReadPlan {
 export interface LayerCodec {
   /** The least that a change takes in a layer, bytes of the disk. */
   unitBytes: number;
-  /** What a layer has beside its data when all of the disk is changed, bytes: zeros have no data, and are told too. */
+  /** Bytes of a layer beside its data when all of the disk is changed: zeros have no data, and are told too. */
   maxListBytes(sizeBytes: number): number;
   /** @throws Error for layers that cannot be read, and as `DiskBackend.flatten` */
   read(

@@ -57,7 +57,7 @@ export interface DmTarget {
   start: number;
   length: number;
   type: string;
-  /** What the target wants to know, or its state. */
+  /** Parameters of the target, or its state. */
   params: string;
 }
 

@@ -14,7 +14,7 @@ describe.runIf(canMake('xfs'))('on a file system with reflinks', () => {
     const at = (...names: string[]) => join(disk.path, ...names);
     for (const name of ['first', 'second', 'fork']) await mkdir(at(name));
     await written(at('first', 'store'), 8);
-    // What the second has of the first, and 1 MiB that it wrote since.
+    // The second has all of the first but 1 MiB, which it wrote since.
     await cloned(at('first', 'store'), at('second', 'store'), 1);
     await written(at('second', 'memory'), 3);
     const both = [at('first'), at('second')];

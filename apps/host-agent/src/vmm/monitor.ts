@@ -97,7 +97,7 @@ export interface Vm {
   release(): void;
 }
 
-/** What a monitor does in its own way. `docs/architecture/host-agent.md` has a table of them. */
+/** The ways in which monitors differ. `docs/architecture/host-agent.md` has a table of them. */
 export interface MonitorCapabilities {
   /** `MemoryDifference.since` of what it saves. */
   differences: MemoryDifference['since'];

@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { hasCode } from '../system-error.ts';
 
-/** Cheap reasons against KVM. One that opens need not work: only a guest shows that. */
+/** Cheap reasons against KVM. A device that opens need not work: only a guest shows that. */
 export async function kvmObstacle(): Promise<string | undefined> {
   try {
     const device = await open('/dev/kvm', 'r+');

@@ -10,7 +10,7 @@ export const refused: Answer = [
   { error: { code: 'unauthorized', message: 'The API key is not valid.', remedy: 'x', details: {} } },
 ];
 
-/** What a Perch answers, by path. */
+/** The answers of a Perch, by path. */
 export async function served(answers: Record<string, Answer>) {
   const server = createServer((request, response) => {
     const [status, body] = answers[request.url ?? ''] ?? [404, {}];

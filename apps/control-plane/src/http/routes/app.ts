@@ -25,7 +25,7 @@ export const IdParams = Type.Object({ id: Type.String({ description: 'Sandbox id
 export const sandboxErrors = {
   404: 'No such sandbox.',
   409:
-    'The sandbox is not running, or failed; the message names its status. One that is paused and has ' +
+    'The sandbox is not running, or failed; the message names its status. A sandbox that is paused and has ' +
     '`auto_resume` is resumed first.',
   500: 'It could not be resumed: resume_failed, snapshot_damaged. It is still paused.',
   502: 'The guest agent does not answer.',

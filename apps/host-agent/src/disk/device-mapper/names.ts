@@ -1,6 +1,6 @@
 /** Names of devices, which tell their instance and what they are for. */
 
-/** What all names of an instance begin with; the id of a VM follows. */
+/** The beginning of all names of an instance; the id of a VM follows. */
 export const prefixOf = (instance: string) => `perch-${instance}-`;
 
 export const vmDevice = (instance: string, id: string) => `${prefixOf(instance)}${id}`;

@@ -60,7 +60,7 @@ export interface FoundSnapshot {
   store: FileIdentity | undefined;
   /** Bytes of the store up to where the kernel goes on. Undefined when the kernel has given up the store. */
   usedBytes: number | undefined;
-  /** What the kernel says of it, for people. */
+  /** The kernel's words on it, for people. */
   state: string;
 }
 

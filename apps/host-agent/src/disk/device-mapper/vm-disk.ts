@@ -24,7 +24,7 @@ import { makeStore } from './store.ts';
 
 const nodeName = 'rootfs';
 const storeName = 'rootfs.cow';
-/** What a capture has cloned and given no name yet. */
+/** The clone of a capture that has given it no name yet. */
 const capturedName = 'captured.cow';
 
 export const storePath = (dir: string) => join(dir, storeName);

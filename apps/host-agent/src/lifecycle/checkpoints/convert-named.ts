@@ -5,7 +5,7 @@ import { type ConvertDeps, convertSnapshot } from './convert.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
 
 /**
- * One that has that format, or whose disk stands alone, stays as it is.
+ * A snapshot that has that format, or whose disk stands alone, stays as it is.
  * @throws PerchError snapshot_not_found, snapshot_in_use, snapshot_damaged, capacity_exhausted, host_disk_full,
  *   conversion_failed, also when `signal` was aborted
  */

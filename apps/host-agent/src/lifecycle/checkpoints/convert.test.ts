@@ -103,7 +103,7 @@ async function setUp(change: (directory: SnapshotDirectory) => Promise<unknown> 
   return {
     ...{ dir: dir.path, place, deps, machine },
     convert: (to: 'qcow2' | 'dm-snapshot') => convertNamed('one', to, deps),
-    /** What a guest would find on the disk, made one file by a tool of its own. */
+    /** The disk as a guest would find it, made one file by a tool of its own. */
     flat: async () => {
       const path = join(dir.path, randomUUID());
       const { base, layers } = diskOf(await openSnapshot(place)) as LayeredState;
@@ -189,7 +189,7 @@ describe.runIf(isRoot)('a snapshot', () => {
       },
     };
     await convertSnapshot(from, 'dm-snapshot', places('made'), { ...it.deps, room: ample });
-    // What the tool reads is in a file, and then in the layer.
+    // The bytes that the tool reads are in a file, and then in the layer.
     expect(needed).toBeGreaterThan(2 * 3 * MiB);
     const bavail = Math.ceil(needed / 4096);
     const statfs = async () => ({ bavail: bavail - 1, bsize: 4096 });
