@@ -22,6 +22,8 @@ export interface Refusal {
   message: string;
   /** Of a file call, why: a word of the agent's. */
   reason?: string;
+  /** Of a call about two paths, the one that the refusal is about. */
+  subject?: 'source' | 'destination';
 }
 
 export function guestProtocol(sandboxId: string, problem: string, cause?: unknown): PerchError {

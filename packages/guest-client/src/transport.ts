@@ -216,8 +216,10 @@ export class Transport {
     const known = typeof code === 'string' && /^[a-z_]{1,40}$/.test(code);
     if (status === 200) throw guestProtocol(this.options.sandboxId, 'an answer is no JSON object');
     const reason = asText(json?.reason, 40);
+    const subject = json?.subject;
     return {
       ...(reason ? { reason } : {}),
+      ...(subject === 'source' || subject === 'destination' ? { subject } : {}),
       code: known ? code : String(status),
       message: asText(json?.message, errorLimit) || `HTTP status ${status}`,
     };

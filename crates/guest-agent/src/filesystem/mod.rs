@@ -14,6 +14,7 @@ mod page;
 mod random;
 mod relocate;
 mod service;
+mod side;
 
 pub use entry::modified_time;
 pub use metadata::{Metadata, read as read_metadata, replace as replace_metadata};

@@ -13,38 +13,42 @@ use std::path::{Path, PathBuf};
 
 use super::copy::{Name, copy, open_directory};
 use super::owner::{Owner, make_parents};
-use crate::rpc::ConnectError;
+use super::side::{Failure, at, no_new_names, of_both};
+use crate::rpc::{ConnectError, Subject};
 
 /// Over what is at the destination as rename(2) allows.
 pub fn relocate(source: &Path, destination: &Path, owner: Owner) -> Result<(), ConnectError> {
     let failed = |path: &Path, error: io::Error| ConnectError::from_io(path.display(), &error);
-    source.symlink_metadata().map_err(|error| failed(source, error))?;
-    make_parents(destination, owner).map_err(|error| failed(destination, error))?;
+    source.symlink_metadata().map_err(|error| failed(source, error).about(Subject::Source))?;
+    make_parents(destination, owner)
+        .map_err(|error| failed(destination, error).about(Subject::Destination))?;
     let renamed = match fs::rename(source, destination) {
         Err(error) if error.raw_os_error() == Some(libc::EXDEV) => across(source, destination),
-        result => result,
+        result => result.map_err(|error| of_both(error, source, destination)),
     };
-    renamed.map_err(|error| {
+    renamed.map_err(|Failure { subject, error }| {
         let what = format!("{} to {}", source.display(), destination.display());
-        ConnectError::from_io(what, &error)
+        ConnectError::from_io(what, &error).about(subject)
     })
 }
 
-fn across(source: &Path, destination: &Path) -> io::Result<()> {
-    check_kinds(source, destination)?;
-    let copied = Temporary::beside(destination)?;
-    copy_to(source, &copied.path)?;
-    let aside = name_beside(source)?;
-    fs::rename(source, &aside)?;
+fn across(source: &Path, destination: &Path) -> Result<(), Failure> {
+    let (at_source, at_destination) = (at(Subject::Source), at(Subject::Destination));
+    let of_copy = |error| of_both(error, source, destination);
+    check_kinds(source, destination).map_err(of_copy)?;
+    let copied = Temporary::beside(destination).map_err(&at_destination)?;
+    copy_to(source, &copied.path).map_err(of_copy)?;
+    let aside = name_beside(source).map_err(&at_source)?;
+    fs::rename(source, &aside).map_err(|error| at_source(no_new_names(error, source)))?;
     if let Err(error) = fs::rename(&copied.path, destination) {
-        fs::rename(&aside, source)?;
-        return Err(error);
+        fs::rename(&aside, source).map_err(&at_source)?;
+        return Err(at_destination(error));
     }
     remove(&aside).map_err(|error| {
         // Where the name has been taken meanwhile, the rest stays beside it.
         let _ = fs::rename(&aside, source);
         let message = format!("moved, but the rest of the source cannot be removed: {error}");
-        io::Error::other(message)
+        at_source(io::Error::other(message))
     })
 }
 

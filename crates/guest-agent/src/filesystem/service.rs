@@ -12,7 +12,7 @@ use super::relocate::relocate;
 use super::{change, list};
 use crate::identity::Identity;
 use crate::paths;
-use crate::rpc::{Call, Code, ConnectError};
+use crate::rpc::{Call, Code, ConnectError, Subject};
 use crate::users::{Names, User};
 
 #[derive(Deserialize)]
@@ -109,7 +109,7 @@ pub async fn rename(
     let destination = resolve(&identity, &user, &request.destination)?;
     aside(move || {
         relocate(&source, &destination, Owner::new(&user))?;
-        answer(&destination)
+        answer(&destination).map_err(|error| error.about(Subject::Destination))
     })
     .await
 }

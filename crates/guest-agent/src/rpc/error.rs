@@ -48,11 +48,21 @@ pub struct ConnectError {
     /// Of a file call, why. Not in E2B's protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// Of a call about two paths, the one that the error is about. Not in E2B's protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    Source,
+    Destination,
 }
 
 impl ConnectError {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), reason: None }
+        Self { code, message: message.into(), reason: None, subject: None }
     }
 
     pub fn invalid(message: impl Into<String>) -> Self {
@@ -83,7 +93,12 @@ impl ConnectError {
             Reason::Full | Reason::Exhausted => Code::ResourceExhausted,
             Reason::Io => Code::Internal,
         };
-        Self { code, message: message.into(), reason: Some(reason) }
+        Self { code, message: message.into(), reason: Some(reason), subject: None }
+    }
+
+    #[must_use]
+    pub fn about(self, subject: Subject) -> Self {
+        Self { subject: Some(subject), ..self }
     }
 
     pub fn into_response(self) -> Response {

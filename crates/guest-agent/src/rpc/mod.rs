@@ -7,7 +7,7 @@ mod error;
 
 pub use call::{Call, LeashEnd};
 pub use envelope::{HEAD, end_of_stream, event, raw_frame};
-pub use error::{Code, ConnectError};
+pub use error::{Code, ConnectError, Subject};
 
 use std::future::Future;
 use std::io;

@@ -287,3 +287,52 @@ async fn a_source_that_cannot_be_removed_stays_and_nothing_is_left_at_the_destin
     run(&agent, &format!("test $(ls -A {} | wc -l) = 0", full.display())).await;
     assert_eq!(fs::read(agent.path("big")).unwrap().len(), 200_000);
 }
+
+#[tokio::test]
+async fn an_error_of_a_move_tells_which_of_the_two_paths_it_is_about() {
+    if !is_root() {
+        return;
+    }
+    let agent = with_mounts().await;
+    let elsewhere = Elsewhere::new(&agent);
+    run(&agent, "mkdir -p ro full/x dir mount hard; touch one ro/file mount/x").await;
+    run(&agent, "mount --bind ro ro; mount -o remount,bind,ro ro; mount --bind mount mount").await;
+    run(&agent, "chattr +i hard").await;
+    fs::create_dir_all(elsewhere.path("full/x")).unwrap();
+    let (one, dir) = (agent.path("one"), agent.path("dir"));
+    let cases = [
+        (agent.path("missing"), agent.path("new"), "missing", "source"),
+        (dir.clone(), agent.path("full"), "not_empty", "destination"),
+        (dir.clone(), elsewhere.path("full"), "not_empty", "destination"),
+        (dir.clone(), one.clone(), "not_directory", "destination"),
+        (dir.clone(), one.join("below/new"), "not_directory", "destination"),
+        (one.clone(), agent.path("full"), "not_file", "destination"),
+        (one.clone(), elsewhere.path("full"), "not_file", "destination"),
+        (one.clone(), agent.path("ro/one"), "read_only", "destination"),
+        (one.clone(), agent.path("ro/new/one"), "read_only", "destination"),
+        (agent.path("ro/file"), agent.path("new"), "read_only", "source"),
+        (agent.path("mount"), agent.path("new"), "busy", "source"),
+        (dir.clone(), PathBuf::from("/proc/new"), "unsupported", "destination"),
+        (one.clone(), agent.path("hard/one"), "denied", "destination"),
+        (PathBuf::from("/proc/version"), agent.path("new"), "unsupported", "source"),
+    ];
+    let told: Vec<Value> = {
+        let mut told = Vec::new();
+        for (source, destination, ..) in &cases {
+            told.push(relocate(&agent, source, destination).await.unwrap_err());
+        }
+        told
+    };
+    let root = relocate(&agent, &one, Path::new("/")).await.unwrap_err();
+    run(&agent, "chattr -i hard").await;
+    for ((source, destination, reason, subject), error) in cases.iter().zip(&told) {
+        let case = format!("{} to {}: {error}", source.display(), destination.display());
+        assert_eq!(
+            (&error["reason"], &error["subject"]),
+            (&(*reason).into(), &(*subject).into()),
+            "{case}"
+        );
+    }
+    assert_eq!(root["subject"], "destination", "{root}");
+    assert_eq!(names(agent.folder.path()), ["dir", "full", "hard", "mount", "one", "ro"]);
+}

@@ -3,7 +3,7 @@ import type { FileEntry } from '@perch/protocol';
 import { asInteger, asObject, asText, type Json } from '../connect/json.ts';
 import { guestProtocol } from '../errors.ts';
 import { Refused, type Transport } from '../transport.ts';
-import { pathError } from './path-error.ts';
+import { movedSubject, pathError } from './path-error.ts';
 import { readTime } from './time.ts';
 
 export interface PathOptions {
@@ -101,11 +101,14 @@ export async function move(
   destination: string,
   options: PathOptions = {},
 ): Promise<FileEntry> {
-  const message = { source, destination };
-  return entryOf(
-    transport,
-    await call(transport, '/filesystem.Filesystem/Move', message, source, options, { patient: 'transfers' }),
-  );
+  const body = { source, destination };
+  const answer = await transport
+    .unary({ path: '/filesystem.Filesystem/Move', body, ...options }, { patient: 'transfers' })
+    .catch((error: unknown) => {
+      const path = error instanceof Refused ? { source, destination }[movedSubject(error.refusal)] : source;
+      throw refused(transport, error, path, options.user);
+    });
+  return entryOf(transport, answer);
 }
 
 /** With all that is below, which takes its time. A missing path is no error. */

@@ -79,6 +79,20 @@ export function pathError(refusal: Refusal, subject: Subject & { path: string })
   return new PerchError(meaning, `${quoted(path)} ${plain[meaning]}.`, { path });
 }
 
+/** Meanings that only the path may have that something is moved to. */
+const ofDestination: ReadonlySet<Meaning | undefined> = new Set<Meaning>([
+  'file_exists',
+  'disk_full',
+  'not_a_file',
+  'not_a_directory',
+  'directory_not_empty',
+]);
+
+/** The path of a move that the refusal is about. The agent of an older snapshot does not tell it. */
+export function movedSubject(refusal: Refusal): 'source' | 'destination' {
+  return refusal.subject ?? (ofDestination.has(meaningOf(refusal)) ? 'destination' : 'source');
+}
+
 function meaningOf({ reason, code, message }: Refusal): Meaning | undefined {
   if (reason !== undefined && Object.hasOwn(reasons, reason)) return reasons[reason];
   const meaning = Object.hasOwn(codes, code) ? codes[code] : undefined;
