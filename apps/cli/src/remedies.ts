@@ -33,6 +33,8 @@ const ofCommandLine: Partial<Record<ErrorCode, string>> = {
   last_api_key: 'Make another key first.',
   disk_too_small: 'Ask for at least the size of the template.',
   guest_unavailable: 'Try again; if it stays, read `perch logs`.',
+  sandbox_busy:
+    'Let some of them end, or end what nobody needs (`perch ps` lists it, `perch kill` ends it), then try again.',
   exec_timeout:
     'Give it more time with --timeout, or none; or let it run on with --detach and follow it with `perch attach`.',
   command_not_found:
