@@ -76,7 +76,7 @@ export function partialName(path: string): string {
 
 /** Makes a file, at no time open to more than in the end: to those whom its mode names, less the umask. */
 export async function writeNew(
-  path: string,
+  path: string | Buffer,
   content: AsyncIterable<Uint8Array>,
   { mode = 0o666, modifiedAt }: Attributes,
 ): Promise<void> {

@@ -36,7 +36,7 @@ function guest(tree: Record<string, Said[]> | Said[], leftOut: string[] = []): S
       ...{ size: undefined, mode: 0o640, modified_at: time },
     }),
   };
-  const links = new Map([['sub/told', 'b']]);
+  const links = new Map([['sub/told', Buffer.from('b')]]);
   const { signal } = new AbortController();
   return {
     ...{ files, id: 'sb', links, signal },
@@ -97,6 +97,24 @@ test('files, directories and links come with their modes and times', async () =>
   expect(leftOut).toEqual(['/src/pipe']);
   await here.expectUntouched(['to']);
   await chmod(join(here.to, 'sub'), 0o700);
+});
+
+test('names that are not UTF-8 have the bytes that they have in the sandbox', async () => {
+  await using here = await place();
+  const full = '\u{10FEFF}'.repeat(255);
+  const tree = {
+    '/src/': [{ name: 'caf\u{10FEE9}.txt' }, { name: full, type: 'directory' }],
+    [`/src/${full}/`]: [{ name: '\u{10FE80}', symlink_target: 'caf\u{10FEE9}' }],
+  } as const;
+  await saveTree(guest(tree as never), '/src/', here.to, attributes);
+  const inside = Buffer.concat([Buffer.from(`${here.to}/`), Buffer.alloc(255, 0xff)]);
+  expect(await readdir(here.to, 'latin1')).toEqual(['caf\xe9.txt', '\xff'.repeat(255)]);
+  expect(await readdir(inside, 'latin1')).toEqual(['\x80']);
+  expect(await readlink(Buffer.concat([inside, Buffer.of(0x2f, 0x80)]), 'latin1')).toBe('caf\xe9');
+  await expect(
+    saveTree(guest({ '/s/': [...tree['/src/'], { name: '..' }] }), '/s', `${here.to}2`, attributes),
+  ).rejects.toThrow('is no name');
+  await here.expectUntouched(['to']);
 });
 
 const link = { name: 'x', type: 'directory', symlink_target: '../../outside' } as const;

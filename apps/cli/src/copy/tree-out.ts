@@ -3,12 +3,12 @@
  * there is, and may say other things the next time.
  */
 import { chmod, lstat, lutimes, mkdir, readdir, rename, rm, symlink, utimes } from 'node:fs/promises';
-import { join } from 'node:path';
 import { quoted } from '@perch/node-kit';
 import type { FileEntry, Perch } from '@perch/sdk';
 import { CliError } from '../errors.ts';
 import { type Attributes, permissionBits, secondsOf } from './attributes.ts';
 import { fileError, partialName, writeNew } from './local.ts';
+import { bytesOfName, keyOf } from './names.ts';
 
 /** What is asked of the guest. */
 export type GuestFiles = Pick<Perch['sandboxes']['files'], 'all' | 'download'>;
@@ -16,8 +16,8 @@ export type GuestFiles = Pick<Perch['sandboxes']['files'], 'all' | 'download'>;
 export interface SaveOptions {
   files: GuestFiles;
   id: string;
-  /** What links say, by their path below the directory; the others are made to lead where the listing says. */
-  links: ReadonlyMap<string, string>;
+  /** What links say, by the `keyOf` their path below the directory; the others are made to lead where the listing says. */
+  links: ReadonlyMap<string, Buffer>;
   /** Passes on the content of a file. */
   through: (content: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
   /** Told of what is neither file, directory nor link, and is left out. */
@@ -44,7 +44,7 @@ export async function saveTree(
   attributes: Attributes,
 ): Promise<void> {
   if (await lstat(to).catch(() => undefined)) throw fileError(to, { code: 'EEXIST' });
-  const partial = partialName(to);
+  const partial = Buffer.from(partialName(to));
   try {
     await new Tree(options, from.replace(/\/+$/, '')).save('', partial, attributes, 0);
     await rename(partial, to);
@@ -55,10 +55,10 @@ export async function saveTree(
 }
 
 /** Also what is below directories whose mode keeps their owner out. */
-async function removeTree(path: string): Promise<void> {
+async function removeTree(path: Buffer): Promise<void> {
   await chmod(path, 0o700).catch(() => {});
-  for (const entry of await readdir(path, { withFileTypes: true }).catch(() => [])) {
-    if (entry.isDirectory()) await removeTree(join(path, entry.name));
+  for (const entry of await readdir(path, { withFileTypes: true, encoding: 'buffer' }).catch(() => [])) {
+    if (entry.isDirectory()) await removeTree(inside(path, entry.name));
   }
   await rm(path, { recursive: true, force: true });
 }
@@ -76,22 +76,22 @@ class Tree {
   }
 
   /** @param below '', or a path below the directory with a slash at its end */
-  async save(below: string, to: string, attributes: Attributes, depth: number): Promise<void> {
+  async save(below: string, to: Buffer, attributes: Attributes, depth: number): Promise<void> {
     const { files, id, links: known, through, leftOut, signal } = this.#options;
     const from = `${this.#from}/${below}`;
     if (depth > deepest) throw refused(from, `lies more than ${deepest} directories deep`);
     await mkdir(to, { mode: 0o700 });
-    const links: [entry: FileEntry, target: string][] = [];
+    const links: [path: Buffer, target: Buffer, Attributes][] = [];
     for await (const entry of files.all(id, from, { signal })) {
       if (++this.#entries > mostEntries) throw refused(from, `is beyond the first ${mostEntries} files`);
-      const name = nameOf(entry);
+      const { name } = entry;
+      const target = inside(to, singleName(name));
       const source = `${from}${name}`;
-      const target = join(to, name);
       if (entry.symlink_target !== undefined) {
-        const says = known.get(`${below}${name}`) ?? entry.symlink_target;
+        const says = known.get(keyOf(`${below}${name}`)) ?? bytesOfName(entry.symlink_target);
         this.#linked += says.length;
         if (this.#linked > mostLinked) throw refused(source, 'is a link beyond what is kept of links');
-        links.push([entry, says]);
+        links.push([target, says, attributesOf(entry)]);
       } else if (entry.type === 'directory') {
         await this.save(`${below}${name}/`, target, attributesOf(entry), depth + 1);
       } else if (entry.type === 'file') {
@@ -101,7 +101,7 @@ class Tree {
         leftOut(source);
       }
     }
-    for (const [entry, target] of links) await link(target, join(to, entry.name), attributesOf(entry));
+    for (const [path, target, its] of links) await link(target, path, its);
     await chmod(to, (attributes.mode ?? permissionBits) & permissionBits & ~process.umask());
     const seconds = secondsOf(attributes.modifiedAt);
     if (seconds !== undefined) await utimes(to, new Date(), seconds);
@@ -113,13 +113,18 @@ function attributesOf({ mode, modified_at: modifiedAt }: FileEntry): Attributes 
 }
 
 /** @throws CliError for what is no single name */
-function nameOf({ name }: FileEntry): string {
+function singleName(name: string): Buffer {
   const single = name !== '' && name !== '.' && name !== '..' && !/[/\0]/.test(name);
-  if (single && Buffer.byteLength(name) <= longestName) return name;
+  const bytes = bytesOfName(name);
+  if (single && bytes.byteLength <= longestName) return bytes;
   throw refused(name, 'is no name of a file');
 }
 
-async function link(target: string, path: string, { modifiedAt }: Attributes): Promise<void> {
+function inside(directory: Buffer, name: Buffer): Buffer {
+  return Buffer.concat([directory, Buffer.from('/'), name]);
+}
+
+async function link(target: Buffer, path: Buffer, { modifiedAt }: Attributes): Promise<void> {
   await symlink(target, path);
   const seconds = secondsOf(modifiedAt);
   if (seconds !== undefined) await lutimes(path, new Date(), seconds);
