@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::escape;
 
 /// Longest path the kernel takes, with its closing NUL.
-const PATH_MAX: usize = 4096;
+pub const PATH_MAX: usize = 4096;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum BadPath {

@@ -12,19 +12,21 @@ use super::attributes::Attributes;
 use super::batch::Batch;
 use super::plain::PlainFile;
 use crate::errno::Reason;
-use crate::filesystem::{Metadata, Owner, make_parents, random_suffix, replace_metadata};
+use crate::filesystem::{Made, Metadata, Owner, make_parents, random_suffix, replace_metadata};
 use crate::http::ApiError;
+use crate::paths::PATH_MAX;
 
 /// How many random names are tried.
 const ATTEMPTS: usize = 16;
 
-/// Removed again unless it is committed.
+/// Removed again unless it is committed, with the directories that were made for it.
 pub struct Staged {
     destination: PathBuf,
     temporary: PathBuf,
     sink: Option<Sink>,
     /// The mode of the file that is replaced.
     mode: Option<u32>,
+    parents: Made,
 }
 
 enum Sink {
@@ -50,10 +52,9 @@ impl Staged {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
-        make_parents(&destination, owner).map_err(failed)?;
-        let (temporary, file) = open_beside(&destination).map_err(failed)?;
+        let (parents, temporary, file) = prepare(&destination, owner).map_err(failed)?;
         let mode = earlier.as_ref().map(|found| found.mode() & 0o7777);
-        let mut staged = Self { destination, temporary, sink: None, mode };
+        let mut staged = Self { destination, temporary, sink: None, mode, parents };
         let owner = earlier.as_ref().map_or(owner, Owner::of);
         owner.give(&file).map_err(|error| staged.failure(&error))?;
         staged.sink = Some(if gzip {
@@ -95,6 +96,7 @@ impl Staged {
         fs::rename(&self.temporary, &self.destination).map_err(|error| self.failure(&error))?;
         let mut this = self;
         this.temporary = PathBuf::new();
+        std::mem::take(&mut this.parents).keep();
         Ok(std::mem::take(&mut this.destination))
     }
 
@@ -145,15 +147,39 @@ fn follow(path: PathBuf) -> Result<PathBuf, ApiError> {
     }
 }
 
+/// The directories that the file is to lie in, and the file that is to take its place there.
+fn prepare(destination: &Path, owner: Owner) -> io::Result<(Made, PathBuf, File)> {
+    if temporary_beside(destination)?.as_os_str().len() >= PATH_MAX {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    }
+    let mut last = io::Error::from(io::ErrorKind::InvalidInput);
+    for _ in 0..ATTEMPTS {
+        let prepared = make_parents(destination, owner).and_then(|parents| {
+            let (temporary, file) = open_beside(destination)?;
+            Ok((parents, temporary, file))
+        });
+        match prepared {
+            // Another upload, which failed, has removed a directory that it had made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
+            prepared => return prepared,
+        }
+    }
+    Err(last)
+}
+
+fn temporary_beside(destination: &Path) -> io::Result<PathBuf> {
+    let mut name = OsString::from(".perch-upload-");
+    name.push(random_suffix()?);
+    Ok(destination.with_file_name(name))
+}
+
 /// A new file in the destination's directory, so that a rename puts it in place.
 fn open_beside(destination: &Path) -> io::Result<(PathBuf, File)> {
     let mut options = File::options();
     options.write(true).create_new(true).mode(0o600);
     let mut last = io::Error::from(io::ErrorKind::InvalidInput);
     for _ in 0..ATTEMPTS {
-        let mut name = OsString::from(".perch-upload-");
-        name.push(random_suffix()?);
-        let temporary = destination.with_file_name(name);
+        let temporary = temporary_beside(destination)?;
         match options.open(&temporary) {
             Ok(file) => return Ok((temporary, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,

@@ -1,5 +1,6 @@
 //! `POST /files`: one file as the body, or several as the parts of a form.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -50,7 +51,9 @@ pub async fn upload(
             return Err(ApiError::bad_request("a form cannot have a content encoding"));
         }
         Ok(boundary) => receive_form(&target, body, boundary).await?,
-        Err(_) if is_octets(content_type) => vec![receive_body(&target, body, gzip).await?],
+        Err(_) if is_octets(content_type) => {
+            VecDeque::from([receive_body(&target, body, gzip).await?])
+        }
         Err(_) => {
             let message = "content type must be multipart/form-data or application/octet-stream";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
@@ -58,8 +61,8 @@ pub async fn upload(
     };
     let uploaded = aside(move || {
         // Everything that can fail before the first rename, does.
-        staged.iter_mut().try_for_each(|file| file.finish(&metadata, attributes))?;
-        staged.into_iter().map(|file| file.commit().map(|path| describe(&path))).collect()
+        staged.iter_mut().rev().try_for_each(|file| file.finish(&metadata, attributes))?;
+        staged.into_iter().rev().map(|file| file.commit().map(|path| describe(&path))).collect()
     })
     .await;
     uploaded.map(|uploaded: Vec<Uploaded>| json(StatusCode::OK, &uploaded))
@@ -88,15 +91,16 @@ async fn receive_body(target: &Target<'_>, body: Incoming, gzip: bool) -> Result
     receive(staged, Source::Body(BodyDataStream::new(body))).await
 }
 
+/// The latest file first, so that after a failure a directory goes before the one that it is in.
 async fn receive_form(
     target: &Target<'_>,
     body: Incoming,
     boundary: String,
-) -> Result<Vec<Staged>, ApiError> {
+) -> Result<VecDeque<Staged>, ApiError> {
     let limits = SizeLimit::new().whole_stream(u64::MAX).per_field(u64::MAX);
     let constraints = Constraints::new().size_limit(limits);
     let mut form = Multipart::with_constraints(BodyDataStream::new(body), boundary, constraints);
-    let mut staged = Vec::new();
+    let mut staged = VecDeque::new();
     while let Some(field) = form.next_field().await.map_err(broken)? {
         if field.name() != Some("file") {
             continue;
@@ -105,7 +109,7 @@ async fn receive_form(
             return Err(ApiError::bad_request("the form has too many files"));
         }
         let file = target.stage(field.file_name(), false).await?;
-        staged.push(receive(file, Source::Part(Box::new(field))).await?);
+        staged.push_front(receive(file, Source::Part(Box::new(field))).await?);
     }
     if staged.is_empty() {
         return Err(ApiError::bad_request("the form has no part named 'file'"));

@@ -26,7 +26,10 @@ pub fn make_directory(path: &Path, owner: Owner) -> Result<(), ConnectError> {
         }
         Err(_) => {}
     }
-    make_directories(path, owner).map_err(|error| ConnectError::from_io(path.display(), &error))
+    let made = make_directories(path, owner)
+        .map_err(|error| ConnectError::from_io(path.display(), &error))?;
+    made.keep();
+    Ok(())
 }
 
 /// Removes a file or a whole tree; links are removed, not followed. Nothing there is no error. A tree that something

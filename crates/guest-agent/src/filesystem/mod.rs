@@ -18,6 +18,6 @@ mod side;
 
 pub use entry::modified_time;
 pub use metadata::{Metadata, read as read_metadata, replace as replace_metadata};
-pub use owner::{Owner, make_parents};
+pub use owner::{Made, Owner, make_parents};
 pub use random::random_suffix;
 pub use service::{list_dir, list_page, make_dir, remove, rename, stat};

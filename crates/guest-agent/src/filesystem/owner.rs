@@ -1,6 +1,6 @@
 //! To whom new files and directories belong.
 
-use std::fs::{DirBuilder, Metadata};
+use std::fs::{self, DirBuilder, Metadata};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
@@ -39,10 +39,39 @@ impl Owner {
     }
 }
 
+/// Longest name of a file, in bytes.
+const NAME_MAX: usize = 255;
+
+/// Directories that were made for what is to lie in them. Dropped, those that are still empty are removed again,
+/// unless they are kept.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct Made {
+    /// Each before those in it.
+    paths: Vec<PathBuf>,
+}
+
+impl Made {
+    pub fn keep(mut self) {
+        self.paths.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.paths.iter().rev() {
+            // Somebody else may use it by now.
+            if fs::remove_dir(path).is_err() {
+                break;
+            }
+        }
+    }
+}
+
 /// Makes `path` and the directories above it that are missing, 0755 and given to `owner`.
 ///
 /// A directory that is there is no error; anything else there is.
-pub fn make_directories(path: &Path, owner: Owner) -> io::Result<()> {
+pub fn make_directories(path: &Path, owner: Owner) -> io::Result<Made> {
     let mut missing: Vec<PathBuf> = Vec::new();
     for ancestor in path.ancestors() {
         match ancestor.metadata() {
@@ -54,20 +83,27 @@ pub fn make_directories(path: &Path, owner: Owner) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    for directory in missing.iter().rev() {
-        match DirBuilder::new().mode(0o755).create(directory) {
-            Ok(()) => owner.give_path(directory)?,
+    let mut made = Made::default();
+    for directory in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o755).create(&directory) {
+            Ok(()) => {
+                made.paths.push(directory);
+                made.paths.last().map_or(Ok(()), |directory| owner.give_path(directory))?;
+            }
             // Somebody else was quicker.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(made)
 }
 
-/// Makes the directories that `path` is to lie in.
-pub fn make_parents(path: &Path, owner: Owner) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| make_directories(parent, owner))
+/// Makes the directories that `path` is to lie in. A name that no file can have is refused before.
+pub fn make_parents(path: &Path, owner: Owner) -> io::Result<Made> {
+    if path.file_name().is_some_and(|name| name.len() > NAME_MAX) {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    }
+    path.parent().map_or_else(|| Ok(Made::default()), |parent| make_directories(parent, owner))
 }
 
 #[cfg(test)]
@@ -80,9 +116,23 @@ mod tests {
     fn makes_what_is_missing_and_leaves_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("a/b/c");
-        make_directories(&deep, NOBODY).unwrap();
-        make_directories(&deep, NOBODY).unwrap();
+        make_directories(&deep, NOBODY).unwrap().keep();
+        make_directories(&deep, NOBODY).unwrap().keep();
         assert!(deep.is_dir());
+    }
+
+    #[test]
+    fn what_was_made_and_is_empty_goes_again_unless_it_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        let made = make_directories(&folder.path().join("a/b/c/d"), NOBODY).unwrap();
+        std::fs::write(folder.path().join("a/b/file"), "").unwrap();
+        drop(made);
+        assert!(folder.path().join("a/b/file").exists());
+        assert!(!folder.path().join("a/b/c").exists());
+        drop(make_directories(&folder.path().join("a/e/f"), NOBODY).unwrap());
+        assert!(folder.path().join("a").exists());
+        assert!(!folder.path().join("a/e").exists());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::rpc::{ConnectError, Subject};
 pub fn relocate(source: &Path, destination: &Path, owner: Owner) -> Result<(), ConnectError> {
     let failed = |path: &Path, error: io::Error| ConnectError::from_io(path.display(), &error);
     source.symlink_metadata().map_err(|error| failed(source, error).about(Subject::Source))?;
-    make_parents(destination, owner)
+    let made = make_parents(destination, owner)
         .map_err(|error| failed(destination, error).about(Subject::Destination))?;
     let renamed = match fs::rename(source, destination) {
         Err(error) if error.raw_os_error() == Some(libc::EXDEV) => across(source, destination),
@@ -29,7 +29,9 @@ pub fn relocate(source: &Path, destination: &Path, owner: Owner) -> Result<(), C
     renamed.map_err(|Failure { subject, error }| {
         let what = format!("{} to {}", source.display(), destination.display());
         ConnectError::from_io(what, &error).about(subject)
-    })
+    })?;
+    made.keep();
+    Ok(())
 }
 
 fn across(source: &Path, destination: &Path) -> Result<(), Failure> {

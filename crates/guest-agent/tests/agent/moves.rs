@@ -195,6 +195,15 @@ async fn a_mount_is_busy_and_what_holds_one_is_not_taken_apart() {
 }
 
 #[tokio::test]
+async fn a_failed_move_leaves_no_directory_that_was_made_for_it() {
+    let agent = Agent::start().await;
+    fs::create_dir(agent.path("tree")).unwrap();
+    // Into itself.
+    relocate(&agent, &agent.path("tree"), &agent.path("tree/deep/er/tree")).await.unwrap_err();
+    assert!(names(&agent.path("tree")).is_empty());
+}
+
+#[tokio::test]
 async fn a_removal_of_what_holds_a_mount_removes_nothing() {
     if !is_root() {
         return;

@@ -157,6 +157,40 @@ async fn a_form_without_its_end_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_failed_upload_leaves_no_directory_that_was_made_for_it() {
+    let agent = Agent::start().await;
+    fs::create_dir(agent.path("empty")).unwrap();
+    let head = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=";
+    let part = |path: &str| format!("{head}\"empty/{path}\"\r\n\r\nx\r\n");
+    let forms = [
+        // The last file of the form has a name that cannot be.
+        ["a/b", "a/c/d", "a/e/f", &"x".repeat(256)].map(part).concat() + "--b--",
+        format!("{head}\"empty/deep/er/file\"\r\n\r\nhalf"),
+    ];
+    for form in forms {
+        let form = form.replace("empty/", &format!("{}/", agent.path("empty").display()));
+        let request = agent.post("/files");
+        let request = request.header("Content-Type", "multipart/form-data; boundary=b").body(form);
+        assert_eq!(request.send().await.unwrap().status(), 400);
+        assert_eq!(fs::read_dir(agent.path("empty")).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_too_long_is_refused_before_a_directory_is_made() {
+    let agent = Agent::start().await;
+    let root = agent.path("empty");
+    fs::create_dir(&root).unwrap();
+    let before = root.metadata().unwrap().modified().unwrap();
+    // The path is one that can be, but not that of the file beside it.
+    let levels = "a/".repeat((4090 - root.as_os_str().len()) / 2);
+    for path in [format!("empty/{levels}x"), format!("empty/deep/{}", "x".repeat(256))] {
+        assert_eq!(octets(&agent, &path, "x").await.status(), 400, "{}", path.len());
+        assert_eq!(root.metadata().unwrap().modified().unwrap(), before);
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_file_is_not_written_to() {
     let agent = Agent::start().await;
     let fifo = agent.path("fifo");
