@@ -264,10 +264,12 @@ test.each([
     try {
       const tries = 20 * maxRefusals;
       const begin = performance.now();
+      const answers: Packet[] = [];
       for (let i = 0; i < tries; i++) {
         other.send(tcp({ to: address, toPort: tcpPort, fromPort: 1024 + i, flags: tcpFlag.syn }));
+        // The kernel's queue between namespaces has room for 1000 packets: the fence behind more of them may be lost.
+        if (i % 200 === 199) answers.push(...(await other.fence(publicAddress)));
       }
-      const answers = await other.fence(publicAddress);
       const seconds = (performance.now() - begin) / 1000;
       expect(answers.every(isRefusal)).toBe(true);
       expect(answers.length).toBeGreaterThanOrEqual(maxRefusals);
