@@ -145,7 +145,9 @@ test('the next `perch up` waits for daemons that still end requests, when the on
   await instance.killLauncher();
   expect(daemonPid(instance.dataDir, 'perchd')).toBe(control);
   await instance.up();
-  await expect(busy).rejects.toThrow();
+  await expect(busy).rejects.toMatchObject({ code: 'shutting_down' });
+  // The command runs on.
+  expect(await sh(perch, sandbox.id, 'pkill -xf "sleep 60" && echo ended')).toBe('ended\n');
   await expectSameSandbox();
   await expectNothingElse(sandbox.id);
 });
