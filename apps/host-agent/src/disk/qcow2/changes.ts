@@ -14,7 +14,15 @@ import { layersOf } from '../disk.ts';
 import type { DiskRange, StoredRun } from '../ranges.ts';
 import { clusterSize } from './header.ts';
 import { makeHole, measure } from './measure.ts';
-import { asFilename, baseName, chainOf, linkLayers, runQemuImg, unhurried } from './qemu-img.ts';
+import {
+  asFilename,
+  baseName,
+  chainOf,
+  convertToRaw,
+  linkLayers,
+  runQemuImg,
+  unhurried,
+} from './qemu-img.ts';
 
 const [rawName, mapName] = ['changes.raw', 'changes.map'];
 /** Of one line of the map, bytes. */
@@ -35,7 +43,8 @@ export async function readChanges(
   await linkLayers(state, dir);
   await makeHole(tool, baseName);
   const count = layersOf(state).length;
-  const unpacked = await measure(tool, chainOf(count));
+  const chain = chainOf(count);
+  const unpacked = await measure(tool, chain);
   // It is told in clusters, and no unit is larger.
   await admit({ reading: unpacked + maxMapBytes(sizeBytes), changed: unpacked });
   await using made = new AsyncDisposableStack();
@@ -44,26 +53,13 @@ export async function readChanges(
   const map = made.use(await open(join(dir, mapName), flags, 0o600));
   await file.truncate(sizeBytes);
   await file.chown(uid, uid);
-  const chain = asFilename(chainOf(count));
   const how = tool.rest ? unhurried : [];
-  const convert = [
-    ...how,
-    'qemu-img',
-    'convert',
-    '-n',
-    '--target-is-zero',
-    '-W',
-    '-O',
-    'raw',
-    chain,
-    rawName,
-  ];
-  await runQemuImg(tool, sizeBytes, 'read', convert);
+  await runQemuImg(tool, sizeBytes, 'read', [...how, ...convertToRaw(chain, rawName)]);
   await runQemuImg(
     tool,
     maxMapBytes(sizeBytes),
     'mapped',
-    [...how, 'qemu-img', 'map', '--output=json', chain],
+    [...how, 'qemu-img', 'map', '--output=json', asFilename(chain)],
     map.fd,
   );
   const ranges = changedRanges(map, count, sizeBytes);

@@ -6,7 +6,7 @@ import type { ToolPlace } from '../backend.ts';
 import { type DiskState, layersOf } from '../disk.ts';
 import { sealMade } from '../sealed.ts';
 import { measure } from './measure.ts';
-import { asFilename, chainOf, linkChain, runQemuImg } from './qemu-img.ts';
+import { chainOf, convertToRaw, linkChain, runQemuImg } from './qemu-img.ts';
 
 const target = 'flat.ext4';
 
@@ -20,18 +20,7 @@ export async function flatten(state: DiskState, tool: ToolPlace): Promise<string
   await using file = await open(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600);
   await file.truncate(sizeBytes);
   await file.chown(uid, uid);
-  const command = [
-    'qemu-img',
-    'convert',
-    '-n',
-    '--target-is-zero',
-    '-W',
-    '-O',
-    'raw',
-    asFilename(chain),
-    target,
-  ];
-  await runQemuImg(tool, sizeBytes, 'flattened', command);
+  await runQemuImg(tool, sizeBytes, 'flattened', convertToRaw(chain, target));
   const stat = await file.stat();
   if (stat.size !== sizeBytes) throw new Error(`The flattened disk has ${stat.size} bytes, not ${sizeBytes}`);
   await sealMade(file, path);

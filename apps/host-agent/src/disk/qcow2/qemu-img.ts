@@ -58,6 +58,12 @@ export function asFilename(image: BlockNode): string {
   return `json:${JSON.stringify(image)}`;
 }
 
+/** The command that writes all of a chain into a raw file that is there, of the size of the disk, and all zeros. */
+export function convertToRaw(chain: BlockNode, target: string): string[] {
+  const options = ['-n', '--target-is-zero', '-W', '-O', 'raw'];
+  return ['qemu-img', 'convert', ...options, asFilename(chain), target];
+}
+
 /**
  * When it has settled, no process of the user is left, unless it says so.
  * @param what it does, for the error; once in a directory
