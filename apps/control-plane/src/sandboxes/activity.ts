@@ -46,8 +46,7 @@ export class ActivityTracker implements AsyncDisposable {
   /** @param at not before the use that is known */
   touch(life: Life, at = new Date()): void {
     life.lastActiveAt = at;
-    life.pauseTries = 0;
-    life.silences = 0;
+    life.forgetTries();
     if (life.timeoutMode === 'idle') life.expiresAt = new Date(at.getTime() + life.timeoutSec * 1000);
     this.#changed.add(life);
   }

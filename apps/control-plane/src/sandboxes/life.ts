@@ -72,6 +72,12 @@ export class Life {
     this.#endIfOver();
   }
 
+  /** It was used: what the end of its time has tried before counts no more. */
+  forgetTries(): void {
+    this.pauseTries = 0;
+    this.silences = 0;
+  }
+
   /** End of its time as of now: what is open gives an idle sandbox its full time again. */
   deadline(): Date | null {
     if (timeless.has(this.status)) return null;

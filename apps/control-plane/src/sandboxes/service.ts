@@ -172,8 +172,7 @@ export class SandboxService implements Disposable {
     if (!row) throw (this.#lives.get(id) ?? life).refusal();
     life.timeoutSec = timeoutSec;
     life.expiresAt = expiresAt;
-    life.pauseTries = 0;
-    life.silences = 0;
+    life.forgetTries();
     // A batch of activity that was under way may have written the older end after this one.
     activity.changed(life);
     this.#lives.arm(id);
