@@ -68,23 +68,24 @@ async function filesIn(directories: readonly string[]): Promise<Map<string, Entr
 
 /** Of all files below a directory but the given ones. */
 async function* blocksBelow(directory: string, but: ReadonlyMap<string, Entry>): AsyncGenerator<Blocks> {
-  for (const [name, stat] of await regularFiles(directory)) {
-    if (!but.has(keyOf(stat))) yield* await blocksShared(join(directory, name));
-  }
   const entries = await readdir(directory, { withFileTypes: true }).catch(noneIfMissing([]));
   for (const entry of entries) {
-    if (entry.isDirectory()) yield* blocksBelow(join(directory, entry.name), but);
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) yield* blocksBelow(path, but);
+    else if (entry.isFile()) yield* await blocksShared(path, but);
   }
 }
 
-async function blocksShared(path: string): Promise<Blocks[]> {
+/** None of what is no file, and of the files of `but`. */
+async function blocksShared(path: string, but?: ReadonlyMap<string, Entry>): Promise<Blocks[]> {
   // A monitor may put something else in its directory.
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   await using file = await open(path, flags).catch((error: unknown) => {
     if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO')) return null;
     throw error;
   });
-  return file && (await file.stat()).isFile() ? await sharedBlocks(file.fd) : [];
+  const stat = await file?.stat();
+  return file && stat?.isFile() && !but?.has(keyOf(stat)) ? await sharedBlocks(file.fd) : [];
 }
 
 const sum = (blocks: readonly Blocks[]) => blocks.reduce((bytes, { length }) => bytes + length, 0);
