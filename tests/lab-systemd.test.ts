@@ -1,28 +1,12 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { InstallEvent } from '../apps/cli/src/launcher/index.ts';
+import { factsOf, labMs } from './setup/lab-facts.ts';
 
-const lab = join(import.meta.dirname, '../lab/main.ts');
-/** A first run boots the lab, and all in it takes many times what it takes on a machine. */
-const labMs = 3_000_000;
-
-/** By name, what `setup/systemd-in-lab.ts` saw. */
+/** By name. */
 let facts: Record<string, unknown>;
 
 beforeAll(async () => {
-  const run = spawn(process.execPath, [lab, 'node', 'tests/setup/systemd-in-lab.ts'], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const [stdout, stderr, [code]] = await Promise.all([
-    text(run.stdout),
-    text(run.stderr),
-    once(run, 'exit') as Promise<[number | null]>,
-  ]);
-  if (code !== 0) throw new Error(`The run in the lab ended with ${code}: ${stderr}`);
-  facts = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as typeof facts;
+  facts = await factsOf('systemd-in-lab.ts');
 }, labMs);
 
 /** By the last part of its path, what an installation did with each file. */

@@ -1,7 +1,4 @@
-/**
- * Lets systemd run a Perch in the lab. The last line is JSON: by name, each fact that tests/lab-systemd.test.ts looks
- * at. One process for all of it, since each start of the command line takes the lab half a minute.
- */
+/** Lets systemd run a Perch in the lab. */
 import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +6,7 @@ import { promisify } from 'node:util';
 import { down, type InstallEvent, install, leaks, uninstall, up } from '../../apps/cli/src/launcher/index.ts';
 import { newApiKey, readSettings } from '../../packages/protocol/src/index.ts';
 import { Perch } from '../../packages/sdk/src/index.ts';
+import { LabFacts } from './lab-facts.ts';
 
 const key = newApiKey();
 const env: NodeJS.ProcessEnv = {
@@ -20,12 +18,8 @@ const env: NodeJS.ProcessEnv = {
 const settings = readSettings(env);
 const perch = new Perch({ url: `http://${settings.listen}`, apiKey: key });
 const units = ['perch-host.service', 'perchd.service'] as const;
-const facts: Record<string, unknown> = {};
-
-function fact(name: string, value: unknown): void {
-  facts[name] = value;
-  console.error(`${(performance.now() / 1000).toFixed(0)} s ${name} ${JSON.stringify(value)}`);
-}
+const facts = new LabFacts();
+const fact = facts.add.bind(facts);
 
 const runs = promisify(execFile);
 
@@ -150,4 +144,4 @@ fact('down', {
   daemons: daemons(),
   leaks: await leaks(settings),
 });
-console.log(JSON.stringify(facts));
+facts.tell();

@@ -1,0 +1,93 @@
+/** The life of sandboxes on disks of device-mapper, under KVM, in the lab. */
+import { closeSync, openSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { dmNames, dmTargets } from '../../apps/host-agent/src/linux/index.ts';
+import { LabFacts } from './lab-facts.ts';
+import { vmsDir } from './machine.ts';
+import { PerchInstance } from './perch-instance.ts';
+
+const shape = { memory_mb: 128, disk_mb: 1024, timeout_sec: 86_400 };
+const slow = { timeoutMs: 900_000 };
+const facts = new LabFacts();
+const fact = facts.add.bind(facts);
+
+await using instance = await PerchInstance.start({
+  network: 78,
+  // The probe gives KVM less time than a guest takes here.
+  env: { PERCH_ROOTFS: 'device-mapper', PERCH_VMM: 'qemu-kvm' },
+});
+const { sandboxes, snapshots, hosts } = instance.perch;
+const prefix = `perch-${instance.instance}-`;
+
+/** Devices of this Perch: of sandboxes, and of images. */
+function devices() {
+  const names = dmNames().flatMap((name) => (name.startsWith(prefix) ? [name.slice(prefix.length)] : []));
+  const bases = names.filter((name) => name.startsWith('base.'));
+  const loops = bases.map((name) => dmTargets(`${prefix}${name}`, 'table')?.[0]?.params.split(' ')[0]);
+  return { disks: names.length - bases.length, bases: bases.length, loops: new Set(loops).size };
+}
+
+async function sh(id: string, script: string): Promise<string> {
+  return (await sandboxes.exec(id, { cmd: 'sh', args: ['-c', script], timeout_sec: 300 }, slow)).stdout;
+}
+
+const kept = 'cat /dev/shm/word ~/word; sha256sum ~/random | cut -d" " -f1';
+
+fact(
+  'host',
+  (await hosts.list()).map(({ disk, vmm }) => ({ disk, vmm })),
+);
+const { id } = await sandboxes.create(shape, slow);
+fact('created', { devices: devices(), root: await sh(id, 'df -k --output=size / | tail -1') });
+await sh(
+  id,
+  'echo memory > /dev/shm/word; echo disk > ~/word; head -c 20000000 /dev/urandom > ~/random; sync',
+);
+const before = await sh(id, kept);
+fact('word', before.split('\n').slice(0, 2));
+fact('pause', (await sandboxes.pause(id, slow)).timings_ms);
+fact('paused', devices());
+fact('resume', (await sandboxes.resume(id, slow)).timings_ms);
+fact('resumed', { devices: devices(), same: (await sh(id, kept)) === before });
+
+fact('snapshot', (await snapshots.create({ name: 'kept', sandbox_id: id }, slow)).timings_ms);
+await sh(id, 'echo changed > ~/word; rm ~/random; sync');
+const { results, timings_ms } = await sandboxes.fork(id, { count: 2 }, slow);
+const children = results.flatMap((result) => ('sandbox' in result ? [result.sandbox.id] : []));
+fact('fork', timings_ms);
+fact('forked', {
+  devices: devices(),
+  words: await Promise.all(children.map((child) => sh(child, 'cat /dev/shm/word ~/word'))),
+});
+fact(
+  'history',
+  (await sandboxes.history(id)).items.map(({ own_bytes, shared_bytes }) => ({ own_bytes, shared_bytes })),
+);
+for (const child of children) await sandboxes.delete(child);
+
+const second = await sandboxes.create({ template: 'kept', timeout_sec: 86_400 }, slow);
+fact('from snapshot', { devices: devices(), same: (await sh(second.id, kept)) === before });
+await sandboxes.delete(second.id);
+fact('flattened', (await snapshots.flatten('kept', slow)).standalone);
+const third = await sandboxes.create({ template: 'kept', timeout_sec: 86_400 }, slow);
+fact('from flattened', { devices: devices(), same: (await sh(third.id, kept)) === before });
+await sandboxes.delete(third.id);
+
+const held = openSync(`${vmsDir(instance.dataDir)}/${id}/rootfs`, 'r');
+const pause = await sandboxes.pause(id, slow).then(
+  ({ status }) => status,
+  (error: unknown) => String(error),
+);
+await sleep(5000);
+fact('held', { pause, devices: devices() });
+closeSync(held);
+while (devices().disks > 0) await sleep(500);
+fact('let go', { devices: devices(), status: (await sandboxes.get(id)).status });
+await sandboxes.resume(id, slow);
+fact('resumed again', await sh(id, 'cat /dev/shm/word ~/word'));
+await sandboxes.delete(id);
+await snapshots.delete('kept');
+fact('destroyed', devices());
+await instance.down();
+fact('down', { devices: devices(), leaks: await instance.leaks() });
+facts.tell();

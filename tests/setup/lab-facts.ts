@@ -1,0 +1,42 @@
+/**
+ * Facts that a script in the lab has seen, for a test outside: one process sees all of them, since each start of the
+ * command line takes the lab half a minute.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+
+const lab = join(import.meta.dirname, '../../lab/main.ts');
+/** The first run boots the lab, and all in it takes many times what it takes on a machine. */
+export const labMs = 3_000_000;
+
+/** By name. */
+export class LabFacts {
+  readonly #seen: Record<string, unknown> = {};
+
+  /** Tells it as it is seen, too: a run takes minutes. */
+  add(name: string, value: unknown): void {
+    this.#seen[name] = value;
+    console.error(`${(performance.now() / 1000).toFixed(0)} s ${name} ${JSON.stringify(value)}`);
+  }
+
+  /** The last line of the script. */
+  tell(): void {
+    console.log(JSON.stringify(this.#seen));
+  }
+}
+
+/** Runs a script of this folder in the lab. @param options of the lab @throws Error with its output when it fails */
+export async function factsOf(script: string, ...options: string[]): Promise<Record<string, unknown>> {
+  const run = spawn(process.execPath, [lab, ...options, 'node', `tests/setup/${script}`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const [stdout, stderr, [code]] = await Promise.all([
+    text(run.stdout),
+    text(run.stderr),
+    once(run, 'exit') as Promise<[number | null]>,
+  ]);
+  if (code !== 0) throw new Error(`The run in the lab ended with ${code}: ${stderr}`);
+  return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as Record<string, unknown>;
+}
