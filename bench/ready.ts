@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cpuTicksOf, monitors } from '../tests/setup/machine.ts';
 import { PerchInstance } from '../tests/setup/perch-instance.ts';
-import { type Measure, machine } from './bench.ts';
+import type { Measure } from './bench.ts';
 import { timed } from './in-turn.ts';
 
 const n = 20;
@@ -16,9 +16,10 @@ export const ready: Measure = async ({ signal, progress }) => {
   const creates: number[] = [];
   for (let turn = -1; turn < n; turn++) {
     signal.throwIfAborted();
-    await untilStanding(instance.dataDir, 2);
+    const standing = await untilStanding(instance.dataDir, 2);
     const began = performance.now();
-    const { id } = await sandboxes.create(machine);
+    // Guests of the default shape stand ready, and no others.
+    const { id } = await sandboxes.create({ timeout_sec: 3600 });
     const created = performance.now() - began;
     const ran = await timed(() => sandboxes.exec(id, { cmd: 'true' }));
     if (turn >= 0) {
@@ -26,6 +27,9 @@ export const ready: Measure = async ({ signal, progress }) => {
       samples.push(created + ran);
     }
     await sandboxes.delete(id);
+    const left = new Set(monitors(instance.dataDir).values());
+    if (standing.every((pid) => left.has(pid)))
+      throw new Error('None of the guests that stood ready was taken.');
   }
   return [
     {
@@ -38,15 +42,15 @@ export const ready: Measure = async ({ signal, progress }) => {
   ];
 };
 
-/** Until so many machines are there that use no CPU. */
-async function untilStanding(dataDir: string, count: number): Promise<void> {
+/** Waits until so many machines are there that use no CPU. @returns their pids */
+async function untilStanding(dataDir: string, count: number): Promise<number[]> {
   const deadline = Date.now() + waitMs;
   for (;;) {
     const pids = [...monitors(dataDir).values()];
     const before = pids.map(cpuTicksOf);
     await sleep(300);
     const after = [...monitors(dataDir).values()].map(cpuTicksOf);
-    if (pids.length === count && after.join() === before.join()) return;
+    if (pids.length === count && after.join() === before.join()) return pids;
     if (Date.now() > deadline) throw new Error(`No ${count} guests stand ready after ${waitMs} ms.`);
   }
 }
