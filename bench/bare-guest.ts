@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { chooseDisks } from '../apps/host-agent/src/disk/index.ts';
+import { diskKinds } from '../apps/host-agent/src/disk/index.ts';
 import { giveIdentity, guestPort } from '../apps/host-agent/src/guest/index.ts';
 import { connectWhenListening } from '../apps/host-agent/src/linux/index.ts';
 import { qemuProgram } from '../packages/node-kit/src/index.ts';
@@ -59,7 +59,7 @@ export class BareGuests implements AsyncDisposable {
     const dir = await mkdtemp(join(tmpdir(), 'perch-bench-'));
     for (const name of shared) await link(join(this.#source, name), join(dir, name));
     const disk = { id: 'bare', dir, uid: 0, sizeBytes: this.#sandbox.disk_mb * 2 ** 20 };
-    await chooseDisks('qcow2', 'bench0').create(disk, {
+    await diskKinds.qcow2.create().create(disk, {
       format: 'qcow2',
       base: join(this.#source, 'base.ext4'),
       layers: [join(this.#source, 'lower-0.qcow2')],

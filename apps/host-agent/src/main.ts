@@ -1,5 +1,6 @@
 /** perch-host: the root daemon that owns the VMs, disks and networks of one machine. */
 import { chmod, chown, mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type HostInfo, type HostMachine, limits, version as ownVersion } from '@perch/protocol';
 import { type Logger, pino } from 'pino';
 import { createServer } from './api/index.ts';
@@ -24,7 +25,7 @@ import {
 import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
 import { requireOneFileSystem } from './one-file-system.ts';
-import { requireOneKindOfDisk } from './one-kind-of-disk.ts';
+import { disksInUse, requireOneKindOfDisk } from './one-kind-of-disk.ts';
 import { lookUpUser } from './user.ts';
 import { type MonitorProbe, monitors, probeMonitor } from './vmm/index.ts';
 
@@ -53,7 +54,6 @@ try {
 
 async function serve(config: Config, log: Logger): Promise<void> {
   const paths = hostPaths(config.dataDir);
-  const disks = chooseDisks(config.rootfs, config.instance);
   const user = await lookUpUser(config.user);
   const linked = ['host', 'vms', 'boot', 'images', 'sandboxes', 'snapshots', 'bootSnapshots'] as const;
   await requireOneFileSystem(
@@ -63,9 +63,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   await mkdir(paths.host, { recursive: true });
   await chmod(paths.host, 0o711);
   const journal = new Journal(paths.journal);
-  await requireOneKindOfDisk({
-    ...{ wanted: config.rootfs, chosen: disks, instance: config.instance, journal, vmsDir: paths.vms },
-  });
+  const disks = await openDisks(config, journal, log);
   const network = await openNetwork(config, journal, user.uid, log);
 
   const images = new ImageStore(paths.images);
@@ -151,6 +149,15 @@ async function serve(config: Config, log: Logger): Promise<void> {
       void app.close().then(() => stop(false));
     });
   }
+}
+
+/** The kind that sandboxes run on, else the one that the setting or the machine says. */
+async function openDisks({ dataDir, rootfs, instance }: Config, journal: Journal, log: Logger) {
+  const { host, vms } = hostPaths(dataDir);
+  const wanted = requireOneKindOfDisk(rootfs, await disksInUse({ instance, journal, vmsDir: vms }));
+  const { kind, disks, refused } = await chooseDisks(wanted, { instance, dir: join(host, 'disk-trial') });
+  log.info({ kind, refused }, 'disks chosen');
+  return disks;
 }
 
 /** Slots are addresses: sandboxes that hold some keep the range from changing. */

@@ -4,15 +4,12 @@ import { mkdir, mkdtempDisposable, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { createDeviceMapperDisks } from './disk/device-mapper/index.ts';
-import { createQcow2Disks } from './disk/qcow2/index.ts';
 import { exitCodeOf } from './exit-code.ts';
 import { Journal } from './lifecycle/index.ts';
 import { type ProcessRef, readProcess } from './linux/index.ts';
-import { requireOneKindOfDisk } from './one-kind-of-disk.ts';
+import { disksInUse, requireOneKindOfDisk } from './one-kind-of-disk.ts';
 
 const instance = 'abcdef';
-const disks = { qcow2: createQcow2Disks(), 'device-mapper': createDeviceMapperDisks(instance) };
 /** The file of the disk of a VM, by its kind. */
 const fileOf = { qcow2: 'rootfs.qcow2', 'device-mapper': 'rootfs.cow' };
 type Kind = keyof typeof fileOf;
@@ -52,7 +49,8 @@ async function dataWith(ids: readonly string[], kind: Kind, process: ProcessRef)
   }
   return {
     ...{ dir: dir.path, file, journal },
-    start: (as: Kind) => requireOneKindOfDisk({ wanted: as, chosen: disks[as], instance, journal, vmsDir }),
+    start: async (as: Kind | 'auto') =>
+      requireOneKindOfDisk(as, await disksInUse({ instance, journal, vmsDir })),
     [Symbol.asyncDispose]: () => dir.remove(),
   };
 }
@@ -60,19 +58,22 @@ async function dataWith(ids: readonly string[], kind: Kind, process: ProcessRef)
 test.each<[Kind, Kind]>([
   ['qcow2', 'device-mapper'],
   ['device-mapper', 'qcow2'],
-])('sandboxes that run on %s keep a host from starting with %s', async (has, other) => {
-  await using process = await living();
-  const ids = Array.from({ length: 12 }, (_, i) => `sb${i + 10}`);
-  await using data = await dataWith(ids, has, process);
-  await data.start(has);
-  const error = await data.start(other).catch((cause: unknown) => cause);
-  expect(`${error}`).toBe(
-    `Error: PERCH_ROOTFS is ${other}, and there are sandboxes on disks of ${has}: ` +
-      `${ids.slice(0, 10).join(', ')} and 2 more. Start with PERCH_ROOTFS=${has}. To change it, pause or destroy ` +
-      'them then, and stop Perch: perch down --keep',
-  );
-  expect(exitCodeOf(error)).toBe(78);
-});
+])(
+  'sandboxes that run on %s keep a host from starting with %s, and are what it goes on with by itself',
+  async (has, other) => {
+    await using process = await living();
+    const ids = Array.from({ length: 12 }, (_, i) => `sb${i + 10}`);
+    await using data = await dataWith(ids, has, process);
+    for (const same of [has, 'auto'] as const) expect(await data.start(same)).toBe(has);
+    const error = await data.start(other).catch((cause: unknown) => cause);
+    expect(`${error}`).toBe(
+      `Error: PERCH_ROOTFS is ${other}, and there are sandboxes on disks of ${has}: ` +
+        `${ids.slice(0, 10).join(', ')} and 2 more. Start with PERCH_ROOTFS=${has}. To change it, pause or destroy ` +
+        'them then, and stop Perch: perch down --keep',
+    );
+    expect(exitCodeOf(error)).toBe(78);
+  },
+);
 
 test('one whose monitor has ended keeps no host from starting, as after a power cut', async () => {
   const { pid, startTime } = await living().then(async (process) => {
@@ -80,7 +81,7 @@ test('one whose monitor has ended keeps no host from starting, as after a power 
     return process;
   });
   await using data = await dataWith(['sb1'], 'qcow2', { pid, startTime });
-  await data.start('device-mapper');
+  for (const any of ['device-mapper', 'auto'] as const) expect(await data.start(any)).toBe(any);
 });
 
 test.runIf(isRoot)('perch-host says so before it does anything, and the sandbox runs on', async () => {

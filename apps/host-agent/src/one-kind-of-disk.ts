@@ -1,38 +1,44 @@
 /** A host has one kind of disk: sandboxes that run on another keep it from changing. */
 import { join } from 'node:path';
-import { type DiskBackend, diskKinds } from './disk/index.ts';
+import { diskKinds } from './disk/index.ts';
 import type { Journal } from './lifecycle/index.ts';
 import { isAlive } from './linux/index.ts';
 
 /** Ids in an error. */
 const maxNamed = 10;
 
-export interface DisksOfHost {
-  /** The value of PERCH_ROOTFS. */
-  wanted: string;
-  chosen: Pick<DiskBackend, 'capabilities'>;
-  instance: string;
-  journal: Pick<Journal, 'list'>;
-  vmsDir: string;
-}
+/** Ids of sandboxes, by the kind of disk that alone can adopt or give back theirs. */
+type DisksInUse = ReadonlyMap<string, readonly string[]>;
 
 /**
  * Changes nothing. Of a sandbox that neither runs nor holds a device of the kernel there is nothing that only its own
  * kind of disk could adopt or give back.
+ */
+export async function disksInUse(
+  { instance, journal, vmsDir }: { instance: string; journal: Pick<Journal, 'list'>; vmsDir: string },
+  kinds = diskKinds,
+): Promise<DisksInUse> {
+  const inUse = new Map<string, string[]>();
+  for (const { id, vm, processes } of journal.list()) {
+    const place = { id: vm, dir: join(vmsDir, vm) };
+    for (const [kind, { holds }] of Object.entries(kinds)) {
+      if (!(await holds(instance, place, processes.some(isAlive)))) continue;
+      inUse.set(kind, [...(inUse.get(kind) ?? []), id]);
+    }
+  }
+  return inUse;
+}
+
+/**
+ * @param wanted the value of PERCH_ROOTFS
+ * @returns that value, or for `auto` the kind in use
  * @throws Error for the operator, which names the sandboxes and the way out
  */
-export async function requireOneKindOfDisk(host: DisksOfHost, kinds = diskKinds): Promise<void> {
-  const { wanted, chosen, instance, journal, vmsDir } = host;
-  const records = journal.list();
-  for (const [name, { format, holds }] of Object.entries(kinds)) {
-    if (format === chosen.capabilities.format) continue;
-    const held: string[] = [];
-    for (const { id, vm, processes } of records) {
-      const place = { id: vm, dir: join(vmsDir, vm) };
-      if (await holds(instance, place, processes.some(isAlive))) held.push(id);
-    }
-    if (held.length > 0) throw new Error(refusal(name, wanted, held));
-  }
+export function requireOneKindOfDisk(wanted: string, inUse: DisksInUse): string {
+  const [first = wanted] = inUse.keys();
+  const kind = wanted === 'auto' ? first : wanted;
+  for (const [other, ids] of inUse) if (other !== kind) throw new Error(refusal(other, wanted, ids));
+  return kind;
 }
 
 function refusal(kind: string, wanted: string, held: readonly string[]): string {

@@ -6,7 +6,10 @@ import { type Finding, ok, problem } from './finding.ts';
 type Obstacles = Readonly<Record<string, string | undefined>>;
 
 /** The kernel's modules are asked by perch-host alone, for the kind that it takes. */
-const found = (): Obstacles => ({ qcow2: qcow2Obstacle(), 'device-mapper': deviceMapperObstacle() });
+const found = (): Obstacles => ({
+  'device-mapper': deviceMapperObstacle(),
+  qcow2: qcow2Obstacle(),
+});
 
 export const wantedDisks = () => process.env.PERCH_ROOTFS || 'auto';
 

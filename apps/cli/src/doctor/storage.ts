@@ -2,6 +2,7 @@
 import { constants, existsSync } from 'node:fs';
 import { copyFile, mkdtemp, rm, statfs, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { deviceMapperObstacle } from '@perch/node-kit';
 import type { Settings } from '@perch/protocol';
 import { wantedDisks } from './disks.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
@@ -53,18 +54,24 @@ async function reflinks(dataDir: string, folder: string, kind: string): Promise<
         'Sandboxes take memory for disk, and a reboot loses all. Set PERCH_DATA_DIR.',
       );
     }
-    return cloning(`${dataDir} on ${kind}`, cloned, wantedDisks());
+    return cloning(`${dataDir} on ${kind}`, cloned, wantedDisks(), deviceMapperObstacle() === undefined);
   } finally {
     await rm(test, { recursive: true, force: true });
   }
 }
 
-/** @param disks the kind of disk: one of device-mapper is copied while its guest stands still */
-export function cloning(where: string, cloned: boolean, disks: string): Finding {
+/**
+ * @param disks the value of PERCH_ROOTFS: a disk of device-mapper is copied while its guest stands still
+ * @param deviceMapper whether the machine can have those
+ */
+export function cloning(where: string, cloned: boolean, disks: string, deviceMapper: boolean): Finding {
   const name = 'data directory';
   if (cloned) return ok(name, `${where}, with reflinks`);
   const detail = `${where}, without reflinks: copies of disks take time and space`;
-  if (disks !== 'device-mapper') return ok(name, detail);
+  if (disks !== 'device-mapper') {
+    const better = '; with an XFS (mkfs.xfs) at PERCH_DATA_DIR sandboxes get disks of device-mapper';
+    return ok(name, disks === 'auto' && deviceMapper ? detail + better : detail);
+  }
   return warning(
     name,
     `${detail}, and guests stand still meanwhile`,

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import {
   closeSync,
+  mkdirSync,
   openSync,
   renameSync,
   rmSync,
@@ -16,6 +17,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { canMake, SmallFileSystem } from '../../linux/file-system-testing.ts';
 import {
+  cloneFile,
   createDmDevice,
   type DeviceNumber,
   dmNames,
@@ -27,7 +29,7 @@ import {
 import { DiskGone, type DiskSpec } from '../backend.ts';
 import { type DiskState, layersOf } from '../disk.ts';
 import { DiskPlaces, MiB, TestGuest } from '../test-guest.ts';
-import { createDeviceMapperDisks, deviceMapperHolds, deviceMapperLacks } from './index.ts';
+import { createDeviceMapperDisks, deviceMapperFails, deviceMapperHolds, deviceMapperLacks } from './index.ts';
 
 const instance = randomUUID().slice(0, 6);
 const disks = createDeviceMapperDisks(instance);
@@ -80,6 +82,24 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
       expect(bases()).toEqual([]);
       await expect.poll(() => fileOfLoop(loop)).toBe(undefined);
     }
+  });
+
+  test('is tried with what it needs of kernel and file system, also after a trial that was cut short', async () => {
+    await using places = new Places();
+    const [store, clone] = ['store', 'clone'].map((name) => openSync(join(places.root, name), 'w+')) as [
+      number,
+      number,
+    ];
+    const clones = cloneFile(store, clone);
+    for (const file of [store, clone]) closeSync(file);
+    const dir = join(places.root, 'trial');
+    mkdirSync(dir);
+    await disks.create({ ...places.vm('trial'), dir }, places.fromImage);
+    const why = await deviceMapperFails(instance, dir);
+    if (clones) expect(why).toBe(undefined);
+    else expect(why).toContain('has no reflinks');
+    expect(dmNames().filter((name) => name.startsWith(nameOf('')))).toEqual([]);
+    expect(() => statSync(dir)).toThrow('ENOENT');
   });
 
   test('keeps a host from another kind of disk until its device is gone, whether its guest runs or not', async () => {

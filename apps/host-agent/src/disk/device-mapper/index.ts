@@ -8,6 +8,7 @@ import { adopt, create, hasDevice, hasStore, remove, takenBytes, unowned } from 
 
 export { deviceMapperLacks } from './lacks.ts';
 export { storeLayers } from './layers.ts';
+export { deviceMapperFails } from './trial.ts';
 
 /** A device outlives its VM. */
 export async function deviceMapperHolds(instance: string, place: DiskPlace, runs: boolean): Promise<boolean> {

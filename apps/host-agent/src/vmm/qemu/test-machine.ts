@@ -5,7 +5,7 @@ import { chmod, chown, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type MonitorChoice, readSettings } from '@perch/protocol';
 import { pino } from 'pino';
-import { chooseDisks, type DiskPlace, type DiskState } from '../../disk/index.ts';
+import { type DiskPlace, type DiskState, diskKinds } from '../../disk/index.ts';
 import { createTap, endProcess, openCgroups, processesOfUid, run } from '../../linux/index.ts';
 import { monitors } from '../kinds.ts';
 import type { VmMonitor, VmSpec } from '../monitor.ts';
@@ -34,7 +34,9 @@ export class TestMachine implements AsyncDisposable {
   readonly instance = `t${randomBytes(4).toString('hex')}`;
   readonly log = pino({ level: process.env.PERCH_LOG_LEVEL ?? 'silent' });
   readonly root = mkdtempSync('/var/tmp/perch-vmm-');
-  readonly disks = chooseDisks(process.env.PERCH_ROOTFS || 'auto', this.instance);
+  readonly disks = (
+    process.env.PERCH_ROOTFS === 'device-mapper' ? diskKinds['device-mapper'] : diskKinds.qcow2
+  ).create(this.instance);
   readonly #places: DiskPlace[] = [];
   readonly #uids: number[] = [];
   readonly #namespaces: string[] = [];

@@ -1,0 +1,43 @@
+/** Whether disks of device-mapper serve a host: what a kernel says that it has, a container may still be refused. */
+import { constants } from 'node:fs';
+import { mkdir, open, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { hasCode } from '@perch/node-kit';
+import { seal } from '../sealed.ts';
+import { ownChunkBytes } from './exception-store/index.ts';
+import { cloneStore } from './store.ts';
+import { create, remove, storePath } from './vm-disk.ts';
+
+const sizeBytes = 2 ** 20;
+
+/**
+ * Makes a small disk, copies its store and removes both.
+ * @param dir a directory for it, on the file system of all disks; it is made, and gone afterwards
+ * @returns the reason against them, a sentence with its remedy; undefined when they serve
+ */
+export async function deviceMapperFails(instance: string, dir: string): Promise<string | undefined> {
+  const place = { id: 'trial', dir };
+  const clear = async () => {
+    await remove(instance, place);
+    await rm(dir, { recursive: true, force: true });
+  };
+  // A trial may have been cut short.
+  await clear();
+  try {
+    await mkdir(dir);
+    const image = join(dir, 'image');
+    await writeFile(image, Buffer.alloc(ownChunkBytes));
+    await seal(image);
+    await create(instance, { ...place, uid: 0, sizeBytes }, { format: 'image', image });
+    await using store = await open(storePath(dir), constants.O_RDONLY | constants.O_NOFOLLOW);
+    await using copy = await open(join(dir, 'copy'), 'wx+');
+    if (cloneStore(store, copy, ownChunkBytes)) return undefined;
+    return 'the data directory has no reflinks, so each resume and fork would copy the disk; set it to an XFS (mkfs.xfs).';
+  } catch (error) {
+    // That tells nothing about the kernel.
+    if (hasCode(error, 'ENOSPC')) return undefined;
+    return `a disk of it cannot be made (${(error as Error).message}); see whether dmsetup can.`;
+  } finally {
+    await clear();
+  }
+}
