@@ -43,8 +43,6 @@ function placeFor(data: LabRun['data'], agent: string): Place {
       PATH: `${labRoot}/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
       // Nothing makes nodes for dmsetup but dmsetup itself.
       DM_DISABLE_UDEV: '1',
-      // To strip the types of a program takes the lab longer than to run it.
-      NODE_COMPILE_CACHE: '/var/cache/node',
       PERCH_CACHE: cache,
       PERCH_GUEST_BIN: join(cache, agent),
       TMPDIR: `/data/${data}/tmp`,

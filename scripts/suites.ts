@@ -23,9 +23,12 @@ export const suites: Record<string, () => Promise<Outcome>> = {
   failpoints: () => vitest(['failpoints']),
   /** Hours if it is told to: `PERCH_CHAOS_KILLS` and `PERCH_CHAOS_SEED`, `PERCH_POWER_CUTS` and `PERCH_POWER_SEED`. */
   soak: () => vitest(['e2e', 'failpoints'], soakTests, soakEnv()),
+  /** The part of the lab's tests that each run has: the rest takes many times as long. */
+  disks: () => vitest(['lab'], ['tests/lab-disks.test.ts'], { PERCH_LAB_DATA: 'xfs' }),
   lab: () => vitest(['lab']),
 };
 export const onlyByName: ReadonlySet<string> = new Set(['soak', 'lab']);
+export const inLab: ReadonlySet<string> = new Set(['disks', 'lab']);
 
 /** The tests of files, or of all files below folders. @param name a pattern that their names match */
 export function inFiles(paths: readonly string[], name?: string): Promise<Outcome> {

@@ -8,7 +8,7 @@ import { parseArgs, styleText } from 'node:util';
 import { resolveArtifacts } from '../images/index.ts';
 import { ensureLab } from '../lab/index.ts';
 import { enclose } from './enclosure/index.ts';
-import { inFiles, type Outcome, onlyByName, suites } from './suites.ts';
+import { inFiles, inLab, type Outcome, onlyByName, suites } from './suites.ts';
 
 const { values, positionals: wanted } = parseArgs({
   allowPositionals: true,
@@ -30,7 +30,8 @@ await enclose(async () => {
   const fetched = spawnSync('cargo', ['fetch', '--locked', '--quiet'], { stdio: 'inherit' });
   if (fetched.status !== 0) process.exit(1);
   // A lab is made of packages, too.
-  if (wanted.some((name) => name === 'lab' || /tests\/lab[^/]*$/.test(name))) await ensureLab(console.log);
+  const needsLab = (name: string) => inLab.has(name) || /tests\/lab[^/]*$/.test(name);
+  if (wanted.length === 0 || wanted.some(needsLab)) await ensureLab(console.log);
   return { PERCH_GUEST_BIN: (await resolveArtifacts()).guestAgent };
 });
 

@@ -6,7 +6,7 @@ import { factsOf, labMs } from './setup/lab-facts.ts';
 let facts: Record<string, unknown>;
 
 beforeAll(async () => {
-  facts = await factsOf('systemd-in-lab.ts');
+  facts = await factsOf(['systemd-in-lab.ts']);
 }, labMs);
 
 /** By the last part of its path, what an installation did with each file. */

@@ -12,12 +12,23 @@ mount -o ro /dev/vdb /deps
 echo +memory > /sys/fs/cgroup/cgroup.subtree_control
 mkdir /sys/fs/cgroup/provision
 echo 128M > /sys/fs/cgroup/provision/memory.max
+cd /artifacts
+find . -type f -size +16M > /tmp/large
 for disk in /data/ext4 /data/xfs; do
-  mkdir -p "$disk/tmp"
+  mkdir -p "$disk/tmp" "$disk/cache"
   chmod 1777 "$disk/tmp"
-  sh -c 'echo 0 > /sys/fs/cgroup/provision/cgroup.procs && exec cp -a --sparse=always /artifacts "$1/cache"' sh "$disk"
+  sh -c 'echo 0 > /sys/fs/cgroup/provision/cgroup.procs && exec tar -cX /tmp/large .' |
+    sh -c 'echo 0 > /sys/fs/cgroup/provision/cgroup.procs && exec tar -xpC "$1"' sh "$disk/cache"
+  # Past the page cache: the lab's processor would copy each byte twice.
+  while read -r file; do
+    dd if="$file" of="$disk/cache/$file" bs=1M iflag=direct oflag=direct conv=sparse status=none
+    chmod --reference="$file" "$disk/cache/$file"
+    touch --reference="$file" "$disk/cache/$file"
+  done < /tmp/large
 done
+cd /
 rmdir /sys/fs/cgroup/provision
+rm /tmp/large
 mkdir -p /perch/node_modules /var/deps/upper /var/deps/work
 mount -t overlay -o lowerdir=/deps,upperdir=/var/deps/upper,workdir=/var/deps/work overlay /perch/node_modules
 # A run's first command finds Node in memory.

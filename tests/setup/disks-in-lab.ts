@@ -1,7 +1,8 @@
-/** The life of sandboxes on disks of device-mapper, under KVM, in the lab. */
+/** The life of sandboxes on disks of device-mapper, under KVM, in the lab. Takes the value of PERCH_ROOTFS. */
 import { closeSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { dmNames, dmTargets } from '../../apps/host-agent/src/linux/index.ts';
+import type { PerchError } from '../../packages/protocol/src/index.ts';
 import { LabFacts } from './lab-facts.ts';
 import { vmsDir } from './machine.ts';
 import { PerchInstance } from './perch-instance.ts';
@@ -14,7 +15,7 @@ const fact = facts.add.bind(facts);
 await using instance = await PerchInstance.start({
   network: 78,
   // The probe gives KVM less time than a guest takes here.
-  env: { PERCH_ROOTFS: 'device-mapper', PERCH_VMM: 'qemu-kvm' },
+  env: { PERCH_ROOTFS: process.argv[2] ?? 'auto', PERCH_VMM: 'qemu-kvm' },
 });
 const { sandboxes, snapshots, hosts } = instance.perch;
 const prefix = `perch-${instance.instance}-`;
@@ -76,12 +77,11 @@ await sandboxes.delete(third.id);
 const held = openSync(`${vmsDir(instance.dataDir)}/${id}/rootfs`, 'r');
 const pause = await sandboxes.pause(id, slow).then(
   ({ status }) => status,
-  (error: unknown) => String(error),
+  (error: unknown) => (error as PerchError).message,
 );
-await sleep(5000);
-fact('held', { pause, devices: devices() });
+fact('held', { pause, devices: devices(), status: (await sandboxes.get(id)).status });
 closeSync(held);
-while (devices().disks > 0) await sleep(500);
+while ((await sandboxes.get(id)).status === 'pausing') await sleep(500);
 fact('let go', { devices: devices(), status: (await sandboxes.get(id)).status });
 await sandboxes.resume(id, slow);
 fact('resumed again', await sh(id, 'cat /dev/shm/word ~/word'));

@@ -27,11 +27,19 @@ export class LabFacts {
   }
 }
 
-/** Runs a script of this folder in the lab. @param options of the lab @throws Error with its output when it fails */
-export async function factsOf(script: string, ...options: string[]): Promise<Record<string, unknown>> {
-  const run = spawn(process.execPath, [lab, ...options, 'node', `tests/setup/${script}`], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+/**
+ * Runs a script of this folder in the lab, once more when the lab dies.
+ * @param options of the lab
+ * @throws Error with its output when it fails
+ */
+export async function factsOf(
+  [script, ...args]: readonly [script: string, ...args: string[]],
+  ...options: string[]
+): Promise<Record<string, unknown>> {
+  const command = ['--repeat', '1', ...options, 'node', `tests/setup/${script}`, ...args];
+  const run = spawn(process.execPath, [lab, ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+  // A run that is about to be too late shows how far it is.
+  run.stderr.pipe(process.stderr, { end: false });
   const [stdout, stderr, [code]] = await Promise.all([
     text(run.stdout),
     text(run.stderr),

@@ -44,6 +44,7 @@ export interface ErrorContexts {
   disk_too_small: { disk_mb: number; minimum_mb: number };
   capacity_exhausted: { resource: 'memory' | 'disk' | 'slots'; requested: number; available: number };
   host_disk_full: Record<string, never>;
+  cleanup_delayed: { id: string; reason: string };
   host_unavailable: { host_id: string };
   database_unavailable: Record<string, never>;
   guest_unavailable: { id: string };
@@ -120,6 +121,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   disk_too_small: 400,
   capacity_exhausted: 503,
   host_disk_full: 507,
+  cleanup_delayed: 503,
   host_unavailable: 503,
   database_unavailable: 503,
   guest_unavailable: 502,
@@ -197,6 +199,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
   capacity_exhausted: 'Destroy a sandbox, ask for a smaller one, or try again later.',
   host_disk_full:
     'Free space on the disk of the data directory, or remove snapshots and sandboxes; nothing of it was kept.',
+  cleanup_delayed:
+    'Mend what the reason names, such as a program that holds a device open. Perch goes on trying, and the status of the sandbox shows when it is done.',
   host_unavailable: 'Check that perch-host runs (`perch doctor`), then try again.',
   database_unavailable: 'Check that PostgreSQL runs (`perch doctor`), then try again.',
   guest_unavailable: 'Try again; if it stays, read GET /v1/sandboxes/{id}/logs.',

@@ -59,6 +59,8 @@ const meanings: Record<ErrorCode, Meaning> = {
   root_only: unknown,
   api_key_not_found: unknown,
   last_api_key: unknown,
+  // It goes on, and its status shows what became of it.
+  cleanup_delayed: unknown,
   host_unavailable: unknown,
   database_unavailable: unknown,
   guest_unavailable: unknown,

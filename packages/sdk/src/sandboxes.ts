@@ -92,7 +92,7 @@ export class Sandboxes {
    * Resolves when it is paused: memory and disk are in files, and it holds nothing else. Connections to it end; commands
    * go on when it is resumed, and `commands.attach` follows them. It is paused also when nobody waits any more.
    * @throws PerchError `sandbox_not_running` (already paused, too), `pause_failed`, `host_disk_full` and `capacity_exhausted` (it
-   *   runs on)
+   *   runs on), `cleanup_delayed` (it is still pausing)
    */
   pause(id: string, options: RequestOptions = {}): Promise<SandboxTransition> {
     return this.#http.json('POST', `${at(id)}/pause`, { timeoutMs: transitionTimeoutMs, ...options });

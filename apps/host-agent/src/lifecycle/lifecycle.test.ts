@@ -98,6 +98,24 @@ test('a teardown step that fails skips no other, and is tried again alone', asyn
   nothingLeft(h.machine, h.vmsDir);
 });
 
+test('whoever waits for a destroy that is tried for long is told what is not removed, and it goes on', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  const { disk } = h.machine;
+  const { remove } = disk;
+  let failures = 3;
+  disk.remove = async (spec) => {
+    if (failures-- > 0) throw new Error('The device is still open.');
+    await remove(spec);
+  };
+  await expect(h.lifecycle.destroy(id)).rejects.toMatchObject({
+    code: 'cleanup_delayed',
+    details: { id, reason: 'The device is still open.' },
+  });
+  await h.lifecycle.destroy(id);
+  nothingLeft(h.machine, h.vmsDir);
+});
+
 test.each(['destroying', 'destroyed', 'its snapshots'] as const)(
   'a destroy that fails at %s is tried again as a whole, also for those who join it',
   async (step) => {

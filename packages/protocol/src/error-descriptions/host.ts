@@ -12,6 +12,11 @@ export const hostErrors = {
     after:
       'All that was written is removed. A sandbox that was to be paused or copied is as before, a create or a fork has made nothing, a snapshot that was to be overwritten is as before, and nothing of a spooled upload was kept.',
   },
+  cleanup_delayed: {
+    when: 'What the machine of a sandbox held on the host could not be given back in several tries, at the end of a pause or destroy, or of a create or resume that failed. The reason names it, such as a device that another program has open.',
+    after:
+      'Nothing is lost, and the machine has ended. The host goes on trying, at least every half minute, and after a restart too. The sandbox is `pausing`, `destroying`, `resuming` or `failed` until it succeeds. A create is destroyed.',
+  },
   host_unavailable: {
     when: '`perch-host` does not answer, or not in time, or not as its API says. Also when the first request with the same Idempotency-Key is not done after 30 s.',
     after:

@@ -124,7 +124,7 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
       response: {
         204: 'It is gone.',
         404: 'No such sandbox.',
-        503: 'The host does not answer; it is destroyed as soon as it does.',
+        503: 'The host does not answer; it is destroyed as soon as it does. Or cleanup_delayed: the host goes on trying.',
       } as object,
     },
     async handler(request, reply) {

@@ -39,7 +39,7 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
         409: 'It does not run, or failed; the message names its status, such as paused, resuming or destroying.',
         500: 'pause_failed: it runs on.',
         507: 'host_disk_full: the disk of the host filled up meanwhile, and it runs on.',
-        503: `The host has no room on its disk for the pause, which is found out first: it runs on. Or ${noAnswer}.`,
+        503: `The host has no room on its disk for the pause, which is found out first: it runs on. Or cleanup_delayed: it is still pausing. Or ${noAnswer}.`,
       } as object,
     },
     handler: (request) => sandboxes.pause(request.params.id, request.id),

@@ -33,6 +33,8 @@ export class SandboxDriver {
   #plan: StartPlan | undefined;
   #loop: Promise<void> | undefined;
   #working = false;
+  /** What is being done now. */
+  #current: Queued<Waiter> | undefined;
   /** Whether it is known what an earlier process has left. */
   #isKnown = false;
   #started: Promise<void> = Promise.resolve();
@@ -41,7 +43,8 @@ export class SandboxDriver {
     this.id = id;
     this.resources = resources;
     this.#deps = deps;
-    this.#state = new SandboxState(id, resources, deps, this.#abort.signal);
+    const delayed = (error: PerchError) => this.#reject(error);
+    this.#state = new SandboxState(id, resources, deps, this.#abort.signal, delayed);
     this.#checkpoints = new CheckpointWriter(this.#state, deps.saved, this.#abort.signal, (generation) =>
       this.#watch(generation),
     );
@@ -187,13 +190,20 @@ export class SandboxDriver {
         this.#working = false;
         return;
       }
+      this.#current = item;
       const how = await this.#apply(item, record).then(
         () => (waiter: Waiter) => waiter.resolve(),
         (error: unknown) => (waiter: Waiter) => waiter.reject(error),
       );
+      this.#current = undefined;
       this.#queue.done(item);
       for (const waiter of item.waiters) how(waiter);
     }
+  }
+
+  /** Those who wait for what is being done are answered; it goes on. */
+  #reject(error: PerchError): void {
+    for (const waiter of this.#current?.waiters ?? []) waiter.reject(error);
   }
 
   async #apply({ intent }: Queued<Waiter>, record: SandboxRecord | undefined): Promise<void> {

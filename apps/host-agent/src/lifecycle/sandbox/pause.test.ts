@@ -225,6 +225,20 @@ test('a host agent starts though a guest does not run on, which is failed with t
   await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
 });
 
+test('whoever waits for a pause that cannot give back what the guest held is told so, and it goes on', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  h.machine.killFails = 3;
+  const paused = seen(h.lifecycle, id, 'paused');
+  await expect(h.lifecycle.pause(id, 1)).rejects.toMatchObject({
+    code: 'cleanup_delayed',
+    message: `What sandbox ${id} held cannot be given back yet. cannot kill`,
+  });
+  expect(h.lifecycle.get(id)).toMatchObject({ status: 'pausing' });
+  await paused;
+  nothingLeft(h.machine, h.vmsDir);
+});
+
 test('a host agent that is started again lets run on what was not yet written', async () => {
   await using h = await host();
   await h.lifecycle.create(id, request);

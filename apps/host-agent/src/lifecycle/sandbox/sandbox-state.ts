@@ -22,18 +22,32 @@ export interface SandboxStateDeps {
   retryMs: readonly number[];
 }
 
+/** So many failures of what is insisted on are likely to pass by themselves. */
+const quietAttempts = 2;
+
 export class SandboxState {
   readonly id: string;
   readonly resources: Resources;
   readonly #deps: SandboxStateDeps;
   readonly #released = new AbortController();
   readonly #overtaken: AbortSignal;
+  readonly #delayed: (error: PerchError) => void;
 
-  /** @param destroying aborted by a destroy */
-  constructor(id: string, resources: Resources, deps: SandboxStateDeps, destroying: AbortSignal) {
+  /**
+   * @param destroying aborted by a destroy
+   * @param delayed told each time that what is insisted on takes longer than anybody should wait without a word
+   */
+  constructor(
+    id: string,
+    resources: Resources,
+    deps: SandboxStateDeps,
+    destroying: AbortSignal,
+    delayed: (error: PerchError) => void,
+  ) {
     this.id = id;
     this.resources = resources;
     this.#deps = deps;
+    this.#delayed = delayed;
     this.#overtaken = AbortSignal.any([this.released, destroying]);
   }
 
@@ -141,6 +155,7 @@ export class SandboxState {
         return await work();
       } catch (error) {
         log.error({ sandbox: this.id, what, err: error, attempt }, 'this failed, and will be tried again');
+        if (attempt >= quietAttempts) this.#delayed(this.#cleanupDelayed(error));
         await sleep(retryMs[Math.min(attempt, retryMs.length - 1)], undefined, { signal: cut }).catch(
           () => {},
         );
@@ -157,6 +172,14 @@ export class SandboxState {
     } catch (error) {
       this.#deps.log.error({ sandbox: this.id, what, err: error }, 'this failed');
     }
+  }
+
+  #cleanupDelayed(cause: unknown): PerchError {
+    const { id } = this;
+    // Each thing that could not be removed has its own.
+    const reason = (cause instanceof AggregateError ? cause.errors : [cause]).map(sentence).join(' ');
+    const message = `What sandbox ${id} held cannot be given back yet. ${reason}`;
+    return new PerchError('cleanup_delayed', message, { id, reason }, { cause });
   }
 
   /** The error for a caller whom a destroy overtook. */
