@@ -1,24 +1,37 @@
 /** The life of sandboxes on disks of device-mapper, under KVM, in the lab. Takes the value of PERCH_ROOTFS. */
 import { closeSync, openSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { down, leaks, type UpEvent, up } from '../../apps/cli/src/launcher/index.ts';
 import { dmNames, dmTargets } from '../../apps/host-agent/src/linux/index.ts';
-import type { PerchError } from '../../packages/protocol/src/index.ts';
+import { newApiKey, type PerchError, readSettings } from '../../packages/protocol/src/index.ts';
+import { Perch } from '../../packages/sdk/src/index.ts';
 import { LabFacts } from './lab-facts.ts';
 import { vmsDir } from './machine.ts';
-import { PerchInstance } from './perch-instance.ts';
 
 const shape = { memory_mb: 128, disk_mb: 1024, timeout_sec: 86_400 };
 const slow = { timeoutMs: 900_000 };
 const facts = new LabFacts();
 const fact = facts.add.bind(facts);
 
-await using instance = await PerchInstance.start({
-  network: 78,
+const key = newApiKey();
+const { env } = process;
+Object.assign(env, {
+  ...{ PERCH_DATA_DIR: join(tmpdir(), 'perch'), PERCH_API_KEY: key, PERCH_ROOTFS: process.argv[2] ?? 'auto' },
   // The probe gives KVM less time than a guest takes here.
-  env: { PERCH_ROOTFS: process.argv[2] ?? 'auto', PERCH_VMM: 'qemu-kvm' },
+  ...{ PERCH_VMM: 'qemu-kvm', PERCH_READY: '0', PERCH_SLOT_POOL: '1' },
 });
-const { sandboxes, snapshots, hosts } = instance.perch;
-const prefix = `perch-${instance.instance}-`;
+const settings = readSettings(env);
+const ready = Promise.withResolvers<Extract<UpEvent, { event: 'ready' }>>();
+const over = up(settings, (event) => {
+  if (event.event === 'step') fact(event.name, event.ms);
+  if (event.event === 'ready') ready.resolve(event);
+});
+over.catch(ready.reject);
+const { instance } = await ready.promise;
+const { sandboxes, snapshots, hosts } = new Perch({ url: `http://${settings.listen}`, apiKey: key });
+const prefix = `perch-${instance}-`;
 
 /** Devices of this Perch: of sandboxes, and of images. */
 function devices() {
@@ -48,6 +61,7 @@ const before = await sh(id, kept);
 fact('word', before.split('\n').slice(0, 2));
 fact('pause', (await sandboxes.pause(id, slow)).timings_ms);
 fact('paused', devices());
+fact('kept', (await sandboxes.history(id)).own_bytes);
 fact('resume', (await sandboxes.resume(id, slow)).timings_ms);
 fact('resumed', { devices: devices(), same: (await sh(id, kept)) === before });
 
@@ -74,7 +88,7 @@ const third = await sandboxes.create({ template: 'kept', timeout_sec: 86_400 }, 
 fact('from flattened', { devices: devices(), same: (await sh(third.id, kept)) === before });
 await sandboxes.delete(third.id);
 
-const held = openSync(`${vmsDir(instance.dataDir)}/${id}/rootfs`, 'r');
+const held = openSync(`${vmsDir(settings.dataDir)}/${id}/rootfs`, 'r');
 const pause = await sandboxes.pause(id, slow).then(
   ({ status }) => status,
   (error: unknown) => (error as PerchError).message,
@@ -88,6 +102,7 @@ fact('resumed again', await sh(id, 'cat /dev/shm/word ~/word'));
 await sandboxes.delete(id);
 await snapshots.delete('kept');
 fact('destroyed', devices());
-await instance.down();
-fact('down', { devices: devices(), leaks: await instance.leaks() });
+await down(settings, { env, keep: false, confirm: () => Promise.resolve(true), report: () => {} });
+await over;
+fact('down', { devices: devices(), leaks: await leaks(settings) });
 facts.tell();

@@ -19,7 +19,7 @@ export async function fill(image: MemoryImage, write: WriteMemory): Promise<void
   const zeros: Run[] = [];
   for (const { offset, length, build: owner, storageOffset } of mapping) {
     // Zeros that the guest wrote over what the flat file has; its holes are zeros already.
-    if (owner === null) zeros.push(...dataRuns(flat.fd, offset, offset + length));
+    if (owner === null) for (const run of dataRuns(flat.fd, offset, offset + length)) zeros.push(run);
     else if (owner !== baseBuild) {
       const runs = stored.get(owner) ?? [];
       runs.push({ offset, length, storageOffset });
