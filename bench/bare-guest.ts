@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { diskKinds } from '../apps/host-agent/src/disk/index.ts';
+import { type DiskBackend, diskKinds } from '../apps/host-agent/src/disk/index.ts';
 import { giveIdentity, guestPort } from '../apps/host-agent/src/guest/index.ts';
 import { connectWhenListening } from '../apps/host-agent/src/linux/index.ts';
 import { qemuProgram } from '../packages/node-kit/src/index.ts';
@@ -29,15 +29,28 @@ const shared = ['kernel', 'initramfs', 'memfile', 'snapfile'];
 /** Makes bare guests of one kind, one at a time. */
 export class BareGuests implements AsyncDisposable {
   readonly #source: string;
+  readonly #state: string;
+  readonly #disks: DiskBackend;
   readonly #args: string[];
   readonly #sandbox: Sandbox;
   readonly #proof: string;
 
-  private constructor(source: string, args: string[], sandbox: Sandbox, proof: string) {
-    this.#source = source;
-    this.#args = args;
-    this.#sandbox = sandbox;
-    this.#proof = proof;
+  private constructor(parts: {
+    /** The directory of the sandbox's VM. */
+    source: string;
+    /** The state that it went on from. */
+    state: string;
+    disks: DiskBackend;
+    args: string[];
+    sandbox: Sandbox;
+    proof: string;
+  }) {
+    this.#source = parts.source;
+    this.#state = parts.state;
+    this.#disks = parts.disks;
+    this.#args = parts.args;
+    this.#sandbox = parts.sandbox;
+    this.#proof = parts.proof;
   }
 
   /** Guests like that of `sandbox`, which has to run, as it was created, for as long as they are made. */
@@ -51,7 +64,13 @@ export class BareGuests implements AsyncDisposable {
     await run('ip', ['link', 'set', tap, 'up']);
     const neighbour = [guest.address, 'lladdr', guest.mac, 'dev', tap, 'nud', 'permanent'];
     await run('ip', ['neighbour', 'add', ...neighbour]);
-    return new BareGuests(`/proc/${pid}/cwd`, unconfined(args), sandbox, proof);
+    const { format } = JSON.parse(await readFile(join(snapshot, 'rootfs.meta'), 'utf8'));
+    const kind = Object.values(diskKinds).find((one) => one.format === format);
+    if (!kind) throw new Error(`There is no kind of disk with layers of ${format}.`);
+    return new BareGuests({
+      ...{ source: `/proc/${pid}/cwd`, state: snapshot, disks: kind.create('bench0') },
+      ...{ args: unconfined(args), sandbox, proof },
+    });
   }
 
   /** A machine that is ready to start. The files that QEMU reads are prepared before the clock runs. */
@@ -59,12 +78,20 @@ export class BareGuests implements AsyncDisposable {
     const dir = await mkdtemp(join(tmpdir(), 'perch-bench-'));
     for (const name of shared) await link(join(this.#source, name), join(dir, name));
     const disk = { id: 'bare', dir, uid: 0, sizeBytes: this.#sandbox.disk_mb * 2 ** 20 };
-    await diskKinds.qcow2.create().create(disk, {
-      format: 'qcow2',
-      base: join(this.#source, 'base.ext4'),
-      layers: [join(this.#source, 'lower-0.qcow2')],
+    const [base, layer] = ['rootfs.base', 'rootfs.cow'].map((name) => join(this.#state, name)) as [
+      string,
+      string,
+    ];
+    await this.#disks.create(disk, {
+      format: this.#disks.capabilities.format,
+      ...{ base, layers: [layer] },
     });
-    return new BareGuest(dir, this.#args, this.#proof);
+    return new BareGuest({
+      dir,
+      args: this.#args,
+      proof: this.#proof,
+      removeDisk: () => this.#disks.remove(disk),
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -78,12 +105,14 @@ export class BareGuest implements AsyncDisposable {
   readonly #dir: string;
   readonly #args: string[];
   readonly #proof: string;
+  readonly #removeDisk: () => Promise<void>;
   #qemu: ChildProcess | undefined;
 
-  constructor(dir: string, args: string[], proof: string) {
-    this.#dir = dir;
-    this.#args = args;
-    this.#proof = proof;
+  constructor(parts: { dir: string; args: string[]; proof: string; removeDisk: () => Promise<void> }) {
+    this.#dir = parts.dir;
+    this.#args = parts.args;
+    this.#proof = parts.proof;
+    this.#removeDisk = parts.removeDisk;
   }
 
   /** From nothing to the first answer of the guest agent. */
@@ -117,6 +146,7 @@ export class BareGuest implements AsyncDisposable {
       qemu.kill('SIGKILL');
       await gone;
     }
+    await this.#removeDisk();
     await rm(this.#dir, { recursive: true });
   }
 }

@@ -9,6 +9,8 @@ export interface Bench {
   /** A sandbox that does nothing else. */
   sandbox: string;
   bare: BareGuests;
+  /** Most samples of a figure: fewer than usual where each takes long. */
+  atMost: number;
   signal: AbortSignal;
   /** Says what is being done now. */
   progress: (text: string) => void;

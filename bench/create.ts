@@ -2,7 +2,7 @@
 import { type Measure, machine } from './bench.ts';
 import { inTurn, timed } from './in-turn.ts';
 
-export const create: Measure = async ({ instance, bare, signal, progress }) => {
+export const create: Measure = async ({ instance, bare, atMost, signal, progress }) => {
   progress('create → first command, against a bare restore to the first answer');
   const { sandboxes } = instance.perch;
   const stages = { create: [] as number[], exec: [] as number[] };
@@ -22,7 +22,7 @@ export const create: Measure = async ({ instance, bare, signal, progress }) => {
     await using guest = await bare.prepare();
     return await timed(() => guest.start());
   };
-  const n = 30;
+  const n = Math.min(30, atMost);
   const { samples, floor } = await inTurn(
     { samples: withPerch, floor: withoutPerch },
     { n, warmUp: 1, signal },

@@ -1,7 +1,7 @@
 /**
- * `npm run bench [-- NAME …] [--json FILE]`, a NAME of `measures`: measures a Perch of its own, or a part of one, each
+ * `npm run bench [-- NAME …] [--at-most N] [--json FILE]`, a NAME of `measures`: measures a Perch of its own, or a part of one, each
  * figure beside its floor, in an enclosure that nothing leaves and nothing of it outlives. `--json` writes the rows of
- * `Figure`.
+ * `Figure`; `--at-most` has `create` and `pause` take fewer samples, for the lab.
  */
 import { writeFile } from 'node:fs/promises';
 import { parseArgs, styleText } from 'node:util';
@@ -27,7 +27,15 @@ const measures: Record<string, Measure> = { exec, files, create, burst, ready, p
 const hostMeasures: Record<string, HostMeasure> = { disks };
 const names = [...Object.keys(hostMeasures), ...Object.keys(measures)];
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: 'string' }, 'at-most': { type: 'string' } },
+});
+const atMost = Number(values['at-most'] ?? Number.POSITIVE_INFINITY);
+if (!(atMost >= 1)) {
+  console.error('--at-most is a number of samples, from 1.');
+  process.exit(2);
+}
 const unknown = positionals.find((name) => !names.includes(name));
 if (unknown !== undefined) {
   console.error(`There is no measure ${unknown}. There are: ${names.join(', ')}.`);
@@ -70,7 +78,7 @@ async function runWithPerch(wanted: readonly Measure[]): Promise<void> {
   const sandbox = await instance.perch.sandboxes.create(machine);
   await using bare = await BareGuests.like(instance, sandbox);
   for (const measure of wanted) {
-    const bench = { instance, sandbox: sandbox.id, bare, signal: stop.signal, progress };
+    const bench = { instance, sandbox: sandbox.id, bare, atMost, signal: stop.signal, progress };
     for (const measured of await measure(bench)) figures.push(figure(measured));
   }
   progress('taking it down');

@@ -11,7 +11,7 @@ export function frozenMs(timings: Readonly<Record<string, number>>): number {
   return frozenStages.reduce((sum, stage) => sum + (timings[stage] ?? 0), 0);
 }
 
-export const pause: Measure = async ({ instance, bare, signal, progress }) => {
+export const pause: Measure = async ({ instance, bare, atMost, signal, progress }) => {
   progress('pause with 32 MiB written, and resume → first command against a bare restore');
   const { perch } = instance;
   const { sandboxes } = perch;
@@ -43,7 +43,7 @@ export const pause: Measure = async ({ instance, bare, signal, progress }) => {
     await using guest = await bare.prepare();
     return await timed(() => guest.start());
   };
-  const n = 20;
+  const n = Math.min(20, atMost);
   const { samples, floor } = await inTurn(
     { samples: withPerch, floor: withoutPerch },
     { n, warmUp: 2, signal },

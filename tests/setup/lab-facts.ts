@@ -28,16 +28,15 @@ export class LabFacts {
 }
 
 /**
- * Runs a script of this folder in the lab, once more when the lab dies.
+ * Runs a command in the lab, once more when the lab dies.
  * @param options of the lab
+ * @returns its output
  * @throws Error with its output when it fails
  */
-export async function factsOf(
-  [script, ...args]: readonly [script: string, ...args: string[]],
-  ...options: string[]
-): Promise<Record<string, unknown>> {
-  const command = ['--repeat', '1', ...options, 'node', `tests/setup/${script}`, ...args];
-  const run = spawn(process.execPath, [lab, ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+export async function inLab(command: readonly string[], ...options: string[]): Promise<string> {
+  const run = spawn(process.execPath, [lab, '--repeat', '1', ...options, '--', ...command], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   // A run that is about to be too late shows how far it is.
   run.stderr.pipe(process.stderr, { end: false });
   const [stdout, stderr, [code]] = await Promise.all([
@@ -45,6 +44,15 @@ export async function factsOf(
     text(run.stderr),
     once(run, 'exit') as Promise<[number | null]>,
   ]);
-  if (code !== 0) throw new Error(`The run in the lab ended with ${code}: ${stderr}`);
+  if (code !== 0) throw new Error(`The run in the lab ended with ${code}: ${stdout}${stderr}`);
+  return stdout;
+}
+
+/** The same of a script of this folder. */
+export async function factsOf(
+  [script, ...args]: readonly [script: string, ...args: string[]],
+  ...options: string[]
+): Promise<Record<string, unknown>> {
+  const stdout = await inLab(['node', `tests/setup/${script}`, ...args], ...options);
   return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as Record<string, unknown>;
 }

@@ -29,7 +29,7 @@ export function flatMemoryOf({ header, memfileOf }: MemoryImage): string {
 export async function flatMappingOf(image: MemoryImage): Promise<Mapping> {
   const { baseBuild: build, mapping } = image.header;
   await using file = await open(flatMemoryOf(image));
-  const found = dataRuns(file.fd, 0, mapping.memoryBytes);
+  const found = [...dataRuns(file.fd, 0, mapping.memoryBytes)];
   const runs = found.map((run) => ({ ...run, storageOffset: run.offset }));
   return createMapping(mapping.memoryBytes, { build, runs });
 }

@@ -15,7 +15,7 @@ export async function* chunksOf(body: Readable): AsyncGenerator<Buffer, void, vo
   // By hand, not by `on` of node:events: that takes 33 KB for each iteration.
   const waiting: Buffer[] = [];
   let over = body.closed;
-  let failure: { error: unknown } | undefined;
+  let failure: { error: unknown } | undefined = body.errored ? { error: body.errored } : undefined;
   let wake = () => {};
   const take = (chunk: Buffer) => {
     if (waiting.push(chunk) >= maxWaiting) body.pause();

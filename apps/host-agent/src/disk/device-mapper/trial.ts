@@ -8,6 +8,7 @@ import { ownChunkBytes } from './exception-store/index.ts';
 import { cloneStore } from './store.ts';
 import { create, remove, storePath } from './vm-disk.ts';
 
+const id = 'trial';
 const sizeBytes = 2 ** 20;
 
 /**
@@ -16,28 +17,34 @@ const sizeBytes = 2 ** 20;
  * @returns the reason against them, a sentence with its remedy; undefined when they serve
  */
 export async function deviceMapperFails(instance: string, dir: string): Promise<string | undefined> {
-  const place = { id: 'trial', dir };
-  const clear = async () => {
-    await remove(instance, place);
-    await rm(dir, { recursive: true, force: true });
-  };
-  // A trial may have been cut short.
-  await clear();
   try {
-    await mkdir(dir);
-    const image = join(dir, 'image');
-    await writeFile(image, Buffer.alloc(ownChunkBytes));
-    await seal(image);
-    await create(instance, { ...place, uid: 0, sizeBytes }, { format: 'image', image });
-    await using store = await open(storePath(dir), constants.O_RDONLY | constants.O_NOFOLLOW);
-    await using copy = await open(join(dir, 'copy'), 'wx+');
-    if (cloneStore(store, copy, ownChunkBytes)) return undefined;
-    return 'the data directory has no reflinks, so each resume and fork would copy the disk; set it to an XFS (mkfs.xfs).';
+    // A trial may have been cut short.
+    await clear(instance, dir);
+    try {
+      return await tryOne(instance, dir);
+    } finally {
+      await clear(instance, dir);
+    }
   } catch (error) {
     // That tells nothing about the kernel.
     if (hasCode(error, 'ENOSPC')) return undefined;
-    return `a disk of it cannot be made (${(error as Error).message}); see whether dmsetup can.`;
-  } finally {
-    await clear();
+    return `a disk of it cannot be made and removed (${(error as Error).message}); see whether dmsetup can.`;
   }
+}
+
+async function tryOne(instance: string, dir: string): Promise<string | undefined> {
+  await mkdir(dir);
+  const image = join(dir, 'image');
+  await writeFile(image, Buffer.alloc(ownChunkBytes));
+  await seal(image);
+  await create(instance, { id, dir, uid: 0, sizeBytes }, { format: 'image', image });
+  await using store = await open(storePath(dir), constants.O_RDONLY | constants.O_NOFOLLOW);
+  await using copy = await open(join(dir, 'copy'), 'wx+');
+  if (cloneStore(store, copy, ownChunkBytes)) return undefined;
+  return 'the data directory has no reflinks, so each resume and fork would copy the disk; set PERCH_DATA_DIR to an XFS (mkfs.xfs).';
+}
+
+async function clear(instance: string, dir: string): Promise<void> {
+  await remove(instance, { id, dir });
+  await rm(dir, { recursive: true, force: true });
 }
