@@ -74,8 +74,11 @@ export class Lifecycle {
     const owned = new Set(records.map(({ id }) => id));
     const swept = [...(await sweepUnowned(vmsDir, machines)), ...(await saved.start(owned))];
     await snapshots.start();
-    for (const left of await monitor.unowned(() => machines)) await left.remove();
-    for (const left of await disks.unowned(() => machines)) await left.remove();
+    const leftovers = [await monitor.unowned(() => machines), await disks.unowned(() => machines)].flat();
+    for (const { what, remove } of leftovers) {
+      // Somebody else may hold it. What `perch fsck` can remove later keeps nobody's sandboxes waiting.
+      await remove().catch((err: unknown) => log.error({ err, what }, 'what nobody owns cannot be removed'));
+    }
     failpoint('start.swept');
     if (swept.length > 0) log.warn({ sandboxes: swept }, 'removed what no journal entry owns');
     for (const driver of this.#registry.all()) await driver.recover();

@@ -88,7 +88,11 @@ export function createDmDevice(
     // Without the flag that means to suspend it this lets the table begin.
     send('suspend', { name, event: leaveAlone });
   } catch (error) {
-    send('remove', { name });
+    try {
+      send('remove', { name });
+    } catch (left) {
+      throw new AggregateError([error, left], `The device ${name} was not made whole, and is left`);
+    }
     throw error;
   }
   return numberOfDevice(made.readBigUInt64LE(header.device));

@@ -80,8 +80,15 @@ function configuration(file: number, { readOnly, directIo, name }: LoopOptions):
  * the file is synced. To be called before something else is put on the device.
  */
 export function setWriteThrough(device: DeviceNumber): void {
-  writeFileSync(`/sys/dev/block/${device}/queue/write_cache`, 'write through');
+  writeFileSync(writeCacheOf(device), 'write through');
 }
+
+/** Takes that back. The number of a loop device keeps it otherwise, for whoever has it next. */
+export function setWriteBack(device: DeviceNumber): void {
+  writeFileSync(writeCacheOf(device), 'write back');
+}
+
+const writeCacheOf = (device: DeviceNumber) => `/sys/dev/block/${device}/queue/write_cache`;
 
 /** The file behind a loop device. @returns undefined when it is none, or has no file */
 export function fileOfLoop(device: DeviceNumber): FileIdentity | undefined {

@@ -44,7 +44,13 @@ async function captureRunning(instance: string, spec: DiskSpec): Promise<DiskCap
   return {
     holdStill: async () => {
       await using clone = await open(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600);
-      await cloneOrCopy(instance, spec, clone);
+      try {
+        await cloneOrCopy(instance, spec, clone);
+      } catch (error) {
+        // The guest runs on, and what it overwrites would keep its room.
+        await rm(path);
+        throw error;
+      }
       ino = (await clone.stat()).ino;
     },
     write: async (parent, nameOf) => {

@@ -5,6 +5,7 @@ import {
   closeSync,
   mkdirSync,
   openSync,
+  readFileSync,
   renameSync,
   rmSync,
   statfsSync,
@@ -117,6 +118,24 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
     renameSync(places.file('other', Buffer.alloc(8 * MiB, 'b')), places.image);
     const { guest: later } = await places.guest('after');
     expect([guest.has(97, 3), later.has(98, 3)]).toEqual([true, true]);
+  });
+
+  test('leaves the number of its loop device as others expect it: flushes reach the disk', async () => {
+    await using places = new Places();
+    const { spec } = await places.guest('one');
+    const cow = dmTargets(nameOf('one'), 'table')?.[0]?.params.split(' ')[1];
+    const cache = () => readFileSync(`/sys/dev/block/${cow}/queue/write_cache`, 'utf8').trim();
+    expect(cache()).toBe('write through');
+    await disks.remove(spec);
+    expect(cache()).toBe('write back');
+  });
+
+  test('goes on from one store alone', async () => {
+    await using places = new Places();
+    const store = places.file('store', '');
+    const several: DiskState = { format: 'dm-snapshot', base: places.image, layers: [store, store] };
+    await expect(disks.create(places.vm('several'), several)).rejects.toThrow('one store over its image');
+    expect(bases()).toEqual([]);
   });
 
   test('is not made where a device of its name is left, which is told with what removes it', async () => {

@@ -6,6 +6,7 @@ import type { ToolPlace } from '../backend.ts';
 import type { DiskState } from '../disk.ts';
 import { sealMade } from '../sealed.ts';
 import { flattenStore, readStore } from './exception-store/index.ts';
+import { storeOf } from './store.ts';
 
 /**
  * No tool of another user is needed: the notes of the store are the kernel's, and are read within bounds; what the
@@ -19,7 +20,7 @@ export async function flatten(state: DiskState, tool: ToolPlace): Promise<string
   const signal = tool.signal ? AbortSignal.any([tool.signal, timeout]) : timeout;
   const reading = constants.O_RDONLY | constants.O_NOFOLLOW;
   await using base = await open(state.base, reading);
-  await using layer = await open(state.layers[0] ?? '', reading);
+  await using layer = await open(storeOf(state) ?? '', reading);
   const stats = await Promise.all([base, layer].map((file) => file.stat()));
   await tool.admit(stats.reduce((sum, { blocks }) => sum + blocks * 512, 0));
   const path = join(dir, 'flat.ext4');

@@ -11,6 +11,7 @@ import {
   fileOfLoop,
   findDmDevice,
   removeDmDevice,
+  setWriteBack,
   setWriteThrough,
 } from '../../linux/index.ts';
 import { type OpenImage, takeBase } from './bases.ts';
@@ -52,7 +53,12 @@ export function makeSnapshotDevice({ instance, name, image, store, sizeBytes }: 
   setWriteThrough(cow.device);
   const params = `${base} ${cow.device} PO 8 1 discard_zeroes_cow`;
   const length = sizeBytes / sectorBytes;
-  return createDmDevice(name, [{ start: 0, length, type: 'snapshot', params }], { readOnly: false });
+  try {
+    return createDmDevice(name, [{ start: 0, length, type: 'snapshot', params }], { readOnly: false });
+  } catch (error) {
+    setWriteBack(cow.device);
+    throw error;
+  }
 }
 
 export interface FoundSnapshot {
@@ -81,6 +87,9 @@ export function findSnapshotDevice(name: string): FoundSnapshot | undefined {
 /** No error when there is none. @throws Error when somebody has it open for longer than an end takes */
 export async function removeSnapshotDevice(name: string): Promise<void> {
   const deadline = performance.now() + patienceMs;
+  // The loop device goes with this one. Nobody writes any more, so from here on it may as well take its time.
+  const table = dmTargets(name, 'table')?.[0];
+  if (table?.type === 'snapshot') setWriteBack(table.params.split(' ')[1] as DeviceNumber);
   for (;;) {
     try {
       removeDmDevice(name);

@@ -20,7 +20,7 @@ export async function makeStore(path: string, from: DiskState, sizeBytes: number
   const file = await open(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600);
   try {
     const bytes = fullStoreBytes(sizeBytes);
-    const [below] = layersOf(from);
+    const below = storeOf(from);
     if (below === undefined) await takeRoom(file.fd, bytes);
     else await goOn(below, file, sizeBytes, bytes);
     return file;
@@ -31,6 +31,16 @@ export async function makeStore(path: string, from: DiskState, sizeBytes: number
   }
 }
 
+/**
+ * The store of a state, undefined of an image.
+ * @throws Error for several, which another program may have made: a store lies on the image
+ */
+export function storeOf(state: DiskState): string | undefined {
+  const [store, ...others] = layersOf(state);
+  if (others.length === 0) return store;
+  throw new Error(`A disk of device-mapper has one store over its image, and not ${others.length + 1}`);
+}
+
 async function goOn(below: string, file: FileHandle, sizeBytes: number, bytes: number): Promise<void> {
   await assertSealed(below);
   await using source = await open(below, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -38,6 +48,11 @@ async function goOn(below: string, file: FileHandle, sizeBytes: number, bytes: n
   if (chunkBytes !== ownChunkBytes) {
     throw new Error(
       `${below} has chunks of ${chunkBytes} bytes; a disk can go on from it once it is flattened`,
+    );
+  }
+  if (usedBytes > bytes) {
+    throw new Error(
+      `${below} is longer than a store of its disk; a disk can go on from it once it is flattened`,
     );
   }
   const cloned = cloneStore(source, file, usedBytes);

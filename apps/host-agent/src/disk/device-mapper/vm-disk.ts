@@ -73,7 +73,7 @@ export async function adopt(instance: string, spec: DiskSpec): Promise<BlockDisk
   const opened = await openStore(instance, spec);
   await opened.store.close();
   // It shares blocks with the store, of which the kernel may need its own at any time.
-  await rm(capturedPath(spec.dir), { force: true });
+  await rm(capturedPath(spec.dir), { recursive: true, force: true });
   return { kind: 'block', path: join(spec.dir, nodeName) };
 }
 

@@ -1,6 +1,7 @@
 /** A guest is stopped and its state written: a pause, a copy that runs on, and what takes either of them back. */
 import { isDiskFull } from '@perch/node-kit';
 import { PerchError } from '@perch/protocol';
+import { DiskGone } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import type { Capture, StateStore } from '../checkpoints/index.ts';
 import { captured, milliseconds, type SandboxRecord } from '../journal/index.ts';
@@ -165,6 +166,11 @@ export class CheckpointWriter {
     const { id } = this.#state;
     const reason = sentence(cause);
     try {
+      // A guest whose disk the kernel has given up would run on with errors, and lose what it does.
+      if (cause instanceof DiskGone) {
+        await this.#saved.drop(id, this.#state.expect().captures);
+        throw cause;
+      }
       await this.#takeBack();
     } catch (end) {
       // Of a monitor that has ended the capture sees a symptom, and what lets the guest go has the reason.
@@ -173,7 +179,7 @@ export class CheckpointWriter {
       const why = this.#state.record?.reason ?? reason;
       return new PerchError('sandbox_failed', `Sandbox ${id} failed. ${why}`, { id, reason: why }, { cause });
     }
-    await this.#state.insist('undo', () => this.#runsOn(record.generation));
+    await this.#state.insist('run on', () => this.#runsOn(record.generation));
     const message = `Sandbox ${id} ${what} and runs on. ${reason}`;
     if (isDiskFull(cause)) return new PerchError('host_disk_full', message, {}, { cause });
     return new PerchError(code, message, { id, reason }, { cause });

@@ -1,6 +1,7 @@
 /** Pause and resume, step by step: see testing.ts. */
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
+import { DiskGone } from '../../disk/index.ts';
 import { failOnce, host, id, nothingLeft, request, seen } from '../testing.ts';
 
 const next = { generation: 2, access_token: 'b'.repeat(64) };
@@ -223,6 +224,20 @@ test('a host agent starts though a guest does not run on, which is failed with t
   expect(status).toBe('failed');
   expect(reason).toContain('cannot thaw');
   await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+});
+
+test('a guest whose disk is gone is not let go again: it is failed, with nothing of the pause left', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  vi.spyOn(h.machine.saved, 'capture').mockRejectedValueOnce(new DiskGone('the kernel has given it up'));
+  await expect(h.lifecycle.pause(id, 1)).rejects.toMatchObject({
+    ...{
+      code: 'sandbox_failed',
+      details: { id, reason: expect.stringContaining('the kernel has given it up') },
+    },
+  });
+  expect(h.lifecycle.get(id)).toMatchObject({ status: 'failed' });
+  nothingLeft(h.machine, h.vmsDir);
 });
 
 test('whoever waits for a pause that cannot give back what the guest held is told so, and it goes on', async () => {

@@ -24,6 +24,8 @@ export interface SandboxStateDeps {
 
 /** So many failures of what is insisted on are likely to pass by themselves. */
 const quietAttempts = 2;
+/** Insisted on: those that give a machine back. */
+const teardowns: ReadonlySet<string> = new Set(['pause', 'destroy', 'fail', 'undo']);
 
 export class SandboxState {
   readonly id: string;
@@ -155,7 +157,7 @@ export class SandboxState {
         return await work();
       } catch (error) {
         log.error({ sandbox: this.id, what, err: error, attempt }, 'this failed, and will be tried again');
-        if (attempt >= quietAttempts) this.#delayed(this.#cleanupDelayed(error));
+        if (attempt >= quietAttempts && teardowns.has(what)) this.#delayed(this.#cleanupDelayed(error));
         await sleep(retryMs[Math.min(attempt, retryMs.length - 1)], undefined, { signal: cut }).catch(
           () => {},
         );
@@ -178,7 +180,9 @@ export class SandboxState {
     const { id } = this;
     // Each thing that could not be removed has its own.
     const reason = (cause instanceof AggregateError ? cause.errors : [cause]).map(sentence).join(' ');
-    const message = `What sandbox ${id} held cannot be given back yet. ${reason}`;
+    const { status, reason: before } = this.expect();
+    const failed = status === 'failed' && before ? `Sandbox ${id} failed. ${before} ` : '';
+    const message = `${failed}What sandbox ${id} held cannot be given back yet. ${reason}`;
     return new PerchError('cleanup_delayed', message, { id, reason }, { cause });
   }
 

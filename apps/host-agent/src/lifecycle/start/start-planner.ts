@@ -114,6 +114,8 @@ export class StartPlanner {
   async #makeReady(signal: AbortSignal): Promise<SandboxDriver | undefined> {
     const source = await this.sources.find(defaultRequest);
     if (!this.reservations.fitsBesideReady(source.shape)) return undefined;
+    // Some kinds of disk take all of their room when they are made: that must be nobody's.
+    if ((await this.reservations.lacks(source.shape)).includes('disk')) return undefined;
     return makeReady(source, defaultRequest.template, this.#registry, signal);
   }
 }
