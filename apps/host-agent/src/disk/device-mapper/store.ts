@@ -6,6 +6,7 @@
  */
 import { constants, fstatSync, ftruncateSync } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
+import { hasCode } from '@perch/node-kit';
 import { cloneFile, copySparse, dataRuns, punchHole, takeRoom, unshare } from '../../linux/index.ts';
 import { type DiskState, layersOf } from '../disk.ts';
 import { assertSealed, sealOpen } from '../sealed.ts';
@@ -64,7 +65,7 @@ async function goOn(below: string, file: FileHandle, sizeBytes: number, bytes: n
  * Makes an empty file the same as a store. The kernel can go on with either: the areas that it writes its notes to are
  * not shared.
  * @param usedBytes of the store
- * @returns false where the file system cannot clone
+ * @returns false where the file system cannot clone, or not give a part of a clone blocks of its own
  * @throws SystemCallError ENOSPC, and the file is empty again
  */
 export function cloneStore(from: FileHandle, to: FileHandle, usedBytes: number): boolean {
@@ -77,6 +78,8 @@ export function cloneStore(from: FileHandle, to: FileHandle, usedBytes: number):
     return true;
   } catch (error) {
     ftruncateSync(to.fd, 0);
+    // Some clone, and unshare nothing: btrfs.
+    if (hasCode(error, 'EOPNOTSUPP')) return false;
     throw error;
   }
 }

@@ -41,7 +41,7 @@ async function tryOne(instance: string, dir: string): Promise<string | undefined
   await using store = await open(storePath(dir), constants.O_RDONLY | constants.O_NOFOLLOW);
   await using copy = await open(join(dir, 'copy'), 'wx+');
   if (cloneStore(store, copy, ownChunkBytes)) return undefined;
-  return 'the data directory has no reflinks, so each resume and fork would copy the disk; set PERCH_DATA_DIR to an XFS (mkfs.xfs).';
+  return 'the data directory has no reflinks that serve it, so each resume and fork would copy the disk; set PERCH_DATA_DIR to an XFS (mkfs.xfs).';
 }
 
 async function clear(instance: string, dir: string): Promise<void> {

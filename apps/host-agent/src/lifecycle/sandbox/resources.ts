@@ -272,9 +272,12 @@ export class Resources {
         failures.push(error);
       }
     };
-    await step(() => disks.remove({ id: record.vm, dir }));
-    tornDown(record, 'disk_removed');
-    await step(() => rm(dir, { recursive: true, force: true }));
+    await step(async () => {
+      await disks.remove({ id: record.vm, dir });
+      tornDown(record, 'disk_removed');
+      // As long as the disk is there its files are: what it has taken of the host's room shows by them.
+      await rm(dir, { recursive: true, force: true });
+    });
     const { slot } = record;
     if (slot !== null) {
       await step(async () => {
