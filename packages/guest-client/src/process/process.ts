@@ -139,35 +139,26 @@ const unanswered = { type: 'timeout', unanswered: true } as const;
 /** A guest that does not keep a time-out, or does not answer at all, is cut off. */
 class Deadline {
   passed = false;
-  readonly #over = new AbortController();
+  /** Aborts when the time is over, and with the caller's. */
+  readonly signal: AbortSignal;
   readonly #timer: NodeJS.Timeout;
-  readonly #caller: AbortSignal | undefined;
-  // By hand: a signal of AbortSignal.any outlives its command by some collections, and so makes the heap grow.
-  readonly #cancel = () => this.#over.abort(this.#caller?.reason);
 
-  constructor(ms: number, caller: AbortSignal | undefined) {
-    this.#caller = caller;
-    caller?.addEventListener('abort', this.#cancel, { once: true });
-    if (caller?.aborted) this.#cancel();
+  constructor(ms: number, signal: AbortSignal | undefined) {
+    const late = new AbortController();
+    this.signal = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
     // Longer delays than a timer takes are as good as none.
     this.#timer = setTimeout(
       () => {
         this.passed = true;
-        this.#over.abort(new Error('the time of the command is over'));
+        late.abort(new Error('the time of the command is over'));
       },
       Math.min(ms, 2 ** 31 - 1),
     );
     this.#timer.unref();
   }
 
-  /** Aborts when the time is over, and with the caller's until `clear`. */
-  get signal(): AbortSignal {
-    return this.#over.signal;
-  }
-
   clear(): void {
     clearTimeout(this.#timer);
-    this.#caller?.removeEventListener('abort', this.#cancel);
   }
 }
 
