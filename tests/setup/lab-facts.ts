@@ -33,7 +33,7 @@ export class LabFacts {
  * @returns its output
  * @throws Error with its output when it fails
  */
-export async function inLab(command: readonly string[], ...options: string[]): Promise<string> {
+async function inLab(command: readonly string[], ...options: string[]): Promise<string> {
   const run = spawn(process.execPath, [lab, '--repeat', '2', ...options, '--', ...command], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });

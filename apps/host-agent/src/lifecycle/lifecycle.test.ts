@@ -86,13 +86,7 @@ test('a teardown step that fails is tried again, and what depends on it waits', 
 test('a teardown step that fails skips no other, and is tried again alone', async () => {
   await using h = await host();
   await h.lifecycle.create(id, request);
-  const { disk } = h.machine;
-  const { remove } = disk;
-  let failures = 1;
-  disk.remove = async (spec) => {
-    if (failures-- > 0) throw new Error('cannot remove');
-    await remove(spec);
-  };
+  vi.spyOn(h.machine.disk, 'remove').mockRejectedValueOnce(new Error('cannot remove'));
   await h.lifecycle.destroy(id);
   expect(h.machine.order.slice(-3)).toEqual(['monitor', 'slot', 'disk']);
   nothingLeft(h.machine, h.vmsDir);
@@ -101,13 +95,9 @@ test('a teardown step that fails skips no other, and is tried again alone', asyn
 test('whoever waits for a destroy that is tried for long is told what is not removed, and it goes on', async () => {
   await using h = await host();
   await h.lifecycle.create(id, request);
-  const { disk } = h.machine;
-  const { remove } = disk;
-  let failures = 3;
-  disk.remove = async (spec) => {
-    if (failures-- > 0) throw new Error('The device is still open.');
-    await remove(spec);
-  };
+  const removal = vi.spyOn(h.machine.disk, 'remove');
+  for (let failure = 0; failure < 3; failure++)
+    removal.mockRejectedValueOnce(new Error('The device is still open.'));
   await expect(h.lifecycle.destroy(id)).rejects.toMatchObject({
     code: 'cleanup_delayed',
     details: { id, reason: 'The device is still open.' },
