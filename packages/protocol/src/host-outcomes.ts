@@ -21,7 +21,7 @@ const notMade: Meaning = { ...unknown, create: 'nothing' };
 
 const meanings: Record<ErrorCode, Meaning> = {
   capacity_exhausted: { create: 'nothing', pause: 'running', resume: 'paused' },
-  host_disk_full: { create: 'nothing', pause: 'running', resume: 'unknown' },
+  host_disk_full: { create: 'nothing', pause: 'running', resume: 'paused' },
   snapshot_damaged: { create: 'nothing', pause: 'unknown', resume: 'paused' },
   checkpoint_not_found: { create: 'nothing', pause: 'unknown', resume: 'paused' },
   pause_failed: { ...unknown, pause: 'running' },

@@ -323,6 +323,7 @@ test.each([
   ['resume_failed', 500, { id: 'x', reason: 'no guest' }],
   ['snapshot_damaged', 500, { id: 'x', reason: 'bad checksum' }],
   ['capacity_exhausted', 503, { resource: 'memory', requested: 2, available: 1 }],
+  ['host_disk_full', 507, {}],
   ['guest_unavailable', 502, { id: 'x' }],
 ] as const)(
   'a resume that fails with %s leaves it paused, and may be tried again',

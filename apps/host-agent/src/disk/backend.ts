@@ -126,8 +126,18 @@ export interface DiskBackend {
    * The monitor that wrote it must be gone. Safe to repeat.
    */
   settle(uppermost: string): Promise<void>;
-  /** Bytes of those promised that have taken room on the host already, see `takesRoom`. 0 without a disk. */
+  /**
+   * Looks whether the disk of a guest that runs still works, without waiting for it: the guest would run on with
+   * errors, and lose what it does. Undefined where the monitor tells of it.
+   */
+  readonly lossOf?: (place: DiskPlace) => DiskGone | undefined;
+  /**
+   * Bytes of those promised that have taken room on the host already, see `takesRoom`, and take no more when they are
+   * written again. 0 without a disk.
+   */
   takenBytes(place: DiskPlace): Promise<number>;
+  /** The most that a capture of a guest that runs on takes beside what is promised to its life, bytes on the host. */
+  copyBytes(place: DiskPlace): Promise<number>;
   /** The most that one life writes, bytes on the host. @param sizeBytes that the guest sees */
   promisedBytes(sizeBytes: number): number;
   /**

@@ -3,6 +3,7 @@ import { qcow2Obstacle } from '@perch/node-kit';
 import type { LayerFormat } from '@perch/protocol';
 import type { DiskBackend, DiskPlace } from './backend.ts';
 import {
+  clearTrial,
   createDeviceMapperDisks,
   deviceMapperFails,
   deviceMapperHolds,
@@ -22,6 +23,8 @@ interface DiskKind {
    * @param dir for the disk, on the file system of all disks; it is made, and gone afterwards
    */
   fails?: (instance: string, dir: string) => Promise<string | undefined>;
+  /** Removes what `fails` has left when it was cut short. */
+  clearTrial?: (instance: string, dir: string) => Promise<void>;
   /**
    * Whether a VM has a disk that only this kind can adopt or give back. Changes nothing, on any machine.
    * @param runs whether a process of the VM is alive
@@ -35,7 +38,7 @@ type DiskKinds = Readonly<Record<string, DiskKind>>;
 export const diskKinds = {
   'device-mapper': {
     ...{ format: 'dm-snapshot', create: createDeviceMapperDisks, lacks: deviceMapperLacks },
-    ...{ fails: deviceMapperFails, holds: deviceMapperHolds },
+    ...{ fails: deviceMapperFails, clearTrial, holds: deviceMapperHolds },
   },
   qcow2: { format: 'qcow2', create: createQcow2Disks, lacks: qcow2Obstacle, holds: qcow2Holds },
 } as const satisfies DiskKinds;
@@ -54,6 +57,7 @@ export async function chooseDisks(
   { instance, dir }: { instance: string; dir: string },
   kinds: DiskKinds = diskKinds,
 ): Promise<{ kind: string; disks: DiskBackend; refused: Refused }> {
+  for (const kind of Object.values(kinds)) await kind.clearTrial?.(instance, dir);
   // To ask what a kind lacks may have the kernel load its modules: only of those that may be taken.
   const candidates = Object.entries(kinds).filter(([name]) => wanted === 'auto' || name === wanted);
   const refused: Refused = {};

@@ -29,6 +29,8 @@ export interface LifecycleDeps extends ResourceDeps, StartDeps {
 /** The fields that make a create the same as one before; secrets are in no record. */
 const requested = ['generation', 'template', 'vcpus', 'memory_mb', 'disk_mb'] as const;
 
+/** How long a guest may run on a disk that is lost, milliseconds. */
+const diskCheckMs = 2000;
 const teardownRetryMs = [200, 1000, 5000, 30_000];
 
 export class Lifecycle {
@@ -39,6 +41,7 @@ export class Lifecycle {
   readonly #forks: Forks;
   readonly #merges: Merges;
   readonly #conversions: Conversions;
+  #diskChecks: NodeJS.Timeout | undefined;
 
   constructor(deps: LifecycleDeps) {
     const { journal, network, saved, disks, log } = deps;
@@ -90,6 +93,17 @@ export class Lifecycle {
     await this.#planner.recover();
     failpoint('start.done');
     for (const sandbox of this.list()) this.#merges.note(sandbox);
+    if (disks.lossOf) this.#diskChecks = setInterval(() => this.#checkDisks(), diskCheckMs).unref();
+  }
+
+  #checkDisks(): void {
+    for (const driver of this.#registry.all()) {
+      try {
+        driver.checkDisk();
+      } catch (err) {
+        this.#deps.log.error({ sandbox: driver.id, err }, 'its disk cannot be looked at');
+      }
+    }
   }
 
   /**
@@ -195,6 +209,7 @@ export class Lifecycle {
 
   /** Lets go of all there is, as it is. */
   async letGo(): Promise<void> {
+    clearInterval(this.#diskChecks);
     this.#planner.pool.halt();
     await Promise.all([this.#merges.stop(), this.#conversions.stop()]);
     await Promise.allSettled(this.#registry.all().map((driver) => driver.stop()));

@@ -10,7 +10,7 @@ export const hostErrors = {
   host_disk_full: {
     when: 'The disk of the host filled up while something was written that had found room before, or a guest stands still since its own writes find none.',
     after:
-      'All that was written is removed. A sandbox that was to be paused or copied is as before, a create or a fork has made nothing, a snapshot that was to be overwritten is as before, and nothing of a spooled upload was kept.',
+      'All that was written is removed. A sandbox that was to be paused, resumed or copied is as before, a create or a fork has made nothing, a snapshot that was to be overwritten is as before, and nothing of a spooled upload was kept.',
   },
   cleanup_delayed: {
     when: 'What the machine of a sandbox held on the host could not be given back in several tries, at the end of a pause or destroy, or of a create or resume that failed. The reason names it, such as a device that another program has open.',

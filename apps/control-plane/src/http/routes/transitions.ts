@@ -64,6 +64,7 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
         404: 'No such sandbox, or no such checkpoint of it.',
         409: 'It is not paused, is being resumed from another state, or failed; the message names its status, such as running, pausing or destroying.',
         500: 'resume_failed, snapshot_damaged: it is still paused.',
+        507: 'host_disk_full: the disk of the host filled up meanwhile, and it is still paused.',
         503: `The host has no room for it: it is still paused. Or ${noAnswer}.`,
       } as object,
     },

@@ -28,6 +28,7 @@ import {
   removeDmDevice,
 } from '../../linux/index.ts';
 import { DiskGone, type DiskSpec } from '../backend.ts';
+import { chooseDisks } from '../choose.ts';
 import { type DiskState, layersOf } from '../disk.ts';
 import { DiskPlaces, MiB, TestGuest } from '../test-guest.ts';
 import { createDeviceMapperDisks, deviceMapperFails, deviceMapperHolds, deviceMapperLacks } from './index.ts';
@@ -96,6 +97,8 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
     const dir = join(places.root, 'trial');
     mkdirSync(dir);
     await disks.create({ ...places.vm('trial'), dir }, places.fromImage);
+    await chooseDisks('qcow2', { instance, dir });
+    expect(() => statSync(dir)).toThrow('ENOENT');
     const why = await deviceMapperFails(instance, dir);
     if (clones) expect(why).toBe(undefined);
     else expect(why).toContain('has no reflinks');
@@ -191,6 +194,7 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
     const [, cow] = dmTargets(nameOf('one'), 'table')?.[0]?.params.split(' ') ?? [];
     execFileSync('losetup', ['--set-capacity', `/dev/loop${cow?.split(':')[1]}`]);
     expect(() => guest.does('write -P 2 8M 8M')).toThrow();
+    expect(disks.lossOf?.(spec)?.message).toContain('has given it up');
     await expect(disks.adopt(spec)).rejects.toThrow('has given it up');
   });
 
@@ -227,7 +231,11 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
       await using places = new Places(disk.path);
       const { spec, guest } = await places.guest('one');
       guest.does('write -P 1 0 4M', 'write -P 2 8M 4M');
+      const alone = await disks.takenBytes(spec);
+      expect(await disks.copyBytes(spec)).toBeGreaterThan(8 * MiB);
       const state = await captured(spec, guest, places.fromImage);
+      // What it shares takes room when it is written again.
+      expect(alone - (await disks.takenBytes(spec)) >= 8 * MiB).toBe(type === 'xfs');
       // Of the room that was taken it has what is used.
       expect(statSync(layersOf(state)[0] ?? '').blocks * 512).toBeLessThan(10 * MiB);
       const clones = type === 'xfs';

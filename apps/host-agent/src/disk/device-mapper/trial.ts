@@ -1,12 +1,12 @@
 /** Whether disks of device-mapper serve a host: what a kernel says that it has, a container may still be refused. */
 import { constants } from 'node:fs';
-import { mkdir, open, rm, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasCode } from '@perch/node-kit';
+import { hasCode, ifThere } from '@perch/node-kit';
 import { seal } from '../sealed.ts';
 import { ownChunkBytes } from './exception-store/index.ts';
 import { cloneStore } from './store.ts';
-import { create, remove, storePath } from './vm-disk.ts';
+import { create, hasDevice, remove, storePath } from './vm-disk.ts';
 
 const id = 'trial';
 const sizeBytes = 2 ** 20;
@@ -18,8 +18,6 @@ const sizeBytes = 2 ** 20;
  */
 export async function deviceMapperFails(instance: string, dir: string): Promise<string | undefined> {
   try {
-    // A trial may have been cut short.
-    await clear(instance, dir);
     try {
       return await tryOne(instance, dir);
     } finally {
@@ -42,6 +40,11 @@ async function tryOne(instance: string, dir: string): Promise<string | undefined
   await using copy = await open(join(dir, 'copy'), 'wx+');
   if (cloneStore(store, copy, ownChunkBytes)) return undefined;
   return 'the data directory has no reflinks that serve it, so each resume and fork would copy the disk; set PERCH_DATA_DIR to an XFS (mkfs.xfs).';
+}
+
+/** Removes what a trial has left that was cut short, on any machine: it loads no module of the kernel. */
+export async function clearTrial(instance: string, dir: string): Promise<void> {
+  if (hasDevice(instance, { id }) || (await ifThere(lstat(dir)))) await clear(instance, dir);
 }
 
 async function clear(instance: string, dir: string): Promise<void> {

@@ -86,19 +86,38 @@ export async function openStore(
   { id, dir }: DiskPlace,
 ): Promise<{ store: FileHandle; usedBytes: number }> {
   const name = vmDevice(instance, id);
-  const found = findSnapshotDevice(name);
-  if (!found) throw new DiskGone(`there is no device ${name}`);
-  const { usedBytes, state } = found;
-  if (usedBytes === undefined) {
-    throw new DiskGone(`the kernel could not write to its copy-on-write store and has given it up: ${state}`);
-  }
+  const found = expectDevice(name);
   const path = storePath(dir);
   // The directory is the monitor's, which may put something else there.
   const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   const store = await ifThere(open(path, flags));
-  if (store && (await isStoreOf(found, store))) return { store, usedBytes };
+  if (store && (await isStoreOf(found, store))) return { store, usedBytes: found.usedBytes };
   await store?.close();
   throw new DiskGone(`${path} is not the file that the device ${name} writes to`);
+}
+
+/** @throws DiskGone when it is not there, or the kernel has given its store up */
+function expectDevice(name: string): FoundSnapshot & { usedBytes: number } {
+  const found = findSnapshotDevice(name);
+  if (!found) throw new DiskGone(`there is no device ${name}`);
+  const { usedBytes, state } = found;
+  if (usedBytes !== undefined) return { ...found, usedBytes };
+  throw new DiskGone(`the kernel could not write to its copy-on-write store and has given it up: ${state}`);
+}
+
+export function lossOf(instance: string, { id }: DiskPlace): DiskGone | undefined {
+  try {
+    expectDevice(vmDevice(instance, id));
+    return undefined;
+  } catch (error) {
+    if (error instanceof DiskGone) return error;
+    throw error;
+  }
+}
+
+/** Bytes of its store up to where the kernel goes on; 0 of one that is not there. */
+export function usedBytes(instance: string, { id }: DiskPlace): number {
+  return findSnapshotDevice(vmDevice(instance, id))?.usedBytes ?? 0;
 }
 
 async function isStoreOf(found: FoundSnapshot, store: FileHandle): Promise<boolean> {
@@ -138,8 +157,8 @@ export async function unowned(instance: string, owned: () => ReadonlySet<string>
   }));
 }
 
-/** All of its room is taken from the beginning. */
-export async function takenBytes({ dir }: DiskPlace): Promise<number> {
+/** Bytes of the host that the store has: all of its room is taken from the beginning. */
+export async function storeBytes({ dir }: DiskPlace): Promise<number> {
   // A teardown may be removing it.
   const found = await ifThere(lstat(storePath(dir)));
   return (found?.blocks ?? 0) * 512;

@@ -24,6 +24,8 @@ export function createQcow2Disks(): DiskBackend {
     unowned: async () => [],
     prepareCapture,
     settle: seal,
+    // What is below the new uppermost file is written already.
+    copyBytes: async () => 0,
     // The quota: what the tables of an overlay take beside it is less than one in a thousand.
     promisedBytes: (sizeBytes) => sizeBytes,
     ...{ mergeNeed, merge, flatten },

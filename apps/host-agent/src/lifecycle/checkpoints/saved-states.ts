@@ -107,11 +107,11 @@ export class SavedStates {
 
   /**
    * Whether a copy fits on the disk, which has all of the memory.
-   * @param unsavedBytes of a guest that runs, which are written as well
+   * @param guestBytes of a guest that runs, which are written as well
    * @throws PerchError capacity_exhausted
    */
-  async assertCopyRoom({ id, memory_mb }: SandboxRecord, unsavedBytes: number): Promise<void> {
-    await this.#options.room.require(memory_mb * 2 ** 20 + unsavedBytes + rest, `A copy of sandbox ${id}`);
+  async assertCopyRoom({ id, memory_mb }: SandboxRecord, guestBytes: number): Promise<void> {
+    await this.#options.room.require(memory_mb * 2 ** 20 + guestBytes + rest, `A copy of sandbox ${id}`);
   }
 
   /**

@@ -80,8 +80,8 @@ export class CheckpointWriter {
 
   /** With the capture of a guest that runs. @throws PerchError capacity_exhausted */
   async #assertCopyRoom(record: SandboxRecord): Promise<void> {
-    const unsavedBytes = (await this.#state.resources.vm?.unsavedBytesAtMost()) ?? 0;
-    await this.#saved.assertCopyRoom(record, unsavedBytes);
+    const { resources } = this.#state;
+    await this.#saved.assertCopyRoom(record, resources.vm ? await resources.copyBytesAtMost(record) : 0);
   }
 
   /** @returns milliseconds of each stage */

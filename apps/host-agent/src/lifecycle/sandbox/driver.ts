@@ -77,7 +77,7 @@ export class SandboxDriver {
   /**
    * Begins a new life from the snapshot of the last; resolves once it runs, at once when it does already.
    * @param checkpoint of its history; default: the last
-   * @throws PerchError sandbox_not_paused, checkpoint_not_found, capacity_exhausted, snapshot_damaged,
+   * @throws PerchError sandbox_not_paused, checkpoint_not_found, capacity_exhausted, host_disk_full, snapshot_damaged,
    *   resume_failed (still paused)
    */
   resume(generation: number, accessToken: string, checkpoint?: number): Promise<void> {
@@ -107,6 +107,15 @@ export class SandboxDriver {
     };
     await this.#ask({ kind: 'paused', generation, request: { checkpoint, work: noted } });
     return done;
+  }
+
+  /** Fails a sandbox that runs on a disk which is lost. */
+  checkDisk(): void {
+    const record = this.#working ? undefined : this.record;
+    if (record?.status !== 'running' || this.#state.stopped) return;
+    const reason = this.resources.diskLoss(record);
+    if (reason === undefined) return;
+    void this.#ask({ kind: 'exited', generation: record.generation, reason: `${reason}.` }).catch(() => {});
   }
 
   /** Resolves once nothing is left of the sandbox. Cuts a create short. */
@@ -282,7 +291,8 @@ export class SandboxDriver {
     } catch (cause) {
       if (this.#abort.signal.aborted) throw this.#state.goingAway();
       await this.#backToPaused(this.#state.expect());
-      if (cause instanceof PerchError) throw cause;
+      const known = asDiskFull(cause);
+      if (known instanceof PerchError) throw known;
       const { id } = this;
       const reason = sentence(cause);
       const message = `Sandbox ${id} was not resumed and is still paused. ${reason}`;

@@ -171,6 +171,23 @@ test('a guest whose pause is taken back runs on, though the journal cannot be wr
   expect(h.machine.vms.get(join(h.vmsDir, id))?.frozen).toBe(false);
 });
 
+test('a disk that fills up in the middle of a resume is named, and the sandbox is still paused', async () => {
+  await using h = await paused();
+  h.machine.failure = (message) => Object.assign(new Error(message), { code: 'ENOSPC' });
+  h.machine.failing = 'thaw';
+  await expect(h.lifecycle.resume(id, next)).rejects.toMatchObject({ code: 'host_disk_full' });
+  expect(h.lifecycle.get(id)).toMatchObject({ status: 'paused', generation: 1 });
+});
+
+test('a sandbox whose disk is lost while it runs is failed with the reason, and holds nothing', async () => {
+  await using h = await host();
+  await h.lifecycle.create(id, request);
+  const failed = seen(h.lifecycle, id, 'failed');
+  h.machine.disks.delete(join(h.vmsDir, id));
+  expect((await failed).reason).toMatch(/^Its disk was gone \(nothing is in .*\)\.$/);
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+});
+
 test('a resume that fails leaves a paused sandbox, which can be resumed later', async () => {
   await using h = await paused();
   h.machine.failing = 'thaw';

@@ -4,7 +4,14 @@
  */
 import { chown, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type DiskBackend, DiskGone, type DiskSpec, type DiskState, type VmDisk } from '../../disk/index.ts';
+import {
+  type DiskBackend,
+  DiskGone,
+  type DiskPlace,
+  type DiskSpec,
+  type DiskState,
+  type VmDisk,
+} from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import type { GuestReadiness } from '../../guest/index.ts';
 import type { BaseImage, BootFiles } from '../../images/index.ts';
@@ -172,8 +179,12 @@ export class Resources {
     return this.#deps.disks.create(this.#diskSpec(record, uid), from);
   }
 
+  #place(record: SandboxRecord): DiskPlace {
+    return { id: record.vm, dir: this.directory(record) };
+  }
+
   #diskSpec(record: SandboxRecord, uid: number): DiskSpec {
-    return { id: record.vm, dir: this.directory(record), uid, sizeBytes: record.disk_mb * 2 ** 20 };
+    return { ...this.#place(record), uid, sizeBytes: record.disk_mb * 2 ** 20 };
   }
 
   /** A guest that goes on from a snapshot runs once the journal has its process. */
@@ -273,7 +284,7 @@ export class Resources {
       }
     };
     await step(async () => {
-      await disks.remove({ id: record.vm, dir });
+      await disks.remove(this.#place(record));
       tornDown(record, 'disk_removed');
       // As long as the disk is there its files are: what it has taken of the host's room shows by them.
       await rm(dir, { recursive: true, force: true });
@@ -295,9 +306,21 @@ export class Resources {
     return this.vm ? consoleOf(this.vm) : this.#lastConsole;
   }
 
-  /** Bytes that its guest has written to its disk in this life: 0 when it has none. */
+  /** Bytes of those promised to its disk in this life that are on the host already: 0 when it has none. */
   takenBytes(record: SandboxRecord): Promise<number> {
-    return this.#deps.disks.takenBytes({ id: record.vm, dir: this.directory(record) });
+    return this.#deps.disks.takenBytes(this.#place(record));
+  }
+
+  /** The most that a copy of its guest, which runs, takes on the host: of memory and disk, bytes. */
+  async copyBytesAtMost(record: SandboxRecord): Promise<number> {
+    const memory = await this.running(record).unsavedBytesAtMost();
+    return memory + (await this.#deps.disks.copyBytes(this.#place(record)));
+  }
+
+  /** The reason that its guest, which runs, cannot go on: its disk is lost. For the beginning of a sentence. */
+  diskLoss(record: SandboxRecord): string | undefined {
+    const loss = this.#deps.disks.lossOf?.(this.#place(record));
+    return loss && `Its disk was gone (${loss.message})`;
   }
 
   /** @throws Error when no monitor is known to run */

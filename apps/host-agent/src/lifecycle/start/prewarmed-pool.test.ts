@@ -75,6 +75,14 @@ test('they are not counted as held, and go when their memory is needed', async (
   expect(standing(h.machine)).toBe(0);
 });
 
+test('they go when a disk is wanted that does not fit beside theirs', async () => {
+  await using h = await ready(1);
+  const { free } = (await h.lifecycle.reservations.capacity()).disk;
+  const refused = h.lifecycle.create(id, { ...wanted, disk_mb: free + 10_000 });
+  await expect(refused).rejects.toMatchObject({ code: 'capacity_exhausted' });
+  expect(standing(h.machine)).toBe(0);
+});
+
 test('one that is being made gives way at once, and leaves nothing', async () => {
   const machine = new FakeMachine();
   const gate = Promise.withResolvers<void>();

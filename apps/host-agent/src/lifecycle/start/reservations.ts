@@ -31,8 +31,9 @@ export class Reservations {
     return this.#mutex.run(work);
   }
 
-  /** @throws PerchError capacity_exhausted */
+  /** Ready guests go when their disks are needed. @throws PerchError capacity_exhausted */
   async assertFits(shape: Shape): Promise<void> {
+    if ((await this.lacks(shape)).includes('disk')) await this.#deps.giveWay();
     await this.#deps.admission.admit(shape, await this.#onDisk());
   }
 
