@@ -39,6 +39,8 @@ function placeFor(data: LabRun['data'], agent: string): Place {
     cwd: labRoot,
     env: {
       HOME: '/root',
+      // For what would be a liberty on a machine of somebody's.
+      PERCH_LAB: '1',
       TERM: process.env.TERM ?? 'dumb',
       PATH: `${labRoot}/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
       // Nothing makes nodes for dmsetup but dmsetup itself.

@@ -133,6 +133,20 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
     expect(cache()).toBe('write back');
   });
 
+  test('keeps its loop devices when somebody takes them away, for as long as it is there', async () => {
+    await using places = new Places();
+    const { spec, guest } = await places.guest('one');
+    const [base = '', cow = ''] = dmTargets(nameOf('one'), 'table')?.[0]?.params.split(' ') ?? [];
+    expect(base).toBe(findDmDevice(bases()[0] ?? '')?.device);
+    const image = dmTargets(bases()[0] ?? '', 'table')?.[0]?.params.split(' ')[0] ?? '';
+    for (const loop of [cow, image]) execFileSync('losetup', ['--detach', `/dev/loop${loop.split(':')[1]}`]);
+    guest.does('write -P 1 0 1M');
+    expect([guest.has(1, 0), guest.has(97, 1)]).toEqual([true, true]);
+    expect([disks.lossOf?.(spec), await disks.adopt(spec)]).toEqual([undefined, guest.disk]);
+    await places.guest('two');
+    expect(bases()).toHaveLength(1);
+  });
+
   test('goes on from one store alone', async () => {
     await using places = new Places();
     const store = places.file('store', '');
@@ -256,6 +270,23 @@ describe.skipIf(deviceMapperLacks() !== undefined)('a disk of device-mapper', ()
       const { guest: reader } = await places.guest('reader', state);
       expect([reader.has(1, 1), reader.has(2, 9), reader.has(0, 17)]).toEqual([true, true, true]);
     });
+  });
+});
+
+describe.runIf(process.env.PERCH_LAB === '1')('a kernel without the module', () => {
+  test('lacks disks of device-mapper, and is told what loads it', async () => {
+    const loader = '/proc/sys/kernel/modprobe';
+    const before = readFileSync(loader, 'utf8');
+    execFileSync('rmmod', ['dm_snapshot']);
+    writeFileSync(loader, '/bin/false\n');
+    try {
+      expect(deviceMapperLacks()).toContain('modprobe dm_snapshot');
+      const choice = chooseDisks('device-mapper', { instance, dir: '/nowhere' });
+      await expect(choice).rejects.toThrow('modprobe dm_snapshot');
+    } finally {
+      writeFileSync(loader, before);
+    }
+    expect(deviceMapperLacks()).toBe(undefined);
   });
 });
 
