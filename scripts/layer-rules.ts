@@ -136,6 +136,7 @@ export const rules: readonly LayerRule[] = [
     planted: { [`${host}/guest/planted.ts`]: importing('node:child_process') },
   },
   ...floors('apps/control-plane/src', [
+    'v1',
     'http',
     'reconciler',
     'exec',

@@ -23,11 +23,12 @@ import { failpoint } from './failpoints/index.ts';
 import { Spool } from './files/index.ts';
 import { type Connect, GuestPool } from './guests/index.ts';
 import { HostClient, HostDirectory } from './hosts/index.ts';
-import { createServer } from './http/index.ts';
+import { createServer, Limits, type Services } from './http/index.ts';
 import { lockDirectory } from './lock.ts';
 import { Metrics } from './metrics/index.ts';
 import { Reconciler } from './reconciler/index.ts';
 import { ActivityTracker, Idempotency, SandboxRepository, SandboxService } from './sandboxes/index.ts';
+import { v1 } from './v1/index.ts';
 
 export interface ControlPlane extends AsyncDisposable {
   /** Where it listens, such as `http://127.0.0.1:7070`. */
@@ -107,20 +108,21 @@ export async function startControlPlane(
     databaseUp: () => up(sql`SELECT 1`.execute(database)),
   });
 
-  const server = await createServer({
+  const services: Services = {
     database,
     directory,
     guests,
     host,
     keys,
+    limits: new Limits(config.rateLimit),
     log,
     metrics,
-    rateLimit: config.rateLimit,
     sandboxes,
     shutdown: shutdown.signal,
     spool: await Spool.open(join(config.controlDir, 'uploads')),
     tickets: new Tickets(),
-  });
+  };
+  const server = await createServer(services, [v1]);
   stack.defer(async () => {
     shutdown.abort(new PerchError('shutting_down', 'perchd is shutting down.', {}));
     const closed = server.close();

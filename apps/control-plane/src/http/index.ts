@@ -1,1 +1,7 @@
-export { createServer } from './server.ts';
+export { addAccess, callerOn, type Gate } from './access.ts';
+export { clientGone } from './client-gone.ts';
+export { isGzip, refuseEncoding } from './content-encoding.ts';
+export { sendError, toPerchError, unsupportedMediaType } from './errors.ts';
+export { Limits } from './limits.ts';
+export { createServer, type Front } from './server.ts';
+export type { Services } from './services.ts';

@@ -1,25 +1,24 @@
-/** The HTTP server: what holds for every route. */
+/** The HTTP server: what holds for every route of every front. */
+import { EventEmitter } from 'node:events';
 import type { IncomingMessage } from 'node:http';
-import websocket from '@fastify/websocket';
-import { PerchError } from '@perch/protocol';
-import Fastify, {
-  type FastifyBaseLogger,
-  type FastifyInstance,
-  type FastifySchema,
-  LogController,
-} from 'fastify';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import type { TSchema } from 'typebox';
-import { OpenApi } from '../docs/index.ts';
-import { maxMessageBytes } from '../exec/index.ts';
 import { checker } from '../validation/index.ts';
-import { addAccess } from './access.ts';
 import { sendError, sendParserError } from './errors.ts';
 import { readJson } from './json-body.ts';
 import { convertQuery } from './query.ts';
 import { requestId } from './request-id.ts';
-import { addRoutes } from './routes/index.ts';
 import type { Services } from './services.ts';
-import { TalkingSocket } from './talking-socket.ts';
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Emits `upgrade` as an HTTP server does, for the requests that are for a route. */
+    upgrades: EventEmitter;
+  }
+}
+
+/** An API: a Fastify plugin, whose hooks and form of errors hold for its own routes. */
+export type Front = (app: FastifyInstance, services: Services) => Promise<void>;
 
 const wholes: Record<string, string> = {
   body: 'the body',
@@ -29,7 +28,7 @@ const wholes: Record<string, string> = {
 };
 
 /** `close()` of the result ends idle connections and waits for the busy ones. */
-export async function createServer(services: Services): Promise<FastifyInstance> {
+export async function createServer(services: Services, fronts: readonly Front[]): Promise<FastifyInstance> {
   const app: FastifyInstance = Fastify({
     loggerInstance: services.log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -69,43 +68,12 @@ export async function createServer(services: Services): Promise<FastifyInstance>
     async (request: { routeOptions: { bodyLimit?: number } }, payload: IncomingMessage) =>
       readJson(payload, request.routeOptions.bodyLimit ?? 1024 * 1024),
   );
-  addAccess(app, services);
+  app.decorateRequest('caller', undefined);
   observe(app, services);
-
-  const openApi = new OpenApi();
-  app.addHook('onRoute', (route) => {
-    const methods = [route.method].flat();
-    if (!(route.schema as (FastifySchema & { hide?: boolean }) | undefined)?.hide) {
-      for (const method of methods) openApi.add(method, route.url, route.schema, route.config?.access);
-    }
-  });
-  app.setNotFoundHandler((request) => {
-    throw notFound(request.method, request.url, openApi);
-  });
-  await app.register(websocket, {
-    options: { maxPayload: maxMessageBytes, WebSocket: TalkingSocket as never },
-    // The plugin's own would close each connection before its session has said that perchd goes down.
-    preClose(done) {
-      this.websocketServer.close();
-      done();
-    },
-    // The plugin's own would cut the connection before its peer has read why.
-    errorHandler: (error, _socket, request) => request.log.debug({ err: error }, 'a WebSocket broke'),
-  });
-  await addRoutes(app, services, openApi);
+  app.decorate('upgrades', new EventEmitter());
+  app.server.on('upgrade', (request, socket, head) => app.upgrades.emit('upgrade', request, socket, head));
+  for (const front of fronts) await app.register((own) => front(own, services));
   return app;
-}
-
-function notFound(method: string, url: string, openApi: OpenApi): PerchError {
-  const path = (url.split('?')[0] ?? '').slice(0, 200);
-  const allow = openApi.methodsOf(path);
-  if (allow.length === 0) {
-    return new PerchError('route_not_found', `There is no ${method} ${path}.`, { method, path });
-  }
-  return new PerchError('method_not_allowed', `${path} takes ${allow.join(', ')}, not ${method}.`, {
-    method,
-    allow,
-  });
 }
 
 /** Every answer carries the request id, and is counted and logged without its query, which may hold a ticket. */

@@ -1,14 +1,14 @@
 import type { Logger } from 'pino';
 import type { ApiKeys, Tickets } from '../auth/index.ts';
-import type { RateLimit } from '../config/index.ts';
 import type { Database } from '../database/index.ts';
 import type { Spool } from '../files/index.ts';
 import type { GuestPool } from '../guests/index.ts';
 import type { HostClient, HostDirectory } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { SandboxService } from '../sandboxes/index.ts';
+import type { Limits } from './limits.ts';
 
-/** The services that the routes call. */
+/** The services that fronts call. */
 export interface Services {
   database: Database;
   directory: HostDirectory;
@@ -16,9 +16,9 @@ export interface Services {
   /** For what perchd keeps nothing of. */
   host: HostClient;
   keys: ApiKeys;
+  limits: Limits;
   log: Logger;
   metrics: Metrics;
-  rateLimit: RateLimit;
   sandboxes: SandboxService;
   /** Aborts when perchd goes down: streams end, and no new request is taken. */
   shutdown: AbortSignal;

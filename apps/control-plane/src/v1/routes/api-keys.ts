@@ -1,7 +1,7 @@
 import { type ApiKey, ApiKeyList, CreateApiKey, NewApiKey } from '@perch/protocol';
 import { Type } from 'typebox';
 import type { KeyInfo } from '../../auth/index.ts';
-import type { Services } from '../services.ts';
+import type { Services } from '../../http/index.ts';
 import type { App } from './app.ts';
 
 const tags = ['api keys'];

@@ -3,10 +3,9 @@ import { ExecRequest, ExecResult, ExecTicket, PerchError } from '@perch/protocol
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { ExecSession, runCommand } from '../../exec/index.ts';
+import { callerOn, clientGone, type Services } from '../../http/index.ts';
 import type { Life } from '../../sandboxes/index.ts';
-import { callerOn, checkOrigin } from '../access.ts';
-import { clientGone } from '../client-gone.ts';
-import type { Services } from '../services.ts';
+import { checkOrigin } from '../access.ts';
 import { type App, IdParams, sandboxErrors } from './app.ts';
 
 const tags = ['commands'];

@@ -15,12 +15,9 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { inBatches, receiveUpload, type UploadPart } from '../../files/index.ts';
 import type { Guest } from '../../guests/index.ts';
+import { clientGone, isGzip, refuseEncoding, type Services, unsupportedMediaType } from '../../http/index.ts';
 import type { Life } from '../../sandboxes/index.ts';
 import { checker } from '../../validation/index.ts';
-import { clientGone } from '../client-gone.ts';
-import { isGzip, refuseEncoding } from '../content-encoding.ts';
-import { unsupportedMediaType } from '../errors.ts';
-import type { Services } from '../services.ts';
 import { type App, IdParams, sandboxErrors } from './app.ts';
 
 const tags = ['files'];

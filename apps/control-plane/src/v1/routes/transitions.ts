@@ -6,8 +6,7 @@ import {
   SandboxTransition,
   TransitionRequest,
 } from '@perch/protocol';
-import { clientGone } from '../client-gone.ts';
-import type { Services } from '../services.ts';
+import { clientGone, type Services } from '../../http/index.ts';
 import { type App, emptyBody, IdParams } from './app.ts';
 
 const shared = { tags: ['sandboxes'], params: IdParams, optionalBody: true } as const;

@@ -10,11 +10,9 @@ import {
 } from '@perch/protocol';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import { callerOn, clientGone, type Services } from '../../http/index.ts';
 import { decodeCursor, encodeCursor } from '../../sandboxes/index.ts';
 import { validationError } from '../../validation/index.ts';
-import { callerOn } from '../access.ts';
-import { clientGone } from '../client-gone.ts';
-import type { Services } from '../services.ts';
 import { type App, emptyBody, IdParams } from './app.ts';
 
 const tags = ['sandboxes'];

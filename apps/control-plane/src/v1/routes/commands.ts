@@ -1,7 +1,7 @@
 import { CommandList, CommandWithOutput, ListCommandsQuery } from '@perch/protocol';
 import { Type } from 'typebox';
 import { pageOf, toCommandWithOutput } from '../../exec/index.ts';
-import type { Services } from '../services.ts';
+import type { Services } from '../../http/index.ts';
 import { type App, IdParams, sandboxErrors } from './app.ts';
 
 const tags = ['commands'];

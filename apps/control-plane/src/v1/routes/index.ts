@@ -1,7 +1,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import type { OpenApi } from '../../docs/index.ts';
-import type { Services } from '../services.ts';
+import type { Services } from '../../http/index.ts';
 import { addApiKeyRoutes } from './api-keys.ts';
 import { addCommandRoutes } from './commands.ts';
 import { addExecRoutes } from './exec.ts';

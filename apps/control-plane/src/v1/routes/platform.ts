@@ -9,7 +9,7 @@ import {
 } from '@perch/protocol';
 import { sql } from 'kysely';
 import type { OpenApi } from '../../docs/index.ts';
-import type { Services } from '../services.ts';
+import type { Services } from '../../http/index.ts';
 import type { App } from './app.ts';
 
 const tags = ['platform'];
