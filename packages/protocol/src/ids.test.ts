@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import {
   accessTokenPattern,
   apiKeyPattern,
+  asE2bKey,
   instancePattern,
   newAccessToken,
   newApiKey,
@@ -19,4 +20,10 @@ test.each([
   const made = Array.from({ length: 20 }, make);
   expect(made.filter((one) => !new RegExp(pattern).test(one))).toEqual([]);
   expect(new Set(made).size).toBe(20);
+});
+
+test('a key has a form for clients of E2B, which is a key as well', () => {
+  const key = newApiKey();
+  expect(asE2bKey(key)).toBe(`e2b_${key.slice('perch_'.length)}`);
+  expect(asE2bKey(key)).toMatch(new RegExp(apiKeyPattern));
 });

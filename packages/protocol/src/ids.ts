@@ -39,8 +39,13 @@ export function newAccessToken(): string {
   return randomBytes(32).toString('hex');
 }
 
-/** API keys: `perch_` and 40 hex digits. */
-export const apiKeyPattern = '^perch_[0-9a-f]{40}$';
+/** API keys: `perch_` and 40 hex digits. `e2b_` before the same digits is the same key, for clients of E2B. */
+export const apiKeyPattern = '^(?:perch|e2b)_[0-9a-f]{40}$';
+
+/** A key with the prefix that E2B's clients look for. */
+export function asE2bKey(key: string): string {
+  return key.replace(/^perch_/, 'e2b_');
+}
 
 export function newApiKey(): string {
   return `perch_${randomBytes(20).toString('hex')}`;

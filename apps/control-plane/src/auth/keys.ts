@@ -23,7 +23,8 @@ interface LoadedKey extends KeyInfo {
 }
 
 const keyRegExp = new RegExp(apiKeyPattern);
-const digest = (key: string): Buffer => hash('sha256', key, 'buffer');
+/** Of what the key is, whatever its prefix. */
+const digest = (key: string): Buffer => hash('sha256', key.replace(/^e2b_/, 'perch_'), 'buffer');
 
 /**
  * API keys, held in memory so that a request costs one hash. perchd is the only writer: every change goes

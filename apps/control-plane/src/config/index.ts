@@ -99,7 +99,7 @@ function parseDatabaseUrl(url: string | undefined): string | undefined {
 function parseApiKey(key: string | undefined): string | undefined {
   if (!key) return undefined;
   if (!new RegExp(apiKeyPattern).test(key)) {
-    throw new ConfigError('PERCH_API_KEY must be "perch_" and 40 lower-case hex digits');
+    throw new ConfigError('PERCH_API_KEY must be "perch_" or "e2b_" and 40 lower-case hex digits');
   }
   return key;
 }

@@ -73,6 +73,17 @@ const migrations: Record<string, Migration> = {
           ADD COLUMN next_access_token text`.execute(db);
     },
   },
+  '0003_edge': {
+    async up(db: Kysely<unknown>) {
+      // 244 random bits of the server's strong source, for each row of its own.
+      const token = sql`replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')`;
+      await sql`
+        ALTER TABLE sandboxes
+          ADD COLUMN edge_token text NOT NULL DEFAULT ${token},
+          ADD COLUMN traffic_token text DEFAULT ${token},
+          ADD COLUMN mask_host text`.execute(db);
+    },
+  },
 };
 
 /** Brings the schema up to date; two that start at once wait for each other. */

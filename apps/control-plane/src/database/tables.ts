@@ -39,6 +39,12 @@ export interface SandboxesTable {
    * unknown can be asked for again, or be found to have succeeded.
    */
   next_access_token: ColumnType<string | null, string | null | undefined, string | null>;
+  /** Of the sandbox, in all its lives: its clients show it at the edge, which puts that of the life in its place. */
+  edge_token: Generated<string>;
+  /** Its clients show it at the edge to reach a port of a program; null: anybody may. */
+  traffic_token: ColumnType<string | null, string | null | undefined, string | null>;
+  /** `Host` that programs of the sandbox see, with `${PORT}` for their port; null: as it came. */
+  mask_host: ColumnType<string | null, string | null | undefined, string | null>;
   created_at: Time;
   started_at: OptionalTime;
   last_active_at: OptionalTime;

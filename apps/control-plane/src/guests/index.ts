@@ -1,2 +1,3 @@
 export type { Guest } from './guest.ts';
 export { type Connect, type GuestAddress, GuestPool } from './pool.ts';
+export type { Upstream } from './upstream.ts';

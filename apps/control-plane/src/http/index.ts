@@ -3,5 +3,6 @@ export { clientGone } from './client-gone.ts';
 export { isGzip, refuseEncoding } from './content-encoding.ts';
 export { sendError, toPerchError, unsupportedMediaType } from './errors.ts';
 export { Limits } from './limits.ts';
+export { pageByName } from './name-page.ts';
 export { createServer, type Front } from './server.ts';
 export type { Services } from './services.ts';

@@ -18,6 +18,11 @@ import type { TransitionParts } from './pause.ts';
 
 type CopyStatus = 'snapshotting' | 'forking';
 
+/** Children have the time-out of the source, or this one, seconds. */
+export interface ForkRequest extends ForkSandbox {
+  timeoutSec?: number;
+}
+
 interface Parts extends TransitionParts {
   creator: Creator;
   activity: ActivityTracker;
@@ -60,13 +65,17 @@ export class Copier {
    * Makes children that go on from where the source is. Each has a row before the host is asked for any of them.
    * @throws what the host says when there is none
    */
-  fork(id: string, { count = 1, checkpoint }: ForkSandbox, context: CreateContext): Promise<Forked> {
+  fork(
+    id: string,
+    { count = 1, checkpoint, timeoutSec }: ForkRequest,
+    context: CreateContext,
+  ): Promise<Forked> {
     const { host, lives, operations, metrics, log } = this.#parts;
     return operations.run(id, 'fork', async () => {
       const life = await this.#source(id);
       using _ = this.#use(life, 'forking');
       const source = await lives.row(id);
-      const rows = Array.from({ length: count }, () => childOf(source));
+      const rows = Array.from({ length: count }, () => childOf(source, timeoutSec));
       const body: HostFork = {
         generation: life.generation,
         ...(checkpoint === undefined ? {} : { checkpoint }),
@@ -130,10 +139,12 @@ export class Copier {
   }
 }
 
-function childOf(source: SandboxRow): NewSandboxRow {
-  const { template, vcpus, memory_mb, disk_mb, timeout_sec, timeout_mode, on_timeout, auto_resume } = source;
+function childOf(source: SandboxRow, timeoutSec: number | undefined): NewSandboxRow {
+  const { template, vcpus, memory_mb, disk_mb, timeout_mode, on_timeout, auto_resume, mask_host } = source;
   return {
-    ...{ template, vcpus, memory_mb, disk_mb, timeout_sec, timeout_mode, on_timeout, auto_resume },
+    ...{ template, vcpus, memory_mb, disk_mb, timeout_mode, on_timeout, auto_resume, mask_host },
+    timeout_sec: timeoutSec ?? source.timeout_sec,
+    ...(source.traffic_token === null ? { traffic_token: null } : {}),
     id: newSandboxId(),
     status: 'creating',
     metadata: JSON.stringify(source.metadata),

@@ -17,7 +17,7 @@ import type { Lives } from './lives.ts';
 import type { Operations } from './operations.ts';
 import { persist } from './persist.ts';
 import type { SandboxRepository } from './repository.ts';
-import { type FullRequest, withDefaults, withMachine } from './request.ts';
+import { type EdgeSettings, edgeColumns, type FullRequest, withDefaults, withMachine } from './request.ts';
 import { toSandbox } from './view.ts';
 
 export interface CreateContext {
@@ -25,6 +25,7 @@ export interface CreateContext {
   /** Aborts when nobody waits for the answer; absent when a repeat may still fetch it. */
   clientGone?: AbortSignal;
   idempotencyKey?: IdempotencyKey;
+  edge?: EdgeSettings;
 }
 
 interface Parts {
@@ -53,7 +54,8 @@ export class Creator {
     const make = async () => toSandbox(await this.#create(full, request, context));
     const key = context.idempotencyKey;
     if (!key) return make();
-    return this.#parts.idempotency.once(key, full, {
+    const asked = context.edge ? { ...full, edge: context.edge } : full;
+    return this.#parts.idempotency.once(key, asked, {
       make,
       present: (id) => this.#present(id),
       unanswered: (id) => this.#unanswered(id),
@@ -98,6 +100,7 @@ export class Creator {
     const { env, ...columns } = withMachine(full, asked, source);
     const row: NewSandboxRow = {
       ...columns,
+      ...edgeColumns(context.edge),
       id: newSandboxId(),
       status: 'creating',
       metadata: JSON.stringify(full.metadata),

@@ -1,6 +1,6 @@
 import { isSandboxId, PerchError } from '@perch/protocol';
 
-/** Where a page ended: lists run from the newest to the oldest, by (created_at, id). */
+/** Where a page ended: lists run by (time, id), of which the time is that of the creation or of the start. */
 export interface Position {
   createdAt: Date;
   id: string;

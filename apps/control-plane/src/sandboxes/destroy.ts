@@ -66,6 +66,8 @@ export class Destroyer {
         expires_at: null,
         access_token: '',
         next_access_token: null,
+        edge_token: '',
+        traffic_token: null,
         ended_at: new Date(),
       },
       detail,

@@ -16,6 +16,10 @@ export class Life {
   readonly id: string;
   readonly generation: number;
   readonly accessToken: string;
+  /** Of the sandbox, in all its lives. */
+  readonly edgeToken: string;
+  readonly trafficToken: string | null;
+  readonly maskHost: string | null;
   readonly timeoutMode: TimeoutMode;
   readonly onTimeout: OnTimeout;
   readonly autoResume: boolean;
@@ -40,6 +44,9 @@ export class Life {
     this.id = row.id;
     this.generation = row.generation;
     this.accessToken = row.access_token;
+    this.edgeToken = row.edge_token;
+    this.trafficToken = row.traffic_token;
+    this.maskHost = row.mask_host;
     this.timeoutMode = row.timeout_mode;
     this.onTimeout = row.on_timeout;
     this.autoResume = row.auto_resume;

@@ -51,7 +51,7 @@ export class Pauser {
     return this.#parts.lives.transition(
       life,
       ['running', 'pausing', 'resuming'],
-      { status: 'paused', host_ip: null, expires_at: null },
+      { status: 'paused', host_ip: null, ...(life.status === 'resuming' ? {} : { expires_at: new Date() }) },
       detail,
     );
   }

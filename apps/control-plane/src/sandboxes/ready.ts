@@ -6,6 +6,12 @@ import type { Resumer } from './resume.ts';
 /** How often one request lets others pause the sandbox under it before it gives up. */
 const mostTries = 3;
 
+export interface ReadyRequest {
+  always?: boolean;
+  /** Of its time from a resume on, seconds; default: as before. */
+  timeoutSec?: number;
+}
+
 /**
  * The running life that a command or a transfer needs. One with `auto_resume` that is paused is resumed first,
  * by one resume for all who wait; one that is just being paused, after that.
@@ -30,13 +36,14 @@ export class Ready {
     throw refusalOf(id, row.status, row.reason);
   }
 
-  async ready(id: string, requestId: string): Promise<Life> {
+  /** @param how `always`: a paused one is resumed whether or not it has `auto_resume` */
+  async ready(id: string, requestId: string, how: ReadyRequest = {}): Promise<Life> {
     for (let tries = 0; tries < mostTries; tries++) {
       const life = this.#lives.get(id);
-      if (!life?.autoResume) break;
+      if (!life || !(life.autoResume || how.always)) break;
       if (this.#operations.kind(id) === 'pause') await this.#operations.ended(id);
       else if (life.status === 'paused' || this.#operations.kind(id) === 'resume') {
-        await this.#resumer.resumeAnyhow(id, 'a request needs it', requestId);
+        await this.#resumer.resumeAnyhow(id, 'a request needs it', requestId, how.timeoutSec);
       } else break;
     }
     return this.running(id);

@@ -8,6 +8,11 @@ export interface ListFilter {
   metadata: Record<string, string>;
   after: Position | undefined;
   limit: number;
+  /** By the time of its start, to which the position refers then; default: by its creation, the newest first. */
+  byStart?: 'asc' | 'desc';
+  /** Started then or later. */
+  startedFrom?: Date | undefined;
+  template?: string | undefined;
 }
 
 export interface SandboxEvent {
@@ -93,18 +98,25 @@ export class SandboxRepository {
   }
 
   list(filter: ListFilter): Promise<SandboxRow[]> {
+    const { after, byStart, startedFrom, template } = filter;
+    const at = byStart ? sql<Date>`coalesce(started_at, created_at)` : sql<Date>`created_at`;
+    const order = byStart ?? 'desc';
     let query = this.#db
       .selectFrom('sandboxes')
       .selectAll()
       .where('status', 'in', filter.statuses)
-      .orderBy('created_at', 'desc')
-      .orderBy('id', 'desc')
+      .orderBy(at, order)
+      .orderBy('id', order)
       .limit(filter.limit);
     if (Object.keys(filter.metadata).length > 0) {
       query = query.where(sql<SqlBool>`metadata @> ${JSON.stringify(filter.metadata)}::jsonb`);
     }
-    const { after } = filter;
-    if (after) query = query.where(sql<SqlBool>`(created_at, id) < (${after.createdAt}, ${after.id})`);
+    if (startedFrom) query = query.where(at, '>=', startedFrom);
+    if (template !== undefined) query = query.where('template', '=', template);
+    if (after) {
+      const beyond = sql.raw(order === 'asc' ? '>' : '<');
+      query = query.where(sql<SqlBool>`(${at}, id) ${beyond} (${after.createdAt}, ${after.id})`);
+    }
     return query.execute();
   }
 

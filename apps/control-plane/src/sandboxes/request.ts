@@ -1,4 +1,5 @@
 import { type CreateSandbox, limits, PerchError, type Snapshot, type Template } from '@perch/protocol';
+import type { NewSandboxRow } from '../database/index.ts';
 import type { Source } from '../hosts/index.ts';
 
 /** A create with every default filled in. */
@@ -17,6 +18,20 @@ export function withDefaults(request: CreateSandbox): FullRequest {
     metadata: request.metadata ?? {},
     env: request.env ?? {},
   };
+}
+
+/** Who reaches the ports of its programs, and how. Without any: whoever has the token of the sandbox for it. */
+export interface EdgeSettings {
+  /** Anybody may. */
+  publicTraffic: boolean;
+  maskHost: string | null;
+}
+
+export function edgeColumns(
+  edge: EdgeSettings | undefined,
+): Pick<NewSandboxRow, 'traffic_token' | 'mask_host'> {
+  if (!edge) return {};
+  return { mask_host: edge.maskHost, ...(edge.publicTraffic ? { traffic_token: null } : {}) };
 }
 
 /**

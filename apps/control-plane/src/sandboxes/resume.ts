@@ -5,6 +5,13 @@ import { type Life, resumeRefusalOf } from './life.ts';
 import type { Transitioned } from './operations.ts';
 import type { Pauser, TransitionParts } from './pause.ts';
 
+export interface ResumeRequest {
+  /** Of its history; default: the last. */
+  checkpoint?: number;
+  /** Of its time from then on, seconds; default: as before. */
+  timeoutSec?: number;
+}
+
 /**
  * Resumes: paused → resuming → running in the next generation, or back to paused. The row keeps its generation
  * until the new life runs; the token of that life is written before the host is asked, and kept until it runs.
@@ -21,10 +28,15 @@ export class Resumer {
   /**
    * Those who ask for the same state meanwhile share the outcome.
    * @param detail who asked, for the events of the sandbox
-   * @param checkpoint of its history; default: the last
    * @throws PerchError sandbox_not_paused, also when another state is being resumed; what the host says
    */
-  async resume(id: string, detail: string, requestId?: string, checkpoint?: number): Promise<Transitioned> {
+  async resume(
+    id: string,
+    detail: string,
+    requestId?: string,
+    how: ResumeRequest = {},
+  ): Promise<Transitioned> {
+    const { checkpoint } = how;
     const { lives, operations } = this.#parts;
     const joined = operations.join(id, 'resume');
     if (joined && operations.checkpoint(id) === checkpoint) return joined;
@@ -32,12 +44,18 @@ export class Resumer {
     const life = lives.get(id);
     const { status, reason } = life ?? (await lives.row(id));
     if (!life || status !== 'paused') throw resumeRefusalOf(id, status, reason);
-    return operations.run(id, 'resume', () => this.#resume(life, detail, requestId, checkpoint), checkpoint);
+    return operations.run(id, 'resume', () => this.#resume(life, detail, requestId, how), checkpoint);
   }
 
   /** The same for a request that needs the sandbox as it is: a resume under way will do, whatever it goes on from. */
-  async resumeAnyhow(id: string, detail: string, requestId: string): Promise<Transitioned> {
-    return this.#parts.operations.join(id, 'resume') ?? this.resume(id, detail, requestId);
+  async resumeAnyhow(
+    id: string,
+    detail: string,
+    requestId: string,
+    timeoutSec?: number,
+  ): Promise<Transitioned> {
+    const how = timeoutSec === undefined ? {} : { timeoutSec };
+    return this.#parts.operations.join(id, 'resume') ?? this.resume(id, detail, requestId, how);
   }
 
   /** Its host runs it in the next generation, by our call. */
@@ -68,7 +86,7 @@ export class Resumer {
     life: Life,
     detail: string,
     requestId: string | undefined,
-    checkpoint: number | undefined,
+    { checkpoint, timeoutSec = life.timeoutSec }: ResumeRequest,
   ): Promise<Transitioned> {
     const { host, lives, metrics, log } = this.#parts;
     const { id, generation } = life;
@@ -76,7 +94,7 @@ export class Resumer {
     const begun = await lives.transition(
       life,
       ['paused'],
-      { status: 'resuming', next_access_token: token },
+      { status: 'resuming', next_access_token: token, timeout_sec: timeoutSec },
       detail,
     );
     if (!begun) throw resumeRefusalOf(id, life.status, life.reason);

@@ -13,7 +13,6 @@
 import {
   type CreateSandbox,
   type ForkResults,
-  type ForkSandbox,
   type HostSandbox,
   type NewSnapshot,
   PerchError,
@@ -27,7 +26,7 @@ import type { SandboxRow } from '../database/index.ts';
 import type { HostClient, HostDirectory } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { ActivityTracker } from './activity.ts';
-import { Copier } from './copies.ts';
+import { Copier, type ForkRequest } from './copies.ts';
 import { type CreateContext, Creator } from './create.ts';
 import { Destroyer } from './destroy.ts';
 import type { Idempotency } from './idempotency.ts';
@@ -36,7 +35,7 @@ import { Lives } from './lives.ts';
 import { Observer } from './observe.ts';
 import { Operations, type Transitioned } from './operations.ts';
 import { Pauser } from './pause.ts';
-import { Ready } from './ready.ts';
+import { Ready, type ReadyRequest } from './ready.ts';
 import type { ListFilter, SandboxEvent, SandboxRepository } from './repository.ts';
 import { Resumer } from './resume.ts';
 import { type LastCommand, TimeUp } from './time-up.ts';
@@ -108,7 +107,22 @@ export class SandboxService implements Disposable {
   }
 
   async get(id: string): Promise<Sandbox> {
-    return this.toSandbox(await this.#lives.row(id));
+    return this.toSandbox(await this.row(id));
+  }
+
+  /** As the database holds it. @throws PerchError sandbox_not_found */
+  row(id: string): Promise<SandboxRow> {
+    return this.#lives.row(id);
+  }
+
+  /** Its life as it is in memory, whatever its status; undefined when it is destroyed or never was. */
+  life(id: string): Life | undefined {
+    return this.#lives.get(id);
+  }
+
+  /** All of them that are not destroyed. */
+  lives(): Life[] {
+    return this.#lives.all();
   }
 
   list(filter: ListFilter): Promise<SandboxRow[]> {
@@ -122,8 +136,8 @@ export class SandboxService implements Disposable {
   }
 
   /** The running life that a command or a transfer needs, resumed if it is paused and may be. */
-  ready(id: string, requestId: string): Promise<Life> {
-    return this.#ready.ready(id, requestId);
+  ready(id: string, requestId: string, how?: ReadyRequest): Promise<Life> {
+    return this.#ready.ready(id, requestId, how);
   }
 
   /** Resolves when it is paused. It is, whether or not somebody waits. */
@@ -133,7 +147,9 @@ export class SandboxService implements Disposable {
 
   /** Resolves when it runs. It does, whether or not somebody waits. */
   async resume(id: string, requestId: string, checkpoint?: number): Promise<SandboxTransition> {
-    return this.#toTransition(await this.#resumer.resume(id, 'asked for', requestId, checkpoint));
+    return this.#toTransition(
+      await this.#resumer.resume(id, 'asked for', requestId, checkpoint === undefined ? {} : { checkpoint }),
+    );
   }
 
   /** Resolves when the snapshot is there; the sandbox is as before. */
@@ -142,7 +158,7 @@ export class SandboxService implements Disposable {
   }
 
   /** Resolves when each child runs or failed; the source is as before. */
-  async fork(id: string, request: ForkSandbox, context: CreateContext): Promise<ForkResults> {
+  async fork(id: string, request: ForkRequest, context: CreateContext): Promise<ForkResults> {
     const { children, timings } = await this.#copier.fork(id, request, context);
     const results = children.map((child) =>
       child.status === 'fulfilled'
@@ -164,13 +180,22 @@ export class SandboxService implements Disposable {
     return this.#destroyer.destroy(id, detail, requestId);
   }
 
+  /** Runs it for at least so long from now, and resumes it first if it is paused. The end of its time never comes nearer. */
+  async connect(id: string, timeoutSec: number, requestId: string): Promise<SandboxRow> {
+    const life = await this.#ready.ready(id, requestId, { always: true, timeoutSec });
+    const left = (life.expiresAt?.getTime() ?? 0) - Date.now();
+    if (left < timeoutSec * 1000) await this.setTimeout(id, timeoutSec);
+    return this.row(id);
+  }
+
+  /** @param timeoutSec from now; 0 ends it at once */
   async setTimeout(id: string, timeoutSec: number): Promise<Sandbox> {
     const { repository, activity } = this.#dependencies;
     const life = await this.#ready.running(id);
     const expiresAt = new Date(Date.now() + timeoutSec * 1000);
-    const row = await repository.setTimeout(id, life.generation, timeoutSec, expiresAt);
+    const row = await repository.setTimeout(id, life.generation, Math.max(1, timeoutSec), expiresAt);
     if (!row) throw (this.#lives.get(id) ?? life).refusal();
-    life.timeoutSec = timeoutSec;
+    life.timeoutSec = row.timeout_sec;
     life.expiresAt = expiresAt;
     life.forgetTries();
     // A batch of activity that was under way may have written the older end after this one.

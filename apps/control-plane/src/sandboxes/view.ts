@@ -2,6 +2,11 @@ import type { Sandbox } from '@perch/protocol';
 import type { SandboxRow } from '../database/index.ts';
 import type { Life } from './life.ts';
 
+/** The row of a paused sandbox holds when its time stopped. */
+function noTimeRuns({ status }: SandboxRow): boolean {
+  return status === 'paused' || status === 'resuming';
+}
+
 /** The public form of a row; `life` knows activity that the database does not hold yet. */
 export function toSandbox(row: SandboxRow, life?: Life): Sandbox {
   const fresh = life?.status === row.status && life.generation === row.generation ? life : undefined;
@@ -23,6 +28,6 @@ export function toSandbox(row: SandboxRow, life?: Life): Sandbox {
     created_at: row.created_at.toISOString(),
     started_at: row.started_at?.toISOString() ?? null,
     last_active_at: (fresh?.lastActiveAt ?? row.last_active_at)?.toISOString() ?? null,
-    expires_at: (fresh?.expiresAt ?? row.expires_at)?.toISOString() ?? null,
+    expires_at: noTimeRuns(row) ? null : ((fresh?.expiresAt ?? row.expires_at)?.toISOString() ?? null),
   };
 }

@@ -9,8 +9,8 @@ import {
   SnapshotParams,
 } from '@perch/protocol';
 import { Type } from 'typebox';
-import type { Services } from '../../http/index.ts';
-import { pageByName } from '../name-page.ts';
+import { pageByName, type Services } from '../../http/index.ts';
+
 import type { App } from './app.ts';
 
 const tags = ['snapshots'];
