@@ -135,8 +135,15 @@ export const rules: readonly LayerRule[] = [
     to: { path: '(^|/)node_modules/koffi/|^(node:)?child_process$', dependencyTypesNot: ['type-only'] },
     planted: { [`${host}/guest/planted.ts`]: importing('node:child_process') },
   },
+  {
+    name: 'fronts-do-not-know-each-other',
+    from: { path: '^apps/control-plane/src/(v1|e2b|edge)/', pathNot: tests },
+    to: { path: '^apps/control-plane/src/(v1|e2b|edge)/', pathNot: '^apps/control-plane/src/$1/' },
+    planted: { 'apps/control-plane/src/v1/planted-front.ts': importing('../e2b/index.ts') },
+  },
   ...floors('apps/control-plane/src', [
     'v1',
+    'e2b',
     'http',
     'reconciler',
     'exec',

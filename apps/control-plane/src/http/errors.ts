@@ -63,7 +63,13 @@ function retryAfter(error: PerchError): number | undefined {
   return error.status === 503 ? 1 : undefined;
 }
 
-export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+/** @param form of a front that has one of its own */
+export function sendError(
+  thrown: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  form?: { status: number; body: object },
+): void {
   const error = toPerchError(thrown, request);
   if (error.status >= 500) {
     request.log[error.code === 'internal' ? 'error' : 'warn'](
@@ -82,7 +88,8 @@ export function sendError(thrown: unknown, request: FastifyRequest, reply: Fasti
     void reply.removeHeader('connection');
     readOn(request.raw);
   }
-  void reply.code(error.status).type('application/json; charset=utf-8').send(JSON.stringify(error.toBody()));
+  const { status, body } = form ?? { status: error.status, body: error.toBody() };
+  void reply.code(status).type('application/json; charset=utf-8').send(JSON.stringify(body));
 }
 
 /**

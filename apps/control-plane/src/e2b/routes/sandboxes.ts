@@ -1,0 +1,85 @@
+/** Create, list, look at, kill. */
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { callerOn, clientGone, type Services } from '../../http/index.ts';
+import { encodeCursor } from '../../sandboxes/index.ts';
+import { refuse } from '../errors.ts';
+import { readCreate } from '../fields.ts';
+import { readList } from '../list.ts';
+import { type State, startOf, toAccess, toDetail, toListed } from '../view.ts';
+import { callersDomain, notFound, type OfSandbox, visible } from './visible.ts';
+
+/** Seconds that a sandbox has when the call says nothing, by the version of the call. */
+const defaultTimeouts = { '/v2/sandboxes': 300, '/sandboxes': 15 } as const;
+const everywhere: Record<keyof typeof defaultTimeouts, readonly State[]> = {
+  '/v2/sandboxes': ['running', 'paused'],
+  '/sandboxes': ['running'],
+};
+
+export function addSandboxRoutes(app: FastifyInstance, { sandboxes }: Services): void {
+  for (const url of ['/v2/sandboxes', '/sandboxes'] as const) {
+    app.route({
+      method: 'POST',
+      url,
+      config: { once: true },
+      async handler(request, reply) {
+        const asked = readCreate(request.body);
+        const key = idempotencyKey(request);
+        const { id } = await sandboxes.create(
+          {
+            template: asked.templateID,
+            metadata: asked.metadata ?? {},
+            env: asked.envVars ?? {},
+            timeout_sec: asked.timeout ?? defaultTimeouts[url],
+            timeout_mode: 'fixed',
+            on_timeout: asked.autoPause ? 'pause' : 'destroy',
+            auto_resume: asked.autoResume?.enabled ?? false,
+          },
+          {
+            requestId: request.id,
+            edge: {
+              publicTraffic: asked.network?.allowPublicTraffic ?? true,
+              maskHost: asked.network?.maskRequestHost ?? null,
+            },
+            ...(key === undefined
+              ? { clientGone: clientGone(reply) }
+              : { idempotencyKey: { apiKeyId: callerOn(request).keyId, key } }),
+          },
+        );
+        return reply.code(201).send(toAccess(await sandboxes.row(id), callersDomain(request)));
+      },
+    });
+
+    app.route({
+      method: 'GET',
+      url,
+      async handler(request, reply) {
+        const filter = readList(request.query, everywhere[url]);
+        const rows = await sandboxes.list({ ...filter, limit: filter.limit + 1 });
+        const page = rows.slice(0, filter.limit);
+        const last = rows.length > filter.limit ? page.at(-1) : undefined;
+        if (last) void reply.header('x-next-token', encodeCursor({ createdAt: startOf(last), id: last.id }));
+        return page.map(toListed);
+      },
+    });
+  }
+
+  app.get<OfSandbox>('/sandboxes/:id', async (request) =>
+    toDetail(await visible(sandboxes, request.params.id), callersDomain(request)),
+  );
+
+  app.delete<OfSandbox>('/sandboxes/:id', async (request, reply) => {
+    const { id } = request.params;
+    const { status } = await sandboxes.row(id);
+    // One that failed is there until it is taken away.
+    if (status === 'destroyed' || status === 'destroying') throw notFound(id);
+    await sandboxes.destroy(id, 'asked for', request.id);
+    return reply.code(204).send();
+  });
+}
+
+function idempotencyKey(request: FastifyRequest): string | undefined {
+  const key = request.headers['idempotency-key'];
+  if (key === undefined) return undefined;
+  if (typeof key === 'string' && /^[\x21-\x7e]{1,255}$/.test(key)) return key;
+  return refuse('Idempotency-Key', 'must be 1 to 255 printable ASCII characters without spaces');
+}
