@@ -2,13 +2,13 @@
 import type { Module, Use } from './modules.ts';
 
 export const floors = [
-  ['errno', 'escape', 'machine'],
+  ['descriptor', 'errno', 'escape', 'machine'],
   ['paths'],
   ['http', 'users'],
   ['identity', 'rpc'],
   ['refusal'],
   ['filesystem', 'metrics', 'process'],
-  ['files'],
+  ['files', 'watch'],
   ['agent'],
   ['routes'],
   ['serve'],

@@ -6,10 +6,12 @@ use crate::identity::Identity;
 use crate::machine::Machine;
 use crate::metrics::CpuSampler;
 use crate::process::Processes;
+use crate::watch::Watchers;
 
 pub struct Agent {
     pub identity: Arc<Identity>,
     pub processes: Arc<Processes>,
+    pub watchers: Arc<Watchers>,
     pub cpu: CpuSampler,
 }
 
@@ -18,6 +20,7 @@ impl Agent {
         Self {
             identity: Arc::new(Identity::new(machine, default_user)),
             processes: Arc::new(Processes::new(machine)),
+            watchers: Arc::default(),
             cpu: CpuSampler::default(),
         }
     }

@@ -10,6 +10,7 @@
 
 mod agent;
 mod boot;
+mod descriptor;
 mod errno;
 mod escape;
 mod files;
@@ -25,6 +26,7 @@ mod routes;
 mod rpc;
 mod serve;
 mod users;
+mod watch;
 
 use std::process::ExitCode;
 

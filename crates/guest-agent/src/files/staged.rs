@@ -1,18 +1,19 @@
 //! A file being uploaded: written beside its destination, and put in place only when whole.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use flate2::write::MultiGzDecoder;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::attributes::Attributes;
 use super::batch::Batch;
 use super::plain::PlainFile;
 use crate::errno::Reason;
-use crate::filesystem::{Made, Metadata, Owner, make_parents, random_suffix, replace_metadata};
+use crate::filesystem::{Made, Metadata, OwnName, Owner, make_parents, replace_metadata};
 use crate::http::ApiError;
 use crate::paths::PATH_MAX;
 
@@ -93,11 +94,31 @@ impl Staged {
 
     /// Puts the finished file in place, over an earlier one.
     pub fn commit(self) -> Result<PathBuf, ApiError> {
-        fs::rename(&self.temporary, &self.destination).map_err(|error| self.failure(&error))?;
         let mut this = self;
+        this.put_in_place().map_err(|error| this.failure(&error))?;
         this.temporary = PathBuf::new();
         std::mem::take(&mut this.parents).keep();
         Ok(std::mem::take(&mut this.destination))
+    }
+
+    /// A rename over a file is made from a name of its own, by which a watch tells it from one that makes a file.
+    fn put_in_place(&mut self) -> io::Result<()> {
+        let flags = RenameFlags::NOREPLACE;
+        match renameat_with(CWD, &self.temporary, CWD, &self.destination, flags) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => {}
+            // The file system does not know the flag.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                if self.destination.symlink_metadata().is_err() {
+                    return fs::rename(&self.temporary, &self.destination);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let replacement = self.temporary.with_file_name(OwnName::Replacement.make()?);
+        fs::rename(&self.temporary, &replacement)?;
+        self.temporary = replacement;
+        fs::rename(&self.temporary, &self.destination)
     }
 
     /// The decoder's own errors have no number.
@@ -168,9 +189,7 @@ fn prepare(destination: &Path, owner: Owner) -> io::Result<(Made, PathBuf, File)
 }
 
 fn temporary_beside(destination: &Path) -> io::Result<PathBuf> {
-    let mut name = OsString::from(".perch-upload-");
-    name.push(random_suffix()?);
-    Ok(destination.with_file_name(name))
+    Ok(destination.with_file_name(OwnName::Upload.make()?))
 }
 
 /// A new file in the destination's directory, so that a rename puts it in place.

@@ -32,6 +32,8 @@ pub struct EntryInfo {
     modified_time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     symlink_target: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_symlink: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Metadata>,
 }
@@ -46,6 +48,15 @@ enum EntryType {
     Directory,
     #[serde(rename = "FILE_TYPE_SYMLINK")]
     Symlink,
+}
+
+impl EntryInfo {
+    /// About how long it is. `bytes`
+    pub fn weight(&self) -> usize {
+        let metadata = self.metadata.iter().flatten();
+        let texts = self.name.len() + self.path.len();
+        metadata.fold(texts, |sum, (key, value)| sum + key.len() + value.len()) + 512
+    }
 }
 
 impl EntryType {
@@ -92,6 +103,7 @@ pub fn describe(path: &Path, shown: &Path, names: &Names) -> io::Result<EntryInf
         group: names.group(status.gid()),
         modified_time: modified_time(&status),
         symlink_target,
+        is_symlink: status.is_symlink(),
         metadata,
     })
 }
@@ -127,6 +139,7 @@ mod tests {
         let entry = entry(&link);
         assert_eq!((entry.r#type, entry.mode), (EntryType::File, 0o600));
         assert_eq!(entry.permissions, "Lrwxrwxrwx");
+        assert!(entry.is_symlink);
         let target = file.canonicalize().unwrap();
         assert_eq!(entry.symlink_target.as_deref(), target.to_str());
     }

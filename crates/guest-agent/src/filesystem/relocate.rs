@@ -5,13 +5,14 @@
 //! Until then an error leaves both ends as they were. An error of that last step leaves the destination whole, and
 //! the rest of the source under its own name.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::copy::{Name, copy, open_directory};
+use super::own_name::OwnName;
 use super::owner::{Owner, make_parents};
 use super::side::{Failure, at, no_new_names, of_both};
 use crate::rpc::{ConnectError, Subject};
@@ -87,9 +88,7 @@ fn parent_of(path: &Path) -> io::Result<(&Path, CString)> {
 
 /// A name that nothing has yet.
 fn name_beside(path: &Path) -> io::Result<PathBuf> {
-    let mut name = OsString::from(".perch-move-");
-    name.push(super::random_suffix()?);
-    Ok(path.with_file_name(name))
+    Ok(path.with_file_name(OwnName::Move.make()?))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -123,7 +123,8 @@ pub async fn remove(
     aside(move || change::remove(&path).map(|()| Done {})).await
 }
 
-fn resolve(identity: &Identity, user: &User, path: &str) -> Result<PathBuf, ConnectError> {
+/// The file that a client's path means.
+pub fn resolve(identity: &Identity, user: &User, path: &str) -> Result<PathBuf, ConnectError> {
     let base = identity.default_workdir();
     let base = base.as_deref().map_or(user.home.as_path(), Path::new);
     // An empty path is the directory that relative ones start at.

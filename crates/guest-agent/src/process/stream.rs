@@ -4,23 +4,19 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::termios::tcsetwinsize;
 use tokio::io::unix::AsyncFd;
 
 use super::size::Size;
+use crate::descriptor::nonblocking;
 
 /// It never blocks.
 pub struct Stream(AsyncFd<OwnedFd>);
 
 impl Stream {
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
-        // SAFETY: `AsyncFd` owns the descriptor, which so stays open and itself until it has been
-        // taken out of the runtime's poll set again. The safe constructor is deprecated for types
-        // that could hand out another descriptor each time; an `OwnedFd` cannot.
-        Ok(Self(unsafe { AsyncFd::register(fd)? }))
+        Ok(Self(nonblocking(fd)?))
     }
 
     /// Appends what is there, as far as there is room, and returns how much: 0 at the end. A terminal's end is an error

@@ -7,7 +7,7 @@ use http::Method;
 use crate::agent::Agent;
 use crate::http::{Request, Response};
 use crate::rpc::{Code, ConnectError, answer, server_stream, unary, unknown};
-use crate::{filesystem, process};
+use crate::{filesystem, process, watch};
 
 pub async fn route(agent: &Agent, request: Request) -> Response {
     if request.method() != Method::POST {
@@ -16,6 +16,7 @@ pub async fn route(agent: &Agent, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let identity = Arc::clone(&agent.identity);
     let processes = Arc::clone(&agent.processes);
+    let watchers = Arc::clone(&agent.watchers);
     match path.as_str() {
         "/process.Process/Start" => {
             server_stream(request, |c, m| process::start(processes, identity, c, m)).await
@@ -51,6 +52,18 @@ pub async fn route(agent: &Agent, request: Request) -> Response {
         }
         "/filesystem.Filesystem/Remove" => {
             unary(request, |c, m| filesystem::remove(identity, c, m)).await
+        }
+        "/filesystem.Filesystem/WatchDir" => {
+            server_stream(request, |c, m| watch::watch_dir(watchers, identity, c, m)).await
+        }
+        "/filesystem.Filesystem/CreateWatcher" => {
+            unary(request, |c, m| watch::create_watcher(watchers, identity, c, m)).await
+        }
+        "/filesystem.Filesystem/GetWatcherEvents" => {
+            unary(request, |_, m| watch::get_events(watchers, m)).await
+        }
+        "/filesystem.Filesystem/RemoveWatcher" => {
+            unary(request, |_, m| watch::remove_watcher(watchers, m)).await
         }
         "/perch.Files/List" => unary(request, |c, m| filesystem::list_page(identity, c, m)).await,
         _ => unknown(&path),

@@ -15,6 +15,11 @@ pub fn event<T: Serialize>(event: &T) -> Bytes {
     frame(0, &json!({ "event": event }))
 }
 
+/// A frame of any other message.
+pub fn message<T: Serialize>(message: &T) -> Bytes {
+    frame(0, message)
+}
+
 /// The frame that closes a stream; without it, a client takes the stream for broken.
 pub fn end_of_stream(error: Option<&ConnectError>) -> Bytes {
     match error {

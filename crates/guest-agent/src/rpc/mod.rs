@@ -6,7 +6,7 @@ mod envelope;
 mod error;
 
 pub use call::{Call, LeashEnd};
-pub use envelope::{HEAD, end_of_stream, event, raw_frame};
+pub use envelope::{HEAD, end_of_stream, event, message, raw_frame};
 pub use error::{Code, ConnectError, Subject};
 
 use std::future::Future;

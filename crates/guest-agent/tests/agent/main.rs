@@ -24,3 +24,4 @@ mod terminal;
 mod timeouts;
 mod uploads;
 mod users;
+mod watching;

@@ -13,7 +13,7 @@ async fn health_needs_no_token_and_has_no_body() {
 #[tokio::test]
 async fn unknown_methods_are_unimplemented() {
     let agent = Agent::start().await;
-    for path in ["/process.Process/Nope", "/filesystem.Filesystem/WatchDir", "/nowhere"] {
+    for path in ["/process.Process/Nope", "/filesystem.Filesystem/Nope", "/nowhere"] {
         let response = agent.post(path).json(&json!({})).send().await.unwrap();
         assert_eq!(response.status(), 404);
         let body: Value = response.json().await.unwrap();

@@ -67,13 +67,17 @@ impl Agent {
         answer(self.post(&format!("/{method}")).json(&message)).await
     }
 
-    /// A streaming call.
+    /// A streaming call about processes.
     pub fn stream(&self, method: &str, message: Value) -> RequestBuilder {
+        self.stream_of(&format!("process.Process/{method}"), message)
+    }
+
+    pub fn stream_of(&self, method: &str, message: Value) -> RequestBuilder {
         let text = message.to_string();
         let mut body = vec![0];
         body.extend_from_slice(&(text.len() as u32).to_be_bytes());
         body.extend_from_slice(text.as_bytes());
-        self.post(&format!("/process.Process/{method}"))
+        self.post(&format!("/{method}"))
             .header("Content-Type", "application/connect+json")
             .body(body)
     }
@@ -202,7 +206,9 @@ impl Events {
                     let mut value: Value = serde_json::from_slice(&frame[5..]).unwrap();
                     return Some(match close {
                         true => Frame::Close(value),
-                        false => Frame::Event(value["event"].take()),
+                        // Those about processes are in an envelope of their own.
+                        false if value["event"].is_object() => Frame::Event(value["event"].take()),
+                        false => Frame::Event(value),
                     });
                 }
             }
