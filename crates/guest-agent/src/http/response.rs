@@ -19,6 +19,10 @@ pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 pub type Response = hyper::Response<Body>;
 
+/// Of a response whose body takes in the rest of the request's: nobody else needs to, before it is sent.
+#[derive(Clone)]
+pub struct ReadsOn;
+
 pub fn empty(status: StatusCode) -> Response {
     with_status(status, Empty::new().map_err(|never| match never {}).boxed_unsync())
 }

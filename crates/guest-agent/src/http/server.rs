@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::connection::Connection;
-use super::{ApiError, Incoming, Request, Response};
+use super::{ApiError, Incoming, ReadsOn, Request, Response};
 
 const MAX_CONNECTIONS: usize = 512;
 /// Longest head of a request, and what a connection's read buffer grows to while a body comes in,
@@ -88,7 +88,8 @@ where
     // Such a client waits for our word before it sends the body.
     let asks_first = request.headers().contains_key(header::EXPECT);
     let handled = AssertUnwindSafe(handler(request)).catch_unwind().await;
-    if !asks_first {
+    let reads_on = |response: &Response| response.extensions().get::<ReadsOn>().is_some();
+    if !asks_first && !handled.as_ref().is_ok_and(reads_on) {
         body.drain().await;
     }
     let mut response = handled.unwrap_or_else(|_| {

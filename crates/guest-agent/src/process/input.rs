@@ -37,7 +37,7 @@ impl Input {
             biased;
             result = writing => result,
             _ = exited.wait_for(|exited| *exited) => {
-                Err(ConnectError::new(Code::NotFound, "the process has ended"))
+                Err(ended())
             }
         }
     }
@@ -68,6 +68,10 @@ impl Input {
     pub fn is_terminal(&self) -> bool {
         self.terminal
     }
+}
+
+pub fn ended() -> ConnectError {
+    ConnectError::new(Code::NotFound, "the process has ended")
 }
 
 fn closed() -> ConnectError {

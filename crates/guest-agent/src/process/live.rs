@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use super::brief::Brief;
 use super::cgroup::Group;
 use super::hub::Hub;
-use super::input::Input;
+use super::input::{Input, ended};
 use super::messages::ProcessConfig;
 use super::stream::Stream;
-use crate::rpc::{Code, ConnectError};
+use crate::rpc::ConnectError;
 
 pub struct Process {
     pid: Pid,
@@ -54,6 +54,10 @@ impl Process {
         self.exited.subscribe()
     }
 
+    pub fn has_exited(&self) -> bool {
+        *self.exited.borrow()
+    }
+
     /// Says that the process has been reaped: from now on its pid may be somebody else's.
     pub fn set_exited(&self) {
         self.exited.send_replace(true);
@@ -67,8 +71,8 @@ impl Process {
 
     /// To the whole process group; SIGKILL also to what has left it.
     pub fn signal(&self, signal: Signal) -> Result<(), ConnectError> {
-        if *self.exited.borrow() {
-            return Err(ConnectError::new(Code::NotFound, "the process has ended"));
+        if self.has_exited() {
+            return Err(ended());
         }
         if signal == Signal::KILL {
             if let Some(group) = &self.group {

@@ -59,6 +59,23 @@ pub struct Input {
     pub pty: Option<String>,
 }
 
+/// Of `StreamInput`: `start` is the first, and neither is a keepalive.
+#[derive(Deserialize)]
+pub struct InputMessage {
+    pub start: Option<InputStart>,
+    pub data: Option<InputData>,
+}
+
+#[derive(Deserialize)]
+pub struct InputStart {
+    pub process: Selector,
+}
+
+#[derive(Deserialize)]
+pub struct InputData {
+    pub input: Input,
+}
+
 #[derive(Deserialize)]
 pub struct SignalRequest {
     pub process: Selector,

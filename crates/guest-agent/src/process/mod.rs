@@ -39,4 +39,6 @@ mod supervisor;
 pub use commands::{list_commands, read_command, write_input};
 pub use reaper::reap;
 pub use registry::Processes;
-pub use service::{close_stdin, connect, list, send_input, send_signal, start, update};
+pub use service::{
+    close_stdin, connect, list, send_input, send_signal, start, stream_input, update,
+};

@@ -8,15 +8,17 @@ use bytes::Bytes;
 use futures_util::Stream;
 use rustix::process::Signal;
 
+use super::input::ended;
+use super::live::Process;
 use super::messages::{
-    Done, InputRequest, ListAnswer, Listed, Nothing, SelectRequest, SignalName, SignalRequest,
-    StartRequest, UpdateRequest,
+    Done, Input, InputData, InputMessage, InputRequest, ListAnswer, Listed, Nothing, SelectRequest,
+    SignalName, SignalRequest, StartRequest, UpdateRequest,
 };
 use super::registry::Processes;
 use super::subscription::Subscription;
 use super::supervisor;
 use crate::identity::Identity;
-use crate::rpc::{Call, Code, ConnectError};
+use crate::rpc::{Call, Code, ConnectError, Messages};
 
 pub async fn start(
     processes: Arc<Processes>,
@@ -46,7 +48,7 @@ pub async fn connect(
 
 pub async fn list(processes: Arc<Processes>, _: Nothing) -> Result<ListAnswer, ConnectError> {
     let live = processes.all_live();
-    let describe = |process: &Arc<super::live::Process>| Listed {
+    let describe = |process: &Arc<Process>| Listed {
         config: process.config.clone(),
         pid: process.pid(),
         tag: process.tag.clone(),
@@ -59,7 +61,32 @@ pub async fn send_input(
     request: InputRequest,
 ) -> Result<Done, ConnectError> {
     let process = processes.live(&request.process)?;
-    let (encoded, to_terminal) = match (request.input.stdin, request.input.pty) {
+    write(&process, request.input).await?;
+    Ok(Done {})
+}
+
+/// The process gets each message when it comes. Its end is an error once there is more for it.
+pub async fn stream_input(
+    processes: Arc<Processes>,
+    mut messages: Messages,
+) -> Result<Done, ConnectError> {
+    let Some(InputMessage { start: Some(start), data: None }) = messages.next().await? else {
+        return Err(ConnectError::invalid("the first message must be start"));
+    };
+    let process = processes.live(&start.process)?;
+    while let Some(message) = messages.next::<InputMessage>().await? {
+        if message.start.is_some() {
+            return Err(ConnectError::invalid("start came twice"));
+        }
+        let Some(InputData { input }) = message.data else { continue };
+        let written = write(&process, input).await;
+        written.map_err(|error| if process.has_exited() { ended() } else { error })?;
+    }
+    Ok(Done {})
+}
+
+async fn write(process: &Process, input: Input) -> Result<(), ConnectError> {
+    let (encoded, to_terminal) = match (input.stdin, input.pty) {
         (Some(text), None) => (text, false),
         (None, Some(text)) => (text, true),
         _ => return Err(ConnectError::invalid("input must be either stdin or pty")),
@@ -70,8 +97,7 @@ pub async fn send_input(
     }
     let bytes =
         STANDARD.decode(encoded).map_err(|_| ConnectError::invalid("input is not base64"))?;
-    process.input.write(&bytes, process.exited()).await?;
-    Ok(Done {})
+    process.input.write(&bytes, process.exited()).await
 }
 
 pub async fn close_stdin(

@@ -6,7 +6,7 @@ use http::Method;
 
 use crate::agent::Agent;
 use crate::http::{Request, Response};
-use crate::rpc::{Code, ConnectError, answer, server_stream, unary, unknown};
+use crate::rpc::{Code, ConnectError, answer, client_stream, server_stream, unary, unknown};
 use crate::{filesystem, process, watch};
 
 pub async fn route(agent: &Agent, request: Request) -> Response {
@@ -27,6 +27,9 @@ pub async fn route(agent: &Agent, request: Request) -> Response {
         "/process.Process/List" => unary(request, |_, m| process::list(processes, m)).await,
         "/process.Process/SendInput" => {
             unary(request, |_, m| process::send_input(processes, m)).await
+        }
+        "/process.Process/StreamInput" => {
+            client_stream(request, |m| process::stream_input(processes, m)).await
         }
         "/process.Process/CloseStdin" => {
             unary(request, |_, m| process::close_stdin(processes, m)).await

@@ -1,6 +1,6 @@
 //! Framing of streams: a flag byte, a 32-bit big-endian length, and that many bytes of JSON.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde_json::json;
 
@@ -33,18 +33,34 @@ pub fn only_message(body: &[u8], limit: usize) -> Result<&[u8], ConnectError> {
     let Some((&[flags, a, b, c, d], rest)) = body.split_first_chunk::<HEAD>() else {
         return Err(ConnectError::invalid("the request has no whole envelope"));
     };
-    if flags != 0 {
-        return Err(ConnectError::new(Code::Unimplemented, "compression is not implemented"));
-    }
-    let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    if length > limit {
-        let message = format!("the message is longer than {limit} bytes");
-        return Err(ConnectError::new(Code::ResourceExhausted, message));
-    }
+    let length = length(flags, [a, b, c, d], limit)?;
     if length != rest.len() {
         return Err(ConnectError::invalid("the envelope's length is not the message's"));
     }
     Ok(rest)
+}
+
+/// Takes the next message off the front; `None` as long as it has not come whole.
+pub fn next_message(bytes: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, ConnectError> {
+    let Some(&[flags, a, b, c, d]) = bytes.first_chunk::<HEAD>() else { return Ok(None) };
+    let length = length(flags, [a, b, c, d], limit)?;
+    if bytes.len() < HEAD + length {
+        return Ok(None);
+    }
+    bytes.advance(HEAD);
+    Ok(Some(bytes.split_to(length).freeze()))
+}
+
+fn length(flags: u8, length: [u8; 4], limit: usize) -> Result<usize, ConnectError> {
+    if flags != 0 {
+        return Err(ConnectError::new(Code::Unimplemented, "compression is not implemented"));
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > limit {
+        let message = format!("the message is longer than {limit} bytes");
+        return Err(ConnectError::new(Code::ResourceExhausted, message));
+    }
+    Ok(length)
 }
 
 fn frame<T: Serialize>(flags: u8, message: &T) -> Bytes {
@@ -99,6 +115,20 @@ mod tests {
         }
         assert_eq!(only_message(b"\x01\0\0\0\0", 10).unwrap_err().code, Code::Unimplemented);
         let long = only_message(b"\0\xff\xff\xff\xff", 10).unwrap_err();
+        assert_eq!(long.code, Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn messages_are_taken_off_as_they_come() {
+        let all = [&raw_frame(0, &[b"{}"])[..], &raw_frame(0, &[b"[1]"])].concat();
+        let (mut bytes, mut taken) = (BytesMut::new(), Vec::new());
+        for byte in &all {
+            bytes.extend_from_slice(&[*byte]);
+            taken.extend(next_message(&mut bytes, 3).unwrap());
+        }
+        assert_eq!(taken, [&b"{}"[..], b"[1]"]);
+        assert!(bytes.is_empty());
+        let long = next_message(&mut BytesMut::from(&b"\0\0\0\0\x04"[..]), 3).unwrap_err();
         assert_eq!(long.code, Code::ResourceExhausted);
     }
 

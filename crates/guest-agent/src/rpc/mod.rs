@@ -4,22 +4,29 @@
 mod call;
 mod envelope;
 mod error;
+mod incoming;
 
 pub use call::{Call, LeashEnd};
 pub use envelope::{HEAD, end_of_stream, event, message, raw_frame};
 pub use error::{Code, ConnectError, Subject};
+pub use incoming::Messages;
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::http::{ApiError, MAX_JSON, Request, Response, json, read_limited, stream as streamed};
+use crate::http::{
+    ApiError, MAX_JSON, ReadsOn, Request, Response, json, read_limited, stream as streamed,
+};
 
+/// The content type of calls with a stream.
+const STREAM: &str = "application/connect+json";
 /// Longest message of a streaming call, `bytes`.
 const MAX_MESSAGE: usize = 4 << 20;
 /// Longest body of `SendInput`, whose payload is base64.
@@ -57,13 +64,7 @@ where
         let body = read_limited(request.into_body(), limit).await.map_err(ConnectError::from)?;
         method(call, parse(&body)?).await
     };
-    let result = match deadline {
-        None => answered.await,
-        Some(limit) => tokio::time::timeout(limit, answered)
-            .await
-            .unwrap_or_else(|_| Err(ConnectError::deadline_exceeded())),
-    };
-    answer(result)
+    answer(within(deadline, answered).await)
 }
 
 /// A call with one message in and many out. Its errors are in the stream: the status is 200.
@@ -73,9 +74,7 @@ where
     S: Stream<Item = Bytes> + Send + 'static,
     F: Future<Output = Result<S, ConnectError>>,
 {
-    use futures_util::StreamExt;
-    const TYPE: &str = "application/connect+json";
-    if !has_type(request.headers(), TYPE) {
+    if !has_type(request.headers(), STREAM) {
         return unsupported_type();
     }
     let call = Call::new(request.headers());
@@ -85,11 +84,48 @@ where
         method(call, parse(envelope::only_message(&body, MAX_MESSAGE)?)?).await
     };
     match opened.await {
-        Ok(frames) => streamed(StatusCode::OK, TYPE, frames.map(Ok)),
+        Ok(frames) => streamed(StatusCode::OK, STREAM, frames.map(Ok)),
         Err(error) => {
             let frame: io::Result<Bytes> = Ok(end_of_stream(Some(&error)));
-            streamed(StatusCode::OK, TYPE, stream::once(async { frame }))
+            streamed(StatusCode::OK, STREAM, stream::once(async { frame }))
         }
+    }
+}
+
+/// A call with many messages in and one out. Its errors are in the stream: the status is 200.
+pub async fn client_stream<A, F>(request: Request, method: impl FnOnce(Messages) -> F) -> Response
+where
+    A: Serialize,
+    F: Future<Output = Result<A, ConnectError>>,
+{
+    if !has_type(request.headers(), STREAM) {
+        return unsupported_type();
+    }
+    let deadline = Call::new(request.headers()).timeout;
+    let body = request.into_body();
+    let rest = body.clone();
+    let answered = within(deadline, method(Messages::new(body))).await;
+    let frames = match answered {
+        Ok(answer) => [message(&answer), end_of_stream(None)].concat().into(),
+        Err(error) => end_of_stream(Some(&error)),
+    };
+    // A client that still sends is told of an error now, and what it sends is taken in after that.
+    let draining = stream::once(rest.drain()).filter_map(|()| ready(None));
+    let mut response =
+        streamed(StatusCode::OK, STREAM, stream::once(ready(Ok(frames))).chain(draining));
+    response.extensions_mut().insert(ReadsOn);
+    response
+}
+
+async fn within<A>(
+    deadline: Option<Duration>,
+    answered: impl Future<Output = Result<A, ConnectError>>,
+) -> Result<A, ConnectError> {
+    match deadline {
+        None => answered.await,
+        Some(limit) => tokio::time::timeout(limit, answered)
+            .await
+            .unwrap_or_else(|_| Err(ConnectError::deadline_exceeded())),
     }
 }
 

@@ -20,6 +20,7 @@ mod protocol;
 mod restore;
 mod signals;
 mod stdin;
+mod stream_input;
 mod terminal;
 mod timeouts;
 mod uploads;
