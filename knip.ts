@@ -46,7 +46,10 @@ const config: KnipConfig = {
     'apps/*': { entry: ['src/main.ts!'], project },
     // A thread.
     'apps/host-agent': { entry: ['src/main.ts!', 'src/images/digest-thread.ts!'], project },
-    'apps/cli': { entry: ['src/launcher/{mapped-stacks,until-ready}.ts!'], project },
+    'apps/cli': {
+      entry: ['bin/perch.mjs!', 'src/launcher/{mapped-stacks,until-ready}.ts!'],
+      project: ['bin/*.mjs!', ...project],
+    },
     // Nobody else has these: what is exported to nobody here is dead.
     'packages/*': { project, includeEntryExports: true },
     'packages/sdk': { project },

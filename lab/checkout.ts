@@ -1,12 +1,14 @@
-/** Brings this checkout into a lab: what git tracks, and what it would, as it lies here. */
+/** Brings this checkout into a lab: what git tracks, and what it would, as it lies here, and what is compiled from it. */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { lstatSync, readFileSync, readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { readdir } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { isDeepStrictEqual } from 'node:util';
+import { compiled } from '../apps/cli/bin/compiled.mjs';
 import { run } from '../images/commands.ts';
 import { BuildError } from '../images/errors.ts';
 import type { GuestClient } from '../packages/guest-client/src/index.ts';
@@ -25,11 +27,22 @@ async function readCheckout(root: string): Promise<Checkout> {
     remedy: 'Run it in a checkout of git that belongs to you.',
   });
   const checkout = new Map<string, string>();
-  for (const path of list.split('\0')) {
+  for (const path of [...list.split('\0'), ...(await compiledFiles(root))]) {
     const digest = path === '' ? undefined : digestOf(join(root, path));
     if (digest !== undefined) checkout.set(path, digest);
   }
   return checkout;
+}
+
+/** To compile them takes a lab a minute. */
+async function compiledFiles(root: string): Promise<string[]> {
+  const folders = await Promise.all([compiled('cli'), compiled('daemons')]);
+  const files = folders.map(async (folder) => {
+    // The programs are those of the checkout of this file.
+    if (!folder?.startsWith(join(root, '/'))) return [];
+    return (await readdir(folder)).map((name) => join(relative(root, folder), name));
+  });
+  return (await Promise.all(files)).flat();
 }
 
 /** @returns undefined for what is not there, such as a file that is deleted and not committed, and for directories */

@@ -14,7 +14,7 @@ import { styleText } from 'node:util';
 import { newApiKey } from '../packages/protocol/src/index.ts';
 import { Perch } from '../packages/sdk/src/index.ts';
 
-const cli = join(import.meta.dirname, '../apps/cli/src/main.ts');
+const cli = join(import.meta.dirname, '../apps/cli/bin/perch.mjs');
 const fileBytes = 10 * 1024 * 1024;
 
 const program = `

@@ -11,7 +11,7 @@ import { newApiKey, readSettings } from '../../packages/protocol/src/index.ts';
 import { Perch } from '../../packages/sdk/src/index.ts';
 import { plant } from './seed.ts';
 
-export const cli = join(import.meta.dirname, '../../apps/cli/src/main.ts');
+export const cli = join(import.meta.dirname, '../../apps/cli/bin/perch.mjs');
 
 export interface InstanceOptions {
   /** Second byte of the /16 that slots take their addresses from; two instances need two. */

@@ -9,7 +9,7 @@ import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
 import { serve } from './testing.ts';
 
-const main = join(import.meta.dirname, 'main.ts');
+const main = join(import.meta.dirname, '../bin/perch.mjs');
 const id = 'sb0123456789abcdefgh';
 
 function start(cwd: string, url: string, args: string[]) {

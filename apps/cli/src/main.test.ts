@@ -10,7 +10,7 @@ import { createOutput } from './output.ts';
 import { createProgram } from './program.ts';
 import { serve } from './testing.ts';
 
-const main = join(import.meta.dirname, 'main.ts');
+const main = join(import.meta.dirname, '../bin/perch.mjs');
 const key = `perch_${'5ec7e7'.repeat(7).slice(0, 40)}`;
 
 /** Keeps what is compiled, as anybody's does, so that each run does not compile it anew. */
@@ -189,8 +189,8 @@ test.runIf(process.getuid?.() === 0)('import needs a host agent on this machine'
   });
 });
 
-test('every command explains itself', () => {
-  const { commands } = createProgram(createOutput(false));
+test('every command explains itself', async () => {
+  const { commands } = await createProgram(createOutput(false));
   const expected = [
     'up',
     'down',

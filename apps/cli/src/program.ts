@@ -1,30 +1,37 @@
 /** All commands, and what holds for each of them. */
 import { version } from '@perch/protocol';
 import { Command } from 'commander';
-import { addAttach } from './commands/attach.ts';
-import { addCompletion } from './commands/completion.ts';
-import { addCp } from './commands/cp.ts';
-import { addCreate } from './commands/create.ts';
-import { addDoctor } from './commands/doctor.ts';
-import { addDown } from './commands/down.ts';
-import { addExec } from './commands/exec.ts';
-import { addFork } from './commands/fork.ts';
-import { addFsck } from './commands/fsck.ts';
-import { addHistory } from './commands/history.ts';
-import { addInstall } from './commands/install.ts';
-import { addKill } from './commands/kill.ts';
-import { addLeaks } from './commands/leaks.ts';
-import { addLogs } from './commands/logs.ts';
-import { addLs } from './commands/ls.ts';
-import { addPause } from './commands/pause.ts';
-import { addPs } from './commands/ps.ts';
-import { addResume } from './commands/resume.ts';
-import { addRm } from './commands/rm.ts';
-import { addSnapshot } from './commands/snapshot.ts';
-import { addUp } from './commands/up.ts';
 import type { Output } from './output.ts';
 
-export function createProgram(output: Output): Command {
+type Add = (program: Command, output: Output) => void;
+
+/** In the order of the help. Each is loaded when it is needed. */
+const commands: Readonly<Record<string, () => Promise<Add>>> = {
+  up: async () => (await import('./commands/up.ts')).addUp,
+  down: async () => (await import('./commands/down.ts')).addDown,
+  install: async () => (await import('./commands/install.ts')).addInstall,
+  create: async () => (await import('./commands/create.ts')).addCreate,
+  ls: async () => (await import('./commands/ls.ts')).addLs,
+  exec: async () => (await import('./commands/exec.ts')).addExec,
+  ps: async () => (await import('./commands/ps.ts')).addPs,
+  attach: async () => (await import('./commands/attach.ts')).addAttach,
+  kill: async () => (await import('./commands/kill.ts')).addKill,
+  cp: async () => (await import('./commands/cp.ts')).addCp,
+  pause: async () => (await import('./commands/pause.ts')).addPause,
+  resume: async () => (await import('./commands/resume.ts')).addResume,
+  fork: async () => (await import('./commands/fork.ts')).addFork,
+  snapshot: async () => (await import('./commands/snapshot.ts')).addSnapshot,
+  history: async () => (await import('./commands/history.ts')).addHistory,
+  rm: async () => (await import('./commands/rm.ts')).addRm,
+  logs: async () => (await import('./commands/logs.ts')).addLogs,
+  doctor: async () => (await import('./commands/doctor.ts')).addDoctor,
+  leaks: async () => (await import('./commands/leaks.ts')).addLeaks,
+  fsck: async () => (await import('./commands/fsck.ts')).addFsck,
+  completion: async () => (await import('./commands/completion.ts')).addCompletion,
+};
+
+/** @param args what it is to parse: with a command that knows no others it has that one alone, and none for its version */
+export async function createProgram(output: Output, args: readonly string[] = []): Promise<Command> {
   const program = new Command('perch')
     .description('microVM sandboxes for code that nobody trusts')
     .version(version)
@@ -50,30 +57,9 @@ Exit codes: 0 done, 1 it failed and the message says what to do, 2 the command l
 own. \`perch exec\` has those of the command: see perch exec --help.`,
     );
   if (output.json) program.configureOutput({ writeErr: () => {} });
-  for (const add of [
-    addUp,
-    addDown,
-    addInstall,
-    addCreate,
-    addLs,
-    addExec,
-    addPs,
-    addAttach,
-    addKill,
-    addCp,
-    addPause,
-    addResume,
-    addFork,
-    addSnapshot,
-    addHistory,
-    addRm,
-    addLogs,
-    addDoctor,
-    addLeaks,
-    addFsck,
-  ]) {
-    add(program, output);
-  }
-  addCompletion(program);
+  const [name = ''] = args;
+  const alone = name === '--version' || (name !== 'completion' && Object.hasOwn(commands, name));
+  const needed = alone ? [commands[name]] : Object.values(commands);
+  for (const add of await Promise.all(needed.map((load) => load?.()))) add?.(program, output);
   return program;
 }

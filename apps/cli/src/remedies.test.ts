@@ -13,8 +13,8 @@ test.each(codes)('the remedy of %s is one for the command line', (code) => {
   expect(remedyOf(code).replaceAll(/PERCH_[A-Z_]+/g, '')).not.toMatch(wordsOfTheApi);
 });
 
-test('the commands and options that a remedy names are there', () => {
-  const program = createProgram(createOutput(false));
+test('the commands and options that a remedy names are there', async () => {
+  const program = await createProgram(createOutput(false));
   const commands = program.commands.map((command) => command.name());
   const flags = [
     program,

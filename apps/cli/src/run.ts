@@ -17,7 +17,8 @@ export async function run(given: string[]): Promise<void> {
   }
 
   try {
-    await createProgram(createOutput(json)).parseAsync(args, { from: 'user' });
+    const program = await createProgram(createOutput(json), args);
+    await program.parseAsync(args, { from: 'user' });
   } catch (error) {
     process.exitCode = error instanceof CommanderError ? usageError(error, json) : reportError(error, json);
   }

@@ -2,7 +2,7 @@
  * Every error that leaves a Perch daemon. A new code does not compile until it has a context type,
  * an HTTP status, a remedy and a description (error-descriptions/); `npm run docs` then writes docs/ERRORS.md.
  */
-import { type Static, Type } from 'typebox';
+import type { ErrorBody } from './error-body.ts';
 
 /** The shape of `error.details`. Plain JSON; never a secret. */
 export interface ErrorContexts {
@@ -277,16 +277,3 @@ export class PerchError<C extends ErrorCode = ErrorCode> extends Error {
 export function isPerchError<C extends ErrorCode>(error: unknown, code: C): error is PerchError<C> {
   return error instanceof PerchError && error.code === code;
 }
-
-export const ErrorBody = Type.Object(
-  {
-    error: Type.Object({
-      code: Type.String(),
-      message: Type.String(),
-      remedy: Type.String(),
-      details: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
-    }),
-  },
-  { $id: 'Error' },
-);
-export type ErrorBody = Static<typeof ErrorBody>;

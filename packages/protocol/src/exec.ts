@@ -1,6 +1,6 @@
 /** Schemas of `…/exec` and the messages of `…/exec/stream`. */
 import { type Static, Type } from 'typebox';
-import type { ErrorBody } from './errors.ts';
+import type { ErrorBody } from './error-body.ts';
 import { Env, limits } from './sandbox.ts';
 
 const arg = { maxLength: limits.exec.argLength, pattern: '^[^\\u0000]*$' };

@@ -28,7 +28,7 @@
  * Errors have the body and the codes of the public API. `X-Request-Id` is taken over into the log.
  */
 import { type Static, Type } from 'typebox';
-import { ErrorBody } from './errors.ts';
+import { ErrorBody } from './error-body.ts';
 import { accessTokenPattern, sandboxIdPattern, templateNamePattern } from './ids.ts';
 import { HostMachine, MonitorIdentity } from './machine.ts';
 import { Template } from './platform.ts';

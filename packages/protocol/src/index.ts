@@ -1,5 +1,6 @@
 export * from './commands.ts';
 export * from './deadlines.ts';
+export * from './error-body.ts';
 export * from './error-descriptions/index.ts';
 export * from './errors.ts';
 export * from './exec.ts';

@@ -1,6 +1,6 @@
 /** Schemas of `/v1/snapshots`, of forks and of the history of a sandbox. */
 import { type Static, Type } from 'typebox';
-import { ErrorBody } from './errors.ts';
+import { ErrorBody } from './error-body.ts';
 import { sandboxIdPattern, templateNamePattern } from './ids.ts';
 import { DiskFormat, LayerFormat } from './machine.ts';
 import { ListSandboxesQuery, Sandbox } from './sandbox.ts';

@@ -15,7 +15,7 @@ export function platformFetch(): Promise<Fetch> {
 }
 
 async function withoutLimits(): Promise<Fetch> {
-  const { Agent, fetch } = await import('undici');
+  const { Agent, fetch } = await import('./undici.ts');
   const dispatcher = new Agent({ headersTimeout: 0, bodyTimeout: 0 });
   // Of another declaration than the platform's, and the same in what is used of it.
   return ((target: string, init: object) => fetch(target, { ...init, dispatcher })) as unknown as Fetch;

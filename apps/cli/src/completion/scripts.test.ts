@@ -5,7 +5,7 @@ import { createOutput } from '../output.ts';
 import { createProgram } from '../program.ts';
 import { completionScript, shells } from './scripts.ts';
 
-const program = createProgram(createOutput(false));
+const program = await createProgram(createOutput(false));
 
 test.each(shells)('the script for %s knows every command and option', (shell) => {
   const script = completionScript(program, shell);

@@ -138,7 +138,7 @@ async function filesFor(settings: Settings, all: Environment): Promise<File[]> {
   const { dataDir, listen, network } = settings;
   const { bin, control } = dataPaths(dataDir);
   const { name: user } = await lookUpUser(all.PERCH_USER || 'perch');
-  const programs = await programsBelow(bin);
+  const programs = programsBelow(bin);
   const untilReady = (daemon: string) => [programs.node, programs.untilReady, daemon];
   const texts = unitTexts(
     {

@@ -3,12 +3,12 @@
  * root-owned folder that others can read. An unprivileged daemon can then start from a checkout in a private
  * home, and an upgrade is a new folder.
  */
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, readdir, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { placeDurably, run } from '@perch/node-kit';
-import { build, type Plugin, stop } from 'esbuild';
+import { compiled, nameOf } from '../../bin/compiled.mjs';
+import { bundle } from '../compile/index.ts';
 
 export interface Programs {
   node: string;
@@ -25,21 +25,10 @@ const syncTimeoutMs = 600_000;
 const root = join(import.meta.dirname, '../../../..');
 /** The files that perchd reads beside its bundle. */
 const page = 'apps/control-plane/src/pages/test-page.html';
-/** Part of each bundle. */
-const mappedStacks = join(import.meta.dirname, 'mapped-stacks.ts');
-const untilReady = join(import.meta.dirname, 'until-ready.ts');
-const sources = ['apps/control-plane', 'apps/host-agent', 'packages', 'package-lock.json'];
-const entries = {
-  'perch-host': 'apps/host-agent/src/main.ts',
-  // A thread of it.
-  'digest-thread': 'apps/host-agent/src/images/digest-thread.ts',
-  perchd: 'apps/control-plane/src/main.ts',
-  'until-ready': untilReady,
-};
 
 /** Gives the programs of this checkout below `binDir`, made first when they are not there, and open to all users. */
 export async function ensurePrograms(binDir: string): Promise<Programs> {
-  const programs = await programsBelow(binDir);
+  const programs = programsBelow(binDir);
   const folder = dirname(programs.node);
   if (existsSync(folder)) await openToRead(folder);
   else await make(folder);
@@ -47,8 +36,8 @@ export async function ensurePrograms(binDir: string): Promise<Programs> {
 }
 
 /** Where the programs of this checkout are, or would be. */
-export async function programsBelow(binDir: string): Promise<Programs> {
-  const folder = join(binDir, await contentKey());
+export function programsBelow(binDir: string): Programs {
+  const folder = join(binDir, nameOf('daemons'));
   return {
     node: join(folder, 'node'),
     hostAgent: join(folder, 'perch-host.mjs'),
@@ -72,29 +61,9 @@ async function make(folder: string): Promise<void> {
   await rm(temporary, { recursive: true, force: true });
   await mkdir(temporary, { recursive: true });
   try {
-    await build({
-      absWorkingDir: root,
-      entryPoints: entries,
-      outdir: temporary,
-      outExtension: { '.js': '.mjs' },
-      bundle: true,
-      platform: 'node',
-      target: 'node24',
-      format: 'esm',
-      sourcemap: 'linked',
-      sourcesContent: false,
-      inject: [mappedStacks],
-      // koffi finds its native part by its own place.
-      external: ['koffi', 'pg-native'],
-      // CommonJS packages inside an ES module expect `require`.
-      banner: {
-        js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
-      },
-      logLevel: 'warning',
-      plugins: [mapOnlyOurs],
-    });
-    // Its service would live as long as we do.
-    await stop();
+    const bundles = await compiled('daemons');
+    if (bundles) await cp(bundles, temporary, { recursive: true });
+    else await bundle('daemons', { root, folder: temporary });
     await cp(process.execPath, join(temporary, 'node'));
     await cp(join(root, page), join(temporary, basename(page)));
     await copyKoffi(join(temporary, 'node_modules'));
@@ -107,47 +76,6 @@ async function make(folder: string): Promise<void> {
     await rm(temporary, { recursive: true, force: true });
     throw error;
   }
-}
-
-/** A source map that maps no more than the first character. */
-const noMap = Buffer.from('{"version":3,"sources":[""],"mappings":"AAAA"}').toString('base64');
-
-/**
- * With the packages the whole map would be 40 MB of memory in a daemon that shows a stack. Frames in packages show their
- * place in the bundle instead.
- */
-const mapOnlyOurs: Plugin = {
-  name: 'map only our own code',
-  setup(build) {
-    build.onLoad({ filter: /\/node_modules\/.*\.[cm]?js$/ }, async ({ path }) => ({
-      contents: `${await readFile(path, 'utf8')}\n//# sourceMappingURL=data:application/json;base64,${noMap}`,
-      loader: 'default',
-    }));
-  },
-};
-
-/** Digest of all that goes into the programs. */
-async function contentKey(): Promise<string> {
-  const hash = createHash('sha256')
-    .update(process.version)
-    .update(await readFile(import.meta.filename))
-    .update(await readFile(mappedStacks))
-    .update(await readFile(untilReady));
-  for (const source of sources) {
-    for (const file of await filesOf(join(root, source))) {
-      hash.update(`${relative(root, file)}\0`).update(await readFile(file));
-    }
-  }
-  return hash.digest('hex').slice(0, 12);
-}
-
-async function filesOf(path: string): Promise<string[]> {
-  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => undefined);
-  if (!entries) return [path];
-  return entries
-    .filter((entry) => entry.isFile() && !entry.parentPath.includes('/node_modules'))
-    .map((entry) => join(entry.parentPath, entry.name))
-    .sort();
 }
 
 async function copyKoffi(target: string): Promise<void> {
