@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config';
 /** Each has a Perch of its own, and waits more than it works: two at a time. */
 const failpoints = ['tests/failpoints*.test.ts'];
 const lab = ['tests/lab*.test.ts'];
+/** Run by those, in the lab. */
+const inLab = ['tests/in-lab/*.test.ts'];
 
 export default defineConfig({
   test: {
@@ -21,7 +23,7 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['tests/**/*.test.ts'],
-          exclude: [...failpoints, ...lab],
+          exclude: [...failpoints, ...lab, ...inLab],
           globalSetup: ['tests/setup/global-seed.ts', 'tests/setup/global.ts'],
           // One Perch serves all files. Emulated guests keep a small machine busy: a second worker gains nothing.
           maxWorkers: 1,
@@ -32,6 +34,7 @@ export default defineConfig({
       {
         test: { name: 'lab', include: lab, testTimeout: 180_000, hookTimeout: 180_000 },
       },
+      { test: { name: 'in-lab', include: inLab, testTimeout: 2_400_000, hookTimeout: 2_400_000 } },
       {
         test: {
           name: 'failpoints',

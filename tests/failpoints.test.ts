@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, test } from 'vitest';
 import { inRounds } from './setup/rounds.ts';
 import { Scene } from './setup/scene.ts';
-import { trialAt, withoutReady } from './setup/trials.ts';
+import { proveEndAt, withoutReady } from './setup/trials.ts';
 
 let scene: Scene;
 
@@ -17,14 +17,7 @@ afterAll(async () => {
   await scene?.[Symbol.asyncDispose]();
 });
 
-test.each(inRounds(withoutReady))('%s', async (name) => {
-  const trial = await trialAt(name, scene);
-  await scene.armed.endAt(name, trial);
-  // Of what was on its way nobody is told, so none of it stays.
-  await scene.expectOutcome(trial.id, [trial.left], { made: [] });
-  await trial.check?.();
-  if (trial.template) await scene.expectStarts(trial.template);
-});
+test.each(inRounds(withoutReady))('%s', (name) => proveEndAt(name, scene));
 
 test('what ran through all of them is whole, and what was paused before goes on', async () => {
   await scene.expectOthersWhole();

@@ -23,7 +23,7 @@ let instance: PerchInstance;
 let perch: Perch;
 
 beforeAll(async () => {
-  disk = await PowerDisk.make(6 * 2 ** 30);
+  disk = await PowerDisk.make({ bytes: 6 * 2 ** 30 });
   armed = await Armed.make<Failpoint>();
   instance = await PerchInstance.start({
     network: 96,

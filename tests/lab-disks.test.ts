@@ -1,12 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { factsOf, labMs } from './setup/lab-facts.ts';
+import { factsOf, labFileSystems, labMs } from './setup/lab-facts.ts';
 
-/** The file systems that it is seen on; all by default. */
-const { PERCH_LAB_DATA = 'ext4,xfs' } = process.env;
 /** On ext4 the other kind is what a host takes by itself. */
 const rootfs: Record<string, string> = { ext4: 'device-mapper', xfs: 'auto' };
 
-describe.each(PERCH_LAB_DATA.split(','))('on disks of device-mapper, on %s,', (type) => {
+describe.each(labFileSystems)('on disks of device-mapper, on %s,', (type) => {
   /** By name, what `setup/disks-in-lab.ts` saw. */
   let facts: Record<string, unknown>;
 

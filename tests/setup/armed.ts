@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { heldFile } from '../../packages/failpoints/src/index.ts';
+import { slowness } from './slowness.ts';
 
 export interface Way<Name> {
   /** Gets to the place. @returns ids of the sandboxes that it has made */
@@ -16,7 +17,7 @@ export interface Way<Name> {
 /** The outcome of a call: sandboxes that it has made, or that it was not answered well. */
 export type Answer = { made: string[] } | { refused: unknown };
 
-const reachedMs = 30_000;
+const reachedMs = 30_000 * slowness;
 
 export class Armed<Name extends string> implements AsyncDisposable {
   /** For PERCH_FAILPOINTS, or PERCH_CONTROL_FAILPOINTS. */

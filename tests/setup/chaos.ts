@@ -8,10 +8,11 @@ import { type Fate, Load } from './load.ts';
 import type { PerchInstance } from './perch-instance.ts';
 import { expectConsistent, expectNothingLeft } from './promises.ts';
 import { Random } from './random.ts';
+import { slowness } from './slowness.ts';
 import { kill, type Victim } from './victims.ts';
 
 /** Most calls take less. */
-const killWithinMs = 1500;
+const killWithinMs = 1500 * slowness;
 const mostKillsARound = 4;
 /** The host agent has the most to lose. */
 const victims: Victim[] = ['perch-host', 'perch-host', 'perchd', 'postgres', 'monitor', 'helper'];

@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { slowness } from './slowness.ts';
 
-/** Asks until `check` gives something, for at most `ms`. */
+/** Asks until `check` gives something, for at most `ms` of a machine that is not slow. */
 export async function eventually<T>(
   check: () => Promise<T | undefined | false> | T | undefined | false,
   ms = 30_000,
 ): Promise<T> {
-  const deadline = Date.now() + ms;
+  const deadline = Date.now() + ms * slowness;
   for (;;) {
     const found = await check();
     if (found) return found;

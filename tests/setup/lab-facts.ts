@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 
 const lab = join(import.meta.dirname, '../../lab/main.ts');
+/** The file systems that a test in the lab is run on; all by default. */
+export const labFileSystems = (process.env.PERCH_LAB_DATA ?? 'ext4,xfs').split(',');
 /** The first run boots the lab, and all in it takes many times what it takes on a machine. */
 export const labMs = 3_000_000;
 
@@ -33,7 +35,7 @@ export class LabFacts {
  * @returns its output
  * @throws Error with its output when it fails
  */
-async function inLab(command: readonly string[], ...options: string[]): Promise<string> {
+export async function inLab(command: readonly string[], ...options: string[]): Promise<string> {
   const run = spawn(process.execPath, [lab, '--repeat', '2', ...options, '--', ...command], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });

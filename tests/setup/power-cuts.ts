@@ -9,11 +9,12 @@ import type { PowerDisk } from './power.ts';
 import { expectConsistent, expectNothingLeft } from './promises.ts';
 import { Random } from './random.ts';
 import { forget } from './reboot.ts';
+import { slowness } from './slowness.ts';
 
 /** Most plans take less. */
-const cutWithinMs = 4000;
+const cutWithinMs = 4000 * slowness;
 /** A first start on a busy machine takes longer. */
-const startsWithinMs = 6000;
+const startsWithinMs = 6000 * slowness;
 
 export class PowerCuts {
   readonly #instance: PerchInstance;

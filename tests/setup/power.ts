@@ -8,9 +8,14 @@ import { run } from './machine.ts';
 
 /** Sparse: only what is written takes room. */
 const defaultBytes = 32 * 2 ** 30;
-/** linux/ext4.h: EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH */
+/** linux/ext4.h: EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH. Those of XFS are the same. */
 const shutdown = 0x8004587d;
 const withoutFlush = 2;
+
+export interface PowerDiskOptions {
+  bytes?: number;
+  type?: 'ext4' | 'xfs';
+}
 
 export class PowerDisk implements AsyncDisposable {
   /** Where it is mounted. */
@@ -24,14 +29,14 @@ export class PowerDisk implements AsyncDisposable {
     this.path = join(folder, 'on');
   }
 
-  static async make(bytes = defaultBytes): Promise<PowerDisk> {
+  static async make({ bytes = defaultBytes, type = 'ext4' }: PowerDiskOptions = {}): Promise<PowerDisk> {
     const folder = await mkdtemp(join(tmpdir(), 'perch-power-'));
     await chmod(folder, 0o755);
     const disk = new PowerDisk(folder);
     await using image = await open(disk.#image, 'wx');
     await image.truncate(bytes);
     await mkdir(disk.path);
-    await run('mkfs.ext4', ['-q', '-F', disk.#image]);
+    await run(`mkfs.${type}`, ['-q', type === 'xfs' ? '-f' : '-F', disk.#image]);
     await disk.#mount();
     return disk;
   }

@@ -15,9 +15,10 @@ import {
   slotPool,
 } from './machine.ts';
 import type { PerchInstance } from './perch-instance.ts';
+import { slowness } from './slowness.ts';
 
 const atRest = new Set(['running', 'paused', 'failed']);
-const waitMs = 60_000;
+const waitMs = 60_000 * slowness;
 
 /**
  * Waits until Perch is well and no sandbox is on its way, then holds API, journal, processes, networks, files and

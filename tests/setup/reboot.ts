@@ -1,6 +1,7 @@
 /** Takes from the machine what it would not have after a restart: everything of a Perch but its files. */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { dmNames, isDmLoaded, removeDmDevice } from '../../apps/host-agent/src/linux/index.ts';
 import { pids } from '../../packages/node-kit/src/index.ts';
 import { eventually } from './eventually.ts';
 import { run } from './machine.ts';
@@ -26,6 +27,7 @@ export async function forget(dataDir: string, instance: string | undefined): Pro
   for (const table of tables.split('\n').filter((line) => line.includes(instance))) {
     await run('nft', ['delete', ...table.split(' ')]);
   }
+  if (isDmLoaded()) await forgetDevices(mine);
   const controllers = ['', ...readdirSync('/sys/fs/cgroup')];
   for (const controller of controllers) await removeCgroups(join('/sys/fs/cgroup', controller, mine));
 }
@@ -60,6 +62,21 @@ function end(pid: number): void {
   } catch {
     // It has ended.
   }
+}
+
+/** Those of disks before those of the images below them. Loop devices go with them. */
+async function forgetDevices(mine: string): Promise<void> {
+  await eventually(() => {
+    const devices = dmNames().filter((name) => name.startsWith(`${mine}-`));
+    for (const name of devices) {
+      try {
+        removeDmDevice(name);
+      } catch {
+        // A process that was killed has it open still, or a disk is over it.
+      }
+    }
+    return devices.length === 0;
+  });
 }
 
 /** A group is removed once the kernel has done with the processes that were killed. */

@@ -66,8 +66,15 @@ export class Scene implements AsyncDisposable {
     this.#all = all;
   }
 
-  /** @param settings beside those that are the same in all scenes */
-  static async start(network: number, settings: Record<string, string> = {}): Promise<Scene> {
+  /**
+   * @param settings beside those that are the same in all scenes
+   * @param dataDir as InstanceOptions has it
+   */
+  static async start(
+    network: number,
+    settings: Record<string, string> = {},
+    dataDir?: string,
+  ): Promise<Scene> {
     await using all = new AsyncDisposableStack();
     const armed = all.use(await Armed.make<Failpoint>());
     const armedControl = all.use(await Armed.make<ControlFailpoint>());
@@ -82,7 +89,8 @@ export class Scene implements AsyncDisposable {
       ...{ PERCH_MERGE_LAYERS: `${mergeLayers}`, PERCH_MERGE_PERCENT: '100' },
       ...settings,
     };
-    const instance = all.use(await PerchInstance.start({ network, env }));
+    const where = dataDir === undefined ? {} : { dataDir };
+    const instance = all.use(await PerchInstance.start({ network, env, ...where }));
     const { perch } = instance;
     const before = occupied(entriesOf(instance.dataDir));
     const create = async () => Witness.place(perch, (await perch.sandboxes.create(small)).id);

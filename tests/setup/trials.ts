@@ -180,6 +180,16 @@ export function trialAt(name: Failpoint, scene: Scene): Promise<Trial> {
   return makes[name.split('.')[0] as Operation](scene, name);
 }
 
+/** Has the host agent end at a place: all is as before, or as asked for, once it is started again. */
+export async function proveEndAt(name: Failpoint, scene: Scene): Promise<void> {
+  const trial = await trialAt(name, scene);
+  await scene.armed.endAt(name, trial);
+  // Of what was on its way nobody is told, so none of it stays.
+  await scene.expectOutcome(trial.id, [trial.left], { made: [] });
+  await trial.check?.();
+  if (trial.template) await scene.expectStarts(trial.template);
+}
+
 const runsOn = { left: 'running', done: 'running' } as const;
 /** It is about no sandbox. */
 const nothingMade = { left: 'gone', done: 'gone' } as const;

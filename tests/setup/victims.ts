@@ -3,6 +3,7 @@ import { readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { daemonPid, monitors, postmasterPid, processState } from './machine.ts';
+import { slowness } from './slowness.ts';
 
 export type Victim = 'perch-host' | 'perchd' | 'postgres' | 'monitor' | 'helper';
 
@@ -13,7 +14,7 @@ interface Killed {
 }
 
 /** How long a helper is waited for: most live for some milliseconds. */
-const helperMs = 500;
+const helperMs = 500 * slowness;
 
 /**
  * Resolves when it has ended.

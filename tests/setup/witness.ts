@@ -1,6 +1,7 @@
 /** Data in a sandbox that tell whether it is as it was: in a process, in a file in memory, on the disk. */
 import { expect } from 'vitest';
 import type { Perch } from '../../packages/sdk/src/index.ts';
+import { slowness } from './slowness.ts';
 
 /** Keeps random bytes in a variable, and writes their digest when it is asked by a signal. */
 const holder = `
@@ -86,7 +87,7 @@ export class Witness {
       args: ['-c', script],
       user: 'root',
       env,
-      timeout_sec: 30,
+      timeout_sec: 30 * slowness,
     });
     if (exit_code !== 0) throw new Error(`in sandbox ${id}: exit code ${exit_code}: ${stderr}`);
     return stdout;
