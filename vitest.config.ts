@@ -1,10 +1,14 @@
 import { defineConfig } from 'vitest/config';
+import { slowness } from './tests/setup/slowness.ts';
 
 /** Each has a Perch of its own, and waits more than it works: two at a time. */
 const failpoints = ['tests/failpoints*.test.ts'];
-const lab = ['tests/lab*.test.ts'];
+const lab = ['tests/lab*.test.ts', 'tests/soak-lab.test.ts'];
 /** Run by those, in the lab. */
 const inLab = ['tests/in-lab/*.test.ts'];
+
+/** For a test with real machines, ms. */
+const patience = { testTimeout: 180_000 * slowness, hookTimeout: 180_000 * slowness };
 
 export default defineConfig({
   test: {
@@ -27,14 +31,13 @@ export default defineConfig({
           globalSetup: ['tests/setup/global-seed.ts', 'tests/setup/global.ts'],
           // One Perch serves all files. Emulated guests keep a small machine busy: a second worker gains nothing.
           maxWorkers: 1,
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          ...patience,
         },
       },
       {
-        test: { name: 'lab', include: lab, testTimeout: 180_000, hookTimeout: 180_000 },
+        test: { name: 'lab', include: lab, maxWorkers: 1, sequence: { groupOrder: 2 }, ...patience },
       },
-      { test: { name: 'in-lab', include: inLab, testTimeout: 2_400_000, hookTimeout: 2_400_000 } },
+      { test: { name: 'in-lab', include: inLab, ...patience } },
       {
         test: {
           name: 'failpoints',
@@ -42,8 +45,7 @@ export default defineConfig({
           globalSetup: ['tests/setup/global-seed.ts'],
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          ...patience,
         },
       },
     ],

@@ -14,7 +14,10 @@ export interface Outcome {
   failures: string[];
 }
 
-const soakTests = ['tests/chaos.test.ts', 'tests/power-cut.test.ts', 'tests/failpoints'];
+const soakTests = [
+  ...['tests/chaos.test.ts', 'tests/power-cut.test.ts', 'tests/failpoints'],
+  ...['tests/lab-faults.test.ts', 'tests/soak-lab.test.ts'],
+];
 
 export const suites: Record<string, () => Promise<Outcome>> = {
   agent: cargoTest,
@@ -22,13 +25,13 @@ export const suites: Record<string, () => Promise<Outcome>> = {
   e2e: () => vitest(['e2e']),
   failpoints: () => vitest(['failpoints']),
   /** Hours if it is told to: `PERCH_CHAOS_KILLS` and `PERCH_CHAOS_SEED`, `PERCH_POWER_CUTS` and `PERCH_POWER_SEED`. */
-  soak: () => vitest(['e2e', 'failpoints'], soakTests, soakEnv()),
+  soak: () => vitest(['e2e', 'failpoints', 'lab'], soakTests, soakEnv()),
   /** The part of the lab's tests that each run has: the rest takes many times as long. */
   disks: () => vitest(['lab'], ['tests/lab-disks.test.ts'], { PERCH_LAB_DATA: 'xfs' }),
-  lab: () => vitest(['lab']),
+  lab: () => vitest(['lab'], ['tests/lab']),
 };
 export const onlyByName: ReadonlySet<string> = new Set(['soak', 'lab']);
-export const inLab: ReadonlySet<string> = new Set(['disks', 'lab']);
+export const inLab: ReadonlySet<string> = new Set(['disks', 'lab', 'soak']);
 
 /** The tests of files, or of all files below folders. @param name a pattern that their names match */
 export function inFiles(paths: readonly string[], name?: string): Promise<Outcome> {
@@ -39,7 +42,7 @@ export function inFiles(paths: readonly string[], name?: string): Promise<Outcom
 /** As vitest.config.ts has them. */
 function projectOf(path: string): string {
   if (path.startsWith('tests/failpoints')) return 'failpoints';
-  if (path.startsWith('tests/lab')) return 'lab';
+  if (/^tests\/(soak-)?lab/.test(path)) return 'lab';
   return path.startsWith('tests') ? 'e2e' : 'unit';
 }
 
@@ -67,8 +70,10 @@ function soakEnv(): Record<string, string> {
   const { PERCH_POWER_CUTS = '100', PERCH_POWER_SEED = seed } = process.env;
   const { PERCH_FAILPOINT_ROUNDS = '3', PERCH_FAILPOINT_VICTIMS = 'perchd,postgres,monitor,helper' } =
     process.env;
+  const { PERCH_LAB_KILLS = '100', PERCH_LAB_CUTS = '5' } = process.env;
   const failpoints = { PERCH_FAILPOINT_ROUNDS, PERCH_FAILPOINT_VICTIMS };
-  return { PERCH_CHAOS_KILLS, PERCH_CHAOS_SEED, PERCH_POWER_CUTS, PERCH_POWER_SEED, ...failpoints };
+  const lab = { PERCH_LAB_KILLS, PERCH_LAB_CUTS };
+  return { PERCH_CHAOS_KILLS, PERCH_CHAOS_SEED, PERCH_POWER_CUTS, PERCH_POWER_SEED, ...failpoints, ...lab };
 }
 
 async function vitest(

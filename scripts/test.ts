@@ -30,7 +30,7 @@ await enclose(async () => {
   const fetched = spawnSync('cargo', ['fetch', '--locked', '--quiet'], { stdio: 'inherit' });
   if (fetched.status !== 0) process.exit(1);
   // A lab is made of packages, too.
-  const needsLab = (name: string) => inLab.has(name) || /tests\/lab[^/]*$/.test(name);
+  const needsLab = (name: string) => inLab.has(name) || /tests\/(soak-)?lab[^/]*$/.test(name);
   if (wanted.length === 0 || wanted.some(needsLab)) await ensureLab(console.log);
   return { PERCH_GUEST_BIN: (await resolveArtifacts()).guestAgent };
 });

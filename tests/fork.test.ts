@@ -8,6 +8,7 @@ import { eventually } from './setup/eventually.ts';
 import { daemonPid, footprint, footprintOf } from './setup/machine.ts';
 import { PerchInstance } from './setup/perch-instance.ts';
 import { newSandbox, sh } from './setup/sandbox.ts';
+import { slowness } from './setup/slowness.ts';
 
 let instance: PerchInstance;
 let perch: Perch;
@@ -133,7 +134,7 @@ describe('children of a running sandbox', () => {
     source = rest[0] as Sandbox;
     for (const child of children) expect(await telling(child.id)).toBe(told);
     await expect
-      .poll(() => footprint(instance), { timeout: 60_000 })
+      .poll(() => footprint(instance), { timeout: 60_000 * slowness })
       .toEqual(footprintOf(...children.map((child) => child.id)));
   });
 });

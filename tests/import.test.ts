@@ -20,6 +20,7 @@ import type { Perch } from '../packages/sdk/src/index.ts';
 import { footprint, footprintOf, run } from './setup/machine.ts';
 import { cli, PerchInstance } from './setup/perch-instance.ts';
 import { newSandbox } from './setup/sandbox.ts';
+import { slowness } from './setup/slowness.ts';
 import { Witness } from './setup/witness.ts';
 
 let instance: PerchInstance;
@@ -111,7 +112,7 @@ test('memory and disk of an older layout live on in what is created from it', as
     await expectWholeFrom('old');
     await perch.snapshots.delete('old');
   }
-  await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf());
+  await expect.poll(() => footprint(instance), { timeout: 30_000 * slowness }).toEqual(footprintOf());
 });
 
 test('the token of its guest may come from a file, and is in no argument', async () => {

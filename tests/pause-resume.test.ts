@@ -7,6 +7,7 @@ import { eventually } from './setup/eventually.ts';
 import { daemonPid, footprint, footprintOf } from './setup/machine.ts';
 import { PerchInstance } from './setup/perch-instance.ts';
 import { newSandbox, sh } from './setup/sandbox.ts';
+import { slowness } from './setup/slowness.ts';
 
 let instance: PerchInstance;
 let perch: Perch;
@@ -241,7 +242,7 @@ test('a paused sandbox that is destroyed leaves nothing', async () => {
   const sandbox = await newSandbox(perch, small);
   await perch.sandboxes.pause(sandbox.id);
   await sandbox[Symbol.asyncDispose]();
-  await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf());
+  await expect.poll(() => footprint(instance), { timeout: 30_000 * slowness }).toEqual(footprintOf());
   expect((await instance.leaks()).filter(({ kind }) => kind === 'directory' || kind === 'snapshot')).toEqual(
     [],
   );

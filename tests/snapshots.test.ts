@@ -4,6 +4,7 @@ import type { Perch } from '../packages/sdk/src/index.ts';
 import { footprint, footprintOf } from './setup/machine.ts';
 import { PerchInstance } from './setup/perch-instance.ts';
 import { newSandbox, sh } from './setup/sandbox.ts';
+import { slowness } from './setup/slowness.ts';
 
 let instance: PerchInstance;
 let perch: Perch;
@@ -50,7 +51,9 @@ describe('a snapshot with a name', () => {
     await expect(perch.sandboxes.create({ ...small, template: 'with-sleep' })).rejects.toMatchObject({
       code: 'template_not_found',
     });
-    await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf(first.id));
+    await expect
+      .poll(() => footprint(instance), { timeout: 30_000 * slowness })
+      .toEqual(footprintOf(first.id));
   });
 
   test('of a paused sandbox leaves it paused; of another state takes the place of the first when asked', async () => {
@@ -131,7 +134,9 @@ describe('a snapshot with a name', () => {
     const child = results[0] && 'sandbox' in results[0] ? results[0].sandbox.id : '';
     expect(await sh(perch, child, 'sha256sum /home/user/data')).toBe(`${sum}  /home/user/data\n`);
     await perch.sandboxes.delete(child);
-    await expect.poll(() => footprint(instance), { timeout: 30_000 }).toEqual(footprintOf(id, made.id));
+    await expect
+      .poll(() => footprint(instance), { timeout: 30_000 * slowness })
+      .toEqual(footprintOf(id, made.id));
   });
 
   test('that is converted is for another kind of disk, and is as before where that goes on from it', async () => {

@@ -19,8 +19,17 @@ const optionsOf: Record<Kind, (root: string) => BuildOptions> = { cli, daemons }
 /** Of each kind: several states of a checkout are used in turn. */
 const kept = 8;
 
+let last: Promise<unknown> = Promise.resolve();
+
 /** Compiles into a folder. @throws Error when the sources do not compile */
-export async function bundle(kind: Kind, { root, folder }: Place): Promise<void> {
+export function bundle(kind: Kind, place: Place): Promise<void> {
+  // The service is one for the process: its end would leave another compilation without an answer.
+  const next = last.then(() => compileAlone(kind, place));
+  last = next.catch(() => {});
+  return next;
+}
+
+async function compileAlone(kind: Kind, { root, folder }: Place): Promise<void> {
   const { build, stop } = await import('esbuild');
   await build({ ...optionsOf[kind](root), absWorkingDir: root, outdir: folder });
   // Its service would live as long as we do.

@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
+import { bundle } from './compile.ts';
 
 const nobody = 65_534;
 const checkout = join(import.meta.dirname, '../../../..');
@@ -75,4 +76,12 @@ test('the owner of a checkout owns what root compiled in it, and all can read it
     expect({ uid, mode: mode & 0o777 }).toEqual({ uid: nobody, mode: 0o755 });
   }
   expect((await stat(made.at(`dist/${folder}/run.mjs`))).mode & 0o777).toBe(0o644);
+});
+
+test('several kinds are compiled at the same time', async () => {
+  await using folder = await mkdtempDisposable(join(tmpdir(), 'perch-compiled-'));
+  const kinds = ['cli', 'daemons'] as const;
+  await Promise.all(kinds.map((kind) => bundle(kind, { root: checkout, folder: join(folder.path, kind) })));
+  expect(await readdir(join(folder.path, 'cli'))).toContain('run.mjs');
+  expect(await readdir(join(folder.path, 'daemons'))).toContain('perchd.mjs');
 });
