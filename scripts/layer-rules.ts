@@ -144,6 +144,7 @@ export const rules: readonly LayerRule[] = [
   ...floors('apps/control-plane/src', [
     'v1',
     'e2b',
+    'edge',
     'http',
     'reconciler',
     'exec',

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { PerchError } from '@perch/protocol';
+import { asE2bKey, PerchError } from '@perch/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createOutput } from './output.ts';
 import { createProgram } from './program.ts';
@@ -86,6 +86,22 @@ test('a command line that is wrong is exit code 2, and shows where help is', asy
     expect({ args, code }).toEqual({ args, code: 2 });
     expect(stderr).toContain('--help');
   }
+});
+
+test("e2b env prints the variables of E2B's SDKs, for the shell that is named and for programs", async () => {
+  const url = 'http://127.0.0.1:7';
+  const theirs = asE2bKey(key);
+  const sh = await perch(url, 'e2b', 'env');
+  expect(sh.stdout.split('\n')).toEqual([
+    `export E2B_API_URL='${url}'`,
+    `export E2B_SANDBOX_URL='${url}'`,
+    `export E2B_API_KEY='${theirs}'`,
+    '',
+  ]);
+  const fish = await perch(url, 'e2b', 'env', '--shell', 'fish');
+  expect(fish.stdout).toContain(`set -gx E2B_API_KEY '${theirs}';\n`);
+  const json = await perch(url, 'e2b', 'env', '--json');
+  expect(JSON.parse(json.stdout)).toEqual({ E2B_API_URL: url, E2B_SANDBOX_URL: url, E2B_API_KEY: theirs });
 });
 
 test('with --json an error is one line of JSON', async () => {

@@ -24,6 +24,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   history: async () => (await import('./commands/history.ts')).addHistory,
   rm: async () => (await import('./commands/rm.ts')).addRm,
   logs: async () => (await import('./commands/logs.ts')).addLogs,
+  e2b: async () => (await import('./commands/e2b.ts')).addE2b,
   doctor: async () => (await import('./commands/doctor.ts')).addDoctor,
   leaks: async () => (await import('./commands/leaks.ts')).addLeaks,
   fsck: async () => (await import('./commands/fsck.ts')).addFsck,

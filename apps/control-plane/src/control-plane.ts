@@ -19,6 +19,7 @@ import {
 } from './database/index.ts';
 import { databaseOwner } from './database-owner.ts';
 import { e2b } from './e2b/index.ts';
+import { Edge } from './edge/index.ts';
 import { askGuests } from './exec/index.ts';
 import { failpoint } from './failpoints/index.ts';
 import { Spool } from './files/index.ts';
@@ -123,7 +124,7 @@ export async function startControlPlane(
     spool: await Spool.open(join(config.controlDir, 'uploads')),
     tickets: new Tickets(),
   };
-  const server = await createServer(services, [v1, e2b]);
+  const server = await createServer(services, [v1, e2b], new Edge(services));
   stack.defer(async () => {
     shutdown.abort(new PerchError('shutting_down', 'perchd is shutting down.', {}));
     const closed = server.close();

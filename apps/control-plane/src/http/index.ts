@@ -4,5 +4,6 @@ export { isGzip, refuseEncoding } from './content-encoding.ts';
 export { sendError, toPerchError, unsupportedMediaType } from './errors.ts';
 export { Limits } from './limits.ts';
 export { pageByName } from './name-page.ts';
-export { createServer, type Front } from './server.ts';
+export { requestId } from './request-id.ts';
+export { createServer, type Front, type Interceptor } from './server.ts';
 export type { Services } from './services.ts';

@@ -1,6 +1,7 @@
 /** The HTTP server: what holds for every route of every front. */
 import { EventEmitter } from 'node:events';
-import type { IncomingMessage } from 'node:http';
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import type { TSchema } from 'typebox';
 import { checker } from '../validation/index.ts';
@@ -20,6 +21,16 @@ declare module 'fastify' {
 /** An API: a Fastify plugin, whose hooks and form of errors hold for its own routes. */
 export type Front = (app: FastifyInstance, services: Services) => Promise<void>;
 
+/** Takes requests that are for no front. Neither of its calls rejects. */
+export interface Interceptor {
+  takes(request: IncomingMessage): boolean;
+  request(request: IncomingMessage, response: ServerResponse): Promise<void>;
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+}
+
+/** Longer than the 300 s for which E2B's clients keep a connection: a request must not meet one that closes. */
+const keepAliveMs = 310_000;
+
 const wholes: Record<string, string> = {
   body: 'the body',
   querystring: 'the query',
@@ -28,7 +39,11 @@ const wholes: Record<string, string> = {
 };
 
 /** `close()` of the result ends idle connections and waits for the busy ones. */
-export async function createServer(services: Services, fronts: readonly Front[]): Promise<FastifyInstance> {
+export async function createServer(
+  services: Services,
+  fronts: readonly Front[],
+  interceptor: Interceptor,
+): Promise<FastifyInstance> {
   const app: FastifyInstance = Fastify({
     loggerInstance: services.log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -37,10 +52,22 @@ export async function createServer(services: Services, fronts: readonly Front[])
     bodyLimit: 1024 * 1024,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    keepAliveTimeout: 75_000,
-    // Uploads take any time; a JSON body has a deadline of its own.
-    requestTimeout: 0,
-    http: { headersTimeout: 30_000, noDelay: true, keepAlive: true, connectionsCheckingInterval: 5_000 },
+    serverFactory: (handler) =>
+      createHttpServer(
+        {
+          keepAliveTimeout: keepAliveMs,
+          // Uploads take any time; a JSON body has a deadline of its own.
+          requestTimeout: 0,
+          ...{ headersTimeout: 30_000, noDelay: true, keepAlive: true, connectionsCheckingInterval: 5_000 },
+          // To a sandbox nothing else is passed on, such as the offer of HTTP/2 that some clients make.
+          shouldUpgradeCallback: (request) =>
+            request.headers.upgrade?.toLowerCase() === 'websocket' || !interceptor.takes(request),
+        },
+        (request, response) => {
+          if (interceptor.takes(request)) void interceptor.request(request, response);
+          else handler(request, response);
+        },
+      ),
     routerOptions: { maxParamLength: 256 },
     clientErrorHandler: (error, socket) => sendParserError(error, socket),
     frameworkErrors: (error, request, reply) => {
@@ -71,7 +98,10 @@ export async function createServer(services: Services, fronts: readonly Front[])
   app.decorateRequest('caller', undefined);
   observe(app, services);
   app.decorate('upgrades', new EventEmitter());
-  app.server.on('upgrade', (request, socket, head) => app.upgrades.emit('upgrade', request, socket, head));
+  app.server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    if (interceptor.takes(request)) void interceptor.upgrade(request, socket, head);
+    else app.upgrades.emit('upgrade', request, socket, head);
+  });
   for (const front of fronts) await app.register((own) => front(own, services));
   return app;
 }

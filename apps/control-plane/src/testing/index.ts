@@ -47,8 +47,8 @@ export class TestPlane implements AsyncDisposable {
     this.host = new FakeHost(this.config.hostSocket);
   }
 
-  /** With `connect`, guests are what it connects to, instead of directories. */
-  static async start(env: NodeJS.ProcessEnv = {}, connect?: Connect): Promise<TestPlane> {
+  /** With `connect`, guests are what it connects to, instead of directories. @param guestPort of their agents */
+  static async start(env: NodeJS.ProcessEnv = {}, connect?: Connect, guestPort?: number): Promise<TestPlane> {
     await using starting = new AsyncDisposableStack();
     const stack = starting.use(new AsyncDisposableStack());
     const dir = await mkdtemp(join(tmpdir(), 'perch-test-'));
@@ -58,6 +58,7 @@ export class TestPlane implements AsyncDisposable {
     const programs = stack.use(await readablePrograms());
     const plane = new TestPlane(dir, stack, { PERCH_POSTGRES_DIR: programs.dir, ...env });
     if (connect) plane.#connect = connect;
+    if (guestPort !== undefined) plane.config.guestPort = guestPort;
     stack.use(await plane.host.start());
     await plane.up();
     starting.move();

@@ -1,0 +1,473 @@
+/** Ports of sandboxes through the edge. A guest's agent and its programs are servers of this machine. */
+import { once } from 'node:events';
+import { type IncomingMessage, request, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
+import { eventually, TestPlane } from '../testing/index.ts';
+import { ask, echo, type Reply, sendRaw, sign, WebServer } from '../testing/web-guest.ts';
+
+let plane: TestPlane;
+let agent: WebServer;
+beforeAll(async () => {
+  agent = await WebServer.start((asked, answer) => {
+    if (asked.url === '/health') answer.writeHead(204).end();
+    else echo(asked, answer);
+  });
+  plane = await TestPlane.start({}, undefined, agent.port);
+}, 60_000);
+afterAll(async () => {
+  await plane[Symbol.asyncDispose]();
+  await agent[Symbol.asyncDispose]();
+});
+
+interface Access {
+  sandboxID: string;
+  envdAccessToken: string;
+  trafficAccessToken: string | null;
+}
+
+const api = async (method: string, path: string, json?: unknown) => {
+  const answer = await plane.fetch(path, { method, ...(json === undefined ? {} : { json }) });
+  const text = await answer.text();
+  return (text ? JSON.parse(text) : undefined) as never;
+};
+const create = (body: object = {}): Promise<Access> =>
+  api('POST', '/v2/sandboxes', { templateID: 'base', ...body });
+const pause = (id: string) => api('POST', `/sandboxes/${id}/pause`, {});
+const life = (id: string) => plane.host.created.find((one) => one.id === id)?.body.access_token;
+/** Headers by which a request is for a port of a sandbox. */
+const to = (id: string, port: number, more: Record<string, string> = {}) => ({
+  'e2b-sandbox-id': id,
+  'e2b-sandbox-port': String(port),
+  ...more,
+});
+const toAgent = ({ sandboxID, envdAccessToken }: Access, more: Record<string, string> = {}) =>
+  to(sandboxID, 49983, { 'x-access-token': envdAccessToken, ...more });
+const said = (reply: Reply) => JSON.parse(reply.text);
+
+let box: Access;
+beforeEach(async () => {
+  box = await create();
+});
+
+describe('a request is for a sandbox', () => {
+  test('by headers, and goes to the port as it came', async () => {
+    await using program = await WebServer.start(echo);
+    const reply = await ask(
+      plane.url,
+      '/a%2Fb?x=%20y',
+      to(box.sandboxID, program.port, { 'X-Two': 'b', te: 'trailers' }),
+      { method: 'PUT', body: 'hello' },
+    );
+    expect(said(reply)).toMatchObject({ method: 'PUT', url: '/a%2Fb?x=%20y', body: 'hello' });
+    expect(said(reply).rawHeaders).toEqual(expect.arrayContaining(['Host', 'X-Two']));
+    expect(said(reply).headers).not.toHaveProperty('te');
+  });
+
+  test('by its name, which goes before headers', async () => {
+    await using program = await WebServer.start(echo);
+    const other = await create();
+    const host = `${program.port}-${box.sandboxID}.perch.test`;
+    const reply = await ask(plane.url, '/', { ...to(other.sandboxID, 1), host });
+    expect(said(reply).headers.host).toBe(host);
+    // In any case, as browsers and people write names.
+    expect((await ask(plane.url, '/', { host: host.toUpperCase() })).status).toBe(200);
+  });
+
+  test('only when its port and id can be one', async () => {
+    for (const [id, port] of [
+      [box.sandboxID, ''],
+      [box.sandboxID, '0'],
+      [box.sandboxID, '65536'],
+      [box.sandboxID, '1e3'],
+      ['../x', '80'],
+    ]) {
+      const headers = { 'e2b-sandbox-id': id as string, 'e2b-sandbox-port': port as string };
+      expect(await ask(plane.url, '/', headers)).toMatchObject({ status: 400 });
+    }
+    expect((await ask(plane.url, '/health', {})).status).toBe(200);
+    expect((await ask(plane.url, '/health', { host: 'localhost' })).status).toBe(200);
+  });
+
+  test('and its program sees the name that the sandbox was made with', async () => {
+    await using program = await WebServer.start(echo);
+    const masked = await create({ network: { maskRequestHost: 'shop.test:$'.concat('{PORT}') } });
+    const reply = await ask(plane.url, '/', to(masked.sandboxID, program.port));
+    expect(said(reply).headers.host).toBe(`shop.test:${program.port}`);
+  });
+});
+
+describe('the guest agent', () => {
+  test('gets the token of the life in the place of that of the sandbox, over a pause', async () => {
+    const ask1 = () => ask(plane.url, '/process.Process/List', toAgent(box), { method: 'POST', body: '{}' });
+    const before = said(await ask1()).headers['x-access-token'];
+    expect(before).toBe(life(box.sandboxID));
+    await pause(box.sandboxID);
+    await api('POST', `/v2/sandboxes/${box.sandboxID}/connect`, { timeout: 60 });
+    const after = said(await ask1()).headers['x-access-token'];
+    expect(after).toBe(plane.host.resumed.at(-1)?.body.access_token);
+    expect(after).not.toBe(before);
+  });
+
+  test('takes no other token', async () => {
+    const other = await create();
+    for (const token of ['', 'x', other.envdAccessToken, life(box.sandboxID) ?? '']) {
+      const headers = to(box.sandboxID, 49983, { 'x-access-token': token });
+      const reply = await ask(plane.url, '/process.Process/List', headers, { method: 'POST', body: '{}' });
+      expect([reply.status, said(reply).code]).toEqual([401, 401]);
+    }
+    const { status } = await ask(plane.url, '/envs', to(box.sandboxID, 49983));
+    expect(status).toBe(401);
+  });
+
+  test.each([
+    ['POST', '/init'],
+    ['POST', '//init'],
+    ['POST', '/%69nit'],
+    ['POST', '/perch.Commands/List'],
+    ['POST', '/process.Process/../init'],
+    ['GET', '/process.Process/List'],
+    ['POST', '/health'],
+    ['DELETE', '/files'],
+    ['GET', '/'],
+  ])('hides %s %s', async (method, path) => {
+    const reply = await sendRaw(
+      plane.url,
+      `${method} ${path} HTTP/1.1\r\nHost: a\r\nE2b-Sandbox-Id: ${box.sandboxID}\r\nE2b-Sandbox-Port: 49983\r\n` +
+        `X-Access-Token: ${box.envdAccessToken}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`,
+    );
+    expect(reply).toMatch(/^HTTP\/1\.1 404 /);
+    // By the number of its port in the guest it is the same.
+    const direct = await ask(plane.url, '/init', { ...toAgent(box), ...to(box.sandboxID, agent.port) });
+    expect(direct.status).toBe(404);
+  });
+
+  test('answers /health without a token, and pages of any site may ask', async () => {
+    expect((await ask(plane.url, '/health', to(box.sandboxID, 49983))).status).toBe(204);
+    const asked = await ask(plane.url, '/files', to(box.sandboxID, 49983), { method: 'OPTIONS' });
+    expect([asked.status, asked.headers['access-control-allow-origin']]).toEqual([204, '*']);
+  });
+});
+
+describe('a signed URL', () => {
+  const get = (query: string, headers: Record<string, string> = {}) =>
+    ask(plane.url, `/files?${query}`, headers);
+  const signed = (path: string, rest: string[] = []) =>
+    encodeURIComponent(sign(path, 'read', box.envdAccessToken, rest));
+
+  test('names its sandbox by its signature, and reads what was signed and nothing else', async () => {
+    const reply = await get(`path=%2Fa%20b&signature=${signed('/a b')}&path=%2Fetc&username=root`);
+    expect(reply.status).toBe(401);
+    const good = said(await get(`path=%2Fa%20b&signature=${signed('/a b')}&path=%2Fetc&x=1`));
+    expect([good.url, good.headers['x-access-token']]).toEqual(['/files?path=%2Fa+b', life(box.sandboxID)]);
+  });
+
+  test('is good for its path, its way and its time', async () => {
+    const soon = String(Math.floor(Date.now() / 1000) + 60);
+    const past = String(Math.floor(Date.now() / 1000) - 1);
+    const by = to(box.sandboxID, 49983);
+    expect((await get(`path=/a&signature=${signed('/a', [soon])}&signature_expiration=${soon}`)).status).toBe(
+      200,
+    );
+    const late = await get(`path=/a&signature=${signed('/a', [past])}&signature_expiration=${past}`, by);
+    expect(said(late)).toEqual({ code: 401, message: 'signature is already expired' });
+    expect(said(await get('path=/a', by)).message).toBe('missing signature query parameter');
+    expect(said(await get(`path=/b&signature=${signed('/a')}`, by)).message).toBe('invalid signature');
+    const write = await ask(plane.url, `/files?path=/a&signature=${signed('/a')}`, by, { method: 'POST' });
+    expect(said(write).message).toBe('invalid signature');
+  });
+});
+
+describe('what the edge says itself', () => {
+  const lost = (id: string) => ({ sandboxId: id, message: 'The sandbox was not found', code: 502 });
+
+  test('of a sandbox that is not there, paused or gone: 502', async () => {
+    const paused = await create();
+    await pause(paused.sandboxID);
+    const killed = await create();
+    await api('DELETE', `/sandboxes/${killed.sandboxID}`);
+    for (const { sandboxID } of [paused, killed, { sandboxID: 'sb000000000000000000' }]) {
+      for (const [port, path] of [
+        [3000, '/'],
+        [49983, '/health'],
+      ] as const) {
+        const reply = await ask(plane.url, path, to(sandboxID, port));
+        expect([reply.status, said(reply)]).toEqual([502, lost(sandboxID)]);
+      }
+    }
+    const page = await ask(plane.url, '/', to('nobody', 80, { accept: 'text/html,*/*' }));
+    expect([page.status, page.headers['content-type']]).toEqual([502, 'text/html; charset=utf-8']);
+  });
+
+  test('of a port where nothing listens: 502 with the port', async () => {
+    const closed = await WebServer.start(echo);
+    const { port } = closed;
+    await closed[Symbol.asyncDispose]();
+    const reply = await ask(plane.url, '/', to(box.sandboxID, port));
+    const message = 'The sandbox is running but port is not open';
+    expect([reply.status, said(reply)]).toEqual([
+      502,
+      { sandboxId: box.sandboxID, message, port, code: 502 },
+    ]);
+  });
+
+  test('of a private sandbox without its token: 403, and the program never sees the token', async () => {
+    await using program = await WebServer.start(echo);
+    const closed = await create({ network: { allowPublicTraffic: false } });
+    const by = (token?: string) =>
+      ask(
+        plane.url,
+        '/',
+        to(closed.sandboxID, program.port, token === undefined ? {} : { 'e2b-traffic-access-token': token }),
+      );
+    expect((await by()).status).toBe(403);
+    expect((await by(closed.envdAccessToken)).status).toBe(403);
+    const reply = await by(closed.trafficAccessToken ?? '');
+    expect(reply.status).toBe(200);
+    expect(said(reply).headers).not.toHaveProperty('e2b-traffic-access-token');
+    const ours = await plane.create();
+    expect((await ask(plane.url, '/', to(ours.id, program.port))).status).toBe(403);
+  });
+
+  test('while it is being paused: 502 to /health and 409 to others', async () => {
+    const held = Promise.withResolvers<void>();
+    plane.host.onPause = () => held.promise;
+    const pausing = pause(box.sandboxID);
+    await eventually(async () => (await plane.get(box.sandboxID)).status === 'pausing');
+    expect((await ask(plane.url, '/health', to(box.sandboxID, 49983))).status).toBe(502);
+    const reply = await ask(plane.url, '/', to(box.sandboxID, 3000));
+    held.resolve();
+    await pausing;
+    plane.host.onPause = () => {};
+    expect([reply.status, said(reply).code]).toEqual([409, 409]);
+  });
+});
+
+describe('a stream', () => {
+  const open = (id: string, port: number): Promise<IncomingMessage> =>
+    new Promise((resolve, reject) => {
+      const asked = request(plane.url, { headers: to(id, port), agent: false }, resolve);
+      asked.on('error', reject).end();
+    });
+
+  test('comes as it is sent, and its head before its first byte', async () => {
+    const answers: ServerResponse[] = [];
+    await using program = await WebServer.start((_asked, answer) => {
+      answer.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+      answers.push(answer);
+    });
+    const stream = await open(box.sandboxID, program.port);
+    for (const text of ['one', 'two']) {
+      answers[0]?.write(text);
+      const [chunk] = (await once(stream, 'data')) as [Buffer];
+      expect(chunk.toString()).toBe(text);
+    }
+    answers[0]?.end();
+    await once(stream, 'end');
+  });
+
+  test('goes up as it is sent', async () => {
+    const asked = Promise.withResolvers<IncomingMessage>();
+    await using program = await WebServer.start((incoming, answer) => {
+      asked.resolve(incoming);
+      incoming.on('end', () => answer.end('done'));
+    });
+    const upload = request(plane.url, {
+      method: 'POST',
+      headers: to(box.sandboxID, program.port),
+      agent: false,
+    });
+    upload.flushHeaders();
+    const incoming = await asked.promise;
+    for (const text of ['one', 'two']) {
+      upload.write(text);
+      const [chunk] = (await once(incoming, 'data')) as [Buffer];
+      expect(chunk.toString()).toBe(text);
+    }
+    upload.end();
+    const [answer] = (await once(upload, 'response')) as [IncomingMessage];
+    answer.resume();
+    await once(answer, 'end');
+  });
+
+  test('is reset at the end of the life, and what has no answer yet is told', async () => {
+    await using program = await WebServer.start((asked, answer) => {
+      if (asked.url === '/') answer.write('begun');
+    });
+    const stream = await open(box.sandboxID, program.port);
+    await once(stream, 'data');
+    const waiting = ask(plane.url, '/wait', to(box.sandboxID, program.port));
+    const broken = once(stream, 'error');
+    await eventually(
+      () => new Promise<boolean>((resolve) => program.server.getConnections((_e, n) => resolve(n === 2))),
+    );
+    await api('DELETE', `/sandboxes/${box.sandboxID}`);
+    expect(await broken).toMatchObject([{ code: 'ECONNRESET' }]);
+    expect(said(await waiting)).toEqual({
+      ...{ sandboxId: box.sandboxID, message: 'The sandbox was not found', code: 502 },
+    });
+  });
+
+  test('that its program breaks off is broken off for its client, too', async () => {
+    await using program = await WebServer.start((_asked, answer) => {
+      answer.writeHead(200, { 'content-length': '100' });
+      answer.write('some', () => answer.destroy());
+    });
+    await expect(ask(plane.url, '/', to(box.sandboxID, program.port))).rejects.toThrow(/aborted|hang up/);
+  });
+
+  test('whose client goes away ends at its program', async () => {
+    const ended = Promise.withResolvers<void>();
+    await using program = await WebServer.start((_asked, answer) => {
+      answer.on('close', ended.resolve).write('begun');
+    });
+    const stream = await open(box.sandboxID, program.port);
+    await once(stream, 'data');
+    stream.destroy();
+    await ended.promise;
+  });
+});
+
+describe('a WebSocket', () => {
+  test('goes both ways, and ends with the life', async () => {
+    await using program = await WebServer.start(echo);
+    const sockets = new WebSocketServer({ server: program.server });
+    sockets.on('connection', (socket) => socket.on('message', (data) => socket.send(`got ${data}`)));
+    const socket = new WebSocket(plane.url.replace('http', 'ws'), {
+      headers: to(box.sandboxID, program.port),
+    });
+    await once(socket, 'open');
+    socket.send('this');
+    expect(String((await once(socket, 'message'))[0])).toBe('got this');
+    const closed = once(socket, 'close');
+    await pause(box.sandboxID);
+    expect((await closed)[0]).toBe(1006);
+  });
+
+  test('that is refused has the refusal of its program, or of the edge', async () => {
+    await using program = await WebServer.start(echo);
+    program.server.on('upgrade', (_request, socket: Duplex) => {
+      socket.end('HTTP/1.1 418 No\r\nContent-Length: 0\r\n\r\n');
+    });
+    const refusal = async (headers: Record<string, string>) => {
+      const socket = new WebSocket(plane.url.replace('http', 'ws'), { headers });
+      const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
+      answer.resume();
+      return answer.statusCode;
+    };
+    expect(await refusal(to(box.sandboxID, program.port))).toBe(418);
+    expect(await refusal(to('nobody', program.port))).toBe(502);
+    expect(await refusal(toAgent(box))).toBe(404);
+    const closed = await create({ network: { allowPublicTraffic: false } });
+    expect(await refusal(to(closed.sandboxID, program.port))).toBe(403);
+  });
+
+  test('is the only thing that a connection is handed over for', async () => {
+    await using program = await WebServer.start(echo);
+    const headers = to(box.sandboxID, program.port, {
+      connection: 'Upgrade, HTTP2-Settings',
+      upgrade: 'h2c',
+    });
+    const reply = await ask(plane.url, '/', headers);
+    expect([reply.status, said(reply).headers.upgrade]).toEqual([200, undefined]);
+  });
+});
+
+describe('traffic wakes a sandbox that is to be woken', () => {
+  const asleep = async (network: object = {}) => {
+    const made = await create({ timeout: 20, autoPause: true, autoResume: { enabled: true }, network });
+    await pause(made.sandboxID);
+    return made;
+  };
+  const status = async (id: string) => (await plane.get(id)).status;
+
+  test('once for many requests, and for 300 s at least', async () => {
+    await using program = await WebServer.start(echo);
+    const { sandboxID: id } = await asleep();
+    const before = plane.host.resumed.length;
+    const replies = await Promise.all([1, 2, 3].map(() => ask(plane.url, '/', to(id, program.port))));
+    expect(replies.map((reply) => reply.status)).toEqual([200, 200, 200]);
+    expect(plane.host.resumed.length).toBe(before + 1);
+    const left = Date.parse((await plane.get(id)).expires_at ?? '') - Date.now();
+    expect(left).toBeGreaterThan(290_000);
+  });
+
+  test('but not by those who may not, and not by a look at its health', async () => {
+    const made = await asleep({ allowPublicTraffic: false });
+    const { sandboxID: id } = made;
+    expect((await ask(plane.url, '/', to(id, 3000))).status).toBe(403);
+    expect((await ask(plane.url, '/envs', to(id, 49983, { 'x-access-token': 'x' }))).status).toBe(401);
+    expect((await ask(plane.url, '/health', toAgent(made))).status).toBe(502);
+    expect(await status(id)).toBe('paused');
+    expect((await ask(plane.url, '/envs', toAgent(made))).status).toBe(200);
+    expect(await status(id)).toBe('running');
+  });
+});
+
+describe('bad input', () => {
+  const raw = (head: string, rest = '') =>
+    sendRaw(
+      plane.url,
+      `POST / HTTP/1.1\r\nHost: a\r\nE2b-Sandbox-Id: ${box.sandboxID}\r\nE2b-Sandbox-Port: ${agent.port}\r\n${head}\r\n\r\n${rest}`,
+    );
+
+  test.each([
+    ['both lengths', 'Content-Length: 4\r\nTransfer-Encoding: chunked', '0\r\n\r\nGET /x HTTP/1.1\r\n\r\n'],
+    ['two lengths', 'Content-Length: 4\r\nContent-Length: 5', 'abcd'],
+    ['a bare CR', 'X-A: b\rX-B: c\r\nContent-Length: 0', ''],
+    ['chunked as a list', 'Transfer-Encoding: chunked, identity', '0\r\n\r\n'],
+    ['a length that is none', 'Content-Length: +4', 'abcd'],
+  ])('%s is no request', async (_name, head, rest) => {
+    expect(await raw(head, rest)).toMatch(/^HTTP\/1\.1 400 /);
+  });
+
+  test('10,000 headers or one of 64 KiB are too many', async () => {
+    expect(await raw(Array.from({ length: 10_000 }, (_, i) => `X-${i}: y`).join('\r\n'))).toMatch(
+      /^HTTP\/1\.1 431 /,
+    );
+    expect(await raw(`X-Long: ${'y'.repeat(65_536)}`)).toMatch(/^HTTP\/1\.1 431 /);
+  });
+
+  test('an answer that is none is 502, and other requests go on', async () => {
+    await using program = await WebServer.start((asked) => {
+      asked.socket.end(
+        asked.url === '/long' ? `HTTP/1.1 200 OK\r\nX: ${'y'.repeat(70_000)}\r\n\r\n` : 'nonsense\r\n\r\n',
+      );
+    });
+    for (const path of ['/long', '/nonsense']) {
+      expect((await ask(plane.url, path, to(box.sandboxID, program.port))).status).toBe(502);
+    }
+    expect((await ask(plane.url, '/health', to(box.sandboxID, 49983))).status).toBe(204);
+  });
+
+  test('a target that is no path is refused', async () => {
+    const reply = await sendRaw(
+      plane.url,
+      `GET http://x/init HTTP/1.1\r\nHost: a\r\nE2b-Sandbox-Id: ${box.sandboxID}\r\nE2b-Sandbox-Port: 49983\r\nConnection: close\r\n\r\n`,
+    );
+    expect(reply).toMatch(/^HTTP\/1\.1 400 /);
+  });
+});
+
+afterEach(() => {
+  plane.host.onPause = () => {};
+});
+
+test('a stream and a WebSocket keep perchd from no end, and the sandbox lives on', async () => {
+  await using program = await WebServer.start((_asked, answer) => void answer.write('begun'));
+  new WebSocketServer({ server: program.server });
+  const socket = new WebSocket(plane.url.replace('http', 'ws'), { headers: to(box.sandboxID, program.port) });
+  await once(socket, 'open');
+  const stream = ask(plane.url, '/', to(box.sandboxID, program.port));
+  await eventually(
+    () => new Promise<boolean>((resolve) => program.server.getConnections((_e, n) => resolve(n === 2))),
+  );
+  const closed = once(socket, 'close');
+  const refused = expect(stream).rejects.toThrow();
+  await plane.down();
+  await closed;
+  await refused;
+  await plane.up();
+  expect((await plane.get(box.sandboxID)).status).toBe('running');
+});
