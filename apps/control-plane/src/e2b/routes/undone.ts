@@ -7,7 +7,7 @@ const undone: readonly [pattern: RegExp, what: string][] = [
   [/^\/secrets(\/|$)/, 'Secrets are'],
   [/^\/v[23]\/templates(\/|$)/, 'Template builds are'],
   [/^\/templates\/(tags|[^/]+\/(files|builds|tags))(\/|$)/, 'Template builds are'],
-  [/^\/templates$/, 'Template builds are'],
+  [/^\/templates(\/[^/]+)?$/, 'Template builds are'],
   [/^\/teams(\/|$)/, 'Teams are'],
 ];
 const paths = ['sandboxes', 'snapshots', 'templates', 'volumes', 'volumecontent', 'secrets', 'teams'];
