@@ -13,6 +13,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   create: async () => (await import('./commands/create.ts')).addCreate,
   ls: async () => (await import('./commands/ls.ts')).addLs,
   exec: async () => (await import('./commands/exec.ts')).addExec,
+  shell: async () => (await import('./commands/shell.ts')).addShell,
   ps: async () => (await import('./commands/ps.ts')).addPs,
   attach: async () => (await import('./commands/attach.ts')).addAttach,
   kill: async () => (await import('./commands/kill.ts')).addKill,
@@ -47,6 +48,7 @@ A first tour:
   sudo perch up                              start Perch here, and keep this terminal
   perch create                               prints the id of a new sandbox
   perch exec ID -- python3 -c 'print(6*7)'   runs a command in it
+  perch shell ID                             opens a shell in it
   perch cp data.csv ID:                      copies a file into it
   perch pause ID; perch resume ID            puts it aside, and takes it up where it was
   perch fork ID                              makes another that goes on from where it is

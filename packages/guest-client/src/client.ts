@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import type { FileEntry } from '@perch/protocol';
+import type { FileChange, FileEntry, TerminalSize } from '@perch/protocol';
 import type { Pool } from 'undici';
 import { type FileContent, readFile, type WriteOptions, writeFile } from './files/content.ts';
 import {
@@ -12,6 +12,8 @@ import {
   remove,
   stat,
 } from './files/directory.ts';
+import { type WatchOptions, watch } from './files/watch.ts';
+import type { StreamOptions } from './frames.ts';
 import {
   attachCommand,
   type GuestCommand,
@@ -19,14 +21,13 @@ import {
   listCommands,
   readCommand,
 } from './process/commands.ts';
-import { closeStdin, sendSignal, sendStdin } from './process/control.ts';
+import { closeStdin, resize, sendSignal, sendStdin } from './process/control.ts';
 import {
   type AttachedProcess,
   type GuestProcess,
   type StartOptions,
   startProcess,
 } from './process/process.ts';
-import type { StreamOptions } from './process/stream.ts';
 import { Transport } from './transport.ts';
 
 export interface GuestClientOptions {
@@ -56,6 +57,8 @@ export interface GuestClient extends AsyncDisposable {
   /** Resolves when the process has taken it. False: it has gone, or closed its input. */
   sendStdin(pid: number, data: Buffer, signal?: AbortSignal): Promise<boolean>;
   closeStdin(pid: number, signal?: AbortSignal): Promise<boolean>;
+  /** False: the process has gone, or has no terminal. */
+  resize(pid: number, size: TerminalSize): Promise<boolean>;
   /** To the process group. False: it has gone. */
   signal(pid: number, name: string): Promise<boolean>;
   /** The commands that run, and those that have ended and are still known, in no order. */
@@ -73,6 +76,8 @@ export interface GuestClient extends AsyncDisposable {
   stat(path: string, options?: PathOptions): Promise<FileEntry>;
   /** Some of a directory's own entries. */
   listPage(path: string, options: PageOptions): Promise<DirectoryPage>;
+  /** Resolves when it is watched; see `watch` for its errors. */
+  watch(path: string, options?: WatchOptions): Promise<AsyncGenerator<FileChange, void, void>>;
   makeDir(path: string, options?: PathOptions): Promise<FileEntry>;
   move(source: string, destination: string, options?: PathOptions): Promise<FileEntry>;
   remove(path: string, options?: PathOptions): Promise<void>;
@@ -94,6 +99,7 @@ export function createGuestClient(options: GuestClientOptions): GuestClient {
     start: (start) => startProcess(transport, start, kill),
     sendStdin: (pid, data, abort) => sendStdin(transport, pid, data, abort),
     closeStdin: (pid, signal) => closeStdin(transport, pid, signal),
+    resize: (pid, size) => resize(transport, pid, size),
     signal,
     commands: (abort) => listCommands(transport, abort),
     command: (pid, abort) => readCommand(transport, pid, abort),
@@ -102,6 +108,7 @@ export function createGuestClient(options: GuestClientOptions): GuestClient {
     writeFile: (path, source, how) => writeFile(transport, path, source, how),
     stat: (path, how) => stat(transport, path, how),
     listPage: (path, how) => listPage(transport, path, how),
+    watch: (path, how) => watch(transport, path, how),
     makeDir: (path, how) => makeDir(transport, path, how),
     move: (source, destination, how) => move(transport, source, destination, how),
     remove: (path, how) => remove(transport, path, how),

@@ -63,6 +63,35 @@ test('an honest stream gives its events', async () => {
   expect(agent.received()).toContain('x-access-token: secret');
 });
 
+test('a watch gives its changes, and nothing that is none', async () => {
+  const change = (type: unknown, name: unknown) => ({ filesystem: { type, name } });
+  const begun = { start: {} };
+  const lost = { error: { code: 'resource_exhausted', message: 'events were lost' } };
+  const gone = { error: { code: 'not_found', message: 'gone', reason: 'missing' } };
+  const full = { error: { code: 'resource_exhausted', message: '64 watches', reason: 'exhausted' } };
+  for (const [messages, end, changes, code] of [
+    [[begun, { keepalive: {} }, change('EVENT_TYPE_WRITE', 'a')], lost, 1, 'events_lost'],
+    [[begun], gone, 0, 'file_not_found'],
+    [[begun], {}, 0, 'guest_protocol'],
+    [[begun, change('EVENT_TYPE_CREATE', '')], lost, 0, 'guest_protocol'],
+    [[begun, change('constructor', 'a')], lost, 0, 'guest_protocol'],
+    [[begun, change('EVENT_TYPE_CREATE', 'a'.repeat(20_000))], lost, 0, 'guest_protocol'],
+    [[change('EVENT_TYPE_CREATE', 'a')], lost, 0, 'guest_protocol'],
+    [[], full, 0, 'sandbox_out_of_resources'],
+    [[], {}, 0, 'guest_protocol'],
+  ] as const) {
+    await using agent = await fakeAgent((socket) =>
+      socket.end(Buffer.concat([streamAnswer(...messages), endOfStream(end)])),
+    );
+    const seen: unknown[] = [];
+    const watch = async () => {
+      for await (const one of await clientOf(agent).watch('/d')) seen.push(one);
+    };
+    expect(await codeOf(watch())).toBe(code);
+    expect(seen).toHaveLength(changes);
+  }
+});
+
 test('an end for want of memory says so, and no other reason is passed on', async () => {
   for (const [reason, expected] of [
     ['out_of_memory', { reason: 'out_of_memory' }],

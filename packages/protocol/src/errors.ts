@@ -73,6 +73,7 @@ export interface ErrorContexts {
   unsupported_by_file_system: { path: string; problem: string };
   file_io_failed: { path: string; problem: string };
   sandbox_out_of_resources: { path: string; problem: string };
+  events_lost: { path: string };
   transfer_interrupted: { path: string };
   ticket_invalid: Record<string, never>;
   shutting_down: Record<string, never>;
@@ -144,6 +145,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   unsupported_by_file_system: 422,
   file_io_failed: 422,
   sandbox_out_of_resources: 503,
+  events_lost: 409,
   transfer_interrupted: 502,
   ticket_invalid: 401,
   shutting_down: 503,
@@ -225,6 +227,7 @@ export const errorRemedy: Record<ErrorCode, string> = {
   unsupported_by_file_system: 'Choose a path on another file system of the sandbox.',
   file_io_failed: 'Read the problem in details; `dmesg` in the sandbox says more of a failing device.',
   sandbox_out_of_resources: 'End programs in the sandbox that hold memory or open files, then try again.',
+  events_lost: 'Read the directory anew, then watch it again.',
   transfer_interrupted: 'Send the transfer again; nothing of it was kept.',
   ticket_invalid: 'Get a new ticket: each opens one connection and lives for a minute.',
   shutting_down: 'Try again in a few seconds.',

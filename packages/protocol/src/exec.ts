@@ -68,6 +68,13 @@ export type SignalName = (typeof signals)[number];
 /** First byte of a binary message of `exec/stream`; the bytes of that stream follow. */
 export const streamNumbers = { stdin: 0, stdout: 1, stderr: 2 } as const;
 
+const sides = {
+  cols: Type.Integer({ minimum: 1, maximum: 65_535 }),
+  rows: Type.Integer({ minimum: 1, maximum: 65_535 }),
+};
+export const TerminalSize = Type.Object(sides, { additionalProperties: false });
+export type TerminalSize = Static<typeof TerminalSize>;
+
 const binary = Type.Optional(
   Type.Boolean({
     default: false,
@@ -84,6 +91,14 @@ export const ExecClientMessage = Type.Union([
       type: Type.Literal('start'),
       ...command,
       stdin: Type.Optional(Type.Boolean({ default: false, description: 'Keep stdin open for `stdin`.' })),
+      pty: Type.Optional(
+        Type.Object(sides, {
+          additionalProperties: false,
+          description:
+            'Give the command a terminal of this size. All of its output comes as `stdout`; `stdin` is what is typed, ' +
+            'such as \\u0003 for Ctrl-C and \\u0004 for the end of input, and needs no `"stdin": true`.',
+        }),
+      ),
       timeout_sec: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.exec.timeoutSecMax })),
       detach: Type.Optional(
         Type.Boolean({ default: false, description: 'Let the command live on when the connection ends.' }),
@@ -111,6 +126,10 @@ export const ExecClientMessage = Type.Union([
       data_base64: Type.Optional(Type.String()),
     },
     { additionalProperties: false },
+  ),
+  Type.Object(
+    { type: Type.Literal('resize'), ...sides },
+    { additionalProperties: false, description: 'Of the terminal.' },
   ),
   Type.Object({ type: Type.Literal('stdin_close') }, { additionalProperties: false }),
   Type.Object({ type: Type.Literal('signal'), signal: Type.Enum(signals) }, { additionalProperties: false }),

@@ -1,5 +1,6 @@
 /** Schemas of `…/files`. */
 import { type Static, Type } from 'typebox';
+import type { ErrorBody } from './error-body.ts';
 import { limits } from './sandbox.ts';
 
 export const GuestPath = Type.String({
@@ -57,6 +58,27 @@ export const FileEntry = Type.Object(
   { $id: 'FileEntry' },
 );
 export type FileEntry = Static<typeof FileEntry>;
+
+export const WatchQuery = Type.Object(
+  {
+    path: GuestPath,
+    recursive: Type.Optional(
+      Type.Boolean({ default: false, description: 'Directories below it too, and those that come later.' }),
+    ),
+    ticket: Type.Optional(Type.String({ maxLength: 128 })),
+  },
+  { additionalProperties: false },
+);
+
+/** `rename` has the old name; the new one is created. */
+export interface FileChange {
+  type: 'create' | 'write' | 'remove' | 'rename' | 'chmod';
+  /** From the watched directory, which itself is `.`. */
+  name: string;
+}
+
+/** The messages of `files/watch`; the first is `start`, and an `error` the last. */
+export type WatchMessage = { type: 'start' } | FileChange | ({ type: 'error' } & ErrorBody);
 
 export const ListFilesQuery = Type.Object(
   {

@@ -83,6 +83,7 @@ const meanings: Record<ErrorCode, Meaning> = {
   unsupported_by_file_system: unknown,
   file_io_failed: unknown,
   sandbox_out_of_resources: unknown,
+  events_lost: unknown,
   transfer_interrupted: unknown,
   ticket_invalid: unknown,
   shutting_down: unknown,

@@ -4,7 +4,20 @@ export const shells = ['bash', 'zsh', 'fish'] as const;
 export type Shell = (typeof shells)[number];
 
 /** Commands whose first argument is the id of a sandbox. */
-const takeIds = ['exec', 'ps', 'attach', 'kill', 'pause', 'resume', 'fork', 'history', 'rm', 'logs', 'cp'];
+const takeIds = [
+  'exec',
+  'shell',
+  'ps',
+  'attach',
+  'kill',
+  'pause',
+  'resume',
+  'fork',
+  'history',
+  'rm',
+  'logs',
+  'cp',
+];
 /** Ids of the sandboxes there are; nothing when Perch does not answer. */
 const ids = `perch ls --json 2>/dev/null | sed -n 's/^{"id":"\\([a-z0-9]*\\)".*/\\1/p'`;
 

@@ -1,2 +1,3 @@
-/** `perch exec`: a command in a sandbox that feels like one of this machine. */
+/** `perch exec` and `perch shell`: commands in a sandbox that feel like those of this machine. */
 export { attach, type ExecOptions, runCommand } from './run.ts';
+export { runShell, type ShellOptions } from './shell.ts';

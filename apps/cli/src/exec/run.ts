@@ -70,7 +70,7 @@ function tellMissing({ stdout, stderr }: ExecStream['truncated']): void {
 }
 
 /** After an error that ended the connection and not the command. */
-function tellHowToFollow(error: unknown, id: string, pid: number): void {
+export function tellHowToFollow(error: unknown, id: string, pid: number): void {
   const attach = `perch attach ${id} ${pid}`;
   if (error instanceof ConnectionError) {
     process.stderr.write(`The command may run on; \`${attach}\` follows it then.\n`);

@@ -3,7 +3,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Guest } from '../guests/index.ts';
 import type { Life } from '../sandboxes/index.ts';
-import { ExecSession, type ExecSocket } from './session.ts';
+import type { ServerSocket } from '../sockets/index.ts';
+import { ExecSession } from './session.ts';
 
 const pingMs = 20_000;
 
@@ -11,7 +12,7 @@ beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 /** A client whose answers to pings a test gives. */
-class FakeSocket extends EventEmitter implements ExecSocket {
+class FakeSocket extends EventEmitter implements ServerSocket {
   bufferedAmount = 0;
   readyState = 1;
   pings = 0;

@@ -13,9 +13,11 @@ import {
   resumableStatuses,
   type SignalName,
   streamNumbers,
+  type TerminalSize,
 } from '@perch/protocol';
 import type { Guest } from '../guests/index.ts';
 import type { Life } from '../sandboxes/index.ts';
+import { maxUnsentBytes, open, Pings, type ServerSocket } from '../sockets/index.ts';
 import { Input, notOpen } from './input.ts';
 import {
   type Attach,
@@ -31,31 +33,13 @@ import { pidWithinMs } from './run.ts';
 import { timeoutError } from './timeout-error.ts';
 import { toPiece, Utf8Splitter } from './utf8.ts';
 
-/** The part of a WebSocket that the session needs. */
-export interface ExecSocket {
-  readonly bufferedAmount: number;
-  readonly readyState: number;
-  send(data: string | Buffer, done: (error?: Error | null) => void): void;
-  ping(): void;
-  pause(): void;
-  resume(): void;
-  close(code: number, reason: string): void;
-  terminate(): void;
-  on(event: 'message', listener: (data: Buffer, isBinary: boolean) => void): unknown;
-  on(event: 'pong' | 'close', listener: () => void): unknown;
-  on(event: 'error', listener: (error: Error) => void): unknown;
-}
-
 /** Of the details of a time-out: the output so far was sent already. */
 const sentAlready = {
   ...{ stdout: '', stderr: '' },
   encoding: { stdout: 'utf-8', stderr: 'utf-8' },
   truncated: { stdout: false, stderr: false },
 };
-const pingMs = 20_000;
 const startWithinMs = 10_000;
-const maxUnsentBytes = 1024 * 1024;
-const open = 1;
 /** Of what is not this end's fault; else 1011. */
 const closeCodes: Partial<Record<ErrorCode, number>> = {
   validation_failed: 1008,
@@ -65,7 +49,7 @@ const closeCodes: Partial<Record<ErrorCode, number>> = {
 };
 
 export class ExecSession {
-  readonly #socket: ExecSocket;
+  readonly #socket: ServerSocket;
   readonly #guest: Guest;
   readonly #life: Life;
   readonly #shutdown: AbortSignal;
@@ -75,15 +59,19 @@ export class ExecSession {
   readonly #input: Input;
   #first: Start | Attach | undefined;
   #process: GuestProcess | AttachedProcess | undefined;
+  /** The latest size of the terminal, until it is sent. */
+  #size: TerminalSize | undefined;
+  #resizing = false;
   #ended = false;
   #paused = false;
-  #alive = true;
+  readonly #pings: Pings;
 
-  constructor(socket: ExecSocket, guest: Guest, life: Life, shutdown: AbortSignal) {
+  constructor(socket: ServerSocket, guest: Guest, life: Life, shutdown: AbortSignal) {
     this.#socket = socket;
     this.#guest = guest;
     this.#life = life;
     this.#shutdown = shutdown;
+    this.#pings = new Pings(socket, () => this.#paused);
     this.#input = new Input({ guest, signal: this.#over.signal, hold: (held) => this.#hold(held) });
   }
 
@@ -91,9 +79,6 @@ export class ExecSession {
   async run(): Promise<'exit' | 'error'> {
     this.#started.promise.catch(() => {});
     this.#socket.on('message', (data, isBinary) => this.#received(data, isBinary));
-    this.#socket.on('pong', () => {
-      this.#alive = true;
-    });
     this.#socket.on('close', () => this.#over.abort(new Error('the client went away')));
     this.#socket.on('error', () => this.#over.abort(new Error('the connection broke')));
     const end = (signal: AbortSignal) => () => this.#over.abort(signal.reason);
@@ -105,7 +90,6 @@ export class ExecSession {
     this.#over.signal.addEventListener('abort', () => this.#started.reject(this.#over.signal.reason));
     if (this.#over.signal.aborted) this.#started.reject(this.#over.signal.reason);
     const late = setTimeout(() => this.#refuse(problem('must come within 10 s')), startWithinMs);
-    const pings = setInterval(() => this.#ping(), pingMs);
     try {
       const first = await this.#started.promise;
       clearTimeout(late);
@@ -117,7 +101,7 @@ export class ExecSession {
       return 'error';
     } finally {
       clearTimeout(late);
-      clearInterval(pings);
+      this.#pings[Symbol.dispose]();
       for (const { signal, listener } of ends) signal.removeEventListener('abort', listener);
       this.#over.abort();
       await this.#leave();
@@ -127,6 +111,7 @@ export class ExecSession {
   async #follow(first: Start | Attach): Promise<void> {
     const process = first.type === 'start' ? await this.#start(first) : await this.#attach(first);
     this.#input.begin(process.pid);
+    this.#sendSize();
     const { prepend } = outputMemory;
     const splitters = { stdout: new Utf8Splitter(prepend), stderr: new Utf8Splitter(prepend) };
     let exit: { exit_code: number; reason?: 'out_of_memory' } | undefined;
@@ -168,6 +153,7 @@ export class ExecSession {
         cwd: start.cwd,
         user: start.user,
         stdin: start.stdin ?? false,
+        pty: start.pty,
         timeoutMs: start.timeout_sec === undefined ? undefined : start.timeout_sec * 1000,
         leash: start.detach ? undefined : 'start',
         allocate: outputMemory.allocate,
@@ -233,7 +219,13 @@ export class ExecSession {
         break;
       }
       case 'stdin_close':
+        if (this.#first.type === 'start' && this.#first.pty) {
+          throw problem('of type stdin_close cannot end the input of a terminal; type \\u0004 for that');
+        }
         this.#input.close();
+        break;
+      case 'resize':
+        this.#resize(message);
         break;
       case 'signal':
         this.#signal(message.signal);
@@ -249,11 +241,34 @@ export class ExecSession {
   /** Before the answer to an `attach` nobody knows; what comes too early is lost with a command that takes none. */
   #takeStdin(bytes: Buffer, memory: Buffer): void {
     const first = this.#first;
-    if (first?.type === 'start' && !first.stdin) throw notOpen(this.#process?.pid, 'without being asked for');
+    if (first?.type === 'start' && !first.stdin && !first.pty)
+      throw notOpen(this.#process?.pid, 'without being asked for');
     if (this.#process && 'stdin' in this.#process && !this.#process.stdin) {
       throw notOpen(this.#process.pid, 'for a command without it');
     }
     this.#input.push(bytes, memory);
+  }
+
+  /** Before the command has a pid the latest one waits for it. */
+  #resize({ cols, rows }: TerminalSize): void {
+    if (this.#first?.type === 'start' && !this.#first.pty) {
+      throw problem('of type resize is for a command with a terminal; start asked for none');
+    }
+    this.#size = { cols, rows };
+    this.#sendSize();
+  }
+
+  /** One after the other, so that the last one holds. A command without a terminal has no size. */
+  #sendSize(): void {
+    const [size, pid] = [this.#size, this.#process?.pid];
+    if (!size || !pid || this.#resizing) return;
+    this.#size = undefined;
+    this.#resizing = true;
+    const done = () => {
+      this.#resizing = false;
+      this.#sendSize();
+    };
+    this.#guest.resize(pid, size).then(done, done);
   }
 
   #signal(name: SignalName): void {
@@ -268,25 +283,8 @@ export class ExecSession {
       this.#socket.pause();
       return;
     }
-    this.#alive = true;
+    this.#pings.answered();
     this.#socket.resume();
-  }
-
-  /**
-   * A peer that did not answer the last ping is gone. While it is not read from its answer cannot come, and the ping
-   * only tells it that this end lives; while it reads slowly it has not seen the ping. A peer that is gone then is TCP's
-   * to notice.
-   */
-  #ping(): void {
-    if (this.#socket.bufferedAmount > 0) return;
-    if (!this.#paused) {
-      if (!this.#alive) {
-        this.#socket.terminate();
-        return;
-      }
-      this.#alive = false;
-    }
-    this.#socket.ping();
   }
 
   async #sendOutput(stream: 'stdout' | 'stderr', pieces: Buffer[]): Promise<void> {

@@ -43,6 +43,8 @@ export class LocalGuest {
         return true;
       },
       closeStdin: async (pid) => this.children.get(pid)?.stdin?.end() !== undefined,
+      // There is no terminal here.
+      resize: async () => false,
       signal: async (pid, name) => kill(pid, name as NodeJS.Signals),
       commands: async () => {
         this.#closed.signal.throwIfAborted();
@@ -92,6 +94,10 @@ export class LocalGuest {
           entries: await Promise.all(entries),
           nextCursor: last === undefined ? undefined : Buffer.from(last).toString('base64url'),
         };
+      },
+      watch: async (path, how) => {
+        await this.#file(path);
+        return silence(AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]));
       },
       makeDir: async (path) => {
         if (await this.#file(path).catch(() => undefined)) {
@@ -218,6 +224,14 @@ export class LocalGuest {
       if (options.leash === 'end' && child.exitCode === null) kill(child.pid ?? 0, 'SIGKILL');
     }
   }
+}
+
+/** Changes are told by the real agent only. */
+async function* silence(until: AbortSignal): AsyncGenerator<never, void, void> {
+  await new Promise((_, reject) => {
+    until.addEventListener('abort', () => reject(until.reason));
+    if (until.aborted) reject(until.reason);
+  });
 }
 
 async function* notThere(cmd: string): AsyncGenerator<ProcessEvent, void, void> {

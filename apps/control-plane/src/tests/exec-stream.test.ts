@@ -236,7 +236,7 @@ test.each([
   [
     'an unknown type',
     '{"type":"dance"}',
-    'type must be one of start, attach, stdin, stdin_close, signal, stop',
+    'type must be one of start, attach, stdin, resize, stdin_close, signal, stop',
   ],
   ['an unknown field', '{"type":"start","cmd":"true","shell":1}', 'shell is unknown'],
   ['no command', '{"type":"start"}', 'cmd is required'],

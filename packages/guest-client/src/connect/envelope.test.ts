@@ -51,17 +51,17 @@ test('an envelope over the limit is refused before its payload comes', () => {
 });
 
 test('output comes with the stream that it is of', () => {
-  const [stdout, stderr, message] = [0x10, 0x20, 0].map((flags) => {
+  const [stdout, stderr, terminal, message] = [0x10, 0x20, 0x30, 0].map((flags) => {
     const envelope = encodeEnvelope(Buffer.from('hi'));
     envelope[0] = flags;
     return envelope;
-  }) as [Buffer, Buffer, Buffer];
-  const outputs = decode([stdout, stderr, message, end]).map(({ output }) => output);
-  expect(outputs).toEqual(['stdout', 'stderr', undefined, undefined]);
+  }) as [Buffer, Buffer, Buffer, Buffer];
+  const outputs = decode([stdout, stderr, terminal, message, end]).map(({ output }) => output);
+  expect(outputs).toEqual(['stdout', 'stderr', 'stdout', undefined, undefined]);
 });
 
 test('flags that mean compression or nothing are refused', () => {
-  for (const flags of [1, 3, 4, 0x12, 0x30, 255])
+  for (const flags of [1, 3, 4, 0x12, 0x32, 255])
     expect(() => decode([Buffer.from([flags])])).toThrow(`flags ${flags}`);
 });
 

@@ -8,6 +8,8 @@ const endFlag = 0x02;
 const outputFlags: ReadonlyMap<number, 'stdout' | 'stderr'> = new Map([
   [0x10, 'stdout'],
   [0x20, 'stderr'],
+  // Of a terminal, which has no other.
+  [0x30, 'stdout'],
 ]);
 
 export interface Envelope {

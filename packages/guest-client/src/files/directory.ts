@@ -14,7 +14,7 @@ export interface PathOptions {
 const types: Record<string, FileEntry['type']> = { FILE_TYPE_FILE: 'file', FILE_TYPE_DIRECTORY: 'directory' };
 
 /** Longest path of a guest's, with what a replaced character may add. */
-const maxPath = 16_384;
+export const maxPath = 16_384;
 
 export async function stat(
   transport: Transport,

@@ -2,10 +2,10 @@
 import { PerchError } from '@perch/protocol';
 import { asInteger, asObject, asText, type Json } from '../connect/json.ts';
 import { guestProtocol, startError } from '../errors.ts';
+import type { StreamOptions } from '../frames.ts';
 import { Refused, type Transport } from '../transport.ts';
 import { maxPid, readEnd } from './messages.ts';
 import { type AttachedProcess, attachProcess } from './process.ts';
-import type { StreamOptions } from './stream.ts';
 
 export interface GuestCommand {
   pid: number;
@@ -27,6 +27,7 @@ export interface GuestCommandOutput extends GuestCommand {
   stderr: KeptOutput;
 }
 
+const nothing: KeptOutput = { data: Buffer.alloc(0), truncated: false };
 /** The agent keeps less of either. */
 const maxWords = 4096;
 const maxKept = 256 * 1024;
@@ -55,7 +56,9 @@ export async function readCommand(
   const outputs = asObject(answer.outputs) ?? {};
   const kept = (stream: string) => readKept(asObject(outputs[stream]), sandboxId);
   const command = readCommandInfo(answer.command, sandboxId);
-  return { ...command, stdout: kept('stdout'), stderr: kept('stderr') };
+  // The output of a terminal is one.
+  const [stdout, stderr] = outputs.pty ? [kept('pty'), nothing] : [kept('stdout'), kept('stderr')];
+  return { ...command, stdout, stderr };
 }
 
 export function attachCommand(

@@ -1,4 +1,5 @@
 /** Input of and signals to a guest's processes. */
+import type { TerminalSize } from '@perch/protocol';
 import { startError } from '../errors.ts';
 import { Refused, type Transport } from '../transport.ts';
 
@@ -47,6 +48,12 @@ export function sendSignal(transport: Transport, pid: number, name: string): Pro
   const path = '/process.Process/SendSignal';
   const body = { process: { pid }, signal: name.replace(/^SIG(?!NAL_)/, 'SIGNAL_SIG') };
   return accepted(transport, () => transport.unary({ path, body }));
+}
+
+/** @returns false when the process has gone, or has no terminal */
+export function resize(transport: Transport, pid: number, size: TerminalSize): Promise<boolean> {
+  const body = { process: { pid }, pty: { size } };
+  return accepted(transport, () => transport.unary({ path: '/process.Process/Update', body }));
 }
 
 async function accepted(transport: Transport, call: () => Promise<unknown>): Promise<boolean> {

@@ -1,5 +1,5 @@
 /** The guest's messages in the stream of a process, checked field by field. */
-import { asInteger, asObject, asText, type Json } from '../connect/json.ts';
+import { asInteger, asObject, type Json } from '../connect/json.ts';
 
 export type ProcessMessage =
   | { type: 'start'; pid: number; replay?: Replay }
@@ -61,7 +61,8 @@ export function readMessage(json: Json): ProcessMessage | string {
 
 function readReplay({ stdin, truncated }: Json): Replay {
   const isCut = (stream: string) => Array.isArray(truncated) && truncated.includes(stream);
-  return { stdin: stdin === true, truncated: { stdout: isCut('stdout'), stderr: isCut('stderr') } };
+  const stdout = isCut('stdout') || isCut('pty');
+  return { stdin: stdin === true, truncated: { stdout, stderr: isCut('stderr') } };
 }
 
 function readData(data: Json): ProcessMessage | string {
@@ -79,14 +80,4 @@ export function readEnd(end: Json): Extract<ProcessMessage, { type: 'end' }> | s
   const reason = end.reason === 'out_of_memory' ? ({ reason: 'out_of_memory' } as const) : {};
   if (signal > 0) return { type: 'end', exitCode: signalled + signal, signal, ...reason };
   return { type: 'end', exitCode: exitCode === -1 ? 255 : exitCode, ...reason };
-}
-
-/** The error in the payload that ends a stream; undefined when it ended well. */
-export function readStreamError(json: Json): { code: string; message: string } | undefined {
-  if (json.error === undefined || json.error === null) return undefined;
-  const error = asObject(json.error);
-  return {
-    code: asText(error?.code, 40) ?? 'unknown',
-    message: asText(error?.message, 65_536) ?? '',
-  };
 }

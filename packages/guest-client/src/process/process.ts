@@ -1,10 +1,12 @@
 /** Starting a command, and its life until the end. */
 import type { Readable } from 'node:stream';
 import { quoted } from '@perch/node-kit';
+import type { TerminalSize } from '@perch/protocol';
 import { guestProtocol, startError } from '../errors.ts';
+import { keepalives, type StreamOptions } from '../frames.ts';
 import { Refused, type Transport } from '../transport.ts';
 import type { ProcessMessage, Replay } from './messages.ts';
-import { readProcessStream, type StreamOptions } from './stream.ts';
+import { readProcessStream } from './stream.ts';
 
 export interface StartOptions extends StreamOptions {
   cmd: string;
@@ -14,6 +16,8 @@ export interface StartOptions extends StreamOptions {
   user?: string | undefined;
   /** Keep standard input open for `sendStdin`. */
   stdin: boolean;
+  /** A terminal of this size: it takes input, and its output is `stdout`. */
+  pty?: TerminalSize | undefined;
   /** The agent kills the process group after this time, and the events end with `timeout`. */
   timeoutMs?: number | undefined;
   /**
@@ -40,9 +44,6 @@ export interface GuestProcess {
   kill(): Promise<void>;
 }
 
-/** Between keepalives of the agent, s. The transport's idle time-out is longer. */
-const keepaliveSec = 30;
-
 /** Output as bytes, and not as base64 in JSON, which costs the guest more than passing it on. */
 const rawOutput = { 'perch-raw-output': '1' };
 
@@ -54,13 +55,10 @@ export async function startProcess(
   options: StartOptions,
   kill: (pid: number) => Promise<unknown>,
 ): Promise<GuestProcess> {
-  const { cmd, args = [], env = {}, cwd, user, stdin, timeoutMs, leash, signal } = options;
+  const { cmd, args = [], env = {}, cwd, user, stdin, pty, timeoutMs, leash, signal } = options;
   const { sandboxId, graceMs } = transport.options;
   const subject = { sandboxId, user, cwd };
-  const headers: Record<string, string> = {
-    'keepalive-ping-interval': String(keepaliveSec),
-    ...rawOutput,
-  };
+  const headers: Record<string, string> = { ...keepalives, ...rawOutput };
   if (leash) headers['perch-kill-on-disconnect'] = leash === 'start' ? 'start' : '1';
   if (timeoutMs !== undefined) headers['connect-timeout-ms'] = String(Math.ceil(timeoutMs));
   const deadline = timeoutMs === undefined ? undefined : new Deadline(timeoutMs + graceMs, signal);
@@ -68,7 +66,10 @@ export async function startProcess(
   try {
     body = await transport.stream({
       path: '/process.Process/Start',
-      body: { process: { cmd, args, envs: env, ...(cwd === undefined ? {} : { cwd }) }, stdin },
+      body: {
+        process: { cmd, args, envs: env, ...(cwd === undefined ? {} : { cwd }) },
+        ...(pty ? { pty: { size: pty } } : { stdin }),
+      },
       user,
       signal: deadline?.signal ?? signal,
       headers,
@@ -112,7 +113,7 @@ export async function attachProcess(
     path: '/process.Process/Connect',
     body: { process: { pid }, replay: true },
     signal: options.signal,
-    headers: { 'keepalive-ping-interval': String(keepaliveSec), ...rawOutput },
+    headers: { ...keepalives, ...rawOutput },
   });
   try {
     const messages = readProcessStream(body, sandboxId, options);

@@ -82,6 +82,10 @@ export const guestErrors = {
     after:
       'A file that was to be written is as before. A tree that was to be removed may be gone in part: list it.',
   },
+  events_lost: {
+    when: 'Changes in a directory came faster than the client of `files/watch` took them, and the sandbox has lost some; or a directory came with more files than can be told at once.',
+    after: 'The watch has ended, after the changes that were known. The files are as they are.',
+  },
   transfer_interrupted: {
     when: 'An upload or a download broke off: its source, the client or the guest went away, or a file ended before its length. The SDK throws it for a download that ends early.',
     after:

@@ -6,6 +6,7 @@ import {
   PerchError,
   type SignalName,
   streamNumbers,
+  type TerminalSize,
 } from '@perch/protocol';
 import { UnexpectedAnswerError } from '../errors.ts';
 import type { Http } from '../http.ts';
@@ -111,6 +112,11 @@ export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
 
   async closeStdin(): Promise<void> {
     await this.#send({ type: 'stdin_close' });
+  }
+
+  /** Of a terminal: its window has changed. */
+  async resize({ cols, rows }: TerminalSize): Promise<void> {
+    await this.#send({ type: 'resize', cols, rows });
   }
 
   async signal(name: SignalName): Promise<void> {

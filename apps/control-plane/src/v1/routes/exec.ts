@@ -55,8 +55,9 @@ export function addExecRoutes(app: App, services: Services): void {
     method: 'POST',
     url: '/v1/sandboxes/:id/exec/ticket',
     schema: {
-      summary: 'Get a ticket for one exec/stream connection',
-      description: 'For clients that cannot send a header: exec/stream?ticket=… within a minute, once.',
+      summary: 'Get a ticket for one exec/stream or files/watch connection',
+      description:
+        'For clients that cannot send a header: exec/stream?ticket=… or files/watch?…&ticket=… within a minute, once.',
       tags,
       params: IdParams,
       response: { 200: ExecTicket, ...sandboxErrors } as object,
@@ -77,8 +78,8 @@ export function addExecRoutes(app: App, services: Services): void {
     schema: {
       summary: 'Run a command over a WebSocket',
       description:
-        'Messages are JSON text. The client sends {"type":"start","cmd",…} first, then stdin, stdin_close, signal and ' +
-        'stop; the server sends start, stdout and stderr (data, or data_base64 for bytes that are no UTF-8), and at ' +
+        'Messages are JSON text. The client sends {"type":"start","cmd",…} first, then stdin, stdin_close, signal, ' +
+        'stop, and with a terminal (`pty`) resize; the server sends start, stdout and stderr (data, or data_base64 for bytes that are no UTF-8), and at ' +
         'last exit or error. {"type":"attach","pid"} instead of start follows a command that runs or has ended: what is ' +
         'kept of its output comes first. Closing the connection kills the command, unless start asked to detach or it ' +
         'was attached to. A pause, or the end of perchd, ends the connection with an error and no command.',

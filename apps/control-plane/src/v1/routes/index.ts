@@ -11,6 +11,7 @@ import { addPlatformRoutes } from './platform.ts';
 import { addSandboxRoutes } from './sandboxes.ts';
 import { addSnapshotRoutes } from './snapshots.ts';
 import { addTransitionRoutes } from './transitions.ts';
+import { addWatchRoute } from './watch.ts';
 
 export async function addRoutes(
   server: FastifyInstance,
@@ -24,6 +25,7 @@ export async function addRoutes(
   addExecRoutes(app, services);
   addCommandRoutes(app, services);
   await addFileRoutes(app, services);
+  addWatchRoute(app, services);
   addApiKeyRoutes(app, services);
   addPlatformRoutes(app, services, openApi);
   await addPageRoutes(app, openApi);
