@@ -1,6 +1,7 @@
 /** The parts of a lab, built where they are missing. Needs the package mirrors then. */
 import { join, relative } from 'node:path';
 import { cacheDir, resolveArtifacts } from '../images/index.ts';
+import { labFirecracker } from './firecracker.ts';
 import { type LabImage, labImage } from './image.ts';
 import { artifactVolume, packageVolume, type Volume } from './volumes.ts';
 
@@ -20,7 +21,7 @@ export async function labParts(cache: string = cacheDir()): Promise<LabParts> {
   return {
     image: await labImage(root, cache),
     packages: await packageVolume(root, cache),
-    artifacts: await artifactVolume(artifacts, cache),
+    artifacts: await artifactVolume(artifacts, await labFirecracker(cache), cache),
     agent: relative(cache, artifacts.guestAgent),
   };
 }

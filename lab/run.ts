@@ -45,6 +45,8 @@ function placeFor(data: LabRun['data'], agent: string): Place {
       PATH: `${labRoot}/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
       // Nothing makes nodes for dmsetup but dmsetup itself.
       DM_DISABLE_UDEV: '1',
+      PERCH_FIRECRACKER: '/artifacts/firecracker',
+      PERCH_JAILER: '/artifacts/jailer',
       PERCH_CACHE: cache,
       PERCH_GUEST_BIN: join(cache, agent),
       TMPDIR: `/data/${data}/tmp`,

@@ -5,6 +5,7 @@ import { contentKey } from '../images/cache.ts';
 import { run } from '../images/commands.ts';
 import type { Artifacts } from '../images/index.ts';
 import { labPart } from './cache.ts';
+import { firecrackerPrograms } from './firecracker.ts';
 
 export interface Volume {
   key: string;
@@ -29,9 +30,13 @@ export async function packageVolume(root: string, cache: string): Promise<Volume
 
 /**
  * The folders of the cache that `artifacts` lie in, at the same places below the disk's root. Beside them
- * `perch-guest`, the agent that runs the commands in the lab.
+ * `perch-guest`, the agent that runs the commands in the lab, and the programs of Firecracker.
  */
-export async function artifactVolume(artifacts: Artifacts, cache: string): Promise<Volume> {
+export async function artifactVolume(
+  artifacts: Artifacts,
+  firecracker: string,
+  cache: string,
+): Promise<Volume> {
   const { kernel, initramfs, guestAgent, base } = artifacts;
   const folders = [kernel, initramfs, guestAgent, base.rootfs].map((file) =>
     relative(cache, join(file, '..')),
@@ -39,10 +44,11 @@ export async function artifactVolume(artifacts: Artifacts, cache: string): Promi
   return volume(
     cache,
     'lab-artifacts',
-    contentKey(new Map(folders.map((name) => [name, '']))),
+    contentKey(new Map([...folders, firecracker].map((name) => [name, '']))),
     async (tree) => {
       for (const folder of folders) await linkTree(join(cache, folder), join(tree, folder));
       await link(guestAgent, join(tree, 'perch-guest'));
+      for (const program of firecrackerPrograms) await link(join(firecracker, program), join(tree, program));
     },
   );
 }

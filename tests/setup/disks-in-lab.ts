@@ -1,4 +1,4 @@
-/** The life of sandboxes on disks of device-mapper, under KVM, in the lab. Takes the value of PERCH_ROOTFS. */
+/** The life of sandboxes on disks of device-mapper, under KVM, in the lab. Takes the values of PERCH_ROOTFS and PERCH_VMM. */
 import { closeSync, openSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,12 +15,13 @@ const slow = { timeoutMs: 900_000 };
 const facts = new LabFacts();
 const fact = facts.add.bind(facts);
 
+const [rootfs = 'auto', vmm = 'qemu-kvm'] = process.argv.slice(2);
 const key = newApiKey();
 const { env } = process;
 Object.assign(env, {
-  ...{ PERCH_DATA_DIR: join(tmpdir(), 'perch'), PERCH_API_KEY: key, PERCH_ROOTFS: process.argv[2] ?? 'auto' },
+  ...{ PERCH_DATA_DIR: join(tmpdir(), 'perch'), PERCH_API_KEY: key, PERCH_ROOTFS: rootfs },
   // The probe gives KVM less time than a guest takes here.
-  ...{ PERCH_VMM: 'qemu-kvm', PERCH_READY: '0', PERCH_SLOT_POOL: '1' },
+  ...{ PERCH_VMM: vmm, PERCH_READY: '0', PERCH_SLOT_POOL: '1' },
 });
 const settings = readSettings(env);
 const ready = Promise.withResolvers<Extract<UpEvent, { event: 'ready' }>>();

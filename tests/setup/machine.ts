@@ -1,6 +1,6 @@
 /** A Perch on its machine as root sees it, told by /proc, /sys and the kernel alone. */
 import { execFile } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
@@ -12,15 +12,41 @@ export const run = promisify(execFile);
 
 export const vmsDir = (dataDir: string): string => join(dataPaths(dataDir).host, 'vms');
 
-/** Pids of the VM monitors of a Perch by sandbox: the processes that work in a sandbox's directory. */
+/**
+ * Pids of the VM monitors of a Perch by sandbox: the processes that work in a sandbox's directory, or in the jail there,
+ * whose path is another one in it.
+ */
 export function monitors(dataDir: string): Map<string, number> {
   const prefix = `${vmsDir(dataDir)}/`;
+  const jails = jailsBelow(vmsDir(dataDir));
   const found = new Map<string, number>();
   for (const pid of pids()) {
     const cwd = link(`/proc/${pid}/cwd`);
-    if (cwd?.startsWith(prefix) && processState(pid) !== 'Z') found.set(cwd.slice(prefix.length), pid);
+    const name = cwd?.startsWith(prefix) ? cwd.slice(prefix.length) : jails.get(inode(`/proc/${pid}/cwd`));
+    if (name !== undefined && processState(pid) !== 'Z') found.set(name, pid);
   }
   return found;
+}
+
+/** Names of VMs by the roots of their jails. */
+function jailsBelow(dir: string): Map<string | undefined, string> {
+  const names = existsSync(dir) ? readdirSync(dir) : [];
+  return new Map(
+    names.flatMap((name) => {
+      const root = inode(join(dir, name, 'firecracker', name, 'root'));
+      return root === undefined ? [] : [[root, name] as const];
+    }),
+  );
+}
+
+/** Undefined when it is not there. */
+function inode(path: string): string | undefined {
+  try {
+    const { dev, ino } = statSync(path);
+    return `${dev}:${ino}`;
+  } catch {
+    return undefined;
+  }
 }
 
 /** @throws Error when the sandbox has no monitor */

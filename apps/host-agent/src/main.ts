@@ -26,6 +26,7 @@ import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
 import { requireOneFileSystem } from './one-file-system.ts';
 import { disksInUse, requireOneKindOfDisk } from './one-kind-of-disk.ts';
+import { monitorsInUse, requireMonitorThatFits } from './one-kind-of-monitor.ts';
 import { lookUpUser } from './user.ts';
 import { type MonitorProbe, monitors, probeMonitor } from './vmm/index.ts';
 
@@ -152,10 +153,12 @@ async function serve(config: Config, log: Logger): Promise<void> {
 }
 
 /** The kind that sandboxes run on, else the one that the setting or the machine says. */
-async function openDisks({ dataDir, rootfs, instance }: Config, journal: Journal, log: Logger) {
+async function openDisks({ dataDir, rootfs, instance, vmm }: Config, journal: Journal, log: Logger) {
   const { host, vms } = hostPaths(dataDir);
   const wanted = requireOneKindOfDisk(rootfs, await disksInUse({ instance, journal, vmsDir: vms }));
   const { kind, disks, refused } = await chooseDisks(wanted, { instance, dir: join(host, 'disk-trial') });
+  const areFiles = disks.capabilities.format === 'qcow2';
+  requireMonitorThatFits(vmm, monitorsInUse(journal), { kind, areFiles });
   log.info({ kind, refused }, 'disks chosen');
   return disks;
 }

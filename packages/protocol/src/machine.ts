@@ -23,6 +23,7 @@ export type MonitorIdentity = Static<typeof MonitorIdentity>;
 export const monitorChoices = {
   'qemu-kvm': { kind: 'qemu', accelerator: 'kvm' },
   'qemu-tcg': { kind: 'qemu', accelerator: 'tcg' },
+  firecracker: { kind: 'firecracker', accelerator: 'kvm' },
 } as const satisfies Record<string, Pick<MonitorIdentity, 'kind' | 'accelerator'>>;
 export type MonitorChoice = keyof typeof monitorChoices;
 

@@ -1,5 +1,5 @@
 /** Programs of other projects, and the user that perchd runs as. */
-import { findQemu, findTool, findUser, lineThatAdds, qemuProgram } from '@perch/node-kit';
+import { findFirecracker, findQemu, findTool, findUser, lineThatAdds, qemuProgram } from '@perch/node-kit';
 import { type Finding, ok, problem } from './finding.ts';
 
 const packages: Record<string, string> = {
@@ -19,7 +19,18 @@ export async function programs(): Promise<Finding[]> {
           `${missing.join(', ')} missing`,
           `\`npm run setup\`, or: apt-get install ${missing.map((name) => packages[name]).join(' ')}`,
         );
-  return [await qemu(), tools];
+  return [await monitor(), tools];
+}
+
+/** The one that sandboxes get, by the value of PERCH_VMM. */
+export async function monitor(env: NodeJS.ProcessEnv = process.env): Promise<Finding> {
+  return env.PERCH_VMM === 'firecracker' ? await firecracker(env) : await qemu();
+}
+
+async function firecracker(env: NodeJS.ProcessEnv): Promise<Finding> {
+  const { version, programs: found, problem: what } = await findFirecracker(env);
+  if (what) return problem('Firecracker', what.what, what.remedy);
+  return ok('Firecracker', `${version} at ${found.firecracker}, its jailer at ${found.jailer}`);
 }
 
 async function qemu(): Promise<Finding> {

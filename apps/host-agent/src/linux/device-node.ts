@@ -45,6 +45,11 @@ export function makeBlockNode(path: string, device: DeviceNumber, uid: number): 
   }
 }
 
+/** Makes a FIFO that only root can open by its name. @throws SystemCallError EEXIST */
+export function makeFifo(path: string): void {
+  if (mknod(path, constants.S_IFIFO | 0o600, 0n) < 0) throw new SystemCallError('mknod', koffi.errno());
+}
+
 /**
  * Opens a block device at its usual place, if that is the device and not a file that somebody left there.
  * @param flags of open(2)

@@ -44,11 +44,53 @@ export function confinedCommand(to: Confinement, program: readonly string[]): st
 }
 
 /**
+ * The beginning of the chain for the jailer of Firecracker, which goes on with user, jail and network namespace. It is
+ * root with no more than it needs for that. Pure.
+ */
+export function jailerCommand(
+  to: Pick<Confinement, 'maxFileBytes' | 'maxTasks'>,
+  program: readonly string[],
+): string[] {
+  const needed = [
+    'chown',
+    'dac_override',
+    'fowner',
+    'mknod',
+    'setgid',
+    'setuid',
+    'sys_admin',
+    'sys_chroot',
+    'sys_resource',
+  ];
+  return [
+    ...['unshare', '--ipc', '--uts', '--'],
+    ...['prlimit', `--fsize=${to.maxFileBytes}`, `--nproc=${to.maxTasks}`, '--core=0', '--'],
+    ...['setpriv', '--clear-groups', '--no-new-privs', '--inh-caps=-all'],
+    ...[`--bounding-set=-all,${needed.map((one) => `+${one}`).join(',')}`, '--'],
+    ...program,
+  ];
+}
+
+/**
  * A session of its own: neither a Ctrl-C nor our end reaches the program. The child does not keep us alive.
  * @returns the child; when the first tool cannot be started it has no pid and reports `error`
  */
 export function spawnConfined(to: Confinement, program: readonly string[]): ChildProcess {
-  const [file = '', ...args] = confinedCommand(to, program);
+  return spawnChain(confinedCommand(to, program), to);
+}
+
+/** The same of the jailer and what it starts. */
+export function spawnJailer(
+  to: Omit<Confinement, 'namespace' | 'uid' | 'descriptors'>,
+  program: readonly string[],
+): ChildProcess {
+  return spawnChain(jailerCommand(to, program), { ...to, descriptors: [] });
+}
+
+function spawnChain(
+  [file = '', ...args]: readonly string[],
+  to: Pick<Confinement, 'cwd' | 'stdout' | 'stderr' | 'descriptors'>,
+): ChildProcess {
   const child = spawn(file, args, {
     cwd: to.cwd,
     env: { PATH: toolPath },

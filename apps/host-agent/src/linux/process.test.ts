@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { isAlive, parseStatusUid, readProcess, workingDirectory } from './process.ts';
+import { isAlive, parseStatusUid, readProcess, worksIn } from './process.ts';
 import { peerOf, signalProcess } from './process-signal.ts';
 import { measureTscKhz } from './tsc.ts';
 
@@ -22,17 +22,17 @@ describe('a process', () => {
     const info = readProcess(child.pid ?? 0);
     if (!info) throw new Error('no such process');
     expect(info).toMatchObject({ parent: process.pid, uid: process.getuid?.() });
-    expect(workingDirectory(info.pid)).toBe('/tmp');
+    expect(['/tmp', '/tmp/..', '/nonexistent'].map((dir) => worksIn(info.pid, dir))).toEqual([
+      true,
+      false,
+      false,
+    ]);
     expect(isAlive({ ...info, startTime: info.startTime + 1 })).toBe(false);
     expect(signalProcess({ ...info, startTime: info.startTime - 1 }, 9)).toBe(false);
     expect(isAlive(info)).toBe(true);
     expect(signalProcess(info, 9)).toBe(true);
     expect(await ended).toEqual([null, 'SIGKILL']);
-    expect([isAlive(info), signalProcess(info, 9), workingDirectory(info.pid)]).toEqual([
-      false,
-      false,
-      undefined,
-    ]);
+    expect([isAlive(info), signalProcess(info, 9), worksIn(info.pid, '/tmp')]).toEqual([false, false, false]);
   });
 
   test('that ended and was not reaped is gone', async () => {

@@ -1,5 +1,5 @@
 /** Processes, with their users. See also `process.ts` of packages/node-kit. */
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { ofProcess, type ProcessStat, pids, readStat } from '@perch/node-kit';
 
 /** Identity of a process that outlives us: a pid alone may name another process later. */
@@ -53,7 +53,16 @@ export function processesOfUid(uid: number): ProcessInfo[] {
   return processes().filter((info) => info.uid === uid);
 }
 
-/** The working directory, as a path of our own mount namespace. Undefined when the process is gone. */
-export function workingDirectory(pid: number): string | undefined {
-  return ofProcess(() => readlinkSync(`/proc/${pid}/cwd`));
+/**
+ * Whether a process has this directory as its working directory; false when either is gone. By device and inode: that of
+ * a process in a jail has another path in its mount namespace.
+ */
+export function worksIn(pid: number, dir: string): boolean {
+  const [wanted, found] = [placeOf(dir), ofProcess(() => placeOf(`/proc/${pid}/cwd`))];
+  return wanted !== undefined && wanted === found;
+}
+
+function placeOf(path: string): string | undefined {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat && `${stat.dev}:${stat.ino}`;
 }

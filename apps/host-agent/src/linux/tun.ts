@@ -1,5 +1,6 @@
 /** Tap devices (linux/if_tun.h, Documentation/networking/tuntap.rst). */
 import { closeSync, constants, openSync } from 'node:fs';
+import koffi from 'koffi';
 import { ioctl } from './ffi.ts';
 import { inNamespace } from './netns.ts';
 
@@ -9,6 +10,9 @@ const TUNSETOWNER = 0x400454cc;
 const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
+
+/** Of the calling thread's namespace, 0 when there is none: if_nametoindex(3). */
+const ifNameToIndex = koffi.load('libc.so.6').func('unsigned int if_nametoindex(const char *name)');
 
 /** struct ifreq: a name of 16 bytes, then a union of which the flags are the first two. */
 const ifreqBytes = 40;
@@ -32,6 +36,24 @@ export function createTap(namespace: string, tap: string): void {
     try {
       ioctl('TUNSETOWNER', fd, TUNSETOWNER, 0);
       ioctl('TUNSETPERSIST', fd, TUNSETPERSIST, 1);
+    } finally {
+      closeSync(fd);
+    }
+  });
+}
+
+/**
+ * Lets a user open a tap device that is there, for a program that opens it by itself: such a program makes one where
+ * there is none, if it may.
+ * @throws Error when there is none; SystemCallError
+ */
+export function giveTap(namespace: string, tap: string, uid: number): void {
+  inNamespace(namespace, () => {
+    if (ifNameToIndex(tap) === 0)
+      throw new Error(`There is no tap device ${tap} in the network namespace ${namespace}`);
+    const fd = attach(tap);
+    try {
+      ioctl('TUNSETOWNER', fd, TUNSETOWNER, uid);
     } finally {
       closeSync(fd);
     }

@@ -58,4 +58,4 @@ export {
   verifyFiles,
   verifySnapshot,
 } from './snapshot.ts';
-export { copyMapped, copyWholeMemory } from './whole-memory.ts';
+export { copyMapped, copyWholeMemory, type ReadMemfile } from './whole-memory.ts';

@@ -1,5 +1,5 @@
 /** VM monitors: which one this machine can run, and what runs. */
-export { monitors } from './kinds.ts';
+export { monitors, workplaces } from './kinds.ts';
 export type {
   Vm,
   VmMonitor,

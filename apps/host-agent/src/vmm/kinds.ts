@@ -1,7 +1,8 @@
 /** The monitors that there are, by the value of `PERCH_VMM`. */
 import type { MonitorChoice } from '@perch/protocol';
 import type { Logger } from 'pino';
-import type { MonitorCapabilities, VmMonitor } from './monitor.ts';
+import { createFirecrackerMonitor, firecrackerCapabilities, jailRoot } from './firecracker/index.ts';
+import type { MonitorCapabilities, VmIdentity, VmMonitor } from './monitor.ts';
 import { createQemuMonitor, qemuCapabilities } from './qemu/index.ts';
 
 export interface MonitorOptions {
@@ -26,4 +27,10 @@ export const monitors: Readonly<Record<MonitorChoice, MonitorEntry>> = {
     capabilities: qemuCapabilities,
     create: (options) => createQemuMonitor({ ...options, accelerator: 'tcg' }),
   },
+  firecracker: { capabilities: firecrackerCapabilities, create: createFirecrackerMonitor },
 };
+
+/** The directories that processes of a VM work in, whatever its monitor is. */
+export function workplaces(vm: Pick<VmIdentity, 'id' | 'dir'>): string[] {
+  return [vm.dir, jailRoot(vm)];
+}

@@ -105,6 +105,8 @@ export interface MonitorCapabilities {
   memory: 'mapped' | 'paged';
   /** Whether `Vm.room` is there. */
   waitsForRoom: boolean;
+  /** Whether the disk of a guest may be a file; a device always may. */
+  takesFiles: boolean;
 }
 
 export interface VmMonitor {

@@ -3,19 +3,13 @@
  * what the start sweeps.
  */
 import { readdirSync, statSync } from 'node:fs';
-import { readdir, realpath, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import type { FsckFinding } from '@perch/protocol';
 import type { DiskBackend } from '../../disk/index.ts';
-import {
-  endProcess,
-  type Leftover,
-  type ProcessInfo,
-  processes,
-  workingDirectory,
-} from '../../linux/index.ts';
+import { endProcess, type Leftover, type ProcessInfo, processes, worksIn } from '../../linux/index.ts';
 import type { NetworkLayer } from '../../network/index.ts';
-import type { VmMonitor } from '../../vmm/index.ts';
+import { type VmMonitor, workplaces } from '../../vmm/index.ts';
 import type { Journal, SandboxRecord } from '../journal/index.ts';
 import { findingOf, notLookedAt } from './finding.ts';
 
@@ -126,9 +120,9 @@ async function unownedIn(
 
 /** Its user may be another machine's by now: of that one's processes none works in this directory. */
 async function removeMachine(path: string): Promise<void> {
-  const dir = await realpath(path).catch(() => path);
+  const places = workplaces({ id: basename(path), dir: path });
   for (const process of processes())
-    if (process.uid !== 0 && workingDirectory(process.pid) === dir) await endProcess(process);
+    if (process.uid !== 0 && places.some((dir) => worksIn(process.pid, dir))) await endProcess(process);
   await rm(path, { recursive: true, force: true });
 }
 

@@ -4,7 +4,7 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import { cpus, release } from 'node:os';
-import { findQemu, kvmObstacle } from '@perch/node-kit';
+import { findFirecracker, findQemu, kvmObstacle } from '@perch/node-kit';
 import { type Accelerator, type MonitorChoice, monitorChoices } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { kvmRunsGuest } from '../qemu/index.ts';
@@ -36,11 +36,24 @@ export interface MonitorProbe {
  * @throws RunError when QEMU was asked and could not end, which says nothing about the machine
  */
 export async function probeMonitor(options: ProbeOptions): Promise<MonitorProbe> {
+  if (options.force === 'firecracker') return await probeFirecracker();
   const { version, problem } = await findQemu();
   const { accelerator, why } = await chooseAccelerator(options, version);
   const problems = problem ? [`${problem.what}: ${problem.remedy}`] : [];
   return { choice: `qemu-${accelerator}`, version, why, problems };
 }
+
+async function probeFirecracker(): Promise<MonitorProbe> {
+  const { version, problem } = await findFirecracker();
+  const obstacle = await kvmObstacle();
+  const problems = [
+    ...(problem ? [`${problem.what}: ${problem.remedy}`] : []),
+    ...(obstacle === undefined ? [] : [`${obstacle}, and Firecracker runs no guest without: ${useKvm}`]),
+  ];
+  return { choice: 'firecracker', version, why: 'PERCH_VMM says so', problems };
+}
+
+const useKvm = 'use a machine with virtualization, or start without PERCH_VMM=firecracker';
 
 interface Answer {
   accelerator: Accelerator;

@@ -11,5 +11,5 @@ export {
 } from './directory.ts';
 export { findProcess } from './find.ts';
 export { type VmCgroup, VmLimits } from './limits.ts';
-export { type Spawned, spawnProcess } from './spawn.ts';
+export { identified, type Spawned } from './spawn.ts';
 export { VmProcesses } from './vm-processes.ts';

@@ -1,16 +1,18 @@
-/** Starts a process of a VM, confined, and knows it again. */
+/** Knows a process of a VM again that was just started. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { type Confinement, type ProcessRef, readProcess, spawnConfined } from '../../linux/index.ts';
+import { type ProcessRef, readProcess } from '../../linux/index.ts';
 
 export interface Spawned {
   child: ChildProcess;
   process: ProcessRef;
 }
 
-/** @throws when the first tool of the chain cannot be started. A later failure shows as an exit. */
-export async function spawnProcess(to: Confinement, program: readonly string[]): Promise<Spawned> {
-  const child = spawnConfined(to, program);
+/**
+ * @param child in the turn of the event loop in which it was started
+ * @throws when the first tool of its chain cannot be started. A later failure shows as an exit.
+ */
+export async function identified(child: ChildProcess): Promise<Spawned> {
   if (child.pid === undefined) {
     const [cause] = await once(child, 'error');
     throw new Error('The tools that start a VM monitor cannot be started', { cause });

@@ -28,8 +28,8 @@ export interface VmProcessesOptions {
   cgroup?: VmCgroup | undefined;
   /** Told at each regular look that finds all of them alive. */
   onTick: () => void;
-  /** Told once, at the end. @returns how the guest ended by itself, if it did: a sentence */
-  onEnd: () => string | undefined;
+  /** Told once, at the end. @returns how the guest ended by itself, if it did: a sentence. Never rejects */
+  onEnd: () => string | undefined | Promise<string | undefined>;
   log: Logger;
 }
 
@@ -107,7 +107,7 @@ export class VmProcesses {
   /** Nothing in here may fail: the sentence is all that is wanted. */
   async #conclude(first: ProcessRef): Promise<string> {
     const { processes, dir, cgroup, onEnd, log } = this.#options;
-    const guest = onEnd();
+    const guest = await onEnd();
     const ended = processes.find(({ process }) => process === first) as VmProcess;
     await this.end().catch((err: unknown) => log.error({ err }, 'a process of a VM that ended remains'));
     const [said, oomKills] = await Promise.all([readLogTail(dir), cgroup?.oomKills(), this.#reaped(ended)]);

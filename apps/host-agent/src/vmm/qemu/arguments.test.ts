@@ -2,8 +2,8 @@ import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { DiskFile } from '../../disk/index.ts';
+import { kernelArguments } from '../kernel-arguments.ts';
 import { type MachineSpec, qemuArguments } from './arguments.ts';
-import { kernelArguments } from './kernel-arguments.ts';
 
 const spec: MachineSpec = {
   name: 'perch-x-sb1',

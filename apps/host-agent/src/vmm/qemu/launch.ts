@@ -1,8 +1,8 @@
 /** From a directory with its files to a QEMU process, confined and still stopped. */
 import { closeSync, openSync } from 'node:fs';
-import { openTap } from '../../linux/index.ts';
+import { openTap, spawnConfined } from '../../linux/index.ts';
 import type { VmSpec } from '../monitor.ts';
-import { type Spawned, spawnProcess } from '../process/index.ts';
+import { identified, type Spawned } from '../process/index.ts';
 import { type MachineSpec, qemuArguments } from './arguments.ts';
 
 export interface Launch {
@@ -46,7 +46,7 @@ export async function launch(spec: Launch): Promise<Spawned> {
       stderr: spec.log,
       descriptors: opened,
     };
-    return await spawnProcess(confinement, qemuArguments(machine));
+    return await identified(spawnConfined(confinement, qemuArguments(machine)));
   } finally {
     for (const fd of opened) closeSync(fd);
   }

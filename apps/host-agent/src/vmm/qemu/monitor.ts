@@ -6,11 +6,11 @@ import type { Logger } from 'pino';
 import type { VmDisk } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import { cpuFingerprint, type Leftover, measureTscKhz, type ProcessRef } from '../../linux/index.ts';
+import { kernelArguments } from '../kernel-arguments.ts';
 import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
 import { findProcess, VmLimits } from '../process/index.ts';
 import { emulatedCpu, translationBufferMb } from './arguments.ts';
 import { fill } from './fill.ts';
-import { kernelArguments } from './kernel-arguments.ts';
 import { launch, taskLimit } from './launch.ts';
 import type { QmpClient } from './qmp/index.ts';
 import { QemuVm } from './vm.ts';
@@ -20,6 +20,7 @@ export const qemuCapabilities: MonitorCapabilities = {
   differences: 'mapped-file',
   memory: 'mapped',
   waitsForRoom: true,
+  takesFiles: true,
 };
 
 export interface QemuMonitorOptions {
@@ -135,7 +136,7 @@ class Qemu implements VmMonitor {
   }
 
   async adopt(spec: VmIdentity, known: readonly ProcessRef[]): Promise<Vm | undefined> {
-    const process = await findProcess(spec, known[0]);
+    const process = findProcess(spec.uid, known[0], spec.dir);
     if (!process) {
       await this.#limits.of(spec.id).remove();
       return undefined;

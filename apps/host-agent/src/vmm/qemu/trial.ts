@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Accelerator } from '@perch/protocol';
 import type { Logger } from 'pino';
-import { kernelArguments } from './kernel-arguments.ts';
+import { kernelArguments } from '../kernel-arguments.ts';
 import { launch } from './launch.ts';
 import { QemuVm } from './vm.ts';
 import { prepareDirectory } from './vm-directory.ts';

@@ -1,0 +1,3 @@
+/** VM monitors by Firecracker, each in the jail that its jailer makes. */
+export { jailRoot } from './jail.ts';
+export { createFirecrackerMonitor, firecrackerCapabilities } from './monitor.ts';

@@ -1,0 +1,91 @@
+/**
+ * The jail of one Firecracker, a directory that is all it sees: `DIR/firecracker/ID/root`, as the jailer has it, with
+ * DIR the VM's directory. The jailer adds `dev/`; what the machine is made of is linked into it before.
+ */
+import { readSync } from 'node:fs';
+import { chmod, link, lstat, mkdir, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  type BuildId,
+  copyMapped,
+  flatMemoryOf,
+  type MemoryImage,
+  type ReadMemfile,
+} from '../../snapshot/index.ts';
+import type { VmState } from '../monitor.ts';
+import { linkReadable } from '../process/index.ts';
+
+/** Of the jailer's directory: the name of the program that it runs. */
+const program = 'firecracker';
+
+/** Paths in the jail. */
+export const jailed = {
+  kernel: '/kernel',
+  initramfs: '/initramfs',
+  disk: '/rootfs',
+  api: '/api.sock',
+  /** The state that the machine goes on from. */
+  devices: '/snapfile',
+  memory: '/memfile',
+  /** The state that Firecracker writes. */
+  savedDevices: '/devices.state',
+  savedMemory: '/memory.state',
+} as const;
+
+export interface Jail {
+  /** The VM's, which names it. */
+  id: string;
+  /** The VM's directory. */
+  dir: string;
+}
+
+export function jailRoot({ dir, id }: Jail): string {
+  return join(dir, program, id, 'root');
+}
+
+export interface JailFiles {
+  kernel: string;
+  initramfs: string;
+  /** A node of the VM's directory. */
+  disk: string;
+  state?: VmState | undefined;
+}
+
+/** Makes the jail with what a machine starts from. @throws when it exists, and is left as it is then */
+export async function makeJail(jail: Jail, { kernel, initramfs, disk, state }: JailFiles): Promise<void> {
+  const root = jailRoot(jail);
+  // Firecracker takes any file for a disk.
+  if (!(await lstat(disk)).isBlockDevice()) throw new Error(`${disk} is no block device`);
+  // Root's: what lies above the jail is nobody else's to change.
+  await mkdir(join(jail.dir, program), { mode: 0o700 });
+  try {
+    await mkdir(root, { recursive: true, mode: 0o700 });
+    await linkReadable(kernel, join(root, jailed.kernel));
+    await linkReadable(initramfs, join(root, jailed.initramfs));
+    await link(disk, join(root, jailed.disk));
+    if (!state) return;
+    await linkReadable(state.devices, join(root, jailed.devices));
+    await placeMemory(state.image, join(root, jailed.memory));
+  } catch (error) {
+    await removeJail(jail);
+    throw error;
+  }
+}
+
+/** One file that has all of it: the flat one where that is so, else a copy. */
+async function placeMemory(image: MemoryImage, path: string): Promise<void> {
+  const { build, baseBuild, mapping } = image.header;
+  if (build === baseBuild) return await linkReadable(flatMemoryOf(image), path);
+  await using files = new AsyncDisposableStack();
+  const opened = new Map<BuildId, number>();
+  for (const owner of mapping.builds) opened.set(owner, files.use(await open(image.memfileOf(owner))).fd);
+  const read: ReadMemfile = (owner, into, position) =>
+    readSync(opened.get(owner) as number, into, 0, into.length, position);
+  await copyMapped(mapping, read, build, path);
+  await chmod(path, 0o444);
+}
+
+/** The monitor must be gone. No error when there is none. */
+export async function removeJail({ dir }: Jail): Promise<void> {
+  await rm(join(dir, program), { recursive: true, force: true });
+}

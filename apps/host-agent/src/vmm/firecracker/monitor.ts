@@ -1,0 +1,167 @@
+/** The Firecracker back end: starts monitors in their jails and finds them again. */
+import type { ChildProcess } from 'node:child_process';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { findFirecracker } from '@perch/node-kit';
+import type { Logger } from 'pino';
+import { failpoint } from '../../failpoints/index.ts';
+import { cpuFingerprint, type Leftover, type ProcessRef } from '../../linux/index.ts';
+import { kernelArguments } from '../kernel-arguments.ts';
+import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
+import { createLog, findProcess, logName, VmLimits } from '../process/index.ts';
+import { consoleName, makeConsole } from './console.ts';
+import { jailRoot, makeJail, removeJail } from './jail.ts';
+import { launch, type Programs, taskLimit } from './launch.ts';
+import { bootRequests, loadRequest, start } from './requests.ts';
+import { FirecrackerVm, maxDeviceState } from './vm.ts';
+
+export const firecrackerCapabilities: MonitorCapabilities = {
+  differences: 'parent',
+  memory: 'mapped',
+  waitsForRoom: false,
+  takesFiles: false,
+};
+
+export interface FirecrackerOptions {
+  /** Short id of the data directory; part of the cgroups' names. */
+  instance: string;
+  /** Of Firecracker. */
+  version: string;
+  log: Logger;
+}
+
+/** Through the jailer to an answer of the API takes 0.2 s; on a machine that starts many at once, seconds. */
+const startTimeoutMs = 30_000;
+const adoptTimeoutMs = 3000;
+/** Its own 5 MiB, and the memfile's pages in the page cache while they are read. */
+const overheadMb = 64;
+/** CPU time for its own threads: without it a guest at full load holds up its disk and network. */
+const deviceCpus = 0.1;
+
+/** SNAPSHOT_MAGIC_ID of Firecracker for x86-64, as state files begin: the lower bytes first. */
+const stateMagic = Buffer.from([0, 0, 0x64, 0x86, 0x84, 0x19, 0x10, 0x07]);
+
+export async function createFirecrackerMonitor(options: FirecrackerOptions): Promise<VmMonitor> {
+  const { programs, problem } = await findFirecracker();
+  if (problem) throw new Error(`PERCH_VMM is firecracker, and ${problem.what}: ${problem.remedy}`);
+  return new Firecracker(options, programs, await VmLimits.open(options.instance, options.log));
+}
+
+class Firecracker implements VmMonitor {
+  readonly machine: VmMonitor['machine'];
+  readonly #options: FirecrackerOptions;
+  readonly #programs: Programs;
+  readonly #limits: VmLimits;
+
+  constructor(options: FirecrackerOptions, programs: Programs, limits: VmLimits) {
+    this.#options = options;
+    this.#programs = programs;
+    this.#limits = limits;
+    const { version } = options;
+    this.machine = { monitor: { kind: 'firecracker', version, accelerator: 'kvm' }, cpu: cpuFingerprint() };
+  }
+
+  overheadMb(): number {
+    return overheadMb;
+  }
+
+  recognises(deviceState: Buffer): boolean {
+    return deviceState.subarray(0, stateMagic.length).equals(stateMagic);
+  }
+
+  boot(spec: VmSpec): Promise<Vm> {
+    return this.#launch(spec, undefined, async (vm) => {
+      const { vcpus, memoryMb, network } = spec;
+      const machine = { vcpus, memoryMb, network, kernelArguments: bootArguments };
+      for (const request of bootRequests(machine)) await vm.send(request);
+      await vm.send(start, startTimeoutMs);
+      vm.booted();
+    });
+  }
+
+  restore(spec: VmSpec, state: VmState): Promise<Vm> {
+    return this.#launch(spec, state, async (vm) => {
+      await vm.send(loadRequest(spec.network.tap), startTimeoutMs);
+      vm.restoredFrom(state.image.header.build);
+    });
+  }
+
+  async #launch(
+    spec: VmSpec,
+    state: VmState | undefined,
+    begin: (vm: FirecrackerVm) => Promise<void>,
+  ): Promise<Vm> {
+    if (spec.disk.kind !== 'block')
+      throw new Error('Firecracker opens block devices only; start with PERCH_ROOTFS=device-mapper');
+    const cgroup = this.#limits.of(spec.id);
+    const { id, dir, uid, kernel, initramfs, vcpus, memoryMb, network } = spec;
+    await makeJail(spec, { kernel, initramfs, disk: spec.disk.path, state });
+    let vm: FirecrackerVm | undefined;
+    try {
+      await using console = await makeConsole(dir);
+      await using log = await createLog(dir);
+      await cgroup.create({
+        ...{
+          memoryBytes: (memoryMb + overheadMb) * 2 ** 20,
+          cpus: vcpus + deviceCpus,
+          tasks: taskLimit(vcpus),
+        },
+      });
+      failpoint('monitor.cgroup');
+      const { child, process } = await launch({
+        ...{ id, dir, uid, vcpus, network, programs: this.#programs, console: console.fd, log: log.fd },
+        maxFileBytes: Math.max(memoryMb * 2 ** 20, maxDeviceState),
+      });
+      vm = this.#running(spec, process, child);
+      failpoint('monitor.spawned');
+      await vm.whileAlive(cgroup.add(process));
+      await vm.whileAlive(vm.connect(AbortSignal.timeout(startTimeoutMs)));
+      await begin(vm);
+      return vm;
+    } catch (cause) {
+      // Nothing of a process that cannot be ended may be taken away under it.
+      await vm?.kill();
+      await Promise.allSettled([cgroup.remove(), clearDirectory(spec)]);
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`The VM monitor of ${id} did not start: ${why}`, { cause });
+    }
+  }
+
+  async adopt(spec: VmIdentity, known: readonly ProcessRef[]): Promise<Vm | undefined> {
+    const process = findProcess(spec.uid, known[0], jailRoot(spec));
+    if (!process) {
+      await this.#limits.of(spec.id).remove();
+      return undefined;
+    }
+    const vm = this.#running(spec, process);
+    await vm.connect(AbortSignal.timeout(adoptTimeoutMs)).catch((err: unknown) => {
+      this.#options.log.warn(
+        { err, id: spec.id, pid: process.pid },
+        'a VM monitor lives and does not answer',
+      );
+    });
+    return vm;
+  }
+
+  unowned(owned: () => ReadonlySet<string>): Promise<Leftover[]> {
+    return this.#limits.unowned(owned);
+  }
+
+  #running({ id, dir, uid }: VmIdentity, process: ProcessRef, child?: ChildProcess) {
+    const log = this.#options.log.child({ sandbox: id });
+    const base = { id, process, dir, uid, cgroup: this.#limits.of(id), log };
+    return new FirecrackerVm(child ? { ...base, child } : base);
+  }
+}
+
+/** There is no PCI, and of a keyboard controller only the line that resets the machine. */
+const bootArguments = [
+  kernelArguments({ accelerator: 'kvm' }),
+  ...['pci=off', 'i8042.noaux', 'i8042.nomux', 'i8042.dumbkbd', 'no_timer_check', 'tsc=reliable'],
+].join(' ');
+
+/** The monitor must be gone. */
+async function clearDirectory({ id, dir }: VmIdentity): Promise<void> {
+  await removeJail({ id, dir });
+  for (const name of [consoleName, logName]) await rm(join(dir, name), { force: true });
+}

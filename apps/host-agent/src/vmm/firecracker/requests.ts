@@ -1,0 +1,76 @@
+/**
+ * Requests to Firecracker, as far as Perch makes them. Source: the description of its API (firecracker.yaml), 1.12 to
+ * 1.16. Paths are those of the jail, the same in each: so a state goes on in another one.
+ */
+import { jailed } from './jail.ts';
+
+export interface ApiRequest {
+  method: 'GET' | 'PUT' | 'PATCH';
+  path: string;
+  body?: Readonly<Record<string, unknown>>;
+}
+
+export interface FirecrackerMachine {
+  vcpus: number;
+  memoryMb: number;
+  kernelArguments: string;
+  network: { tap: string; mac: string };
+}
+
+/** The only network card, and the only disk. */
+const nic = 'eth0';
+const drive = 'rootfs';
+
+/** From an empty Firecracker to a machine that is about to run. */
+export function bootRequests(machine: FirecrackerMachine): ApiRequest[] {
+  const { vcpus, memoryMb, kernelArguments, network } = machine;
+  return [
+    put('/machine-config', {
+      ...{ vcpu_count: vcpus, mem_size_mib: memoryMb, smt: false },
+      // From the beginning: the first state is a difference too, without the pages that nobody has touched.
+      track_dirty_pages: true,
+    }),
+    put('/boot-source', {
+      ...{ kernel_image_path: jailed.kernel, initrd_path: jailed.initramfs, boot_args: kernelArguments },
+    }),
+    put(`/drives/${drive}`, {
+      ...{ drive_id: drive, path_on_host: jailed.disk, is_root_device: false, is_read_only: false },
+      // Writes go to the page cache of the host: a guest that asks hears of those that failed.
+      ...{ cache_type: 'Writeback', io_engine: 'Sync' },
+    }),
+    put(`/network-interfaces/${nic}`, { iface_id: nic, guest_mac: network.mac, host_dev_name: network.tap }),
+    put('/entropy', {}),
+  ];
+}
+
+/** Writes the state of a machine that is paused: the pages that were written since the last, or all. */
+export function saveRequest(type: 'Diff' | 'Full'): ApiRequest {
+  return put('/snapshot/create', {
+    ...{ snapshot_type: type, snapshot_path: jailed.savedDevices, mem_file_path: jailed.savedMemory },
+  });
+}
+
+/** Has an empty Firecracker become a machine of a state, which stays paused. */
+export function loadRequest(tap: string): ApiRequest {
+  return put('/snapshot/load', {
+    ...{ snapshot_path: jailed.devices, resume_vm: false },
+    mem_backend: { backend_type: 'File', backend_path: jailed.memory },
+    // The name of 1.12, which later ones know too.
+    enable_diff_snapshots: true,
+    network_overrides: [{ iface_id: nic, host_dev_name: tap }],
+  });
+}
+
+export const start: ApiRequest = put('/actions', { action_type: 'InstanceStart' });
+export const pause: ApiRequest = patch('/vm', { state: 'Paused' });
+export const resume: ApiRequest = patch('/vm', { state: 'Resumed' });
+export const describe: ApiRequest = { method: 'GET', path: '/' };
+export const machineConfig: ApiRequest = { method: 'GET', path: '/machine-config' };
+
+function put(path: string, body: Record<string, unknown>): ApiRequest {
+  return { method: 'PUT', path, body };
+}
+
+function patch(path: string, body: Record<string, unknown>): ApiRequest {
+  return { method: 'PATCH', path, body };
+}
