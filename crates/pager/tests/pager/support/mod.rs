@@ -1,0 +1,4 @@
+pub mod chain;
+pub mod client;
+pub mod pager;
+pub mod random;
