@@ -7,8 +7,9 @@ import { down, leaks, type UpEvent, up } from '../../apps/cli/src/launcher/index
 import { dmNames, dmTargets } from '../../apps/host-agent/src/linux/index.ts';
 import { newApiKey, type PerchError, readSettings } from '../../packages/protocol/src/index.ts';
 import { Perch } from '../../packages/sdk/src/index.ts';
+import { viewOf } from './jail.ts';
 import { LabFacts } from './lab-facts.ts';
-import { vmsDir } from './machine.ts';
+import { monitors, vmsDir } from './machine.ts';
 
 const shape = { memory_mb: 128, disk_mb: 1024, timeout_sec: 86_400 };
 const slow = { timeoutMs: 900_000 };
@@ -54,6 +55,7 @@ fact(
 );
 const { id } = await sandboxes.create(shape, slow);
 fact('created', { devices: devices(), root: await sh(id, 'df -k --output=size / | tail -1') });
+for (const pid of monitors(settings.dataDir).values()) if (vmm === 'firecracker') fact('jail', viewOf(pid));
 await sh(
   id,
   'echo memory > /dev/shm/word; echo disk > ~/word; head -c 20000000 /dev/urandom > ~/random; sync',
