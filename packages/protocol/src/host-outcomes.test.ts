@@ -7,7 +7,7 @@ test('what a host refused before it made anything is told from what may have bee
   expect([meaningOf('create', full), meaningOf('pause', full), meaningOf('resume', full)]).toEqual([
     'nothing',
     'running',
-    'unknown',
+    'paused',
   ]);
   const failed = new PerchError('sandbox_failed', 'It burned.', { id: 'sb0', reason: 'it burned' });
   expect([meaningOf('create', failed), meaningOf('pause', failed), meaningOf('resume', failed)]).toEqual([
