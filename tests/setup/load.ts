@@ -68,11 +68,10 @@ export class Load {
 
   /** Makes what is missing, while nothing befalls it. */
   async fill(): Promise<void> {
-    const missing = Array.from({ length: population - this.#members.size }, async () => {
+    while (this.#members.size < population) {
       const { id } = await this.#perch.sandboxes.create(small);
       this.#members.set(id, { witness: await Witness.place(this.#perch, id), status: 'running' });
-    });
-    await Promise.all(missing);
+    }
   }
 
   /** Asks each for something. All is drawn at once, so that no clock decides what is drawn next. */
