@@ -21,7 +21,7 @@ declare module 'fastify' {
 /** An API: a Fastify plugin, whose hooks and form of errors hold for its own routes. */
 export type Front = (app: FastifyInstance, services: Services) => Promise<void>;
 
-/** Takes requests that are for no front. Neither of its calls rejects. */
+/** Takes requests that are for no front. A call that rejects is a fault of its own, and ends that connection alone. */
 export interface Interceptor {
   takes(request: IncomingMessage): boolean;
   request(request: IncomingMessage, response: ServerResponse): Promise<void>;
@@ -44,6 +44,10 @@ export async function createServer(
   fronts: readonly Front[],
   interceptor: Interceptor,
 ): Promise<FastifyInstance> {
+  const fault = (client: { destroy(): unknown }) => (error: unknown) => {
+    services.log.error({ err: error }, 'a request was not passed on');
+    client.destroy();
+  };
   const app: FastifyInstance = Fastify({
     loggerInstance: services.log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -64,7 +68,7 @@ export async function createServer(
             request.headers.upgrade?.toLowerCase() === 'websocket' || !interceptor.takes(request),
         },
         (request, response) => {
-          if (interceptor.takes(request)) void interceptor.request(request, response);
+          if (interceptor.takes(request)) interceptor.request(request, response).catch(fault(response));
           else handler(request, response);
         },
       ),
@@ -99,7 +103,7 @@ export async function createServer(
   observe(app, services);
   app.decorate('upgrades', new EventEmitter());
   app.server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    if (interceptor.takes(request)) void interceptor.upgrade(request, socket, head);
+    if (interceptor.takes(request)) interceptor.upgrade(request, socket, head).catch(fault(socket));
     else app.upgrades.emit('upgrade', request, socket, head);
   });
   for (const front of fronts) await app.register((own) => front(own, services));

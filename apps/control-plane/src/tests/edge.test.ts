@@ -441,6 +441,19 @@ describe('bad input', () => {
     expect((await ask(plane.url, '/health', to(box.sandboxID, 49983))).status).toBe(204);
   });
 
+  test.each([
+    ['a path', 'GET //a%00%ff"<>|{}?%zz#x HTTP/1.1', ''],
+    ['a header', 'GET / HTTP/1.1', 'X-Odd: \xff\x80\r\n'],
+    ['a method', 'PROPFIND / HTTP/1.1', ''],
+  ])('%s that nobody expects goes to the program as it is', async (_name, line, header) => {
+    await using program = await WebServer.start(echo);
+    const reply = await sendRaw(
+      plane.url,
+      `${line}\r\nHost: a\r\n${header}E2b-Sandbox-Id: ${box.sandboxID}\r\nE2b-Sandbox-Port: ${program.port}\r\nConnection: close\r\n\r\n`,
+    );
+    expect(reply).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
   test('a target that is no path is refused', async () => {
     const reply = await sendRaw(
       plane.url,
