@@ -27,11 +27,15 @@ export function forward(
   return new Promise((resolve) => {
     const out = upstream.request(port, { method: request.method ?? 'GET', path: url, headers });
     const gone = () => out.destroy();
+    let whole = false;
     response.once('close', () => {
-      if (!response.writableFinished) gone();
+      if (!whole) gone();
       resolve(undefined);
     });
     out.once('response', (answer) => {
+      answer.once('end', () => {
+        whole = true;
+      });
       answer.once('error', () => response.destroy());
       try {
         response.sendDate = false;

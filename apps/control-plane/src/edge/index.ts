@@ -39,7 +39,7 @@ interface Admitted {
 
 export class Edge implements Interceptor {
   readonly #services: Services;
-  /** Ends of what goes on after its answer has begun. */
+  /** Ends of all that is under way. */
   readonly #streams = new Set<() => void>();
 
   constructor(services: Services) {
@@ -55,7 +55,8 @@ export class Edge implements Interceptor {
 
   async request(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const begun = performance.now();
-    const end = () => void (response.headersSent && response.destroy());
+    // What has begun to be answered is cut, and the rest is told.
+    const end = () => sendAnswer(request, response, shuttingDown);
     this.#streams.add(end);
     response.once('close', () => {
       this.#streams.delete(end);
@@ -83,7 +84,7 @@ export class Edge implements Interceptor {
     go: (route: Route) => Promise<Failure | undefined>,
     upgrade = false,
   ): Promise<Answer | undefined> {
-    if (this.#services.shutdown.aborted) return { code: 503, message: 'Perch is shutting down' };
+    if (this.#services.shutdown.aborted) return shuttingDown;
     const admitted = this.#admit(request, upgrade);
     if ('code' in admitted) return admitted;
     const { port, permit: permitted } = admitted;
@@ -162,6 +163,8 @@ export class Edge implements Interceptor {
     }
   }
 }
+
+const shuttingDown: Answer = { code: 503, message: 'Perch is shutting down' };
 
 const cors = {
   'access-control-allow-origin': '*',

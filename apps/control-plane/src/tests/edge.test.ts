@@ -468,19 +468,24 @@ afterEach(() => {
 });
 
 test('a stream and a WebSocket keep perchd from no end, and the sandbox lives on', async () => {
-  await using program = await WebServer.start((_asked, answer) => void answer.write('begun'));
+  const waits = Promise.withResolvers<void>();
+  await using program = await WebServer.start((asked, answer) => {
+    if (asked.url === '/wait') waits.resolve();
+    else answer.write('begun');
+  });
   new WebSocketServer({ server: program.server });
   const socket = new WebSocket(plane.url.replace('http', 'ws'), { headers: to(box.sandboxID, program.port) });
   await once(socket, 'open');
-  const stream = ask(plane.url, '/', to(box.sandboxID, program.port));
-  await eventually(
-    () => new Promise<boolean>((resolve) => program.server.getConnections((_e, n) => resolve(n === 2))),
-  );
-  const closed = once(socket, 'close');
-  const refused = expect(stream).rejects.toThrow();
+  const asked = request(plane.url, { headers: to(box.sandboxID, program.port), agent: false }).end();
+  const [stream] = (await once(asked, 'response')) as [IncomingMessage];
+  await once(stream, 'data');
+  const waiting = ask(plane.url, '/wait', to(box.sandboxID, program.port));
+  await waits.promise;
+  const ends = Promise.all([once(socket, 'close'), once(stream, 'error')]);
   await plane.down();
-  await closed;
-  await refused;
+  await ends;
+  expect((await waiting).status).toBe(503);
+  expect(plane.logLines.filter((line) => line.includes('cutting requests'))).toEqual([]);
   await plane.up();
   expect((await plane.get(box.sandboxID)).status).toBe('running');
 });
