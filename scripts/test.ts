@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import { parseArgs, styleText } from 'node:util';
 import { resolveArtifacts } from '../images/index.ts';
 import { ensureLab } from '../lab/index.ts';
+import { ensureE2bPackages } from './e2b-python.ts';
 import { enclose } from './enclosure/index.ts';
 import { inFiles, inLab, type Outcome, onlyByName, suites } from './suites.ts';
 
@@ -26,9 +27,11 @@ if (values.testNamePattern !== undefined && !byFile) {
 }
 
 await enclose(async () => {
-  // The network is needed for crates, and only for those.
+  // The network is needed for crates and packages, and only for those.
   const fetched = spawnSync('cargo', ['fetch', '--locked', '--quiet'], { stdio: 'inherit' });
   if (fetched.status !== 0) process.exit(1);
+  const needsPython = (name: string) => name === 'e2e' || 'tests/e2b-python.test.ts'.startsWith(name);
+  if (wanted.length === 0 || wanted.some(needsPython)) await ensureE2bPackages();
   // A lab is made of packages, too.
   const needsLab = (name: string) => inLab.has(name) || /tests\/(soak-)?lab[^/]*$/.test(name);
   if (wanted.length === 0 || wanted.some(needsLab)) await ensureLab(console.log);

@@ -11,6 +11,7 @@ import {
 } from 'e2b';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { asE2bKey } from '../packages/protocol/src/index.ts';
+import { bootDefaultMachine } from './setup/default-machine.ts';
 import { shared } from './setup/shared.ts';
 
 const variables = { E2B_API_URL: shared.url, E2B_SANDBOX_URL: shared.url, E2B_API_KEY: asE2bKey(shared.key) };
@@ -18,6 +19,7 @@ const label = `sdk-${process.pid}`;
 let box: Sandbox;
 
 beforeAll(async () => {
+  await bootDefaultMachine();
   Object.assign(process.env, variables);
   box = await Sandbox.create({ metadata: { label }, envs: { COLOUR: 'blue' }, timeoutMs: 900_000 });
 });
