@@ -23,6 +23,7 @@ const config: KnipConfig = {
     'mkfifo',
     'mount',
     'umount',
+    'rmmod',
     'script',
   ],
   ignoreDependencies: ['oxlint', 'oxlint-tsgolint'],

@@ -63,6 +63,7 @@ own. \`perch exec\` has those of the command: see perch exec --help.`,
   const [name = ''] = args;
   const alone = name === '--version' || (name !== 'completion' && Object.hasOwn(commands, name));
   const needed = alone ? [commands[name]] : Object.values(commands);
-  for (const add of await Promise.all(needed.map((load) => load?.()))) add?.(program, output);
+  const loading = needed.flatMap((load) => (load ? [load()] : []));
+  for (const add of await Promise.all(loading)) add(program, output);
   return program;
 }

@@ -264,11 +264,11 @@ export class ExecSession {
     if (!size || !pid || this.#resizing) return;
     this.#size = undefined;
     this.#resizing = true;
-    const done = () => {
+    const goOn = () => {
       this.#resizing = false;
       this.#sendSize();
     };
-    this.#guest.resize(pid, size).then(done, done);
+    this.#guest.resize(pid, size).then(goOn, goOn);
   }
 
   #signal(name: SignalName): void {

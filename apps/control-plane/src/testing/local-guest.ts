@@ -228,7 +228,7 @@ export class LocalGuest {
 
 /** Changes are told by the real agent only. */
 async function* silence(until: AbortSignal): AsyncGenerator<never, void, void> {
-  await new Promise((_, reject) => {
+  yield await new Promise<never>((_, reject) => {
     until.addEventListener('abort', () => reject(until.reason));
     if (until.aborted) reject(until.reason);
   });

@@ -37,14 +37,14 @@ export class FirecrackerApi {
    * @throws what `signal` was aborted with; Error when somebody else listens
    */
   static async open(at: ApiAddress, signal: AbortSignal): Promise<FirecrackerApi> {
-    await (await connect(at, signal)).destroy();
+    (await connect(at, signal)).destroy();
     const client = new Client('http://localhost', {
       // A pipelined request would wait for the one before it.
       pipelining: 1,
-      connect: (_options, done) => {
+      connect: (_options, take) => {
         connect(at, AbortSignal.timeout(connectTimeoutMs)).then(
-          (socket) => done(null, socket as never),
-          (error: Error) => done(error, null),
+          (socket) => take(null, socket as never),
+          (error: Error) => take(error, null),
         );
       },
     });

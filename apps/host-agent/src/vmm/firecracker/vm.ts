@@ -25,6 +25,9 @@ const saveTimeoutMs = 120_000;
 /** The most that device state takes: a machine of ours writes some 20 KiB. */
 export const maxDeviceState = 16 * 2 ** 20;
 
+/** Stands for the state that a guest which was booted has gone on from: there is none. */
+const powerOn: BuildId = 'power-on';
+
 export interface RunningVm {
   id: string;
   process: ProcessRef;
@@ -44,8 +47,8 @@ export class FirecrackerVm implements Vm {
   readonly #console = new ConsoleTail(consoleBytes);
   #draining: Promise<void> = Promise.resolve();
   #api: Promise<FirecrackerApi> | undefined;
-  /** The state since which its next difference is: that it went on from or was saved as. `boot` has no state. */
-  #since: BuildId | 'boot' | undefined;
+  /** The state since which its next difference is: that it went on from or was saved as, or `powerOn`. */
+  #since: BuildId | undefined;
   /** The memory of the last save, as long as it may be read. */
   #saved: OpenDifference | undefined;
 
@@ -92,7 +95,7 @@ export class FirecrackerVm implements Vm {
 
   /** The guest runs since its power-on. */
   booted(): void {
-    this.#since = 'boot';
+    this.#since = powerOn;
   }
 
   /** The guest went on from this state. */
@@ -143,7 +146,7 @@ export class FirecrackerVm implements Vm {
    */
   async saveState(build: BuildId, parent: BuildId | undefined): Promise<SavedState> {
     if (!(await this.isFrozen())) throw new Error('The guest is not stopped');
-    const isSinceParent = this.#since !== undefined && this.#since === (parent ?? 'boot');
+    const isSinceParent = this.#since !== undefined && this.#since === (parent ?? powerOn);
     // Whatever comes of it, the marks of this one are gone.
     this.#since = undefined;
     await this.#dropSaved();
