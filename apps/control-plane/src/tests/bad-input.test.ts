@@ -181,10 +181,10 @@ test('a key that is not printable is no idempotency key', async () => {
 });
 
 test('an unknown path is 404, and a known one with another method 405 with what it takes', async () => {
-  expect(await refusal(await plane.fetch('/v2/nothing'))).toMatchObject({
+  expect(await refusal(await plane.fetch('/v1/nothing'))).toMatchObject({
     status: 404,
     code: 'route_not_found',
-    message: 'There is no GET /v2/nothing.',
+    message: 'There is no GET /v1/nothing.',
   });
   const answer = await plane.fetch(`/v1/sandboxes/${sandbox.id}`, { method: 'PUT' });
   expect(await refusal(answer)).toMatchObject({

@@ -52,9 +52,14 @@ export function createDeviceMapperDisks(instance: string): DiskBackend {
     async prepareCapture(spec, runsOn) {
       const capture = await prepareCapture(instance, spec, runsOn);
       return {
-        holdStill() {
+        async holdStill() {
           shared.mayGrow(spec);
-          return capture.holdStill();
+          try {
+            await capture.holdStill();
+          } catch (error) {
+            await shared.lookAt(spec);
+            throw error;
+          }
         },
         async write(parent, nameOf) {
           const state = await capture.write(parent, nameOf);
