@@ -6,7 +6,7 @@ import { stopUnits, unitsRun } from '../systemd/index.ts';
 import { isUp, send } from './control-socket.ts';
 import { hostAgent, prepare } from './daemons.ts';
 import { earlierDaemonsEnded } from './earlier-daemons.ts';
-import { HostSocket } from './host-socket.ts';
+import { HostGone, HostSocket } from './host-socket.ts';
 import { readInstance } from './layout.ts';
 import { requireRoot } from './up.ts';
 
@@ -44,27 +44,38 @@ export async function down(settings: Settings, options: DownOptions): Promise<vo
     return;
   }
   const host = new HostSocket(dataDir);
-  // A Perch that only starts, or stops by itself already, has no host agent that answers.
-  const answers = running && (await host.answers());
-  if (answers && !(await destroyAll(host, options))) return;
-  if (running && (await stop(answers))) {
+  // A Perch that only starts, or stops by itself already, has no host agent that answers, or not for long.
+  const destroyed = running && (await host.answers()) ? await destroyAllUnlessGone(host, options) : 'gone';
+  if (destroyed === 'declined') return;
+  if (running && (await stop(destroyed === 'destroyed'))) {
     options.report('Stopped. Nothing is left running.');
     return;
   }
   await removeWithout(settings, options);
 }
 
-/** While the control plane runs, so that it learns of each end. */
-async function destroyAll(host: HostSocket, options: DownOptions): Promise<boolean> {
+type Outcome = 'destroyed' | 'declined';
+
+async function destroyAllUnlessGone(host: HostSocket, options: DownOptions): Promise<Outcome | 'gone'> {
+  try {
+    return await destroyAll(host, options);
+  } catch (error) {
+    if (error instanceof HostGone) return 'gone';
+    throw error;
+  }
+}
+
+/** While the control plane runs, so that it learns of each end. @throws HostGone */
+async function destroyAll(host: HostSocket, options: DownOptions): Promise<Outcome> {
   const sandboxes = await host.sandboxes();
-  if (sandboxes.length > 0 && !(await options.confirm(sandboxes))) return false;
+  if (sandboxes.length > 0 && !(await options.confirm(sandboxes))) return 'declined';
   await Promise.all(
     sandboxes.map(async ({ id }) => {
       await host.destroy(id);
       options.report(`Destroyed ${id}.`);
     }),
   );
-  return true;
+  return 'destroyed';
 }
 
 /** @returns whether what they had is removed */
@@ -90,7 +101,7 @@ async function removeWithout(settings: Settings, options: DownOptions): Promise<
         'Mend that, and try `perch down` again.',
       );
     }
-    if (!(await destroyAll(host, options))) return;
+    if ((await destroyAll(host, options)) === 'declined') return;
     await daemon.expectEnd(() => host.shutdown(true));
     options.report('Nothing is left running.');
   } finally {

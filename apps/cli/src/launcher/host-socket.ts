@@ -1,6 +1,7 @@
 /** The few calls of the host API that root makes by itself, on its socket. */
 import { request } from 'node:http';
 import { buffer } from 'node:stream/consumers';
+import { hasCode } from '@perch/node-kit';
 import {
   dataPaths,
   type FsckFinding,
@@ -12,7 +13,24 @@ import {
   type HostSnapshotImport,
   PerchError,
 } from '@perch/protocol';
+import { CliError } from '../errors.ts';
 
+/** No host agent is there, or it went away before it answered. */
+export class HostGone extends CliError {
+  override readonly name = 'HostGone';
+
+  constructor(cause: Error) {
+    super(
+      `perch-host does not answer (${cause.message}).`,
+      'See whether Perch runs: `perch doctor`; then try it again.',
+      { cause },
+    );
+  }
+}
+
+const gone = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'] as const;
+
+/** Each call throws HostGone when nobody answers any more. */
 export class HostSocket {
   readonly #path: string;
   readonly #infoMs: number;
@@ -66,7 +84,10 @@ export class HostSocket {
       ...(signal ? { signal } : {}),
       headers: body === undefined ? {} : { 'content-type': 'application/json' },
     });
-    call.once('error', reject);
+    call.once('error', (error) => {
+      if (!hasCode(error, ...gone)) return reject(error);
+      reject(new HostGone(error));
+    });
     call.once('response', (answer) => {
       buffer(answer).then((bytes) => resolve([answer.statusCode ?? 0, bytes]), reject);
     });
