@@ -43,7 +43,7 @@ export class LabFacts {
  * @throws Error with its output when it fails
  */
 export async function inLab(command: readonly string[], ...options: string[]): Promise<string> {
-  const run = spawn(process.execPath, [lab, '--repeat', '2', ...options, '--', ...command], {
+  const run = spawn(process.execPath, [lab, '--repeat', '3', ...options, '--', ...command], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   // A run that is about to be too late shows how far it is.
