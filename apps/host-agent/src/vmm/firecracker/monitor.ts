@@ -95,7 +95,10 @@ class Firecracker implements VmMonitor {
       throw new Error('Firecracker opens block devices only; start with PERCH_ROOTFS=device-mapper');
     const cgroup = this.#limits.of(spec.id);
     const { id, dir, uid, kernel, initramfs, vcpus, memoryMb, network } = spec;
-    await makeJail(spec, { kernel, initramfs, disk: spec.disk.path, state });
+    const jail = { kernel, initramfs, disk: spec.disk.path, state };
+    await makeJail(spec, jail).catch((cause: unknown) => {
+      throw notStarted(id, cause);
+    });
     let vm: FirecrackerVm | undefined;
     try {
       await using console = await makeConsole(dir);
@@ -122,8 +125,7 @@ class Firecracker implements VmMonitor {
       // Nothing of a process that cannot be ended may be taken away under it.
       await vm?.kill();
       await Promise.allSettled([cgroup.remove(), clearDirectory(spec)]);
-      const why = cause instanceof Error ? cause.message : String(cause);
-      throw new Error(`The VM monitor of ${id} did not start: ${why}`, { cause });
+      throw notStarted(id, cause);
     }
   }
 
@@ -152,6 +154,11 @@ class Firecracker implements VmMonitor {
     const base = { id, process, dir, uid, cgroup: this.#limits.of(id), log };
     return new FirecrackerVm(child ? { ...base, child } : base);
   }
+}
+
+function notStarted(id: string, cause: unknown): Error {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new Error(`The VM monitor of ${id} did not start: ${why}`, { cause });
 }
 
 /** There is no PCI, and of a keyboard controller only the line that resets the machine. */
