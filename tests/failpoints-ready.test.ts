@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, test } from 'vitest';
 import { inRounds } from './setup/rounds.ts';
 import { Scene } from './setup/scene.ts';
-import { trialAt, withReady } from './setup/trials.ts';
+import { proveEndAt, withReady } from './setup/trials.ts';
 
 let scene: Scene;
 
@@ -18,11 +18,7 @@ afterAll(async () => {
   await scene?.[Symbol.asyncDispose]();
 });
 
-test.each(inRounds(withReady))('%s', async (name) => {
-  const trial = await trialAt(name, scene);
-  await scene.armed.endAt(name, trial);
-  await scene.expectOutcome(trial.id, [trial.left], { made: [] });
-});
+test.each(inRounds(withReady))('%s', (name) => proveEndAt(name, scene));
 
 test('what ran through all of them is whole, and what was paused before goes on', async () => {
   await scene.expectOthersWhole();

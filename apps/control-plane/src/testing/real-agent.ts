@@ -7,13 +7,14 @@ import { createInterface } from 'node:readline';
 import { createGuestClient } from '@perch/guest-client';
 import type { Connect } from '../guests/index.ts';
 import type { FakeHost } from './fake-host.ts';
+import { TestPlane } from './index.ts';
 
 const built = join(import.meta.dirname, '../../../../target/x86_64-unknown-linux-gnu/release/perch-guest');
 export const agentBinary = process.env.PERCH_GUEST_BIN ?? built;
 export const agentIsBuilt = existsSync(agentBinary);
 
 /** The real guest agent as a process of this machine, one for each sandbox that a fake host makes. */
-export class RealAgents implements AsyncDisposable {
+class RealAgents implements AsyncDisposable {
   readonly ports = new Map<string, number>();
   readonly #stops: (() => void)[] = [];
 
@@ -52,5 +53,31 @@ export class RealAgents implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const stop of this.#stops) stop();
+  }
+}
+
+/** perchd with the real guest agent, and a sandbox of it. */
+export class RealPlane implements AsyncDisposable {
+  readonly plane: TestPlane;
+  readonly id: string;
+  readonly #agents: RealAgents;
+
+  private constructor(plane: TestPlane, id: string, agents: RealAgents) {
+    this.plane = plane;
+    this.id = id;
+    this.#agents = agents;
+  }
+
+  static async start(): Promise<RealPlane> {
+    const agents = new RealAgents();
+    const plane = await TestPlane.start({}, agents.connect);
+    agents.attach(plane.host);
+    const { id } = await plane.create();
+    return new RealPlane(plane, id, agents);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.plane[Symbol.asyncDispose]();
+    await this.#agents[Symbol.asyncDispose]();
   }
 }

@@ -2,25 +2,22 @@ import { randomUUID } from 'node:crypto';
 /** Commands that nobody follows, with the real guest agent as an ordinary process. */
 import type { Command, CommandList, CommandWithOutput, ErrorBody } from '@perch/protocol';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { eventually, TestPlane } from '../testing/index.ts';
-import { agentIsBuilt, RealAgents } from '../testing/real-agent.ts';
+import { eventually, type TestPlane } from '../testing/index.ts';
+import { agentIsBuilt, RealPlane } from '../testing/real-agent.ts';
 import { StreamClient } from '../testing/stream-client.ts';
 
 if (!agentIsBuilt) console.warn('skipped: there is no guest agent; `npm run setup` builds it');
 
 describe.skipIf(!agentIsBuilt)('commands that nobody follows', () => {
-  let agents: RealAgents;
+  let real: RealPlane;
   let plane: TestPlane;
   let id: string;
   beforeAll(async () => {
-    agents = new RealAgents();
-    plane = await TestPlane.start({}, agents.connect);
-    agents.attach(plane.host);
-    ({ id } = await plane.create());
+    real = await RealPlane.start();
+    ({ plane, id } = real);
   }, 60_000);
   afterAll(async () => {
-    await plane[Symbol.asyncDispose]();
-    await agents[Symbol.asyncDispose]();
+    await real[Symbol.asyncDispose]();
   });
 
   const at = (path = '', of = id) => `/v1/sandboxes/${of}/commands${path}`;

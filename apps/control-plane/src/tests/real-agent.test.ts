@@ -10,27 +10,24 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import type { ErrorBody, ExecResult, FileList } from '@perch/protocol';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { eventually, TestPlane } from '../testing/index.ts';
-import { agentIsBuilt, RealAgents } from '../testing/real-agent.ts';
+import { eventually, type TestPlane } from '../testing/index.ts';
+import { agentIsBuilt, RealPlane } from '../testing/real-agent.ts';
 import { StreamClient } from '../testing/stream-client.ts';
 
 if (!agentIsBuilt) console.warn('skipped: there is no guest agent; `npm run setup` builds it');
 
 describe.skipIf(!agentIsBuilt)('with the real guest agent', () => {
-  let agents: RealAgents;
+  let real: RealPlane;
   let plane: TestPlane;
   let id: string;
   let dir: string;
   beforeAll(async () => {
     dir = await mkdtemp(join(tmpdir(), 'perch-test-'));
-    agents = new RealAgents();
-    plane = await TestPlane.start({}, agents.connect);
-    agents.attach(plane.host);
-    ({ id } = await plane.create());
+    real = await RealPlane.start();
+    ({ plane, id } = real);
   }, 60_000);
   afterAll(async () => {
-    await plane[Symbol.asyncDispose]();
-    await agents[Symbol.asyncDispose]();
+    await real[Symbol.asyncDispose]();
     await rm(dir, { recursive: true, force: true });
   });
 

@@ -1,25 +1,22 @@
 /** Commands with a terminal, of the real guest agent, which runs here as an ordinary process. */
 import type { CommandWithOutput, ExecServerMessage } from '@perch/protocol';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { TestPlane } from '../testing/index.ts';
-import { agentIsBuilt, RealAgents } from '../testing/real-agent.ts';
+import type { TestPlane } from '../testing/index.ts';
+import { agentIsBuilt, RealPlane } from '../testing/real-agent.ts';
 import { StreamClient } from '../testing/stream-client.ts';
 
 if (!agentIsBuilt) console.warn('skipped: there is no guest agent; `npm run setup` builds it');
 
 describe.skipIf(!agentIsBuilt)('a terminal', () => {
-  let agents: RealAgents;
+  let real: RealPlane;
   let plane: TestPlane;
   let id: string;
   beforeAll(async () => {
-    agents = new RealAgents();
-    plane = await TestPlane.start({}, agents.connect);
-    agents.attach(plane.host);
-    ({ id } = await plane.create());
+    real = await RealPlane.start();
+    ({ plane, id } = real);
   }, 60_000);
   afterAll(async () => {
-    await plane[Symbol.asyncDispose]();
-    await agents[Symbol.asyncDispose]();
+    await real[Symbol.asyncDispose]();
   });
 
   const open = () =>

@@ -1,12 +1,9 @@
-import type { WebSocket } from '@fastify/websocket';
-import { ExecRequest, ExecResult, ExecTicket, PerchError } from '@perch/protocol';
-import type { FastifyRequest } from 'fastify';
+import { ExecRequest, ExecResult, ExecTicket } from '@perch/protocol';
 import { Type } from 'typebox';
 import { ExecSession, runCommand } from '../../exec/index.ts';
 import { callerOn, clientGone, type Services } from '../../http/index.ts';
-import type { Life } from '../../sandboxes/index.ts';
-import { checkOrigin } from '../access.ts';
 import { type App, IdParams, sandboxErrors } from './app.ts';
+import { onLife } from './life-socket.ts';
 
 const tags = ['commands'];
 /** 8 MiB of stdin, with room for escapes. */
@@ -69,7 +66,6 @@ export function addExecRoutes(app: App, services: Services): void {
     },
   });
 
-  const lives = new WeakMap<object, Life>();
   app.route({
     method: 'GET',
     url: '/v1/sandboxes/:id/exec/stream',
@@ -96,28 +92,9 @@ export function addExecRoutes(app: App, services: Services): void {
         ...sandboxErrors,
       } as object,
     },
-    async preHandler(request) {
-      checkOrigin(request);
-      lives.set(request, await sandboxes.ready((request.params as { id: string }).id, request.id));
-    },
-    async handler() {
-      throw new PerchError('malformed_request', 'exec/stream needs a WebSocket.', { reason: 'no upgrade' });
-    },
-    wsHandler(socket: WebSocket, request: FastifyRequest) {
-      void stream(socket, request);
-    },
-  });
-
-  async function stream(socket: WebSocket, request: FastifyRequest): Promise<void> {
-    const life = lives.get(request);
-    if (!life) return socket.terminate();
-    using _ = sandboxes.hold(life);
-    try {
+    ...onLife('exec/stream', services, async (socket, life) => {
       const session = new ExecSession(socket as never, guests.of(life), life, services.shutdown);
       metrics.exec('stream', await session.run());
-    } catch (error) {
-      request.log.warn({ err: error }, 'exec/stream broke');
-      socket.terminate();
-    }
-  }
+    }),
+  });
 }

@@ -1,15 +1,12 @@
-import type { WebSocket } from '@fastify/websocket';
-import { PerchError, WatchQuery } from '@perch/protocol';
-import type { FastifyRequest } from 'fastify';
+import { WatchQuery } from '@perch/protocol';
 import type { Static } from 'typebox';
 import { WatchSession } from '../../files/index.ts';
 import type { Services } from '../../http/index.ts';
-import type { Life } from '../../sandboxes/index.ts';
-import { checkOrigin } from '../access.ts';
 import { type App, IdParams, sandboxErrors } from './app.ts';
+import { onLife } from './life-socket.ts';
 
-export function addWatchRoute(app: App, { sandboxes, guests, shutdown }: Services): void {
-  const lives = new WeakMap<object, Life>();
+export function addWatchRoute(app: App, services: Services): void {
+  const { guests, shutdown } = services;
 
   app.route({
     method: 'GET',
@@ -34,28 +31,9 @@ export function addWatchRoute(app: App, { sandboxes, guests, shutdown }: Service
         ...sandboxErrors,
       } as object,
     },
-    async preHandler(request) {
-      checkOrigin(request);
-      lives.set(request, await sandboxes.ready((request.params as { id: string }).id, request.id));
-    },
-    async handler() {
-      throw new PerchError('malformed_request', 'files/watch needs a WebSocket.', { reason: 'no upgrade' });
-    },
-    wsHandler(socket: WebSocket, request: FastifyRequest) {
-      void follow(socket, request);
-    },
-  });
-
-  async function follow(socket: WebSocket, request: FastifyRequest): Promise<void> {
-    const life = lives.get(request);
-    if (!life) return socket.terminate();
-    using _ = sandboxes.hold(life);
-    try {
+    ...onLife('files/watch', services, async (socket, life, request) => {
       const session = new WatchSession(socket as never, guests.of(life), life, shutdown);
       await session.run(request.query as Static<typeof WatchQuery>);
-    } catch (error) {
-      request.log.warn({ err: error }, 'files/watch broke');
-      socket.terminate();
-    }
-  }
+    }),
+  });
 }

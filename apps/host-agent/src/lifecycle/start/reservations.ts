@@ -1,4 +1,5 @@
 /** The memory and disk of this host that sandboxes have reserved. Room is found for one at a time: each look at it is followed by a claim. */
+import { isPerchError } from '@perch/protocol';
 import { type Journal, Mutex, type SandboxRecord } from '../journal/index.ts';
 import type { Registry } from '../sandbox/index.ts';
 import {
@@ -33,8 +34,14 @@ export class Reservations {
 
   /** Ready guests go when their disks are needed. @throws PerchError capacity_exhausted */
   async assertFits(shape: Shape): Promise<void> {
-    if ((await this.lacks(shape)).includes('disk')) await this.#deps.giveWay();
-    await this.#deps.admission.admit(shape, await this.#onDisk());
+    const { admission, giveWay } = this.#deps;
+    try {
+      await admission.admit(shape, await this.#onDisk());
+    } catch (error) {
+      if (!isPerchError(error, 'capacity_exhausted') || error.details.resource !== 'disk') throw error;
+      await giveWay();
+      await admission.admit(shape, await this.#onDisk());
+    }
   }
 
   /** Whether the memory of one more is there beside that of ready guests. */

@@ -8,7 +8,7 @@ import { failpoint } from '../../failpoints/index.ts';
 import { cpuFingerprint, type Leftover, type ProcessRef } from '../../linux/index.ts';
 import { kernelArguments } from '../kernel-arguments.ts';
 import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
-import { createLog, findProcess, logName, VmLimits } from '../process/index.ts';
+import { createLog, findProcess, logName, notStarted, VmLimits } from '../process/index.ts';
 import { consoleName, makeConsole } from './console.ts';
 import { jailRoot, makeJail, removeJail } from './jail.ts';
 import { launch, type Programs, taskLimit } from './launch.ts';
@@ -154,11 +154,6 @@ class Firecracker implements VmMonitor {
     const base = { id, process, dir, uid, cgroup: this.#limits.of(id), log };
     return new FirecrackerVm(child ? { ...base, child } : base);
   }
-}
-
-function notStarted(id: string, cause: unknown): Error {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new Error(`The VM monitor of ${id} did not start: ${why}`, { cause });
 }
 
 /** There is no PCI, and of a keyboard controller only the line that resets the machine. */

@@ -11,5 +11,6 @@ export {
 } from './directory.ts';
 export { findProcess } from './find.ts';
 export { type VmCgroup, VmLimits } from './limits.ts';
+export { notStarted } from './not-started.ts';
 export { identified, type Spawned } from './spawn.ts';
 export { VmProcesses } from './vm-processes.ts';

@@ -8,7 +8,7 @@ import { failpoint } from '../../failpoints/index.ts';
 import { cpuFingerprint, type Leftover, measureTscKhz, type ProcessRef } from '../../linux/index.ts';
 import { kernelArguments } from '../kernel-arguments.ts';
 import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
-import { findProcess, VmLimits } from '../process/index.ts';
+import { findProcess, notStarted, VmLimits } from '../process/index.ts';
 import { emulatedCpu, translationBufferMb } from './arguments.ts';
 import { fill } from './fill.ts';
 import { launch, taskLimit } from './launch.ts';
@@ -128,8 +128,7 @@ class Qemu implements VmMonitor {
       // Nothing of a process that cannot be ended may be taken away under it.
       await vm?.kill();
       await Promise.allSettled([cgroup.remove(), clearDirectory(spec.dir)]);
-      const why = cause instanceof Error ? cause.message : String(cause);
-      throw new Error(`The VM monitor of ${spec.id} did not start: ${why}`, { cause });
+      throw notStarted(spec.id, cause);
     } finally {
       await log.close();
     }
