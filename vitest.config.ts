@@ -16,7 +16,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['{apps,packages,images,scripts}/**/*.test.ts'],
+          include: ['{apps,bench,packages,images,scripts}/**/*.test.ts'],
           // One for each processor: by default one is kept free, which is half of a small machine.
           maxWorkers: '100%',
           testTimeout: 60_000,

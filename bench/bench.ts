@@ -9,7 +9,7 @@ export interface Bench {
   /** A sandbox that does nothing else. */
   sandbox: string;
   bare: BareGuests;
-  /** Most samples of a figure: fewer than usual where each takes long. */
+  /** Most samples of a figure, or sandboxes: fewer than usual where each takes long. */
   atMost: number;
   signal: AbortSignal;
   /** Says what is being done now. */
@@ -19,7 +19,7 @@ export interface Bench {
 export type Measure = (bench: Bench) => Promise<Measured[]>;
 
 /** A measure that needs no Perch. */
-export type HostMeasure = (bench: Pick<Bench, 'signal' | 'progress'>) => Promise<Measured[]>;
+export type HostMeasure = (bench: Pick<Bench, 'atMost' | 'signal' | 'progress'>) => Promise<Measured[]>;
 
 /** All sandboxes of a run, and all bare guests. Their disks are small, so that the room of ten forks can be promised. */
 export const machine: CreateSandbox = { memory_mb: 512, disk_mb: 1024, timeout_sec: 3600 };

@@ -1,11 +1,12 @@
 /** The figures of a measure, and how they are summed up. */
+import { quietShare } from './load.ts';
 
 /** A limit that a figure is held against. Ratios are of the subject to its floor. */
 export type Target = 'ratio_p50' | 'ratio_p99' | 'p50' | 'p95';
 
 export interface Measured {
   name: string;
-  unit: 'ms' | 'MB/s' | 'MB';
+  unit: 'ms' | 'MB/s' | 'MB' | '%';
   samples: readonly number[];
   /** The least that the machine needs for the same, taken in turn with the samples. */
   floor?: readonly number[];
@@ -29,9 +30,14 @@ export interface Figure {
   targets: Partial<Record<Target, number>>;
   /** Whether all targets are met; null without any. */
   met: boolean | null;
+  /** Share of all processors that others had while the measure ran, 0 to 1. */
+  others: number;
+  /** Whether the machine was quiet enough. */
+  trusted: boolean;
 }
 
-export function figure({ name, unit, samples, floor, targets = {} }: Measured): Figure {
+/** @param others share of all processors that others had meanwhile */
+export function figure({ name, unit, samples, floor, targets = {} }: Measured, others: number): Figure {
   const more = unit === 'MB/s';
   const worst = more ? 0.01 : 0.99;
   const p50 = quantile(samples, 0.5);
@@ -52,11 +58,12 @@ export function figure({ name, unit, samples, floor, targets = {} }: Measured): 
     return more ? value >= limit : value <= limit;
   });
   const met = checks.length === 0 ? null : checks.every(Boolean);
-  return { name, unit, n: samples.length, ...values, targets, met };
+  const disturbed = { others: Number(others.toFixed(3)), trusted: others <= quietShare };
+  return { name, unit, n: samples.length, ...values, targets, met, ...disturbed };
 }
 
 /** Nearest rank: always a value that was measured. */
-function quantile(samples: readonly number[], part: number): number {
+export function quantile(samples: readonly number[], part: number): number {
   const sorted = samples.toSorted((a, b) => a - b);
   const value = sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)];
   if (value === undefined) throw new Error('There are no samples.');
@@ -64,6 +71,6 @@ function quantile(samples: readonly number[], part: number): number {
 }
 
 /** Three digits that count. */
-function round(value: number): number {
+export function round(value: number): number {
   return Number(value.toPrecision(value >= 100 ? 4 : 3));
 }

@@ -1,21 +1,25 @@
 /**
  * `npm run bench [-- NAME …] [--at-most N] [--json FILE]`, a NAME of `measures`: measures a Perch of its own, or a part of one, each
  * figure beside its floor, in an enclosure that nothing leaves and nothing of it outlives. `--json` writes the rows of
- * `Figure`; `--at-most` has `create` and `pause` take fewer samples, for the lab.
+ * `Figure`; `--at-most` has `create` and `pause` take fewer samples, for the lab, and `density` fewer sandboxes.
+ * `--against DIR` runs the same in another checkout in turn, `--rounds` times each, and writes the rows of `Comparison`.
  */
 import { writeFile } from 'node:fs/promises';
 import { parseArgs, styleText } from 'node:util';
 import { enclose } from '../scripts/enclosure/index.ts';
 import { PerchInstance } from '../tests/setup/perch-instance.ts';
+import { compare, comparisonTable, measureAgainst } from './against.ts';
 import { BareGuests } from './bare-guest.ts';
 import { type HostMeasure, type Measure, machine } from './bench.ts';
 import { burst } from './burst.ts';
 import { create } from './create.ts';
+import { density } from './density.ts';
 import { disks } from './disks.ts';
 import { exec } from './exec.ts';
-import { type Figure, figure } from './figures.ts';
+import { type Figure, figure, type Measured } from './figures.ts';
 import { files } from './files.ts';
 import { fork } from './fork.ts';
+import { loadPerProcessor, shareOfOthers, useOfProcessors } from './load.ts';
 import { describeMachine } from './machine.ts';
 import { memory } from './memory.ts';
 import { pause } from './pause.ts';
@@ -24,16 +28,28 @@ import { table } from './table.ts';
 
 /** `exec` first: it looks at the memory of daemons that have done nothing else. */
 const measures: Record<string, Measure> = { exec, files, create, burst, ready, pause, memory, fork };
-const hostMeasures: Record<string, HostMeasure> = { disks };
+const hostMeasures: Record<string, HostMeasure> = { disks, density };
+/** Of each processor, before we add to it. */
+const quietLoad = 0.25;
 const names = [...Object.keys(hostMeasures), ...Object.keys(measures)];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'string' }, 'at-most': { type: 'string' } },
+  options: {
+    json: { type: 'string' },
+    'at-most': { type: 'string' },
+    against: { type: 'string' },
+    rounds: { type: 'string', default: '3' },
+  },
 });
 const atMost = Number(values['at-most'] ?? Number.POSITIVE_INFINITY);
+const rounds = Number(values.rounds);
 if (!(atMost >= 1)) {
   console.error('--at-most is a number of samples, from 1.');
+  process.exit(2);
+}
+if (!(Number.isInteger(rounds) && rounds >= 1)) {
+  console.error('--rounds is a whole number, from 1.');
   process.exit(2);
 }
 const unknown = positionals.find((name) => !names.includes(name));
@@ -42,34 +58,56 @@ if (unknown !== undefined) {
   process.exit(2);
 }
 
-await enclose(async () => ({}));
+// Both checkouts enclose themselves.
+if (values.against === undefined) await enclose(async () => ({}));
 const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => stop.abort(new Error(`Ended by ${signal}.`)));
 }
-const figures: Figure[] = [];
 try {
-  await run();
+  await (values.against === undefined ? measureHere() : compareWith(values.against));
 } catch (error) {
   console.error(`${styleText('red', '✗')} ${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = 1;
 }
-// Also of a run that broke off: what it measured counts.
-if (figures.length > 0) console.log(`\n${table(figures)}`);
-if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(figures, undefined, 2)}\n`);
 
-async function run(): Promise<void> {
-  for (const [what, is] of await describeMachine()) describe(what, is);
+async function compareWith(dir: string): Promise<void> {
+  const { signal } = stop;
   const wanted = positionals.length > 0 ? positionals : names;
-  for (const name of wanted) {
-    for (const measured of (await hostMeasures[name]?.({ signal: stop.signal, progress })) ?? [])
-      figures.push(figure(measured));
-  }
-  const ofPerch = wanted.flatMap((name) => measures[name] ?? []);
-  if (ofPerch.length > 0) await runWithPerch(ofPerch);
+  const options = { dir, names: wanted, rounds, signal, progress, atMost: values['at-most'] };
+  const comparisons = compare(await measureAgainst(options));
+  console.log(`\n${comparisonTable(comparisons)}`);
+  await writeRows(comparisons);
 }
 
-async function runWithPerch(wanted: readonly Measure[]): Promise<void> {
+async function measureHere(): Promise<void> {
+  const figures: Figure[] = [];
+  try {
+    await run(figures);
+  } finally {
+    // Also of a run that broke off: what it measured counts.
+    if (figures.length > 0) console.log(`\n${table(figures)}`);
+    await writeRows(figures);
+  }
+}
+
+async function writeRows(rows: readonly object[]): Promise<void> {
+  if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(rows, undefined, 2)}\n`);
+}
+
+async function run(figures: Figure[]): Promise<void> {
+  for (const [what, is] of await describeMachine()) describe(what, is);
+  if (loadPerProcessor() > quietLoad)
+    warn('The machine is at work already: figures are those of what it has left.');
+  const wanted = positionals.length > 0 ? positionals : names;
+  const ofHost = wanted.flatMap((name) => hostMeasures[name] ?? []);
+  const { signal } = stop;
+  for (const measure of ofHost) figures.push(...(await watched(() => measure({ atMost, signal, progress }))));
+  const ofPerch = wanted.flatMap((name) => measures[name] ?? []);
+  if (ofPerch.length > 0) await runWithPerch(ofPerch, figures);
+}
+
+async function runWithPerch(wanted: readonly Measure[], figures: Figure[]): Promise<void> {
   progress('starting a Perch');
   // Its end fails when anything is left over.
   await using instance = await PerchInstance.start({ network: 214 });
@@ -79,9 +117,17 @@ async function runWithPerch(wanted: readonly Measure[]): Promise<void> {
   await using bare = await BareGuests.like(instance, sandbox);
   for (const measure of wanted) {
     const bench = { instance, sandbox: sandbox.id, bare, atMost, signal: stop.signal, progress };
-    for (const measured of await measure(bench)) figures.push(figure(measured));
+    figures.push(...(await watched(() => measure(bench))));
   }
   progress('taking it down');
+}
+
+/** The figures of a measure, with what others did meanwhile. */
+async function watched(measure: () => Promise<Measured[]>): Promise<Figure[]> {
+  const before = useOfProcessors();
+  const measured = await measure();
+  const others = shareOfOthers(before, useOfProcessors());
+  return measured.map((one) => figure(one, others));
 }
 
 function describe(what: string, is: string): void {
@@ -90,4 +136,8 @@ function describe(what: string, is: string): void {
 
 function progress(text: string): void {
   console.log(`${styleText('bold', '▶')} ${text}`);
+}
+
+function warn(text: string): void {
+  console.log(`${styleText('yellow', '!')} ${text}`);
 }

@@ -1,6 +1,7 @@
 /** The figures for people. */
 import { styleText } from 'node:util';
 import type { Figure } from './figures.ts';
+import { quietShare } from './load.ts';
 
 const heads = [
   '',
@@ -13,6 +14,7 @@ const heads = [
   'floor p99',
   'ratio p50',
   'ratio p99',
+  'others',
   'target',
 ];
 
@@ -28,18 +30,28 @@ export function table(figures: readonly Figure[]): string {
     text(figure.floor_p99),
     text(figure.ratio_p50),
     text(figure.ratio_p99),
+    `${Math.round(figure.others * 100)} %${figure.trusted ? '' : ' !'}`,
     target(figure),
   ]);
-  const widths = heads.map((head, i) => Math.max(head.length, ...rows.map((row) => row[i]?.length ?? 0)));
-  const line = (cells: readonly string[]) =>
-    cells
-      .map((cell, i) =>
-        i < 2 || i === cells.length - 1 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0),
-      )
-      .join('  ')
-      .trimEnd();
-  const painted = rows.map((row, i) => paint(line(row), figures[i]?.met ?? null));
-  return [styleText('bold', line(heads)), ...painted].join('\n');
+  const [head = '', ...lines] = aligned([heads, ...rows], new Set([0, 1, heads.length - 1]));
+  const painted = lines.map((line, i) => paint(line, figures[i]?.met ?? null));
+  return [styleText('bold', head), ...painted, ...untrusted(figures)].join('\n');
+}
+
+/** Lines of a table. @param left columns of text; numbers are at the right */
+export function aligned(rows: readonly (readonly string[])[], left: ReadonlySet<number>): string[] {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
+  const cell = (text: string, i: number) =>
+    left.has(i) ? text.padEnd(widths[i] ?? 0) : text.padStart(widths[i] ?? 0);
+  return rows.map((row) => row.map(cell).join('  ').trimEnd());
+}
+
+/** A line that tells of figures which somebody else disturbed. */
+function untrusted(figures: readonly Figure[]): string[] {
+  if (figures.every(({ trusted }) => trusted)) return [];
+  const share = `${quietShare * 100} %`;
+  const text = `! Others had more than ${share} of the processors meanwhile: not to be trusted, measure again.`;
+  return [styleText('yellow', text)];
 }
 
 function text(value: number | null): string {
