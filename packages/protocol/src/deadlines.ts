@@ -1,5 +1,5 @@
 /** How long a disk may take to be made anew, by its size: merged, converted or flattened. */
-import { limits } from './sandbox.ts';
+import { limits } from './limits.ts';
 
 /** As a disk does that moves 10 MB/s. */
 const perMiBMs = 100;

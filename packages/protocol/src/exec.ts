@@ -1,7 +1,9 @@
 /** Schemas of `…/exec` and the messages of `…/exec/stream`. */
 import { type Static, Type } from 'typebox';
 import type { ErrorBody } from './error-body.ts';
-import { Env, limits } from './sandbox.ts';
+import { limits } from './limits.ts';
+import { signals } from './names.ts';
+import { Env } from './sandbox.ts';
 
 const arg = { maxLength: limits.exec.argLength, pattern: '^[^\\u0000]*$' };
 
@@ -61,12 +63,6 @@ export const ExecTicket = Type.Object(
   { $id: 'ExecTicket' },
 );
 export type ExecTicket = Static<typeof ExecTicket>;
-
-export const signals = ['SIGINT', 'SIGTERM', 'SIGKILL', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
-export type SignalName = (typeof signals)[number];
-
-/** First byte of a binary message of `exec/stream`; the bytes of that stream follow. */
-export const streamNumbers = { stdin: 0, stdout: 1, stderr: 2 } as const;
 
 const sides = {
   cols: Type.Integer({ minimum: 1, maximum: 65_535 }),

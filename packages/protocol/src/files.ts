@@ -1,7 +1,7 @@
 /** Schemas of `…/files`. */
 import { type Static, Type } from 'typebox';
 import type { ErrorBody } from './error-body.ts';
-import { limits } from './sandbox.ts';
+import { limits } from './limits.ts';
 
 export const GuestPath = Type.String({
   minLength: 1,

@@ -30,9 +30,10 @@
 import { type Static, Type } from 'typebox';
 import { ErrorBody } from './error-body.ts';
 import { accessTokenPattern, sandboxIdPattern, templateNamePattern } from './ids.ts';
+import { limits } from './limits.ts';
 import { HostMachine, MonitorIdentity } from './machine.ts';
 import { Template } from './platform.ts';
-import { Env, limits, SandboxStatus } from './sandbox.ts';
+import { Env, SandboxStatus } from './sandbox.ts';
 import { maxForks, Snapshot, SnapshotName } from './snapshot.ts';
 
 export const HostCreate = Type.Object(

@@ -3,9 +3,6 @@ import { type Static, Type } from 'typebox';
 
 const closed = { additionalProperties: false } as const;
 
-/** Names for people, by the kind that files and answers have. */
-export const monitorNames = { qemu: 'QEMU', firecracker: 'Firecracker' } as const;
-
 export const MonitorKind = Type.Union([Type.Literal('qemu'), Type.Literal('firecracker')]);
 export type MonitorKind = Static<typeof MonitorKind>;
 
@@ -27,10 +24,8 @@ export const monitorChoices = {
 } as const satisfies Record<string, Pick<MonitorIdentity, 'kind' | 'accelerator'>>;
 export type MonitorChoice = keyof typeof monitorChoices;
 
-/** Of copy-on-write layers: each kind of disk has its own. */
 export const LayerFormat = Type.Union([Type.Literal('dm-snapshot'), Type.Literal('qcow2')]);
 export type LayerFormat = Static<typeof LayerFormat>;
-export const layerFormats: readonly LayerFormat[] = LayerFormat.anyOf.map((one) => one.const);
 
 /** Of a disk: `image` where one file is all of it. */
 export const DiskFormat = Type.Union([...LayerFormat.anyOf, Type.Literal('image')]);

@@ -1,37 +1,11 @@
 /** Schemas of `/v1/sandboxes`. */
 import { type Static, Type } from 'typebox';
 import { templateNamePattern } from './ids.ts';
-
-export const sandboxStatuses = [
-  'creating',
-  'running',
-  'pausing',
-  'paused',
-  'resuming',
-  'snapshotting',
-  'forking',
-  'failed',
-  'destroying',
-  'destroyed',
-] as const;
+import { limits } from './limits.ts';
+import { sandboxStatuses } from './names.ts';
 
 export const SandboxStatus = Type.Enum(sandboxStatuses, { $id: 'SandboxStatus' });
 export type SandboxStatus = (typeof sandboxStatuses)[number];
-
-/** Of sandboxes whose commands stand still and go on. */
-export const resumableStatuses: readonly string[] = ['paused', 'resuming'] satisfies SandboxStatus[];
-
-/** Bounds of one sandbox. The room of a host is checked at admission. */
-export const limits = {
-  vcpus: { min: 1, max: 16, default: 1 },
-  memoryMb: { min: 128, max: 65_536, default: 512 },
-  diskMb: { min: 64, max: 65_536, default: 5120 },
-  timeoutSec: { min: 1, max: 7 * 24 * 3600, default: 300 },
-  metadata: { entries: 64, keyLength: 128, valueLength: 4096 },
-  env: { entries: 256, keyLength: 256, valueLength: 32_768 },
-  exec: { args: 1024, argLength: 131_072, timeoutSecDefault: 30, timeoutSecMax: 24 * 3600 },
-  path: 4096,
-} as const;
 
 const noNul = '^[^\\u0000]*$';
 

@@ -1,5 +1,6 @@
 /** Sources of bytes, and streams that know when they are whole. */
 import { PerchError } from '@perch/protocol';
+import type { Answer, Body } from './transport/index.ts';
 
 /** The sources of an upload. Streams are read once; bytes must stay as they are until the call is over. */
 export type Source =
@@ -9,60 +10,46 @@ export type Source =
   | ReadableStream<Uint8Array>
   | AsyncIterable<Uint8Array>;
 
-export type Body = NonNullable<RequestInit['body']>;
-
-/** Of long bytes, what is given to fetch at a time. */
-const pieceBytes = 1024 * 1024;
-
-/** A body for fetch, and its bytes if fetch cannot tell; an error of the source itself goes to `failed`. */
-export function bodyOf(source: Source, failed: (error: unknown) => void): { body: Body; size?: number } {
-  if (typeof source === 'string') return bodyOf(new TextEncoder().encode(source), failed);
-  if (source instanceof Blob) return { body: source };
-  if (source instanceof Uint8Array) {
-    // Given bytes, fetch copies all of them before the first goes out.
-    return source.byteLength <= pieceBytes
-      ? { body: source }
-      : { body: streamOf(pieces(source), failed), size: source.byteLength };
-  }
-  return { body: streamOf(source as AsyncIterable<Uint8Array>, failed) };
+/** A body of a request; an error of the source itself goes to `failed`. */
+export function bodyOf(source: Source, failed: (error: unknown) => void): Body {
+  if (typeof source === 'string' || source instanceof Uint8Array || source instanceof Blob) return source;
+  return watched(source as AsyncIterable<Uint8Array>, failed);
 }
 
-async function* pieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  for (let at = 0; at < bytes.byteLength; at += pieceBytes) yield bytes.subarray(at, at + pieceBytes);
-}
-
-function streamOf(source: AsyncIterable<Uint8Array>, failed: (error: unknown) => void) {
-  const chunks = source[Symbol.asyncIterator]();
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        try {
-          const { done, value } = await chunks.next();
-          if (done) controller.close();
-          else controller.enqueue(value);
-        } catch (error) {
-          failed(error);
-          controller.error(error);
-        }
-      },
-      async cancel() {
-        await chunks.return?.();
-      },
+function watched(
+  source: AsyncIterable<Uint8Array>,
+  failed: (error: unknown) => void,
+): AsyncIterable<Uint8Array> {
+  return {
+    [Symbol.asyncIterator]() {
+      const chunks = source[Symbol.asyncIterator]();
+      return {
+        async next() {
+          try {
+            return await chunks.next();
+          } catch (error) {
+            failed(error);
+            throw error;
+          }
+        },
+        async return() {
+          await chunks.return?.();
+          return { done: true, value: undefined };
+        },
+      };
     },
-    { highWaterMark: 0 },
-  );
+  };
 }
 
 /** Fails with transfer_interrupted when the body ends early, and never takes a part for the whole. */
 export function wholeBody(
-  response: Response,
+  answer: Answer,
   path: string,
   signal: AbortSignal | undefined,
 ): { stream: ReadableStream<Uint8Array>; size: number | undefined } {
-  const length = response.headers.get('content-length');
-  const size = length === null ? undefined : Number(length);
-  const body = response.body ?? new Blob([]).stream();
-  const reader = body.getReader();
+  const length = answer.header('content-length');
+  const size = length === undefined ? undefined : Number(length);
+  const reader = answer.reader();
   let received = 0;
   const broken = (cause?: unknown) =>
     new PerchError(

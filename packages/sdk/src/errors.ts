@@ -42,13 +42,16 @@ export class ConfigError extends Error {
   }
 }
 
+/** The code of an error of ours: nothing accepted a connection. */
+export const connectTimeout = 'CONNECT_TIMEOUT';
+
 const neverSent = new Set([
   'ECONNREFUSED',
   'ENOTFOUND',
   'EAI_AGAIN',
   'EHOSTUNREACH',
   'ENETUNREACH',
-  'UND_ERR_CONNECT_TIMEOUT',
+  connectTimeout,
 ]);
 
 /** The error of a request that got no answer. */
@@ -66,7 +69,7 @@ export function connectionError(url: string, error: unknown): ConnectionError {
   );
 }
 
-/** fetch hides the code of the socket's error in causes. */
+/** fetch hides the code of the socket's error in causes, and Node those of several addresses in a list. */
 function codeOf(error: unknown): string | undefined {
   if (error instanceof Error && error.name === 'TimeoutError') return 'TIMEOUT';
   for (let at = error as { code?: unknown; cause?: unknown; errors?: unknown[] } | undefined; at; ) {

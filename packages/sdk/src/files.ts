@@ -43,7 +43,7 @@ export class Files {
     const { mode, modifiedAt, ...options } = how;
     const mtime = modifiedAt instanceof Date ? modifiedAt.toISOString() : modifiedAt;
     let sourceError: { error: unknown } | undefined;
-    const { body, size } = bodyOf(source, (error) => {
+    const body = bodyOf(source, (error) => {
       sourceError = { error };
     });
     try {
@@ -51,10 +51,7 @@ export class Files {
         ...options,
         query: { path, mode: mode?.toString(8), mtime },
         body,
-        headers: {
-          'content-type': 'application/octet-stream',
-          ...(size === undefined ? {} : { 'content-length': String(size) }),
-        },
+        headers: { 'content-type': 'application/octet-stream' },
         endless: true,
       });
     } catch (error) {
@@ -74,16 +71,16 @@ export class Files {
 
   /** The file as it comes. The stream fails with transfer_interrupted when it breaks off. */
   async download(id: string, path: string, options: RequestOptions = {}): Promise<Download> {
-    const response = await this.#http.send('GET', `${at(id)}/stream/read`, {
+    const answer = await this.#http.send('GET', `${at(id)}/stream/read`, {
       ...options,
       query: { path },
       endless: true,
     });
-    const mode = response.headers.get('perch-mode');
+    const mode = answer.header('perch-mode');
     return {
-      ...wholeBody(response, path, options.signal),
-      mode: mode === null ? undefined : Number.parseInt(mode, 8),
-      modified_at: response.headers.get('perch-mtime') ?? undefined,
+      ...wholeBody(answer, path, options.signal),
+      mode: mode === undefined ? undefined : Number.parseInt(mode, 8),
+      modified_at: answer.header('perch-mtime'),
     };
   }
 

@@ -1,12 +1,12 @@
 /** Requests: authentication, time-outs, bounded retries, and errors that say what to do. */
 import { PerchError } from '@perch/protocol';
-import type { Body } from './bytes.ts';
 import { type Config, resolveConfig } from './config.ts';
 import { ConnectionError, connectionError, UnexpectedAnswerError } from './errors.ts';
-import { platformFetch } from './fetch.ts';
 import type { GivenConfig } from './given-config.ts';
+import { type Answer, type Body, byFetch, type Outgoing, platformTransport } from './transport/index.ts';
 
 export interface PerchOptions extends GivenConfig {
+  /** Instead of the HTTP client of this platform. */
   fetch?: typeof globalThis.fetch;
   /** How often a request that may be repeated is, when its connection fails. */
   retries?: number;
@@ -50,20 +50,20 @@ export class Http {
   }
 
   async json<T>(method: string, path: string, request: Request = {}): Promise<T> {
-    const response = await this.send(method, path, request);
-    const body = await this.#read(response);
-    if (body === undefined) throw new UnexpectedAnswerError(response.url, response.status, 'no JSON');
+    const answer = await this.send(method, path, request);
+    const body = await this.#read(answer);
+    if (body === undefined) throw new UnexpectedAnswerError(answer.url, answer.status, 'no JSON');
     return body as T;
   }
 
   /** For calls that answer nothing. */
   async done(method: string, path: string, request: Request = {}): Promise<void> {
-    const response = await this.send(method, path, request);
-    await response.body?.cancel();
+    const answer = await this.send(method, path, request);
+    await answer.drop();
   }
 
   /** An answer whose status is a success. @throws PerchError, ConnectionError, UnexpectedAnswerError */
-  async send(method: string, path: string, request: Request = {}): Promise<Response> {
+  async send(method: string, path: string, request: Request = {}): Promise<Answer> {
     const { retries = 2, waitWhenBusyMs = 0 } = this.#options;
     let waitLeft = waitWhenBusyMs;
     for (let attempt = 0; ; ) {
@@ -72,7 +72,7 @@ export class Http {
         if (outcome.ok || request.accept?.includes(outcome.status)) return outcome;
         const pause = retryAfterMs(outcome);
         if (pause === undefined || pause > waitLeft || request.endless) throw await this.#refusal(outcome);
-        await outcome.body?.cancel();
+        await outcome.drop();
         waitLeft -= pause;
         await delay(pause, request.signal);
         continue;
@@ -91,38 +91,37 @@ export class Http {
     // It holds until the answer is read to its end.
     const limit = AbortSignal.timeout(Math.min(timeoutMs, 2 ** 31 - 1));
     const signals = request.signal ? [request.signal, limit] : [limit];
-    const init: RequestInit & { duplex?: 'half' } = {
+    const outgoing: Outgoing = {
       method,
       headers: {
         ...(apiKey ? { 'x-api-key': apiKey } : {}),
         ...(request.json === undefined ? {} : { 'content-type': 'application/json' }),
         ...request.headers,
       },
-      signal: request.endless ? (request.signal ?? null) : AbortSignal.any(signals),
-      redirect: 'error',
-      duplex: 'half',
+      body: request.json === undefined ? request.body : JSON.stringify(request.json),
+      signal: request.endless ? request.signal : AbortSignal.any(signals),
     };
-    if (request.json !== undefined) init.body = JSON.stringify(request.json);
-    else if (request.body !== undefined) init.body = request.body;
     try {
-      return await (this.#options.fetch ?? (await platformFetch()))(target, init);
+      const { fetch } = this.#options;
+      const transport = fetch ? byFetch(fetch) : await platformTransport();
+      return await transport(target, outgoing);
     } catch (error) {
       request.signal?.throwIfAborted();
       return connectionError(url, error);
     }
   }
 
-  async #refusal(response: Response): Promise<Error> {
-    const body = await this.#read(response);
+  async #refusal(answer: Answer): Promise<Error> {
+    const body = await this.#read(answer);
     return (
       PerchError.fromBody(body) ??
-      new UnexpectedAnswerError(response.url, response.status, `status ${response.status}`)
+      new UnexpectedAnswerError(answer.url, answer.status, `status ${answer.status}`)
     );
   }
 
-  async #read(response: Response): Promise<unknown> {
+  async #read(answer: Answer): Promise<unknown> {
     const { url } = await this.config();
-    const text = await response.text().catch((error: unknown) => {
+    const text = await answer.text().catch((error: unknown) => {
       throw connectionError(url, error);
     });
     try {
@@ -141,10 +140,10 @@ function queryOf(query: Request['query']): string {
   return `?${new URLSearchParams(Object.fromEntries(pairs.map(([name, value]) => [name, String(value)])))}`;
 }
 
-function retryAfterMs(response: Response): number | undefined {
-  if (response.status !== 429 && response.status !== 503) return undefined;
-  const seconds = response.headers.get('retry-after');
-  return seconds !== null && /^\d{1,6}$/.test(seconds)
+function retryAfterMs(answer: Answer): number | undefined {
+  if (answer.status !== 429 && answer.status !== 503) return undefined;
+  const seconds = answer.header('retry-after');
+  return seconds !== undefined && /^\d{1,6}$/.test(seconds)
     ? Math.max(Number(seconds) * 1000, firstPauseMs)
     : undefined;
 }

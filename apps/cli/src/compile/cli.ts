@@ -20,14 +20,24 @@ export function cli(root: string): BuildOptions {
 const checkout =
   "const __checkout = process.getBuiltinModule('node:path').resolve(import.meta.dirname, '../..');";
 
-/** An `import` of a module of Node's loads all that it could give, such as the whole of Web Crypto. */
+/**
+ * An `import` of a module of Node's loads all that it could give, such as the whole of Web Crypto. That of TLS costs as
+ * much as Node's own start, and is there for addresses that few have.
+ */
 const builtins: Plugin = {
   name: 'modules of Node as they are needed',
   setup(build) {
-    const namespace = 'builtin';
+    const [namespace, late] = ['builtin', 'late builtin'];
+    const builtin = (path: string) => `process.getBuiltinModule(${JSON.stringify(path)})`;
+    build.onResolve({ filter: /^(https|tls|zlib)$/ }, ({ path, kind }) =>
+      kind === 'require-call' ? { path, namespace: late } : undefined,
+    );
     build.onResolve({ filter: /^node:/ }, ({ path }) => ({ path, namespace, sideEffects: false }));
     build.onLoad({ filter: /^/, namespace }, ({ path }) => ({
-      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
+      contents: `module.exports = ${builtin(path)};`,
+    }));
+    build.onLoad({ filter: /^/, namespace: late }, ({ path }) => ({
+      contents: `module.exports = new Proxy({}, { get: (_, name) => ${builtin(path)}[name] });`,
     }));
   },
 };

@@ -85,3 +85,31 @@ test('several kinds are compiled at the same time', async () => {
   expect(await readdir(join(folder.path, 'cli'))).toContain('run.mjs');
   expect(await readdir(join(folder.path, 'daemons'))).toContain('perchd.mjs');
 });
+
+test('a command that asks Perch loads no schemas, no TLS, and no other client of HTTP', async () => {
+  await using folder = await mkdtempDisposable(join(tmpdir(), 'perch-compiled-'));
+  await bundle('cli', { root: checkout, folder: folder.path });
+  const files = await readdir(folder.path);
+  for (const command of ['ls', 'exec', 'create', 'pause', 'snapshot']) {
+    const entry = files.find((file) => file.startsWith(`${command}-`));
+    const code = await loadedBy(folder.path, ['run.mjs', entry ?? `no ${command}`]);
+    expect(code).toContain('packages/sdk/src/http.ts');
+    expect(code).not.toMatch(
+      /node_modules\/(typebox|undici)\/|^module\.exports = process\.getBuiltinModule\("node:(tls|https)"/m,
+    );
+  }
+});
+
+/** All code of compiled files, and of those that they import at once. */
+async function loadedBy(folder: string, names: string[]): Promise<string> {
+  const seen = new Map<string, string>();
+  for (const name of names) {
+    if (seen.has(name)) continue;
+    const code = await readFile(join(folder, name), 'utf8');
+    seen.set(name, code);
+    names.push(
+      ...Array.from(code.matchAll(/^(?:\} from|import) "\.\/([^"]+)"/gm), ([, other = '']) => other),
+    );
+  }
+  return [...seen.values()].join('\n');
+}
