@@ -30,7 +30,7 @@ export function floors(root: string, order: readonly string[]): LayerRule[] {
   }));
 }
 
-const lifecycle = ['fsck', 'start', 'sandbox', 'checkpoints', 'journal'];
+const lifecycle = ['fsck', 'start', 'ready', 'sandbox', 'checkpoints', 'journal'];
 
 export const rules: readonly LayerRule[] = [
   {

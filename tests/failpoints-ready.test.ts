@@ -10,8 +10,9 @@ import { proveEndAt, withReady } from './setup/trials.ts';
 let scene: Scene;
 
 beforeAll(async () => {
-  // The shape of the ready guests is kept, too.
-  scene = await Scene.start(94, { PERCH_READY: '1', PERCH_BOOT_SNAPSHOTS: '8' });
+  // The shape of the ready guests is kept, too; and no others come.
+  const env = { PERCH_READY: '1', PERCH_READY_MAX: '1', PERCH_BOOT_SNAPSHOTS: '8' };
+  scene = await Scene.start(94, env);
 });
 
 afterAll(async () => {

@@ -6,12 +6,14 @@ import { cpuTicksOf, monitors } from './machine.ts';
 /**
  * Waits until so many machines stand still.
  * @param sandboxes ids of machines that are somebody's, and do what they do
+ * @param withinMs of a machine that has others to make first, more
  * @returns names of the machines that stand ready
  */
 export function untilStanding(
   dataDir: string,
   count: number,
   sandboxes: readonly string[] = [],
+  withinMs = 60_000,
 ): Promise<string[]> {
   const look = () => [...monitors(dataDir)].filter(([name]) => !sandboxes.includes(name));
   return eventually(async () => {
@@ -20,5 +22,5 @@ export function untilStanding(
     const now = look();
     const stand = now.every(([name, pid]) => cpuTicksOf(pid) === before.get(name));
     return stand && now.length === count && now.map(([name]) => name);
-  }, 60_000);
+  }, withinMs);
 }

@@ -19,8 +19,23 @@ const given = {
 test('every setting of a user has a default', async () => {
   expect(await readConfig(given)).toMatchObject({
     ...{ instance: 'abc123', network: '10.11.0.0/16', logLevel: 'info', user: 'perch' },
-    ...{ slotPool: 4, slotRestMs: 30_000, keepDiskMb: 1024, readyGuests: 2, history: 3, bootSnapshots: 8 },
+    ...{ slotPool: 4, slotRestMs: 30_000, keepDiskMb: 1024, history: 3, bootSnapshots: 8 },
+    ready: { guests: 2, most: 32, pressure: 80 },
   });
+});
+
+test.each([
+  [{ PERCH_READY: '0' }, { guests: 0, most: 0 }],
+  [
+    { PERCH_READY: '0', PERCH_READY_MAX: '8' },
+    { guests: 0, most: 8 },
+  ],
+  [
+    { PERCH_READY: '4', PERCH_READY_MAX: '1' },
+    { guests: 4, most: 4 },
+  ],
+])('of ready guests %j means %j', async (set, means) => {
+  expect((await readConfig({ ...given, ...set })).ready).toMatchObject(means);
 });
 
 test.each([

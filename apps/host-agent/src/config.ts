@@ -31,8 +31,14 @@ export interface Config {
   keepDiskMb: number;
   /** Machine shapes of which a booted guest is kept. */
   bootSnapshots: number;
-  /** Guests of the default shape that stand ready for a create. */
-  readyGuests: number;
+  ready: {
+    /** Guests of the default shape that stand ready for a create, whatever is asked for. */
+    guests: number;
+    /** Guests that stand ready at most, of all kinds. */
+    most: number;
+    /** More than those that are kept come only while less of the time some process waits for a processor, percent. */
+    pressure: number;
+  };
   /** States of a sandbox that are kept: what pauses and snapshots of it wrote, the newest. */
   history: number;
   /** Beyond these a state that is paused is merged: memory that has changed, percent of all, and layers of the disk. */
@@ -73,7 +79,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     memoryMb: whole(env, 'PERCH_MEMORY_MB'),
     keepDiskMb: whole(env, 'PERCH_KEEP_DISK_MB') ?? 1024,
     bootSnapshots: Math.max(1, whole(env, 'PERCH_BOOT_SNAPSHOTS') ?? 8),
-    readyGuests: whole(env, 'PERCH_READY') ?? 2,
+    ready: readReady(env),
     history: Math.max(1, whole(env, 'PERCH_HISTORY') ?? 3),
     mergeBounds: {
       memoryPercent: whole(env, 'PERCH_MERGE_PERCENT') ?? 25,
@@ -84,6 +90,13 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     vmm,
     failpoints: env.PERCH_FAILPOINTS || undefined,
   };
+}
+
+/** Whoever wants none by default wants none by demand either. */
+function readReady(env: NodeJS.ProcessEnv): Config['ready'] {
+  const guests = whole(env, 'PERCH_READY') ?? 2;
+  const most = whole(env, 'PERCH_READY_MAX') ?? (guests > 0 ? 32 : 0);
+  return { guests, most: Math.max(guests, most), pressure: whole(env, 'PERCH_READY_PRESSURE') ?? 80 };
 }
 
 async function readInstance(dataDir: string): Promise<string> {

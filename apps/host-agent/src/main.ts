@@ -22,6 +22,7 @@ import {
   SavedStates,
   SnapshotStore,
 } from './lifecycle/index.ts';
+import { pressureOf } from './linux/index.ts';
 import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
 import { requireOneFileSystem } from './one-file-system.ts';
@@ -35,6 +36,9 @@ const bootTimeoutMs = 120_000;
 
 /** Most of what is resumed soon is resumed within it. */
 const mergeQuietMs = 1000;
+
+/** Beyond this share of the time in which some process waits for memory, percent, no guest is made that nobody asked for. */
+const memoryPressure = 10;
 
 process.title = 'perch-host';
 process.umask(0o077);
@@ -109,7 +113,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     diskRoots: [paths.vms, paths.sandboxes, paths.snapshots, paths.bootSnapshots],
     boot,
     bootTimeoutMs,
-    readyGuests: config.readyGuests,
+    ready: { ...config.ready, mayGrow: () => hasTime(config.ready.pressure) },
     merges: { merge, quietMs: mergeQuietMs },
     log,
   });
@@ -150,6 +154,11 @@ async function serve(config: Config, log: Logger): Promise<void> {
       void app.close().then(() => stop(false));
     });
   }
+}
+
+/** Whether the machine has time for what nobody waits for. A kernel that does not say has. */
+function hasTime(cpuPressure: number): boolean {
+  return (pressureOf('cpu') ?? 0) <= cpuPressure && (pressureOf('memory') ?? 0) <= memoryPressure;
 }
 
 /** The kind that sandboxes run on, else the one that the setting or the machine says. */

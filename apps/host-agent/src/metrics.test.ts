@@ -8,6 +8,7 @@ test('the stages of a start are counted once, and not again when the guest runs 
   const lifecycle = {
     list: () => [],
     lackingRoom: () => 0,
+    ready: { states: () => [], counts: { hits: 0, misses: 0 } },
     watch: (listener: typeof tell) => {
       tell = listener;
     },
@@ -31,4 +32,33 @@ test('the stages of a start are counted once, and not again when the guest runs 
   told('resuming');
   told('running', { total: 50 });
   expect(await counted()).toBe('2');
+});
+
+test('ready guests of all kinds are counted together, and creates by whether one stood ready', async () => {
+  const lifecycle = {
+    list: () => [],
+    lackingRoom: () => 0,
+    ready: {
+      states: () => [
+        { ready: 2, wanted: 2 },
+        { ready: 5, wanted: 20 },
+      ],
+      counts: { hits: 7, misses: 3 },
+    },
+    watch: () => {},
+    watchMerges: () => {},
+  } as unknown as Lifecycle;
+  const room = { total: 0, free: 0 };
+  const info = { memory_mb: room, disk_mb: room, slots: { total: 0, used: 0, ready: 0 } };
+  const metrics = createMetrics(lifecycle, async () => info as unknown as HostInfo);
+  await metrics.metrics();
+  const lines = (await metrics.metrics()).split('\n');
+  expect(lines).toEqual(
+    expect.arrayContaining([
+      'perch_host_ready_guests{state="waiting"} 7',
+      'perch_host_ready_guests{state="wanted"} 22',
+      'perch_host_ready_takes_total{outcome="hit"} 7',
+      'perch_host_ready_takes_total{outcome="miss"} 3',
+    ]),
+  );
 });

@@ -37,6 +37,29 @@ export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo
       this.set(lifecycle.lackingRoom());
     },
   });
+  new Gauge({
+    name: 'perch_host_ready_guests',
+    help: 'Guests that stand ready for a create, and guests that are to.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      const states = lifecycle.ready.states();
+      this.set({ state: 'waiting' }, sum(states.map(({ ready }) => ready)));
+      this.set({ state: 'wanted' }, sum(states.map(({ wanted }) => wanted)));
+    },
+  });
+  new Counter({
+    name: 'perch_host_ready_takes_total',
+    help: 'Creates that a ready guest could serve, by whether one stood ready.',
+    labelNames: ['outcome'],
+    registers,
+    collect() {
+      const { hits, misses } = lifecycle.ready.counts;
+      this.reset();
+      this.inc({ outcome: 'hit' }, hits);
+      this.inc({ outcome: 'miss' }, misses);
+    },
+  });
   const stages = new Histogram({
     name: 'perch_host_stage_seconds',
     help: 'Stages of the transitions of sandboxes.',
@@ -70,4 +93,8 @@ export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo
     merged.inc({ of: 'disk' }, layerBytes);
   });
   return registry;
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, one) => total + one, 0);
 }

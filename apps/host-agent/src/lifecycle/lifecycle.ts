@@ -14,6 +14,7 @@ import { failpoint } from '../failpoints/index.ts';
 import { Conversions, type MergeReport, Merges, type MergesOptions } from './checkpoints/index.ts';
 import { type DiskRoom, sweepUnowned } from './journal/index.ts';
 import { NamedSnapshots } from './named-snapshots.ts';
+import type { PrewarmedPool } from './ready/index.ts';
 import { exists, historyOf, Registry, type ResourceDeps, Resources, SandboxDriver } from './sandbox/index.ts';
 import { Forks, type Reservations, type StartDeps, StartPlanner } from './start/index.ts';
 
@@ -59,7 +60,7 @@ export class Lifecycle {
     this.#conversions = new Conversions(deps);
     this.#planner = new StartPlanner(deps, this.#registry, this.#conversions);
     this.#forks = new Forks(deps, this.#registry, this.#planner);
-    this.snapshots = new NamedSnapshots(deps, this.#registry, this.#planner.sources, this.#conversions);
+    this.snapshots = new NamedSnapshots(deps, this.#registry, this.#planner, this.#conversions);
     this.#merges = new Merges({ ...deps.merges, find: (id) => this.#registry.find(id), log });
     this.watch((sandbox) => this.#merges.note(sandbox));
   }
@@ -114,6 +115,7 @@ export class Lifecycle {
   async create(id: string, request: HostCreate): Promise<HostSandbox> {
     const known = this.#registry.find(id);
     if (known) return this.#repeated(known, request);
+    using _ = this.#planner.pool.busy();
     const source = await this.#planner.sources.find(request);
     const driver = await this.#planner.admit(id, source, request);
     if (!driver) return this.#repeated(this.#registry.expect(id), request);
@@ -142,13 +144,15 @@ export class Lifecycle {
 
   /** As SandboxDriver.resume. @throws PerchError sandbox_not_found too */
   async resume(id: string, request: HostResume): Promise<HostSandbox> {
+    using _ = this.#planner.pool.busy();
     await this.#registry.expect(id).resume(request.generation, request.access_token, request.checkpoint);
     return this.get(id);
   }
 
   /** As Forks.fork. */
-  fork(id: string, request: HostFork): Promise<HostForked> {
-    return this.#forks.fork(id, request);
+  async fork(id: string, request: HostFork): Promise<HostForked> {
+    using _ = this.#planner.pool.busy();
+    return await this.#forks.fork(id, request);
   }
 
   /** @throws PerchError sandbox_not_found */
@@ -199,6 +203,11 @@ export class Lifecycle {
   /** The resources of this host: all, and free ones. */
   get reservations(): Pick<Reservations, 'capacity' | 'lacks'> {
     return this.#planner.reservations;
+  }
+
+  /** The guests that stand ready. */
+  get ready(): Pick<PrewarmedPool, 'states' | 'counts'> {
+    return this.#planner.pool;
   }
 
   /** Lets go of all sandboxes, which run on. Guests that stand ready go. */

@@ -21,7 +21,7 @@ import {
 } from './checkpoints/index.ts';
 import { type DiskRoom, milliseconds } from './journal/index.ts';
 import type { Registry } from './sandbox/index.ts';
-import type { Sources } from './start/index.ts';
+import type { StartPlanner } from './start/index.ts';
 
 export interface NamedSnapshotDeps extends FlattenDeps {
   images: ImageStore;
@@ -36,14 +36,19 @@ export interface NamedSnapshotDeps extends FlattenDeps {
 export class NamedSnapshots {
   readonly #deps: NamedSnapshotDeps;
   readonly #registry: Registry;
-  readonly #sources: Sources;
+  readonly #planner: Pick<StartPlanner, 'sources' | 'pool'>;
   readonly #conversions: Conversions;
 
-  constructor(deps: NamedSnapshotDeps, registry: Registry, sources: Sources, conversions: Conversions) {
+  constructor(
+    deps: NamedSnapshotDeps,
+    registry: Registry,
+    planner: Pick<StartPlanner, 'sources' | 'pool'>,
+    conversions: Conversions,
+  ) {
     this.#deps = deps;
     this.#conversions = conversions;
     this.#registry = registry;
-    this.#sources = sources;
+    this.#planner = planner;
   }
 
   /**
@@ -65,6 +70,7 @@ export class NamedSnapshots {
         },
       }),
     );
+    await this.#changed(name);
     const { total: _, ...stages } = timings;
     return { ...(await snapshots.get(name)), timings_ms: { ...stages, total: milliseconds(start) } };
   }
@@ -81,6 +87,7 @@ export class NamedSnapshots {
     await snapshots.create(name, overwrite, async (to) => {
       assumed = await importSnapshot(request, to, this.#deps);
     });
+    await this.#changed(name);
     return { snapshot: await snapshots.get(name), assumed };
   }
 
@@ -94,12 +101,12 @@ export class NamedSnapshots {
 
   /** The sources of sandboxes, by name. */
   list(): Promise<Snapshot[]> {
-    return this.#sources.list();
+    return this.#planner.sources.list();
   }
 
   /** @throws PerchError snapshot_not_found, snapshot_damaged */
   describe(name: string): Promise<Snapshot> {
-    return this.#sources.describe(name);
+    return this.#planner.sources.describe(name);
   }
 
   /** @throws PerchError snapshot_not_found; snapshot_in_use for an image, which Perch itself needs */
@@ -112,6 +119,12 @@ export class NamedSnapshots {
       });
     }
     await snapshots.remove(name);
+    await this.#changed(name);
+  }
+
+  /** Guests that stand ready for the snapshot of before hold its files. */
+  #changed(name: string): Promise<void> {
+    return this.#planner.pool.changed(name);
   }
 
   /**
@@ -122,8 +135,9 @@ export class NamedSnapshots {
     const { snapshots, images } = this.#deps;
     if (!images.find(name) && !(await snapshots.get(name)).standalone) {
       await snapshots.change(name, (from, to) => flattenSnapshot(from, to, this.#deps));
+      await this.#changed(name);
     }
-    return this.#sources.describe(name);
+    return this.#planner.sources.describe(name);
   }
 
   /**
@@ -132,7 +146,10 @@ export class NamedSnapshots {
    * @throws PerchError snapshot_not_found, snapshot_damaged, capacity_exhausted, host_disk_full, conversion_failed
    */
   async convert(name: string, to: LayerFormat): Promise<Snapshot> {
-    if (!this.#deps.images.find(name)) await this.#conversions.run(name, to);
-    return this.#sources.describe(name);
+    if (!this.#deps.images.find(name)) {
+      await this.#conversions.run(name, to);
+      await this.#changed(name);
+    }
+    return this.#planner.sources.describe(name);
   }
 }

@@ -52,7 +52,7 @@ const aMemory: MemoryImage = {
 
 const diskIn = (dir: string): VmDisk => ({ kind: 'block', path: join(dir, 'disk') });
 
-const slotNumbers = [1, 2, 3, 4, 5, 6, 7, 8];
+const slotNumbers = Array.from({ length: 16 }, (_, index) => index + 1);
 
 /** The machine below the lifecycle. It outlives a host agent that is started again. */
 export class FakeMachine {
@@ -271,7 +271,7 @@ export class FakeMachine {
 
 export async function host(
   machine = new FakeMachine(),
-  { readyGuests = 0, memoryMb = 1000, bootTimeoutMs = 1000, mergeQuietMs = 0 } = {},
+  { readyGuests = 0, readyMost = 0, memoryMb = 1000, bootTimeoutMs = 1000, mergeQuietMs = 0 } = {},
 ) {
   const dir = await mkdtempDisposable(join(tmpdir(), 'perch-lifecycle-'));
   const vmsDir = join(dir.path, 'vms');
@@ -310,7 +310,7 @@ export async function host(
       snapshots: new SnapshotStore({ dir: join(dir.path, 'snapshots'), log: pino({ level: 'silent' }) }),
       boot: { kernel: '/k', initramfs: '/i', kernelId: 'b'.repeat(64), initramfsId: 'c'.repeat(64) },
       bootTimeoutMs,
-      readyGuests,
+      ready: { guests: readyGuests, most: Math.max(readyGuests, readyMost), mayGrow: () => true },
       merges: { merge: (...args) => machine.merge(...args), quietMs: mergeQuietMs },
       log: pino({ level: 'silent' }),
     });

@@ -14,6 +14,7 @@ export * from './leftover.ts';
 export * from './loop.ts';
 export * from './netns.ts';
 export * from './nft.ts';
+export * from './pressure.ts';
 export * from './process.ts';
 export * from './process-confine.ts';
 export * from './process-end.ts';

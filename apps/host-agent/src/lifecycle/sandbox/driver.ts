@@ -244,7 +244,10 @@ export class SandboxDriver {
       const origin = await originOf(plan, this.#state.expect(), this.resources, this.#deps, signal);
       signal.throwIfAborted();
       const template = milliseconds(start);
-      const laps = await this.resources.make(this.#state.expect(), origin, plan.secrets, signal);
+      const made = this.#state.expect();
+      const laps = plan.secrets
+        ? await this.resources.make(made, origin, plan.secrets, signal)
+        : await this.resources.makeStill(made, origin, signal);
       const timings_ms = { template, ...laps, total: milliseconds(start) };
       this.#state.transition('running', { timings_ms });
       started(record, 'running');

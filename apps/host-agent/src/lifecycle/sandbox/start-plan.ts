@@ -18,7 +18,8 @@ export interface StartFiles {
 export interface StartPlan {
   /** An image is booted from power-on. A sandbox that took a ready guest over goes on with that, whatever this is. */
   from: { image: BaseImage } | StartFiles;
-  secrets: Secrets;
+  /** Without them it stands still as its files have it, and nobody has told it anything. */
+  secrets: Secrets | undefined;
 }
 
 export interface OriginDeps {

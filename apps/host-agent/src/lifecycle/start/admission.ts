@@ -73,9 +73,9 @@ export class Admission {
     refuseUnless('disk', this.#diskOf(shape), (await this.disk(held)).free);
   }
 
-  /** Whether the memory of one more is there. */
-  fitsMemory(shape: Shape, held: readonly Held[]): boolean {
-    return this.#memoryOf(shape) <= this.memory(held).free;
+  /** MiB of memory that one more lacks: 0 or less when it is there. */
+  lacksMemory(shape: Shape, held: readonly Held[]): number {
+    return this.#memoryOf(shape) - this.memory(held).free;
   }
 
   /** The resources of which there is too little for one of this shape. */

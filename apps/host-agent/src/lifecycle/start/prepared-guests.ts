@@ -44,7 +44,7 @@ export async function bootGuest(
   }
 }
 
-/** Makes a guest that stands ready. A destroy is what cuts it short. */
+/** Makes a guest that stands ready, and has run before where it may. A destroy is what cuts it short. */
 export async function makeReady(
   source: Source,
   template: string,
@@ -56,8 +56,9 @@ export async function makeReady(
   const driver = registry.insert({ ...source.shape, id, kind: 'ready', generation: 1, template });
   signal.addEventListener('abort', () => void driver.destroy().catch(() => {}), { once: true });
   try {
-    const secrets = newSecrets();
+    const secrets = source.ready?.mayRun ? newSecrets() : undefined;
     await driver.create(1, { from: source, secrets });
+    if (!secrets) return driver;
     const record = await warmUp(driver, secrets.accessToken, firstCommand);
     failpoint('ready.warm');
     await driver.resources.running(record).freeze();

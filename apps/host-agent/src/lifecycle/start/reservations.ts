@@ -15,8 +15,11 @@ export interface ReservationDeps {
   admission: Admission;
   journal: Pick<Journal, 'list'>;
   registry: Registry;
-  /** Gives the memory of ready guests back: they are not counted as held. */
-  giveWay: () => Promise<void>;
+  /**
+   * Gives so many MiB of the memory of ready guests back, or all of it: they are not counted as held.
+   * @returns whether there was any
+   */
+  giveWay: (memoryMb?: number) => Promise<boolean>;
 }
 
 export class Reservations {
@@ -46,12 +49,19 @@ export class Reservations {
 
   /** Whether the memory of one more is there beside that of ready guests. */
   fitsBesideReady(shape: Shape): boolean {
-    return this.#deps.admission.fitsMemory(shape, this.#inMemory());
+    return this.#lacksBesideReady(shape) <= 0;
   }
 
-  /** Ready guests go when their memory is needed. */
+  /** Ready guests go when their memory is needed, as many as it takes. */
   async makeRoom(shape: Shape): Promise<void> {
-    if (!this.fitsBesideReady(shape)) await this.#deps.giveWay();
+    for (;;) {
+      const lacks = this.#lacksBesideReady(shape);
+      if (lacks <= 0 || !(await this.#deps.giveWay(lacks))) return;
+    }
+  }
+
+  #lacksBesideReady(shape: Shape): number {
+    return this.#deps.admission.lacksMemory(shape, this.#inMemory());
   }
 
   /**

@@ -11,8 +11,15 @@ import type { BootGuest, BootSnapshots, GuestShape } from './boot-snapshots.ts';
 
 export interface Source extends StartFiles {
   shape: GuestShape;
-  /** Whether guests of its shape may stand ready. */
-  pooled: boolean;
+  /** How guests of it may stand ready; undefined when they may not. */
+  ready: ReadyAhead | undefined;
+}
+
+export interface ReadyAhead {
+  /** The content of the source, which tells it from others of its name. */
+  content: string;
+  /** Whether a guest may run before anybody has asked for it. In that of a snapshot a user's processes would go on. */
+  mayRun: boolean;
 }
 
 export interface SourceDeps {
@@ -91,7 +98,7 @@ export class Sources {
     const shape = { base: image.contentId, kernel, initramfs, vcpus, memory_mb, disk_mb };
     return {
       shape,
-      pooled: true,
+      ready: { content: image.contentId, mayRun: true },
       begin: (id, signal) =>
         bootSnapshots.use(
           shape,
@@ -105,7 +112,7 @@ export class Sources {
   #snapshot(name: string, snapshot: Snapshot): Source {
     return {
       shape: shapeOf(snapshot),
-      pooled: false,
+      ready: { content: snapshot.manifest.build_id, mayRun: false },
       begin: async (id, signal) => {
         // Its format is looked at anew each time: the name may be of other layers by now.
         while (!(await this.#linked(name, id, signal))) {
@@ -141,7 +148,7 @@ export class Sources {
 export function sourceOf(of: GuestShape, directory: SnapshotDirectory, saved: StateStore): Source {
   const { base, kernel, initramfs, vcpus, memory_mb, disk_mb } = of;
   const shape = { base, kernel, initramfs, vcpus, memory_mb, disk_mb };
-  return { shape, pooled: false, begin: (id) => saved.linkStart(id, directory) };
+  return { shape, ready: undefined, begin: (id) => saved.linkStart(id, directory) };
 }
 
 function shapeOf({ manifest, rootfs }: Snapshot): GuestShape {

@@ -1,15 +1,15 @@
 /** How sandboxes begin: from what, with room found for them, and whether they take a ready guest over. */
-import { limits } from '@perch/protocol';
+import { isPerchError, limits } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { DiskBackend } from '../../disk/index.ts';
 import type { BootFiles, ImageStore } from '../../images/index.ts';
 import type { Conversions, ConvertDeps, SnapshotStore, StateStore } from '../checkpoints/index.ts';
 import type { Journal, SandboxSpec } from '../journal/index.ts';
+import { type GuestRequest, PrewarmedPool, type ReadyGuest } from '../ready/index.ts';
 import type { Registry, SandboxDriver } from '../sandbox/index.ts';
 import type { Admission } from './admission.ts';
-import type { BootSnapshots, GuestShape } from './boot-snapshots.ts';
+import type { BootSnapshots } from './boot-snapshots.ts';
 import { bootGuest, makeReady } from './prepared-guests.ts';
-import { PrewarmedPool } from './prewarmed-pool.ts';
 import { Reservations } from './reservations.ts';
 import { type Source, Sources } from './sources.ts';
 
@@ -22,16 +22,21 @@ export interface StartDeps extends ConvertDeps {
   snapshots: SnapshotStore;
   saved: StateStore;
   boot: BootFiles;
-  /** Guests of the default shape that stand ready. */
-  readyGuests: number;
+  ready: ReadyOptions;
   log: Logger;
 }
 
-/** The fields that a ready guest must have in common with a request. */
-const shapeFields = ['base', 'kernel', 'initramfs', 'vcpus', 'memory_mb', 'disk_mb'] as const;
+export interface ReadyOptions {
+  /** Guests of the default shape that are kept ready. */
+  guests: number;
+  /** Guests that stand ready at most, of all kinds. */
+  most: number;
+  /** Whether the machine has the time for more than are kept. */
+  mayGrow: () => boolean;
+}
 
 /** The request of a create that says nothing else. */
-const defaultRequest = {
+const defaultRequest: GuestRequest = {
   template: 'base',
   vcpus: limits.vcpus.default,
   memory_mb: limits.memoryMb.default,
@@ -48,20 +53,28 @@ export class StartPlanner {
   readonly #registry: Registry;
 
   constructor(deps: StartDeps, registry: Registry, conversions: Conversions) {
-    const { admission, journal, readyGuests: size, log } = deps;
+    const { admission, journal, ready, log } = deps;
     this.#deps = deps;
     this.#registry = registry;
     this.sources = new Sources(deps, conversions, (image, shape, keep) =>
       bootGuest(image, shape, keep, { ...deps, registry }),
     );
-    const giveWay = () => this.pool.giveWay();
+    const giveWay = (memoryMb?: number) => this.pool.giveWay(memoryMb);
     this.reservations = new Reservations({ admission, journal, registry, giveWay });
-    this.pool = new PrewarmedPool({ size, make: (signal) => this.#makeReady(signal), ...poolTimes, log });
+    const kept = [{ request: defaultRequest, count: ready.guests }];
+    this.pool = new PrewarmedPool({
+      kept: () => kept,
+      most: ready.most,
+      mayGrow: ready.mayGrow,
+      make: (request, signal) => this.#makeReady(request, signal),
+      isImpossible,
+      ...{ ...poolTimes, now: () => performance.now(), log },
+    });
   }
 
   /** When the journal has been brought together with the machine. */
   async recover(): Promise<void> {
-    const { boot, journal, bootSnapshots, images, readyGuests } = this.#deps;
+    const { boot, journal, bootSnapshots, images, ready } = this.#deps;
     const { kernelId: kernel, initramfsId: initramfs } = boot;
     await bootSnapshots.start((base) => (images.rootfsOf(base) ? { kernel, initramfs } : undefined));
     // Whoever wanted it has gone.
@@ -72,7 +85,7 @@ export class StartPlanner {
         .destroy()
         .catch(() => {});
     }
-    if (readyGuests > 0) this.pool.start();
+    if (ready.most > 0) this.pool.start();
   }
 
   /**
@@ -85,37 +98,47 @@ export class StartPlanner {
     { generation, template }: Pick<SandboxSpec, 'generation' | 'template'>,
   ): Promise<SandboxDriver | undefined> {
     const { reservations } = this;
+    if (source.ready) this.pool.asked({ ...source.shape, template });
     return reservations.exclusively(async () => {
       if (this.#registry.find(id)) return undefined;
       await reservations.assertFits(source.shape);
-      if (source.pooled) {
-        const taken = this.#takeReady(id, source.shape, { generation, template });
-        if (taken) return taken;
-      }
+      const taken = this.#takeReady(id, source, { generation, template });
+      if (taken) return taken;
       await reservations.makeRoom(source.shape);
       return this.#registry.insert({ ...source.shape, id, kind: 'sandbox', generation, template });
     });
   }
 
-  /** Makes a guest of this shape that stands ready the sandbox `id`. Undefined when there is none. */
+  /** Makes a guest of this source that stands ready the sandbox `id`. Undefined when there is none. */
   #takeReady(
     id: string,
-    shape: GuestShape,
+    { shape, ready }: Source,
     spec: Pick<SandboxSpec, 'generation' | 'template'>,
   ): SandboxDriver | undefined {
-    this.pool.quiet();
-    const ready = this.pool.take(({ record }) =>
-      shapeFields.every((field) => record?.[field] === shape[field]),
-    );
-    return ready && this.#registry.takeOver(ready, id, spec);
+    const taken = ready && this.pool.take({ ...shape, template: spec.template }, ready.content);
+    return taken && this.#registry.takeOver(taken, id, spec);
   }
 
   /** Undefined when there is no room. */
-  async #makeReady(signal: AbortSignal): Promise<SandboxDriver | undefined> {
-    const source = await this.sources.find(defaultRequest);
-    if (!this.reservations.fitsBesideReady(source.shape)) return undefined;
+  async #makeReady(request: GuestRequest, signal: AbortSignal): Promise<ReadyGuest | undefined> {
+    const source = await this.sources.find(request);
+    if (!source.ready) return undefined;
+    const { total, used } = this.#deps.network.counts();
+    if (used >= total / 2) return undefined;
     // Some kinds of disk take all of their room when they are made: that must be nobody's.
     if ((await this.reservations.lacks(source.shape)).includes('disk')) return undefined;
-    return makeReady(source, defaultRequest.template, this.#registry, signal);
+    // In one breath with its entry in the journal: a create may have come meanwhile.
+    if (!this.reservations.fitsBesideReady(source.shape)) return undefined;
+    const driver = await makeReady(source, request.template, this.#registry, signal);
+    return { driver, content: source.ready.content };
   }
+}
+
+/** Whether there is no such guest, and never will be. */
+function isImpossible(error: unknown): boolean {
+  return (
+    isPerchError(error, 'template_not_found') ||
+    isPerchError(error, 'shape_mismatch') ||
+    isPerchError(error, 'disk_too_small')
+  );
 }

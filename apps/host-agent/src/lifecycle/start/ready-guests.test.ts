@@ -137,3 +137,22 @@ test('a host agent that is started again, or stops, leaves none of those before'
   expect(standing(machine)).toBe(0);
   expect(machine.vms.size).toBe(1);
 });
+
+test('after creates of a shape that nobody keeps ready guests of that shape stand ready', async () => {
+  const machine = new FakeMachine();
+  await using h = await host(machine, { readyMost: 4, memoryMb });
+  const names = ['b', 'c', 'd'].map((letter) => `sb${letter.repeat(18)}`);
+  await Promise.all(names.map((name) => h.lifecycle.create(name, request)));
+  await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(3);
+  machine.order.length = 0;
+  await h.lifecycle.create(id, request);
+  expect(machine.order).toEqual(['thaw']);
+  expect(h.lifecycle.ready.counts).toEqual({ hits: 1, misses: 3 });
+});
+
+test('of several only as many go as a sandbox needs the memory of', async () => {
+  await using h = await ready(3);
+  // Beside it there is room for one.
+  await h.lifecycle.create(id, { ...wanted, memory_mb: memoryMb - 1000 });
+  expect(standing(h.machine)).toBe(1);
+});

@@ -1,0 +1,68 @@
+/** The kinds of guests that creates ask for, and what is known of each: what was asked for lately, hits and misses. */
+import { asked, type Demand, noDemand, wanted } from './demand.ts';
+
+/** The fields of a create that say which guest can be its sandbox. */
+export interface GuestRequest {
+  template: string;
+  vcpus: number;
+  memory_mb: number;
+  disk_mb: number;
+}
+
+export interface Kind {
+  readonly request: GuestRequest;
+  demand: Demand;
+  /** Creates that found one, and that found none. */
+  hits: number;
+  misses: number;
+}
+
+/** Kinds that are remembered; the one that was not asked for longest goes. */
+const most = 64;
+
+export class Kinds {
+  readonly #all = new Map<string, Kind>();
+
+  /** A create has come. @returns its kind */
+  asked(request: GuestRequest, now: number): void {
+    const kind = this.of(request);
+    kind.demand = asked(kind.demand, now);
+    const name = nameOf(request);
+    this.#all.delete(name);
+    this.#all.set(name, kind);
+    const [oldest] = this.#all.keys();
+    if (this.#all.size > most && oldest !== undefined) this.#all.delete(oldest);
+  }
+
+  of(request: GuestRequest): Kind {
+    const name = nameOf(request);
+    const known = this.#all.get(name);
+    if (known) return known;
+    const { template, vcpus, memory_mb, disk_mb } = request;
+    const kind = {
+      ...{ request: { template, vcpus, memory_mb, disk_mb }, demand: noDemand },
+      ...{ hits: 0, misses: 0 },
+    };
+    this.#all.set(name, kind);
+    return kind;
+  }
+
+  /** Nothing more is wanted of it until it is asked for again. */
+  forget(request: GuestRequest): void {
+    this.#all.delete(nameOf(request));
+  }
+
+  /** From the one that was asked for last. */
+  all(): Kind[] {
+    return [...this.#all.values()].reverse();
+  }
+}
+
+export function wantedOf({ demand }: Kind, now: number): number {
+  return wanted(demand, now);
+}
+
+/** The name of a kind, which tells it from all others. */
+export function nameOf({ template, vcpus, memory_mb, disk_mb }: GuestRequest): string {
+  return `${template} ${vcpus} ${memory_mb} ${disk_mb}`;
+}
