@@ -40,6 +40,8 @@ const Create = Type.Object(
     autoPause: Type.Optional(Type.Boolean()),
     autoResume: Type.Optional(Type.Object({ enabled: Type.Boolean() }, closed)),
     secure: Type.Optional(Type.Boolean()),
+    // The client starts the gateway of the template by itself, once the sandbox runs, and says so when there is none.
+    mcp: Type.Optional(Type.Object({})),
     network: Type.Optional(
       Type.Object(
         {
@@ -73,7 +75,6 @@ export function readCreate(body: unknown) {
     allow_internet_access: true,
     autoPauseMemory: true,
     iam: undefined,
-    mcp: undefined,
     volumeMounts: undefined,
   }) as Fields;
   const network = without(fields?.network, egress, 'network.');

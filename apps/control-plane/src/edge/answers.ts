@@ -73,11 +73,24 @@ export function sendRawAnswer(request: IncomingMessage, socket: Duplex, answer: 
   );
 }
 
-function render({ headers }: IncomingMessage, answer: Answer): { type: string; body: string } {
-  if (answer.code !== 502 || !headers.accept?.includes('text/html')) {
+/**
+ * Who looks at an answer with their eyes gets a page. Scripts of a page cannot set their User-Agent, but a browser says
+ * of their requests that they are no navigation.
+ */
+function isForEyes({ headers }: IncomingMessage): boolean {
+  const { accept, 'sec-fetch-mode': mode, 'user-agent': agent } = headers;
+  if (accept?.includes('text/html')) return true;
+  if (mode !== undefined) return mode === 'navigate';
+  if (accept?.includes('json') || headers['x-requested-with'] !== undefined) return false;
+  return agent?.startsWith('Mozilla/') ?? false;
+}
+
+function render(request: IncomingMessage, answer: Answer): { type: string; body: string } {
+  if (answer.code !== 502 || !isForEyes(request)) {
     return { type: 'application/json', body: JSON.stringify(answer) };
   }
   const where = answer.port === undefined ? '' : ` Port: ${answer.port}.`;
-  const body = `<!doctype html><meta charset="utf-8"><title>${answer.message}</title><h1>${answer.message}</h1><p>Sandbox: ${answer.sandboxId}.${where}</p>`;
+  const title = answer.message === closedPort('', 0).message ? 'Closed Port Error' : answer.message;
+  const body = `<!doctype html><meta charset="utf-8"><title>${title}</title><h1>${answer.message}</h1><p>Sandbox: ${answer.sandboxId}.${where}</p>`;
   return { type: 'text/html; charset=utf-8', body };
 }

@@ -106,7 +106,7 @@ describe('what is not done is refused by its name, before anything is made', () 
     ['network.rules', { network: { rules: { 'a.test': [] } } }],
     ['network.elsewhere', { network: { elsewhere: 1 } }],
     ['iam', { iam: { tokens: { a: {} } } }],
-    ['mcp', { mcp: { a: {} } }],
+    ['mcp', { mcp: 'a' }],
     ['volumeMounts', { volumeMounts: [{ name: 'a', path: '/a' }] }],
     ['autoPauseMemory', { autoPauseMemory: false }],
     ['newest', { newest: true }],
@@ -124,7 +124,8 @@ describe('what is not done is refused by its name, before anything is made', () 
     expect(plane.host.created.length).toBe(before);
   });
 
-  test('and what asks for nothing is taken', async () => {
+  test('and what asks for nothing is taken, such as the gateway that the client starts', async () => {
+    await create({ mcp: { anything: { key: 'value' } } });
     await create({
       ...{ metadata: {}, envVars: {}, iam: null, mcp: null, volumeMounts: [], allow_internet_access: true },
       network: { allowOut: [], denyOut: [], egressProxy: null, rules: {}, allowPublicTraffic: null },

@@ -196,8 +196,32 @@ describe('what the edge says itself', () => {
         expect([reply.status, said(reply)]).toEqual([502, lost(sandboxID)]);
       }
     }
-    const page = await ask(plane.url, '/', to('nobody', 80, { accept: 'text/html,*/*' }));
-    expect([page.status, page.headers['content-type']]).toEqual([502, 'text/html; charset=utf-8']);
+  });
+
+  const browser = 'Mozilla/5.0 (X11; Linux x64) AppleWebKit/537.36 Chrome/91.0 Safari/537.36';
+  test.each([
+    ['that accepts a page', 'text/html', { accept: 'text/html,*/*' }],
+    ['of a browser', 'text/html', { 'user-agent': browser }],
+    [
+      'of a browser that goes to an address',
+      'text/html',
+      { 'user-agent': browser, 'sec-fetch-mode': 'navigate' },
+    ],
+    [
+      'of a script in a browser',
+      'application/json',
+      { 'user-agent': browser, 'sec-fetch-mode': 'cors', accept: '*/*' },
+    ],
+    [
+      'of an older script',
+      'application/json',
+      { 'user-agent': browser, 'x-requested-with': 'XMLHttpRequest' },
+    ],
+    ['for JSON', 'application/json', { 'user-agent': browser, accept: 'application/json' }],
+    ['of a program', 'application/json', { 'user-agent': 'curl/8' }],
+  ] as const)('to a request %s: %s', async (_, type, headers) => {
+    const page = await ask(plane.url, '/', to('nobody', 80, headers));
+    expect([page.status, page.headers['content-type']?.split(';')[0]]).toEqual([502, type]);
   });
 
   test('of a port where nothing listens: 502 with the port', async () => {
@@ -210,6 +234,8 @@ describe('what the edge says itself', () => {
       502,
       { sandboxId: box.sandboxID, message, port, code: 502 },
     ]);
+    const page = await ask(plane.url, '/', to(box.sandboxID, port, { accept: 'text/html' }));
+    expect(page.text).toContain('<title>Closed Port Error</title>');
   });
 
   test('of a private sandbox without its token: 403, and the program never sees the token', async () => {
