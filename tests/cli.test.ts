@@ -68,6 +68,62 @@ test('create prints an id that ls lists, exec and logs take, and rm ends', async
   expect((await run(['ls', '--all', '-l', `job=${job}`])).stdout).toContain('destroyed');
 });
 
+describe('run', () => {
+  /** Those that came since, of those that this file makes at all. */
+  const watch = async () => {
+    const ids = async () => (await perch.sandboxes.list()).items.map((one) => one.id);
+    const before = new Set(await ids());
+    return async () => (await ids()).filter((one) => !before.has(one));
+  };
+
+  test('creates a sandbox for one command, with its input, output and exit code, and destroys it', async () => {
+    const added = await watch();
+    const script = 'cat; echo "$A"; pwd; id -un; echo oops >&2; exit 6';
+    const options = ['--template', 'base', '-e', 'A=a b', '-w', '/tmp', '-u', 'root'];
+    const result = await run(['run', ...options, '--', 'sh', '-c', script], { input: 'given\n' });
+    expect(result).toMatchObject({ code: 6, stdout: 'given\na b\n/tmp\nroot\n', stderr: 'oops\n' });
+    const events = lines((await run(['run', '--json', '--', 'echo', '--json'])).stdout);
+    expect(events).toEqual([
+      { type: 'stdout', data: '--json\n' },
+      { type: 'exit', exit_code: 0 },
+    ]);
+    expect(await run(['run', '--timeout', '1', '--', 'sleep', '60'])).toMatchObject({ code: 124 });
+    expect(await added()).toEqual([]);
+  });
+
+  test.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)('passes %s on, and destroys the sandbox then', async (signal, code) => {
+    const added = await watch();
+    const child = start(['run', '--', 'sh', '-c', 'echo ready; sleep 600']);
+    await once(child.stdout, 'data');
+    child.kill(signal);
+    expect((await end(child)).code).toBe(code);
+    expect(await added()).toEqual([]);
+  });
+
+  test('destroys the sandbox also when its reader goes away', async () => {
+    const added = await watch();
+    const child = start(['run', '--', 'yes']);
+    await once(child.stdout, 'data');
+    child.stdout.destroy();
+    const [code] = (await once(child, 'exit')) as [number];
+    expect(code).toBe(141);
+    expect(await added()).toEqual([]);
+  });
+
+  test('says what it cannot run', async () => {
+    expect(await run(['run', '--', 'no-such-command'])).toMatchObject({ code: 127 });
+    expect(await run(['run', '--template', 'nothing-like-it', '--', 'true'])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('nothing-like-it'),
+    });
+    expect((await run(['run'])).code).toBe(2);
+  });
+});
+
 describe('exec', () => {
   test('passes output, error output and exit code through, byte by byte', async () => {
     const script = 'printf "a\\377\\000b"; printf "ünï" >&2; exit 42';

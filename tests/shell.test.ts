@@ -77,3 +77,18 @@ test('perch shell says that it needs a terminal', async () => {
   expect(code).toBe(125);
   expect(stderr).toMatch(/no terminal[\s\S]*perch exec/);
 });
+
+test('perch run in a terminal gives the command one, and destroys the sandbox', async () => {
+  const ids = async () => (await sharedPerch().sandboxes.list()).items.map(({ id }) => id);
+  const before = new Set(await ids());
+  const added = async () => (await ids()).filter((id) => !before.has(id));
+  await using terminal = new Terminal(
+    `'${process.execPath}' '${cli}' run -- sh -c 'tty; read x; echo "$x"; exit 4'`,
+  );
+  await terminal.until(/\/dev\/pts\/\d+\r\n/);
+  expect(await added()).toHaveLength(1);
+  terminal.type('typed\n');
+  await terminal.until(/typed\r\n/);
+  expect(await terminal.ended).toBe(4);
+  expect(await added()).toEqual([]);
+});

@@ -9,7 +9,7 @@ export class InterruptedError extends CliError {
   /** As of a program that the signal ended: 128 + its number. */
   readonly exitCode: number;
 
-  constructor(name: (typeof ending)[number]) {
+  constructor(name: (typeof ending)[number] | 'SIGPIPE') {
     super(`Interrupted by ${name}.`, 'Nothing of it was kept. Run it again.');
     this.exitCode = 128 + constants.signals[name];
   }

@@ -12,6 +12,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   install: async () => (await import('./commands/install.ts')).addInstall,
   create: async () => (await import('./commands/create.ts')).addCreate,
   ls: async () => (await import('./commands/ls.ts')).addLs,
+  run: async () => (await import('./commands/run.ts')).addRun,
   exec: async () => (await import('./commands/exec.ts')).addExec,
   shell: async () => (await import('./commands/shell.ts')).addShell,
   ps: async () => (await import('./commands/ps.ts')).addPs,
@@ -46,6 +47,7 @@ export async function createProgram(output: Output, args: readonly string[] = []
       `
 A first tour:
   sudo perch up                              start Perch here, and keep this terminal
+  perch run -- python3 -c 'print(6*7)'       runs a command in a sandbox of its own
   perch create                               prints the id of a new sandbox
   perch exec ID -- python3 -c 'print(6*7)'   runs a command in it
   perch shell ID                             opens a shell in it

@@ -11,8 +11,9 @@ export async function run(given: string[]): Promise<void> {
   const { json, args } = takeJsonFlag(given);
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE') process.exit(brokenPipe);
-      throw error;
+      if (error.code !== 'EPIPE') throw error;
+      // Who has something to remove first listens for the signal that this stands for.
+      if (!process.emit('SIGPIPE', 'SIGPIPE')) process.exit(brokenPipe);
     });
   }
 

@@ -1,9 +1,7 @@
-import { randomUUID } from 'node:crypto';
-import type { CreateSandbox, Sandbox } from '@perch/protocol';
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { interruptible } from '../interrupt.ts';
+import { createdOrNone } from '../created.ts';
 import { defined, keyValue, wholeNumber } from '../options.ts';
 import type { Output } from '../output.ts';
 
@@ -69,21 +67,4 @@ A sandbox that sleeps when it is idle, costs only disk then, and wakes for the n
         pc.dim(`${vcpus} vCPU, ${memory_mb} MiB; ${ends} ${until}. Try: perch exec ${id} -- uname -a\n`),
       );
     });
-}
-
-/** A create that is broken off makes one nevertheless: its answer is waited for, and the sandbox removed. */
-async function createdOrNone(perch: Perch, request: CreateSandbox): Promise<Sandbox> {
-  const idempotencyKey = randomUUID();
-  return interruptible(async (signal) => {
-    try {
-      return await perch.sandboxes.create(request, { idempotencyKey, signal });
-    } catch (error) {
-      if (signal.aborted) {
-        process.stderr.write(pc.dim('Removing the sandbox; another Ctrl-C leaves it.\n'));
-        const made = await perch.sandboxes.create(request, { idempotencyKey }).catch(() => undefined);
-        if (made) await perch.sandboxes.delete(made.id);
-      }
-      throw error;
-    }
-  });
 }

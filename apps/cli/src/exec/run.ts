@@ -83,7 +83,8 @@ export function tellHowToFollow(error: unknown, id: string, pid: number): void {
   }
 }
 
-async function follow(stream: ExecStream, stdin: boolean, output: Output): Promise<number> {
+/** Sends signals, and input if it is to, and prints what comes. @returns the exit code of the command */
+export async function follow(stream: ExecStream, stdin: boolean, output: Output): Promise<number> {
   using _signals = forwardSignals(stream);
   return await print(stream, stdin, output);
 }

@@ -27,7 +27,7 @@ export async function runShell(
   let stream: ExecStream | undefined;
   try {
     stream = await perch.sandboxes.execStream(id, startOf(options));
-    return await follow(stream);
+    return await followTerminal(stream);
   } catch (error) {
     reportError(error, output.json);
     if (stream) tellHowToFollow(error, id, stream.pid);
@@ -43,13 +43,21 @@ function startOf({ cwd, user }: ShellOptions): ExecStart {
     const remedy = '`perch exec ID -- sh` runs a shell without one.';
     throw new CliError('Standard input and output are no terminal.', remedy);
   }
-  // Programs that know more colours than 256 look at it.
-  const { COLORTERM } = process.env;
-  const env = COLORTERM === undefined ? undefined : { COLORTERM };
-  return { ...loginShell, ...defined({ cwd, user, env }), pty: sizeOf(process.stdout) };
+  return { ...loginShell, ...defined({ cwd, user }), ...ownTerminal() };
 }
 
-async function follow(stream: ExecStream): Promise<number> {
+/** What a command is told of the terminal of this process. */
+export function ownTerminal(): { env?: Record<string, string>; pty: { cols: number; rows: number } } {
+  // Programs that know more colours than 256 look at it.
+  const { COLORTERM } = process.env;
+  return {
+    ...defined({ env: COLORTERM === undefined ? undefined : { COLORTERM } }),
+    pty: sizeOf(process.stdout),
+  };
+}
+
+/** Until its end this terminal is that of the command. @returns the exit code of the command */
+export async function followTerminal(stream: ExecStream): Promise<number> {
   using _ = hand(process.stdin, process.stdout, stream);
   for await (const event of stream) {
     if (event.type === 'exit') return event.exit_code;
