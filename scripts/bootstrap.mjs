@@ -33,12 +33,13 @@ const PACKAGES = {
   'util-linux': 'setpriv',
   e2fsprogs: 'mke2fs',
   kmod: 'depmod',
+  openssl: 'openssl',
   mmdebstrap: 'mmdebstrap',
   gcc: 'cc',
   'libc6-dev': '/usr/lib/x86_64-linux-gnu/libc.a',
 };
 /** The things that only tests need; a demo and a start do without. */
-const TEST_PACKAGES = { chromium: '/usr/bin/chromium', 'python3-pip': 'pip3' };
+const TEST_PACKAGES = { chromium: '/usr/bin/chromium', curl: 'curl', 'python3-pip': 'pip3' };
 
 const HELP = `Usage: npm run setup [-- --refresh]
        node scripts/bootstrap.mjs SCRIPT [ARG...]

@@ -156,6 +156,7 @@ export const rules: readonly LayerRule[] = [
     'docs',
     'pages',
     'metrics',
+    'names',
     'database',
     'validation',
     'config',

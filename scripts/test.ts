@@ -30,7 +30,8 @@ await enclose(async () => {
   // The network is needed for crates and packages, and only for those.
   const fetched = spawnSync('cargo', ['fetch', '--locked', '--quiet'], { stdio: 'inherit' });
   if (fetched.status !== 0) process.exit(1);
-  const needsPython = (name: string) => name === 'e2e' || 'tests/e2b-python.test.ts'.startsWith(name);
+  const withPython = ['tests/e2b-python.test.ts', 'tests/e2b-domain.test.ts'];
+  const needsPython = (name: string) => name === 'e2e' || withPython.some((file) => file.startsWith(name));
   if (wanted.length === 0 || wanted.some(needsPython)) await ensureE2bPackages();
   // A lab is made of packages, too.
   const needsLab = (name: string) => inLab.has(name) || /tests\/(soak-)?lab[^/]*$/.test(name);

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { pids, readStat } from '../packages/node-kit/src/index.ts';
 import { dataPaths } from '../packages/protocol/src/index.ts';
+import { domainDns } from './setup/domain-dns.ts';
 import {
   commandLine,
   daemonPid,
@@ -194,7 +195,7 @@ describe('the daemons', () => {
     }
   });
 
-  test('the API is the one TCP port that Perch listens on, on the loopback', async () => {
+  test('the API is the one TCP port that Perch listens on, on the loopback, and the DNS that was asked for the one of UDP', async () => {
     const ours = new Set([
       daemonPid(dataDir, 'perchd'),
       daemonPid(dataDir, 'perch-host'),
@@ -205,8 +206,11 @@ describe('the daemons', () => {
     const listening = stdout
       .split('\n')
       .filter((line) => [...line.matchAll(/pid=(\d+)/g)].some(([, pid]) => ours.has(Number(pid))))
-      .map((line) => line.split(/\s+/)[4]);
-    expect(listening).toEqual([new URL(url).host]);
+      .map((line) => line.split(/\s+/))
+      .map(([protocol, , , , address]) => `${protocol} ${address}`);
+    const { host, port } = new URL(url);
+    const answersNames = `udp ${domainDns.address}:${domainDns.port}`;
+    expect(listening.sort()).toEqual([`tcp ${host}`, `tcp [::1]:${port}`, answersNames].sort());
   });
 
   test('secrets are in no command line and in no log', async () => {

@@ -1,5 +1,5 @@
 """A program written with E2B's Python SDK: nothing in it names Perch."""
-import sys
+import os
 from e2b import CommandExitException, FileType, NotFoundException, Sandbox, SandboxQuery, TimeoutException
 
 box = Sandbox.create(metadata={"by": "python"}, envs={"COLOUR": "red"}, timeout=600)
@@ -56,7 +56,7 @@ try:
     assert same.is_running() and box.commands.run("echo on").stdout == "on\n"
     figures = box.get_metrics()
     assert figures and figures[0].mem_total > 0, figures
-    assert box.get_host(80).startswith(f"80-{box.sandbox_id}.localhost:")
+    assert box.get_host(80).startswith(f"80-{box.sandbox_id}.{os.environ.get('E2B_DOMAIN', 'localhost:')}")
     snapshot = box.create_snapshot()
     assert Sandbox.delete_snapshot(snapshot.snapshot_id)
 finally:

@@ -1,5 +1,6 @@
 /** One Perch for all end-to-end files that need none of their own. */
 import type { TestProject } from 'vitest/node';
+import { domainDns, openDnsPort } from './domain-dns.ts';
 import { PerchInstance } from './perch-instance.ts';
 import { startTestInternet, testResolver } from './test-internet.ts';
 
@@ -19,11 +20,13 @@ declare module 'vitest' {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   await using started = new AsyncDisposableStack();
   started.use(await startTestInternet());
-  const instance = await PerchInstance.start({ network: 77, env: { PERCH_DNS: testResolver } });
+  await openDnsPort();
+  const env = { PERCH_DNS: testResolver, PERCH_DOMAIN_DNS: `${domainDns.address}:${domainDns.port}` };
+  const instance = await PerchInstance.start({ network: 77, env });
   started.use(instance);
-  const { url, key, dataDir, env } = instance;
+  const { url, key, dataDir } = instance;
   const pids = { perchd: instance.pid('perchd'), host: instance.pid('perch-host') };
-  project.provide('perch', { url, key, dataDir, env, pids });
+  project.provide('perch', { url, key, dataDir, env: instance.env, pids });
   const all = started.move();
   return () => all.disposeAsync();
 }

@@ -1,9 +1,10 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { promisify } from 'node:util';
 import { asE2bKey, PerchError } from '@perch/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createOutput } from './output.ts';
@@ -22,7 +23,9 @@ beforeAll(async () => {
 
 afterAll(() => rm(home, { recursive: true }));
 
-async function perch(url: string, ...args: string[]) {
+const perch = (url: string, ...args: string[]) => perchWith({}, url, ...args);
+
+async function perchWith(env: Record<string, string>, url: string, ...args: string[]) {
   const child = spawn(process.execPath, [main, ...args], {
     env: {
       PATH: process.env.PATH,
@@ -31,6 +34,7 @@ async function perch(url: string, ...args: string[]) {
       PERCH_API_KEY: key,
       PERCH_DATA_DIR: '/nonexistent/perch',
       PERCH_LISTEN: new URL(nowhere).host,
+      ...env,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -102,6 +106,44 @@ test("e2b env prints the variables of E2B's SDKs, for the shell that is named an
   expect(fish.stdout).toContain(`set -gx E2B_API_KEY '${theirs}';\n`);
   const json = await perch(url, 'e2b', 'env', '--json');
   expect(JSON.parse(json.stdout)).toEqual({ E2B_API_URL: url, E2B_SANDBOX_URL: url, E2B_API_KEY: theirs });
+});
+
+test('e2b env --tls tells the domain of the certificate, or how to make one', async () => {
+  const url = 'http://127.0.0.1:7';
+  const none = await perch(url, 'e2b', 'env', '--tls');
+  expect([none.code, none.stdout]).toEqual([1, '']);
+  expect(none.stderr).toContain('perch tls init');
+  const dataDir = join(home, 'data');
+  const dir = join(dataDir, 'tls');
+  await mkdir(dir, { recursive: true });
+  const certificate = join(dir, 'server.pem');
+  const names = 'subjectAltName=DNS:*.sbx.test,DNS:sbx.test';
+  await promisify(execFile)('openssl', [
+    ...[
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-subj',
+      '/CN=sbx.test',
+    ],
+    ...['-addext', names, '-keyout', '/dev/null', '-out', certificate],
+  ]);
+  const env = { PERCH_DATA_DIR: dataDir };
+  const sh = await perchWith(env, url, 'e2b', 'env', '--tls');
+  expect(sh.stdout.split('\n')).toEqual([
+    ...['unset E2B_API_URL', 'unset E2B_SANDBOX_URL'],
+    `export E2B_DOMAIN='sbx.test:7'`,
+    `export NODE_EXTRA_CA_CERTS='${dir}/ca.pem'`,
+    `export SSL_CERT_FILE='${dir}/bundle.pem'`,
+    `export E2B_API_KEY='${asE2bKey(key)}'`,
+    '',
+  ]);
+  const fish = await perchWith(env, url, 'e2b', 'env', '--tls', '--shell', 'fish');
+  expect(fish.stdout).toContain('set -e E2B_API_URL;\n');
 });
 
 test('with --json an error is one line of JSON', async () => {

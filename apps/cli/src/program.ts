@@ -27,6 +27,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   rm: async () => (await import('./commands/rm.ts')).addRm,
   logs: async () => (await import('./commands/logs.ts')).addLogs,
   e2b: async () => (await import('./commands/e2b.ts')).addE2b,
+  tls: async () => (await import('./commands/tls.ts')).addTls,
   doctor: async () => (await import('./commands/doctor.ts')).addDoctor,
   leaks: async () => (await import('./commands/leaks.ts')).addLeaks,
   fsck: async () => (await import('./commands/fsck.ts')).addFsck,

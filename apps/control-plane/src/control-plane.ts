@@ -3,11 +3,12 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGuestClient } from '@perch/guest-client';
-import { PerchError } from '@perch/protocol';
+import { defaultDomain, PerchError } from '@perch/protocol';
+import type { FastifyInstance } from 'fastify';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { ApiKeys, ensureFirstKey, Tickets } from './auth/index.ts';
-import type { Config } from './config/index.ts';
+import { type Config, StartError } from './config/index.ts';
 import {
   claimDatabase,
   connect,
@@ -25,9 +26,10 @@ import { failpoint } from './failpoints/index.ts';
 import { Spool } from './files/index.ts';
 import { type Connect, GuestPool } from './guests/index.ts';
 import { HostClient, HostDirectory } from './hosts/index.ts';
-import { createServer, Limits, type Services } from './http/index.ts';
+import { CertificateFile, createServer, Limits, type Services } from './http/index.ts';
 import { lockDirectory } from './lock.ts';
 import { Metrics } from './metrics/index.ts';
+import { NameServer } from './names/index.ts';
 import { Reconciler } from './reconciler/index.ts';
 import { ActivityTracker, Idempotency, SandboxRepository, SandboxService } from './sandboxes/index.ts';
 import { v1 } from './v1/index.ts';
@@ -110,9 +112,11 @@ export async function startControlPlane(
     databaseUp: () => up(sql`SELECT 1`.execute(database)),
   });
 
+  const certificate = new CertificateFile(config.tlsDir, log);
   const services: Services = {
     database,
     directory,
+    domain: () => config.domain ?? certificate.domain ?? defaultDomain,
     guests,
     host,
     keys,
@@ -124,7 +128,7 @@ export async function startControlPlane(
     spool: await Spool.open(join(config.controlDir, 'uploads')),
     tickets: new Tickets(),
   };
-  const server = await createServer(services, [v1, e2b], new Edge(services));
+  const server = await createServer(services, [v1, e2b], new Edge(services), certificate);
   stack.defer(async () => {
     shutdown.abort(new PerchError('shutting_down', 'perchd is shutting down.', {}));
     const closed = server.close();
@@ -134,11 +138,16 @@ export async function startControlPlane(
     if (late === 'late') {
       log.warn('cutting requests that did not end');
       server.server.closeAllConnections();
+      server.listener.cut();
       await closed;
     }
     clearInterval(sweep);
   });
-  await server.listen(config.listen);
+  const addresses = await listen(server, config.listen, log);
+  if (config.domainDns) {
+    const zone = () => ({ domain: services.domain(), addresses });
+    stack.use(await startNameServer(config.domainDns, zone, log));
+  }
   reconciler.start();
   stack.use(every(purgeEveryMs, () => sandboxes.purge(), log));
   stack.use(every(flushKeysEveryMs, () => keys.flush(), log));
@@ -151,6 +160,40 @@ export async function startControlPlane(
     postgresPid: () => postgres?.pid,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
+}
+
+/**
+ * Names below `localhost` are both addresses of the loopback, and some programs try only the one of IPv6. A machine
+ * without IPv6 has none.
+ * @returns addresses by which this machine gets there
+ */
+async function listen(server: FastifyInstance, at: Config['listen'], log: Logger): Promise<string[]> {
+  const { host } = at;
+  const loopback = host === 'localhost' || host === '127.0.0.1';
+  await server.listen(loopback ? { ...at, host: '127.0.0.1' } : at);
+  if (host === '::') return ['127.0.0.1', '::1'];
+  if (!loopback) return [host === '0.0.0.0' ? '127.0.0.1' : host];
+  try {
+    await server.listener.alsoListen('::1');
+    return ['127.0.0.1', '::1'];
+  } catch (error) {
+    log.warn({ err: error }, 'perchd does not listen on ::1');
+    return ['127.0.0.1'];
+  }
+}
+
+async function startNameServer(
+  at: NonNullable<Config['domainDns']>,
+  zone: Parameters<typeof NameServer.start>[1],
+  log: Logger,
+): Promise<NameServer> {
+  try {
+    return await NameServer.start(at, zone, log);
+  } catch (cause) {
+    throw new StartError(`PERCH_DOMAIN_DNS is ${at.host}:${at.port}, which cannot be listened on.`, {
+      cause,
+    });
+  }
 }
 
 /** A process that goes on would write over the rows of another. */

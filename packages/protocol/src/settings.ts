@@ -12,10 +12,23 @@ export interface Settings {
   cacheDir: string;
   /** IPv4 range of slot addresses, CIDR. */
   network: string;
+  /** Sandboxes have names below it; undefined: that of the certificate, if there is one. */
+  domain: string | undefined;
   logLevel: string;
 }
 
 export const logLevels: readonly string[] = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'];
+
+/** Names below `localhost` are this machine's for browsers, curl, and by libnss-myhostname for all programs. */
+export const defaultDomain = 'perch.localhost';
+
+const domainPattern =
+  /^(?=.{3,200}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+
+/** Whether it is a name in lower case that a wildcard can stand before: none of one label, and no address. */
+export function isDomain(text: string): boolean {
+  return domainPattern.test(text);
+}
 
 export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   return {
@@ -23,6 +36,7 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
     dataDir: asTheKernelTellsIt(env.PERCH_DATA_DIR || '/var/lib/perch'),
     cacheDir: env.PERCH_CACHE || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'perch'),
     network: env.PERCH_NETWORK || '10.11.0.0/16',
+    domain: env.PERCH_DOMAIN || undefined,
     logLevel: env.PERCH_LOG_LEVEL || 'info',
   };
 }
@@ -52,6 +66,8 @@ export function dataPaths(dataDir: string) {
     host: join(dataDir, 'host'),
     /** State of perchd (embedded PostgreSQL), user perch. */
     control: join(dataDir, 'control'),
+    /** Certificates for TLS, 0755 root. The key of the authority is root's, that of the server the user perch's. */
+    tls: join(dataDir, 'tls'),
     /** Logs of the daemons. */
     log: join(dataDir, 'log'),
   };

@@ -1,4 +1,5 @@
 /** Starts and stops Perch on this machine. */
+export { type CertifyResult, certify } from './certify.ts';
 export { type DownOptions, down } from './down.ts';
 export { HostSocket } from './host-socket.ts';
 export { type InstallEvent, install, installable, uninstall } from './install.ts';

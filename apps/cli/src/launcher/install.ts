@@ -20,6 +20,7 @@ import {
   unitsRun,
   unitTexts,
 } from '../systemd/index.ts';
+import { renewCertificate, tlsFiles } from '../tls/index.ts';
 import { requireFreeAddress } from './address.ts';
 import { isUp } from './control-socket.ts';
 import { fatalIn } from './daemon.ts';
@@ -76,7 +77,8 @@ export async function install(env: NodeJS.ProcessEnv, start: boolean, report: Re
     await earlierDaemonsEnded(dataDir);
     await requireFreeAddress(listen);
   }
-  const { programs } = await prepare(settings, all);
+  const { programs, perch } = await prepare(settings, all);
+  await renewCertificate(tlsFiles(dataDir), perch);
   let changed = false;
   for (const file of await filesFor(settings, all)) changed = (await write(file, report)) || changed;
   if (changed) await systemctl('daemon-reload');

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { dataPaths, type Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
 import { unitsRun } from '../systemd/index.ts';
+import { renewCertificate, tlsFiles } from '../tls/index.ts';
 import { healthy, requireFreeAddress } from './address.ts';
 import { type Answer, claim, isUp } from './control-socket.ts';
 import type { Daemon } from './daemon.ts';
@@ -53,6 +54,7 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
   await requireFreeAddress(settings.listen);
   const prepared = await prepare(settings);
   step('programs');
+  if (await renewCertificate(tlsFiles(settings.dataDir), prepared.perch)) step('certificate');
   const server = await claim(settings.dataDir, (command) => {
     remove ||= command.remove;
     stop.resolve();

@@ -1,7 +1,7 @@
 /** Settings of perchd: environment variables, read once at start. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { apiKeyPattern, dataPaths, logLevels, readSettings } from '@perch/protocol';
+import { apiKeyPattern, dataPaths, isDomain, logLevels, readSettings } from '@perch/protocol';
 
 export interface RateLimit {
   /** Requests that may come at once. */
@@ -18,6 +18,12 @@ export interface Config {
   hostSocket: string;
   /** Id of this Perch, which its host has too; unknown when no launcher made the data directory. */
   instance: string | undefined;
+  /** Sandboxes have names below it; undefined: that of the certificate, if there is one. */
+  domain: string | undefined;
+  /** Where questions of DNS for names below it are answered, on loopback; undefined: nowhere. */
+  domainDns: { host: string; port: number } | undefined;
+  /** Holds `server.pem` and `server.key` when TLS is offered. */
+  tlsDir: string;
   /** A server of one's own; the embedded one when absent. */
   databaseUrl: string | undefined;
   /** `native/` of the embedded PostgreSQL; found in the installed package when absent. */
@@ -57,6 +63,9 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     listen: parseListen(settings.listen),
     controlDir: paths.control,
     hostSocket: paths.hostSocket,
+    domain: parseDomain(settings.domain),
+    domainDns: parseDomainDns(env.PERCH_DOMAIN_DNS),
+    tlsDir: paths.tls,
     instance: readInstance(settings.dataDir),
     databaseUrl: parseDatabaseUrl(env.DATABASE_URL),
     postgresDir: env.PERCH_POSTGRES_DIR || undefined,
@@ -69,13 +78,31 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
 }
 
 function parseListen(text: string): Config['listen'] {
+  const at = parseAddress(text);
+  if (at) return at;
+  throw new ConfigError(`PERCH_LISTEN must be host:port, such as 127.0.0.1:7070, got "${text}"`);
+}
+
+function parseAddress(text: string): { host: string; port: number } | undefined {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3]);
-  if (!host || !(port <= 65_535)) {
-    throw new ConfigError(`PERCH_LISTEN must be host:port, such as 127.0.0.1:7070, got "${text}"`);
-  }
-  return { host, port };
+  return host && port <= 65_535 ? { host, port } : undefined;
+}
+
+function parseDomain(text: string | undefined): string | undefined {
+  if (text === undefined || isDomain(text)) return text;
+  throw new ConfigError(`PERCH_DOMAIN must be a name in lower case, such as sbx.test, got "${text}"`);
+}
+
+/** It says that names are this machine, which is true for this machine alone. */
+function parseDomainDns(text: string | undefined): Config['domainDns'] {
+  if (!text) return undefined;
+  const at = parseAddress(text);
+  if (at && (/^127(?:\.\d{1,3}){3}$/.test(at.host) || at.host === '::1')) return at;
+  throw new ConfigError(
+    `PERCH_DOMAIN_DNS must be an address of loopback and a port, such as 127.0.0.1:5353, got "${text}"`,
+  );
 }
 
 function readInstance(dataDir: string): string | undefined {

@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Upstream } from '../guests/index.ts';
-import { toClient } from './headers.ts';
+import { byName, toClient } from './headers.ts';
 
 export interface Route {
   upstream: Upstream;
@@ -39,7 +39,7 @@ export function forward(
       answer.once('error', () => response.destroy());
       try {
         response.sendDate = false;
-        response.writeHead(answer.statusCode ?? 502, answer.statusMessage, toClient(answer));
+        writeHead(response, answer);
         // The head of a stream goes before its first byte, which may take its time.
         response.flushHeaders();
       } catch {
@@ -61,6 +61,14 @@ export function forward(
     out.flushHeaders();
     request.pipe(out);
   });
+}
+
+function writeHead(response: ServerResponse, answer: IncomingMessage): void {
+  const headers = toClient(answer);
+  const status = answer.statusCode ?? 502;
+  // HTTP/2 has no text beside the status, and takes headers by their name.
+  if (response.req.httpVersionMajor === 2) response.writeHead(status, byName(headers));
+  else response.writeHead(status, answer.statusMessage, headers);
 }
 
 /** Resolves at the end of both ways, of which either may end first. @returns the failure when nothing was connected */

@@ -65,6 +65,16 @@ export function toClient(answer: IncomingMessage): string[] {
   });
 }
 
+/** Names and values in turn, by name in lower case. */
+export function byName(headers: readonly string[]): Record<string, string[]> {
+  const all: Record<string, string[]> = Object.create(null);
+  for (const [name, value] of pairs(headers)) {
+    const lower = name.toLowerCase();
+    all[lower] = [...(all[lower] ?? []), value];
+  }
+  return all;
+}
+
 /** A body without a length comes in chunks, and a request without a body says so. */
 function bodyOf({ headers, method }: IncomingMessage): string[] {
   if (headers['transfer-encoding'] !== undefined) return ['Transfer-Encoding', 'chunked'];

@@ -1,12 +1,18 @@
 /** The HTTP server: what holds for every route of every front. */
 import { EventEmitter } from 'node:events';
-import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  type RequestListener,
+  type ServerResponse,
+} from 'node:http';
 import type { Duplex } from 'node:stream';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import type { TSchema } from 'typebox';
 import { checker } from '../validation/index.ts';
 import { sendError, sendParserError } from './errors.ts';
 import { readJson } from './json-body.ts';
+import { type CertificateFile, Listener } from './listener/index.ts';
 import { convertQuery } from './query.ts';
 import { requestId } from './request-id.ts';
 import type { Services } from './services.ts';
@@ -15,6 +21,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Emits `upgrade` as an HTTP server does, for the requests that are for a route. */
     upgrades: EventEmitter;
+    listener: Listener;
   }
 }
 
@@ -30,6 +37,8 @@ export interface Interceptor {
 
 /** Longer than the 300 s for which E2B's clients keep a connection: a request must not meet one that closes. */
 const keepAliveMs = 310_000;
+/** For the first byte of a connection, and for a whole head. */
+const headWithinMs = 30_000;
 
 const wholes: Record<string, string> = {
   body: 'the body',
@@ -43,11 +52,13 @@ export async function createServer(
   services: Services,
   fronts: readonly Front[],
   interceptor: Interceptor,
+  certificate: CertificateFile,
 ): Promise<FastifyInstance> {
   const fault = (client: { destroy(): unknown }) => (error: unknown) => {
     services.log.error({ err: error }, 'a request was not passed on');
     client.destroy();
   };
+  let listener: Listener | undefined;
   const app: FastifyInstance = Fastify({
     loggerInstance: services.log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -56,22 +67,31 @@ export async function createServer(
     bodyLimit: 1024 * 1024,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    serverFactory: (handler) =>
-      createHttpServer(
+    serverFactory(handler) {
+      const onRequest: RequestListener = (request, response) => {
+        if (interceptor.takes(request)) interceptor.request(request, response).catch(fault(response));
+        else handler(request, response);
+      };
+      const http1 = createHttpServer(
         {
           keepAliveTimeout: keepAliveMs,
           // Uploads take any time; a JSON body has a deadline of its own.
           requestTimeout: 0,
-          ...{ headersTimeout: 30_000, noDelay: true, keepAlive: true, connectionsCheckingInterval: 5_000 },
+          ...{
+            headersTimeout: headWithinMs,
+            noDelay: true,
+            keepAlive: true,
+            connectionsCheckingInterval: 5_000,
+          },
           // To a sandbox nothing else is passed on, such as the offer of HTTP/2 that some clients make.
           shouldUpgradeCallback: (request) =>
             request.headers.upgrade?.toLowerCase() === 'websocket' || !interceptor.takes(request),
         },
-        (request, response) => {
-          if (interceptor.takes(request)) interceptor.request(request, response).catch(fault(response));
-          else handler(request, response);
-        },
-      ),
+        onRequest,
+      );
+      listener = new Listener({ http1, onRequest, certificate, firstByteWithinMs: headWithinMs });
+      return http1;
+    },
     routerOptions: { maxParamLength: 256 },
     clientErrorHandler: (error, socket) => sendParserError(error, socket),
     frameworkErrors: (error, request, reply) => {
@@ -102,6 +122,8 @@ export async function createServer(
   app.decorateRequest('caller', undefined);
   observe(app, services);
   app.decorate('upgrades', new EventEmitter());
+  app.decorate('listener', listener as never);
+  app.addHook('preClose', async () => listener?.close());
   app.server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     if (interceptor.takes(request)) interceptor.upgrade(request, socket, head).catch(fault(socket));
     else app.upgrades.emit('upgrade', request, socket, head);

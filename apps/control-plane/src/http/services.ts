@@ -12,6 +12,8 @@ import type { Limits } from './limits.ts';
 export interface Services {
   database: Database;
   directory: HostDirectory;
+  /** Sandboxes have names below it. */
+  domain: () => string;
   guests: GuestPool;
   /** For what perchd keeps nothing of. */
   host: HostClient;

@@ -1,0 +1,90 @@
+/** The server of HTTP/2. To the rest of perchd its requests look like those of HTTP/1.1. */
+import type { RequestListener } from 'node:http';
+import {
+  constants,
+  createServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
+import type { TLSSocket } from 'node:tls';
+import { asHttp1 } from './as-http1.ts';
+
+/** As E2B's own: its clients open another connection for more. */
+const mostStreams = 100;
+/** As that of HTTP/1.1, bytes. */
+const mostHeaderBytes = 16 * 1024;
+const mostHeaders = 256;
+/** A connection asks for something in this time, ms. */
+const firstRequestWithinMs = 30_000;
+/** Longer than E2B's clients keep a connection, ms. */
+const idleMs = 310_000;
+
+export class H2 {
+  readonly #server;
+  readonly #sessions = new Set<ServerHttp2Session>();
+  readonly #sockets = new Set<TLSSocket>();
+
+  constructor(onRequest: RequestListener) {
+    this.#server = createServer(
+      {
+        maxHeaderListPairs: mostHeaders,
+        settings: {
+          maxConcurrentStreams: mostStreams,
+          maxHeaderListSize: mostHeaderBytes,
+          enablePush: false,
+        },
+      },
+      (request, response) => serve(request, response, onRequest),
+    );
+    this.#server.on('session', (session) => this.#watch(session));
+    // A peer that breaks the protocol loses its connection, and that is all.
+    this.#server.on('sessionError', () => {});
+  }
+
+  take(socket: TLSSocket): void {
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#sockets.delete(socket));
+    this.#server.emit('connection', socket);
+  }
+
+  /** Streams that are open come to their end, and no new ones are taken. */
+  close(): void {
+    for (const session of this.#sessions) session.close();
+  }
+
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #watch(session: ServerHttp2Session): void {
+    this.#sessions.add(session);
+    let open = 0;
+    session.once('close', () => this.#sessions.delete(session));
+    session.on('stream', (stream) => {
+      if (open++ === 0) session.setTimeout(idleMs);
+      stream.once('close', () => open--);
+    });
+    session.setTimeout(firstRequestWithinMs);
+    session.on('timeout', () => {
+      if (open === 0) session.close();
+    });
+  }
+}
+
+function serve(request: Http2ServerRequest, response: Http2ServerResponse, onRequest: RequestListener): void {
+  const { stream } = response;
+  // Node's own says NO_ERROR, by which a client takes what came for the whole.
+  response.destroy = () => {
+    if (!stream.closed) stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    return response;
+  };
+  const problem = asHttp1(request);
+  if (problem === undefined) {
+    onRequest(request as never, response as never);
+    return;
+  }
+  response.writeHead(400, { 'content-type': 'text/plain; charset=utf-8' });
+  response.end(`${problem}\n`);
+  request.resume();
+}
