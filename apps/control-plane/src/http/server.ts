@@ -40,6 +40,8 @@ const keepAliveMs = 310_000;
 /** For the first byte of a connection, and for a whole head. */
 const headWithinMs = 30_000;
 
+const patience = { beginWithinMs: headWithinMs, handshakeWithinMs: 10_000 };
+
 const wholes: Record<string, string> = {
   body: 'the body',
   querystring: 'the query',
@@ -89,7 +91,7 @@ export async function createServer(
         },
         onRequest,
       );
-      listener = new Listener({ http1, onRequest, certificate, firstByteWithinMs: headWithinMs });
+      listener = new Listener({ http1, onRequest, certificate, ...patience });
       return http1;
     },
     routerOptions: { maxParamLength: 256 },

@@ -15,8 +15,6 @@ const mostStreams = 100;
 /** As that of HTTP/1.1, bytes. */
 const mostHeaderBytes = 16 * 1024;
 const mostHeaders = 256;
-/** A connection asks for something in this time, ms. */
-const firstRequestWithinMs = 30_000;
 /** Longer than E2B's clients keep a connection, ms. */
 const idleMs = 310_000;
 
@@ -25,7 +23,8 @@ export class H2 {
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #sockets = new Set<TLSSocket>();
 
-  constructor(onRequest: RequestListener) {
+  /** @param beginWithinMs time in which a connection has to ask for something */
+  constructor(onRequest: RequestListener, beginWithinMs: number) {
     this.#server = createServer(
       {
         maxHeaderListPairs: mostHeaders,
@@ -37,7 +36,7 @@ export class H2 {
       },
       (request, response) => serve(request, response, onRequest),
     );
-    this.#server.on('session', (session) => this.#watch(session));
+    this.#server.on('session', (session) => this.#watch(session, beginWithinMs));
     // A peer that breaks the protocol loses its connection, and that is all.
     this.#server.on('sessionError', () => {});
   }
@@ -57,7 +56,7 @@ export class H2 {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  #watch(session: ServerHttp2Session): void {
+  #watch(session: ServerHttp2Session, beginWithinMs: number): void {
     this.#sessions.add(session);
     let open = 0;
     session.once('close', () => this.#sessions.delete(session));
@@ -65,7 +64,7 @@ export class H2 {
       if (open++ === 0) session.setTimeout(idleMs);
       stream.once('close', () => open--);
     });
-    session.setTimeout(firstRequestWithinMs);
+    session.setTimeout(beginWithinMs);
     session.on('timeout', () => {
       if (open === 0) session.close();
     });

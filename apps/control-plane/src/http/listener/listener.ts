@@ -9,24 +9,22 @@ import { H2 } from './h2.ts';
 const handshakeRecord = 0x16;
 /** An alert, `handshake_failure`: what a TLS client understands where no certificate is. */
 const noCertificate = Buffer.from([0x15, 3, 3, 0, 2, 2, 40]);
-const handshakeWithinMs = 10_000;
 
 export interface ListenerOptions {
   /** Serves HTTP/1.1, and listens. Its connections come here first. */
   http1: Server;
   onRequest: RequestListener;
   certificate: CertificateFile;
-  /** Time in which a connection has to say something, ms. */
-  firstByteWithinMs: number;
+  /** Time in which a connection has to say something, and one of HTTP/2 to ask for something, ms. */
+  beginWithinMs: number;
+  /** Time for a handshake of TLS, ms. */
+  handshakeWithinMs: number;
 }
 
 export class Listener {
   readonly #options: ListenerOptions;
   readonly #toHttp1: (socket: Socket) => void;
-  readonly #tls = createTlsServer({
-    ALPNProtocols: ['h2', 'http/1.1'],
-    handshakeTimeout: handshakeWithinMs,
-  });
+  readonly #tls;
   readonly #h2: H2;
   readonly #others: NetServer[] = [];
   /** Connections that have said nothing yet, also nothing after their handshake. */
@@ -38,13 +36,17 @@ export class Listener {
   constructor(options: ListenerOptions) {
     this.#options = options;
     const { http1 } = options;
+    this.#tls = createTlsServer({
+      ALPNProtocols: ['h2', 'http/1.1'],
+      handshakeTimeout: options.handshakeWithinMs,
+    });
     const own = http1.listeners('connection') as ((socket: Socket) => void)[];
     this.#toHttp1 = (socket) => {
       for (const listener of own) listener.call(http1, socket);
     };
     http1.removeAllListeners('connection');
     http1.on('connection', this.#meet);
-    this.#h2 = new H2(options.onRequest);
+    this.#h2 = new H2(options.onRequest, options.beginWithinMs);
     this.#tls.on('secureConnection', (socket) => {
       this.#shaking.delete(peerOf(socket));
       if (socket.alpnProtocol === 'h2') this.#h2.take(socket);
@@ -99,7 +101,7 @@ export class Listener {
       go(bytes[0]);
     };
     this.#silent.add(socket);
-    socket.setTimeout(this.#options.firstByteWithinMs, end);
+    socket.setTimeout(this.#options.beginWithinMs, end);
     socket.on('readable', look).once('end', end).on('error', end).once('close', forget);
   }
 
