@@ -149,6 +149,7 @@ export const rules: readonly LayerRule[] = [
     'reconciler',
     'exec',
     'files',
+    'ports',
     'sandboxes',
     'guests',
     'hosts',

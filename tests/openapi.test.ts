@@ -47,6 +47,8 @@ const routes = [
   'POST /v1/sandboxes/{id}/files/mkdir',
   'POST /v1/sandboxes/{id}/files/move',
   'POST /v1/sandboxes/{id}/files/remove',
+  'GET /v1/sandboxes/{id}/ports',
+  'GET /v1/sandboxes/{id}/ports/{port}/stream',
   'GET /v1/templates',
   'GET /v1/hosts',
   'GET /v1/api-keys',

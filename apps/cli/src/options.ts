@@ -14,6 +14,14 @@ export function pidNumber(text: string): number {
   return Number(text);
 }
 
+export function portNumber(text: string): number {
+  const port = Number(text);
+  if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535) {
+    throw new InvalidArgumentError('It must be a port, 1 to 65535.');
+  }
+  return port;
+}
+
 /** For options that may be given several times. */
 export function keyValue(text: string, before: Record<string, string> = {}): Record<string, string> {
   const at = text.indexOf('=');

@@ -25,6 +25,8 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   snapshot: async () => (await import('./commands/snapshot.ts')).addSnapshot,
   history: async () => (await import('./commands/history.ts')).addHistory,
   rm: async () => (await import('./commands/rm.ts')).addRm,
+  url: async () => (await import('./commands/url.ts')).addUrl,
+  forward: async () => (await import('./commands/forward.ts')).addForward,
   logs: async () => (await import('./commands/logs.ts')).addLogs,
   e2b: async () => (await import('./commands/e2b.ts')).addE2b,
   tls: async () => (await import('./commands/tls.ts')).addTls,

@@ -74,6 +74,7 @@ export interface ErrorContexts {
   file_io_failed: { path: string; problem: string };
   sandbox_out_of_resources: { path: string; problem: string };
   events_lost: { path: string };
+  port_closed: { id: string; port: number };
   transfer_interrupted: { path: string };
   ticket_invalid: Record<string, never>;
   shutting_down: Record<string, never>;
@@ -146,6 +147,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   file_io_failed: 422,
   sandbox_out_of_resources: 503,
   events_lost: 409,
+  port_closed: 502,
   transfer_interrupted: 502,
   ticket_invalid: 401,
   shutting_down: 503,
@@ -228,6 +230,7 @@ export const errorRemedy: Record<ErrorCode, string> = {
   file_io_failed: 'Read the problem in details; `dmesg` in the sandbox says more of a failing device.',
   sandbox_out_of_resources: 'End programs in the sandbox that hold memory or open files, then try again.',
   events_lost: 'Read the directory anew, then watch it again.',
+  port_closed: 'Start the server in the sandbox, on 0.0.0.0 rather than on its loopback.',
   transfer_interrupted: 'Send the transfer again; nothing of it was kept.',
   ticket_invalid: 'Get a new ticket: each opens one connection and lives for a minute.',
   shutting_down: 'Try again in a few seconds.',

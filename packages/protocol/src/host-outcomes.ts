@@ -84,6 +84,7 @@ const meanings: Record<ErrorCode, Meaning> = {
   file_io_failed: unknown,
   sandbox_out_of_resources: unknown,
   events_lost: unknown,
+  port_closed: unknown,
   transfer_interrupted: unknown,
   ticket_invalid: unknown,
   shutting_down: unknown,

@@ -12,6 +12,7 @@ export * from './limits.ts';
 export * from './machine.ts';
 export * from './names.ts';
 export * from './platform.ts';
+export * from './ports.ts';
 export * from './sandbox.ts';
 export * from './settings.ts';
 export * from './snapshot.ts';

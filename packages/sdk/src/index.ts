@@ -14,6 +14,8 @@ export {
   PerchError,
   type Sandbox,
   type SandboxHistory,
+  type SandboxPort,
+  type SandboxPorts,
   type SandboxTransition,
   type SignalName,
   type Snapshot,
@@ -26,5 +28,7 @@ export type { ExecEvent, ExecStart, ExecStream } from './exec/stream.ts';
 export type { Download, FilePage, Files, WriteOptions } from './files.ts';
 export type { PerchOptions, RequestOptions } from './http.ts';
 export { Perch } from './perch.ts';
+export type { PortStream } from './port-stream.ts';
+export type { PortFilter, Ports } from './ports.ts';
 export type { CreateOptions, ListFilter, Sandboxes } from './sandboxes.ts';
 export type { SnapshotFilter, SnapshotOptions, Snapshots } from './snapshots.ts';

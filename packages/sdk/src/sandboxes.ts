@@ -17,6 +17,7 @@ import { type ExecStart, ExecStream } from './exec/stream.ts';
 import { Files } from './files.ts';
 import type { Http, RequestOptions } from './http.ts';
 import { itemsOf } from './pages.ts';
+import { Ports } from './ports.ts';
 
 export interface CreateOptions extends RequestOptions {
   /** The same key gives the same sandbox; by default each call has a new one. */
@@ -41,12 +42,14 @@ const execDefaultSec = 30;
 export class Sandboxes {
   readonly commands: Commands;
   readonly files: Files;
+  readonly ports: Ports;
   readonly #http: Http;
 
   constructor(http: Http) {
     this.#http = http;
     this.commands = new Commands(http);
     this.files = new Files(http);
+    this.ports = new Ports(http);
   }
 
   /** Resolves when it runs. A connection that fails is tried again, and still makes one sandbox. */

@@ -17,6 +17,8 @@ const takeIds = [
   'rm',
   'logs',
   'cp',
+  'url',
+  'forward',
 ];
 /** Ids of the sandboxes there are; nothing when Perch does not answer. */
 const ids = `perch ls --json 2>/dev/null | sed -n 's/^{"id":"\\([a-z0-9]*\\)".*/\\1/p'`;

@@ -14,6 +14,7 @@ const statuses: Record<ErrorCode, number> = {
   ...errorStatus,
   // 502 is said by the edge alone, of a sandbox that is not there.
   guest_unavailable: 503,
+  port_closed: 503,
   guest_protocol: 500,
   transfer_interrupted: 503,
   host_disk_full: 503,

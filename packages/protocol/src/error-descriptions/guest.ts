@@ -86,6 +86,10 @@ export const guestErrors = {
     when: 'Changes in a directory came faster than the client of `files/watch` took them, and the sandbox has lost some; or a directory came with more files than can be told at once.',
     after: 'The watch has ended, after the changes that were known. The files are as they are.',
   },
+  port_closed: {
+    when: 'A connection was asked for to a port of the sandbox on which no program listens, or one on the loopback of the sandbox alone.',
+    after: 'Nothing has been sent.',
+  },
   transfer_interrupted: {
     when: 'An upload or a download broke off: its source, the client or the guest went away, or a file ended before its length. The SDK throws it for a download that ends early.',
     after:

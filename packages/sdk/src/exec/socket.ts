@@ -1,4 +1,5 @@
 /** One face for the two kinds of WebSocket: of `ws` in Node, where a header carries the key, and of a browser. */
+import { PerchError } from '@perch/protocol';
 import type { Config } from '../config.ts';
 import { connectionError } from '../errors.ts';
 
@@ -15,6 +16,15 @@ export interface SocketListener {
   message(message: string | Uint8Array): void;
   /** Once, whatever ended it. */
   closed(error: unknown): void;
+}
+
+/** The error in the body of a refusal, if there is one. */
+export function refusalOf(body: string): PerchError | undefined {
+  try {
+    return PerchError.fromBody(JSON.parse(body));
+  } catch {
+    return undefined;
+  }
 }
 
 /** The server pings each 20 s, and takes a client for gone that does not answer by the next. */

@@ -10,7 +10,14 @@ import {
 } from '@perch/protocol';
 import { UnexpectedAnswerError } from '../errors.ts';
 import type { Http } from '../http.ts';
-import { isNode, openBrowserSocket, openNodeSocket, type Socket, type SocketListener } from './socket.ts';
+import {
+  isNode,
+  openBrowserSocket,
+  openNodeSocket,
+  refusalOf,
+  type Socket,
+  type SocketListener,
+} from './socket.ts';
 
 export type ExecStart = Omit<Extract<ExecClientMessage, { type: 'start' }>, 'type' | 'binary'>;
 
@@ -240,14 +247,6 @@ async function connect(http: Http, id: string, inbox: Inbox): Promise<Socket> {
   }
   const { ticket } = await http.json<ExecTicket>('POST', `${path}/ticket`);
   return openBrowserSocket(config, `${path}/stream?ticket=${encodeURIComponent(ticket)}`, inbox);
-}
-
-function refusalOf(body: string): PerchError | undefined {
-  try {
-    return PerchError.fromBody(JSON.parse(body));
-  } catch {
-    return undefined;
-  }
 }
 
 function asError(message: Message): Error {

@@ -8,6 +8,7 @@ import { addExecRoutes } from './exec.ts';
 import { addFileRoutes } from './files.ts';
 import { addPageRoutes } from './pages.ts';
 import { addPlatformRoutes } from './platform.ts';
+import { addPortRoutes } from './ports.ts';
 import { addSandboxRoutes } from './sandboxes.ts';
 import { addSnapshotRoutes } from './snapshots.ts';
 import { addTransitionRoutes } from './transitions.ts';
@@ -26,6 +27,7 @@ export async function addRoutes(
   addCommandRoutes(app, services);
   await addFileRoutes(app, services);
   addWatchRoute(app, services);
+  addPortRoutes(app, services);
   addApiKeyRoutes(app, services);
   addPlatformRoutes(app, services, openApi);
   await addPageRoutes(app, openApi);

@@ -10,11 +10,13 @@ import { checkOrigin } from '../access.ts';
  * The handlers of a route that is a WebSocket: it is refused as any call before the upgrade, and holds its life after it.
  * @param name for messages and the log, such as `exec/stream`
  * @param run resolves when the connection is over; one that fails is cut
+ * @param check throws why it is refused, beside what holds for all
  */
 export function onLife(
   name: string,
   { sandboxes }: Pick<Services, 'sandboxes'>,
   run: (socket: WebSocket, life: Life, request: FastifyRequest) => Promise<void>,
+  check: (life: Life, request: FastifyRequest) => void = () => {},
 ) {
   const lives = new WeakMap<object, Life>();
 
@@ -33,7 +35,9 @@ export function onLife(
   return {
     async preHandler(request: FastifyRequest) {
       checkOrigin(request);
-      lives.set(request, await sandboxes.ready((request.params as { id: string }).id, request.id));
+      const life = await sandboxes.ready((request.params as { id: string }).id, request.id);
+      check(life, request);
+      lives.set(request, life);
     },
     async handler() {
       throw new PerchError('malformed_request', `${name} needs a WebSocket.`, { reason: 'no upgrade' });
