@@ -50,6 +50,8 @@ const routes = [
   'GET /v1/sandboxes/{id}/ports',
   'GET /v1/sandboxes/{id}/ports/{port}/stream',
   'GET /v1/templates',
+  'POST /v1/templates/{name}/ready',
+  'GET /v1/ready',
   'GET /v1/hosts',
   'GET /v1/api-keys',
   'POST /v1/api-keys',

@@ -115,6 +115,28 @@ test('after a burst of another shape each create of the next burst takes a ready
   for (const { id } of second) expect(await sh(perch, id, 'hostname')).toBe(`${id}\n`);
 }, 300_000);
 
+test('the number that is pinned stands ready, also after a restart, until it is given back', async () => {
+  const pinned = () => perch.templates.ready().then((all) => all.map((one) => [one.memory_mb, one.pinned]));
+  expect(await perch.templates.pinReady('base', { count: 1 })).toMatchObject({ ...usual, pinned: 1 });
+  await perch.templates.pinReady('base', { count: 3, memory_mb: 128, disk_mb: 1024 });
+  await instance.stop();
+  await instance.up();
+  await untilStanding(instance.dataDir, 4, [], allMadeMs);
+  expect(await pinned()).toEqual([
+    [128, 3],
+    [512, 1],
+  ]);
+  const refused = perch.templates.pinReady('base', { count: 40 });
+  await expect(refused).rejects.toMatchObject({
+    code: 'too_many_ready',
+    details: { limit: 32, requested: 43 },
+  });
+  await perch.templates.pinReady('base', { count: null });
+  await perch.templates.pinReady('base', { count: null, memory_mb: 128, disk_mb: 1024 });
+  await untilStanding(instance.dataDir, 2);
+  expect(await pinned()).toEqual([[512, null]]);
+}, 300_000);
+
 test('a ready guest of a snapshot goes on where the snapshot was, not before a create, and goes with it', async () => {
   await instance.stop();
   await instance.up();
@@ -145,7 +167,9 @@ test('a ready guest of a snapshot goes on where the snapshot was, not before a c
       await expectRightClock(perch, id, toldWithin);
     }
   }
-  await untilStanding(instance.dataDir, 4, [], allMadeMs);
+  await perch.templates.pinReady(name, { count: 1 });
+  await untilStanding(instance.dataDir, 3, [], allMadeMs);
   await perch.snapshots.delete(name);
   expect(vmDirectories(instance.dataDir)).toHaveLength(2);
-});
+  expect((await perch.templates.ready()).filter(({ pinned }) => pinned !== null)).toEqual([]);
+}, 400_000);

@@ -28,7 +28,7 @@ export interface Trial extends Way<Failpoint> {
 type Make = (scene: Scene, name: Failpoint) => Promise<Trial>;
 
 /** The operations that need ready guests: a scene has none unless it is asked for one. */
-const readyOnly = /^(ready|takeover)\./;
+const readyOnly = /^(ready|takeover|pin)\./;
 /** A kind of disk has places of its own. States of device-mapper share no layers, of which there is nothing to merge. */
 const ofOtherDisks = process.env.PERCH_ROOTFS === 'device-mapper' ? /^merge\./ : /^disk\./;
 const places = failpoints.filter((name) => !ofOtherDisks.test(name));
@@ -85,6 +85,17 @@ const makes: Record<Operation, Make> = {
     await untilStanding(dataDir, 1, listed);
     const call = async () => [(await perch.sandboxes.create({ timeout_sec: 3600 })).id];
     return { call, left: 'gone', done: 'running' };
+  },
+  pin: async ({ instance: { perch } }) => {
+    const call = async () => {
+      await perch.templates.pinReady('base', { count: 1 });
+      return [];
+    };
+    const check = async () => {
+      const all = await perch.templates.ready();
+      expect(all.filter(({ pinned }) => pinned !== null)).toMatchObject([{ template: 'base', wanted: 1 }]);
+    };
+    return { call, ...nothingMade, check };
   },
   pause: async (scene, name) => {
     const subject = await scene.runningSubject();

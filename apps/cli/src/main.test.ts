@@ -78,6 +78,9 @@ test('a command line that is wrong is exit code 2, and shows where help is', asy
     ['resume'],
     ['fork'],
     ['history'],
+    ['template', 'ready', 'base'],
+    ['template', 'ready', 'base', '--count', 'many'],
+    ['ls', '--ready', '--all'],
     ['snapshot', 'create'],
     ['snapshot', 'flatten'],
     ['snapshot', 'convert', 'x', '--to', 'zfs'],
@@ -247,6 +250,30 @@ test.runIf(process.getuid?.() === 0)('import needs a host agent on this machine'
   });
 });
 
+test('ready guests are listed, and their number is set, for people and for programs', async () => {
+  const guests = {
+    ...{ template: 'mine', vcpus: 1, memory_mb: 256, disk_mb: 1024 },
+    ...{ ready: 3, wanted: 4, pinned: 4, hits: 7, misses: 1 },
+  };
+  const asked: unknown[] = [];
+  await using api = await serve(async (request, response) => {
+    if (request.method === 'POST') asked.push([request.url, JSON.parse(await text(request))]);
+    const body = request.method === 'POST' ? guests : { items: [guests, { ...guests, pinned: null }] };
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  });
+  const pinned = await perch(api.url, 'template', 'ready', 'mine', '--count', '4', '--memory', '256');
+  expect(pinned.stdout.split('\n')[1]).toMatch(/^mine +1 +256 MiB +1024 MiB +3 +4 +4 +7 +1$/);
+  await perch(api.url, 'template', 'ready', 'mine', '--count', 'auto');
+  expect(asked).toEqual([
+    ['/v1/templates/mine/ready', { count: 4, memory_mb: 256 }],
+    ['/v1/templates/mine/ready', { count: null }],
+  ]);
+  const listed = await perch(api.url, 'ls', '--ready');
+  expect(listed.stdout.split('\n')[2]).toMatch(/ +3 +4 +- +7 +1$/);
+  const { stdout } = await perch(api.url, 'ls', '--ready', '--json');
+  expect(JSON.parse(stdout.split('\n')[0] ?? '')).toEqual(guests);
+});
+
 test('every command explains itself', async () => {
   const { commands } = await createProgram(createOutput(false));
   const expected = [
@@ -260,6 +287,7 @@ test('every command explains itself', async () => {
     'resume',
     'fork',
     'snapshot',
+    'template',
     'history',
     'rm',
     'logs',
@@ -278,8 +306,10 @@ test('every command explains itself', async () => {
     'import',
     'rm',
   ]);
-  for (const command of [...commands, ...ofSnapshots]) {
-    const parent = ofSnapshots.includes(command) ? 'perch snapshot' : 'perch';
+  const ofTemplates = commands.find((command) => command.name() === 'template')?.commands ?? [];
+  for (const command of [...commands, ...ofSnapshots, ...ofTemplates]) {
+    const group = command.parent?.name() ?? 'perch';
+    const parent = group === 'perch' ? group : `perch ${group}`;
     expect(command.helpInformation()).toContain(`Usage: ${parent} ${command.name()}`);
     expect(command.description()).not.toBe('');
     for (const { description } of command.options) expect(description).not.toBe('');

@@ -23,6 +23,7 @@ const commands: Readonly<Record<string, () => Promise<Add>>> = {
   resume: async () => (await import('./commands/resume.ts')).addResume,
   fork: async () => (await import('./commands/fork.ts')).addFork,
   snapshot: async () => (await import('./commands/snapshot.ts')).addSnapshot,
+  template: async () => (await import('./commands/template.ts')).addTemplate,
   history: async () => (await import('./commands/history.ts')).addHistory,
   rm: async () => (await import('./commands/rm.ts')).addRm,
   url: async () => (await import('./commands/url.ts')).addUrl,

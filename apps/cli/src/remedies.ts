@@ -32,6 +32,8 @@ const ofCommandLine: Partial<Record<ErrorCode, string>> = {
   api_key_not_found: 'Name a key that exists.',
   last_api_key: 'Make another key first.',
   disk_too_small: 'Ask for at least the size of the template.',
+  too_many_ready:
+    'Pin fewer, or give others back with --count auto (`perch ls --ready` lists them), or start Perch with a larger PERCH_READY_MAX.',
   guest_unavailable: 'Try again; if it stays, read `perch logs`.',
   sandbox_busy:
     'Let some of them end, or end what nobody needs (`perch ps` lists it, `perch kill` ends it), then try again.',

@@ -8,7 +8,7 @@ test('the stages of a start are counted once, and not again when the guest runs 
   const lifecycle = {
     list: () => [],
     lackingRoom: () => 0,
-    ready: { states: () => [], counts: { hits: 0, misses: 0 } },
+    ready: { list: () => [], counts: { hits: 0, misses: 0 } },
     watch: (listener: typeof tell) => {
       tell = listener;
     },
@@ -39,7 +39,7 @@ test('ready guests of all kinds are counted together, and creates by whether one
     list: () => [],
     lackingRoom: () => 0,
     ready: {
-      states: () => [
+      list: () => [
         { ready: 2, wanted: 2 },
         { ready: 5, wanted: 20 },
       ],

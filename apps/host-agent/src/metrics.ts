@@ -43,7 +43,7 @@ export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo
     labelNames: ['state'],
     registers,
     collect() {
-      const states = lifecycle.ready.states();
+      const states = lifecycle.ready.list();
       this.set({ state: 'waiting' }, sum(states.map(({ ready }) => ready)));
       this.set({ state: 'wanted' }, sum(states.map(({ wanted }) => wanted)));
     },

@@ -43,6 +43,7 @@ export interface ErrorContexts {
   last_api_key: { id: string };
   disk_too_small: { disk_mb: number; minimum_mb: number };
   capacity_exhausted: { resource: 'memory' | 'disk' | 'slots'; requested: number; available: number };
+  too_many_ready: { requested: number; limit: number };
   host_disk_full: Record<string, never>;
   cleanup_delayed: { id: string; reason: string };
   host_unavailable: { host_id: string };
@@ -122,6 +123,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   last_api_key: 409,
   disk_too_small: 400,
   capacity_exhausted: 503,
+  too_many_ready: 409,
   host_disk_full: 507,
   cleanup_delayed: 503,
   host_unavailable: 503,
@@ -201,6 +203,8 @@ export const errorRemedy: Record<ErrorCode, string> = {
     'Delete the base image in the cache directory (`perch doctor` names it), build it again with `npm run setup`, and start Perch again.',
   disk_too_small: 'Ask for at least minimum_mb, the size of the template.',
   capacity_exhausted: 'Destroy a sandbox, ask for a smaller one, or try again later.',
+  too_many_ready:
+    'Pin fewer, or give others back with "count": null (GET /v1/ready lists them), or start Perch with a larger PERCH_READY_MAX.',
   host_disk_full:
     'Free space on the disk of the data directory, or remove snapshots and sandboxes; nothing of it was kept.',
   cleanup_delayed:

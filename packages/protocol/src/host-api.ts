@@ -19,6 +19,8 @@
  * | `POST /v1/snapshots/{name}/flatten` | 200 Snapshot, whose disk stands alone; of one that does already the same |
  * | `POST /v1/snapshots/{name}/convert` ConvertSnapshot | 200 Snapshot with layers of that format, or standing alone |
  * | `DELETE /v1/snapshots/{name}` | 204 once it is gone; 404 when unknown |
+ * | `GET /v1/ready` | ReadyGuestsList |
+ * | `PUT /v1/ready` HostPinReady | 200 ReadyGuests; the guests come in the background |
  * | `GET /v1/sandboxes/{id}/console` | `application/octet-stream`, the last of the console |
  * | `GET /v1/events` | `application/x-ndjson`, HostEvent a line: every sandbox, `synced`, then each change |
  * | `POST /v1/fsck` HostFsck | FsckFindings, once every byte of every snapshot was read |

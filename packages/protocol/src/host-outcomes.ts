@@ -56,6 +56,7 @@ const meanings: Record<ErrorCode, Meaning> = {
   snapshot_exists: unknown,
   snapshot_in_use: unknown,
   import_refused: unknown,
+  too_many_ready: unknown,
   root_only: unknown,
   api_key_not_found: unknown,
   last_api_key: unknown,

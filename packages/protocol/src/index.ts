@@ -13,6 +13,7 @@ export * from './machine.ts';
 export * from './names.ts';
 export * from './platform.ts';
 export * from './ports.ts';
+export * from './ready.ts';
 export * from './sandbox.ts';
 export * from './settings.ts';
 export * from './snapshot.ts';

@@ -12,6 +12,8 @@ export {
   type ForkResults,
   isPerchError,
   PerchError,
+  type PinReady,
+  type ReadyGuests,
   type Sandbox,
   type SandboxHistory,
   type SandboxPort,
@@ -32,3 +34,4 @@ export type { PortStream } from './port-stream.ts';
 export type { PortFilter, Ports } from './ports.ts';
 export type { CreateOptions, ListFilter, Sandboxes } from './sandboxes.ts';
 export type { SnapshotFilter, SnapshotOptions, Snapshots } from './snapshots.ts';
+export type { Templates } from './templates.ts';

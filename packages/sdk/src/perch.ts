@@ -1,16 +1,8 @@
-import type {
-  ApiKey,
-  ApiKeyList,
-  Health,
-  Host,
-  HostList,
-  NewApiKey,
-  Template,
-  TemplateList,
-} from '@perch/protocol';
+import type { ApiKey, ApiKeyList, Health, Host, HostList, NewApiKey } from '@perch/protocol';
 import { Http, type PerchOptions, type RequestOptions } from './http.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { Snapshots } from './snapshots.ts';
+import { Templates } from './templates.ts';
 
 /**
  * Client of Perch. URL and key are those given, else PERCH_URL and PERCH_API_KEY, else those of the user's
@@ -20,12 +12,14 @@ import { Snapshots } from './snapshots.ts';
 export class Perch {
   readonly sandboxes: Sandboxes;
   readonly snapshots: Snapshots;
+  readonly templates: Templates;
   readonly #http: Http;
 
   constructor(options: PerchOptions = {}) {
     this.#http = new Http(options);
     this.sandboxes = new Sandboxes(this.#http);
     this.snapshots = new Snapshots(this.#http);
+    this.templates = new Templates(this.#http);
   }
 
   /** Where requests go. */
@@ -37,11 +31,6 @@ export class Perch {
   async health(options: RequestOptions = {}): Promise<Health> {
     return this.#http.json('GET', '/health', { timeoutMs: 10_000, ...options, accept: [503] });
   }
-
-  readonly templates = {
-    list: (options: RequestOptions = {}): Promise<Template[]> =>
-      this.#items<TemplateList>('/v1/templates', options),
-  };
 
   readonly hosts = {
     list: (options: RequestOptions = {}): Promise<Host[]> => this.#items<HostList>('/v1/hosts', options),

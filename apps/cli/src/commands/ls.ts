@@ -1,14 +1,16 @@
 import { printable } from '@perch/node-kit';
 import { type Sandbox, sandboxStatuses } from '@perch/protocol';
 import { Perch } from '@perch/sdk';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { keyValue } from '../options.ts';
 import { type Output, table } from '../output.ts';
+import { readyTable } from '../ready-table.ts';
 
 interface Options {
   all?: true;
   status?: string;
   metadata?: Record<string, string>;
+  ready?: true;
 }
 
 export function addLs(program: Command, output: Output): void {
@@ -21,13 +23,26 @@ export function addLs(program: Command, output: Output): void {
       `only of this status, or of several with commas: ${sandboxStatuses.join(', ')}`,
     )
     .option('-l, --metadata <key=value>', 'only with this label; may be given several times', keyValue)
+    .addOption(
+      new Option('--ready', 'instead of sandboxes the guests that stand ready for a create').conflicts([
+        ...['all', 'status', 'metadata'],
+      ]),
+    )
     .addHelpText(
       'after',
       `
 With --json, one sandbox a line:
-  perch ls --json --status running | jq -r .id`,
+  perch ls --json --status running | jq -r .id
+
+Ready guests, by template and shape: WANTED are to stand ready, as many as were PINNED (perch template ready) or as the
+creates of the last minutes want. HITS are creates that took one over, MISSES those that found none.
+  perch ls --ready`,
     )
-    .action(async ({ all, status, metadata }: Options) => {
+    .action(async ({ all, status, metadata, ready }: Options) => {
+      if (ready) {
+        await listReady(output);
+        return;
+      }
       // The server checks the names, and says which there are.
       const statuses = (status?.split(',') ?? (all ? [...sandboxStatuses] : undefined)) as
         | Sandbox['status'][]
@@ -46,6 +61,13 @@ With --json, one sandbox a line:
           ),
         );
     });
+}
+
+async function listReady(output: Output): Promise<void> {
+  const guests = await new Perch().templates.ready();
+  for (const one of guests) output.value(one);
+  if (guests.length === 0) output.line('No guests stand ready. `perch template ready` sets how many do.');
+  else output.line(readyTable(guests));
 }
 
 function row(sandbox: Sandbox): string[] {

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import type { Command, Option } from 'commander';
 
 export const shells = ['bash', 'zsh', 'fish'] as const;
 export type Shell = (typeof shells)[number];
@@ -30,7 +30,7 @@ export function completionScript(program: Command, shell: Shell): string {
 
 function bash(program: Command): string {
   const cases = program.commands.map(
-    (command) => `    ${command.name()}) words="${flags(command).join(' ')}";;`,
+    (command) => `    ${command.name()}) words="${words(command).join(' ')}";;`,
   );
   return `# perch completion for bash. Load it with: source <(perch completion bash)
 _perch() {
@@ -57,9 +57,11 @@ function zsh(program: Command): string {
     (command) => `    '${command.name()}:${quiet(command.description())}'`,
   );
   const cases = program.commands.map((command) => {
-    const options = command.options.map((option) => `'${option.long}[${quiet(option.description)}]'`);
+    const options = optionsOf(command).map((option) => `'${option.long}[${quiet(option.description)}]'`);
+    const below = command.commands.map((one) => one.name());
+    const first = below.length > 0 ? [`'2:command:(${below.join(' ')})'`] : [];
     const rest = takeIds.includes(command.name()) ? `'*:sandbox:_perch_ids'` : `'*:file:_files'`;
-    return `      ${command.name()}) _arguments ${[...options, rest].join(' ')};;`;
+    return `      ${command.name()}) _arguments ${[...options, ...first, rest].join(' ')};;`;
   });
   return `#compdef perch
 # perch completion for zsh. Load it with: source <(perch completion zsh)
@@ -86,7 +88,11 @@ compdef _perch perch
 function fish(program: Command): string {
   const lines = program.commands.flatMap((command) => [
     `complete -c perch -n __fish_use_subcommand -f -a ${command.name()} -d '${quiet(command.description())}'`,
-    ...command.options.map((option) => {
+    ...command.commands.map(
+      (one) =>
+        `complete -c perch -n '__fish_seen_subcommand_from ${command.name()}' -f -a ${one.name()} -d '${quiet(one.description())}'`,
+    ),
+    ...optionsOf(command).map((option) => {
       const short = option.short ? ` -s ${option.short.slice(1)}` : '';
       const long = option.long ? ` -l ${option.long.slice(2)}` : '';
       return `complete -c perch -n '__fish_seen_subcommand_from ${command.name()}'${short}${long} -d '${quiet(option.description)}'`;
@@ -98,8 +104,16 @@ complete -c perch -n '__fish_seen_subcommand_from ${takeIds.join(' ')}' -a "(${i
 `;
 }
 
-function flags(command: Command): string[] {
-  return [...command.options.flatMap(({ long }) => long ?? []), '--json', '--help'];
+/** The commands below a command, and the options of all of them. */
+function words(command: Command): string[] {
+  const options = optionsOf(command).flatMap(({ long }) => long ?? []);
+  return [...command.commands.map((one) => one.name()), ...options, '--json', '--help'];
+}
+
+/** Those of a command and of the commands below it, each name once. */
+function optionsOf(command: Command): Option[] {
+  const all = [command, ...command.commands].flatMap((one) => [...one.options]);
+  return all.filter((option, index) => all.findIndex(({ long }) => long === option.long) === index);
 }
 
 /** Text between single quotes and brackets of a shell script. */

@@ -6,6 +6,7 @@ import {
   type HostFork,
   HostForked,
   HostInfo,
+  type HostPinReady,
   type HostResume,
   HostSandbox,
   HostSandboxList,
@@ -14,6 +15,8 @@ import {
   isPerchError,
   NewSnapshot,
   PerchError,
+  ReadyGuests,
+  ReadyGuestsList,
   remakeAnyDiskMs,
   remakeDiskMs,
   SandboxHistory,
@@ -43,6 +46,8 @@ const validators = {
   snapshot: Compile(Snapshot),
   newSnapshot: Compile(NewSnapshot),
   snapshots: Compile(HostSnapshotList),
+  ready: Compile(ReadyGuests),
+  readyList: Compile(ReadyGuestsList),
 };
 
 /** Of a sandbox, MiB: it says how long a call may take. */
@@ -184,6 +189,19 @@ export class HostClient implements AsyncDisposable {
   async removeSnapshot(name: string, requestId?: string): Promise<void> {
     const path = snapshotPath(name);
     await this.#send({ method: 'DELETE', path, deadlineMs: deadlines.destroy, requestId });
+  }
+
+  /** By template and shape. */
+  async ready(requestId?: string): Promise<ReadyGuests[]> {
+    const call = { method: 'GET', path: '/v1/ready', deadlineMs: deadlines.read, requestId } as const;
+    return (await this.#json(validators.readyList, call)).items;
+  }
+
+  /** @throws PerchError template_not_found, disk_too_small, shape_mismatch, too_many_ready */
+  pinReady(body: HostPinReady, requestId?: string): Promise<ReadyGuests> {
+    return this.#json(validators.ready, {
+      ...{ method: 'PUT', path: '/v1/ready', body, deadlineMs: deadlines.read, requestId },
+    });
   }
 
   /** Resolves once nothing of the sandbox is left; also when the host knows none. */

@@ -9,10 +9,12 @@ import {
   HostFork,
   type HostInfo,
   HostPause,
+  HostPinReady,
   HostResume,
   type HostSandbox,
   HostSnapshotCreate,
   PerchError,
+  type ReadyGuests,
   type Snapshot,
   version,
 } from '@perch/protocol';
@@ -34,6 +36,7 @@ export class FakeHost implements AsyncDisposable {
   onResume: (id: string, body: HostResume) => Promise<void> | void = () => {};
   readonly forked: { id: string; body: HostFork }[] = [];
   readonly snapshots = new Map<string, Snapshot>();
+  readonly pinned: HostPinReady[] = [];
   /** Runs in the middle of a fork or a snapshot, after its beginning was told; may throw. */
   onCopy: (id: string) => Promise<void> | void = () => {};
   /** Why a child of a fork does not start. */
@@ -290,6 +293,15 @@ export class FakeHost implements AsyncDisposable {
         return reply.code(201).send({ ...snapshot, timings_ms: { freeze: 1, frozen: 20, total: 300 } });
       },
     );
+    app.get('/v1/ready', async () => ({ items: this.pinned.map(readyGuests) }));
+    app.put<{ Body: HostPinReady }>('/v1/ready', { schema: { body: HostPinReady } }, async ({ body }) => {
+      const { count } = body;
+      if (count !== null && count > 8) {
+        throw new PerchError('too_many_ready', 'Too many.', { requested: count, limit: 8 });
+      }
+      this.pinned.push(body);
+      return readyGuests(body);
+    });
     const named = (name: string): Snapshot => {
       const snapshot = this.snapshots.get(name);
       if (!snapshot) throw new PerchError('snapshot_not_found', `No snapshot ${name}.`, { name });
@@ -347,4 +359,8 @@ export class FakeHost implements AsyncDisposable {
     });
     return app;
   }
+}
+
+function readyGuests({ count, ...request }: HostPinReady): ReadyGuests {
+  return { ...request, ready: 0, wanted: count ?? 0, pinned: count, hits: 0, misses: 0 };
 }

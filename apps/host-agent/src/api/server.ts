@@ -23,6 +23,7 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { Type } from 'typebox';
 import type { Lifecycle } from '../lifecycle/index.ts';
+import { readyRoutes } from './ready.ts';
 import { errors, snapshotRoutes } from './snapshots.ts';
 
 export interface ApiDeps {
@@ -131,6 +132,7 @@ export function createServer(deps: ApiDeps) {
   );
 
   app.register(snapshotRoutes(lifecycle));
+  app.register(readyRoutes(lifecycle));
 
   app.get('/v1/sandboxes/:id/console', { schema: { params } }, async (request, reply) =>
     reply.type('application/octet-stream').send(await lifecycle.console(request.params.id)),

@@ -102,6 +102,8 @@ export const failpoints = [
   /** It has run a command; and stands still, in no list yet. */
   'ready.warm',
   'ready.still',
+  /** The journal has another number of ready guests, of which nobody was told. */
+  'pin.journaled',
   /** The journal has the sandbox in place of the ready guest, whose files have their old name; and the new one. */
   'takeover.journaled',
   'takeover.moved',

@@ -14,7 +14,7 @@ import { failpoint } from '../failpoints/index.ts';
 import { Conversions, type MergeReport, Merges, type MergesOptions } from './checkpoints/index.ts';
 import { type DiskRoom, sweepUnowned } from './journal/index.ts';
 import { NamedSnapshots } from './named-snapshots.ts';
-import type { PrewarmedPool } from './ready/index.ts';
+import { ReadyGuests } from './ready-guests.ts';
 import { exists, historyOf, Registry, type ResourceDeps, Resources, SandboxDriver } from './sandbox/index.ts';
 import { Forks, type Reservations, type StartDeps, StartPlanner } from './start/index.ts';
 
@@ -36,6 +36,7 @@ const teardownRetryMs = [200, 1000, 5000, 30_000];
 
 export class Lifecycle {
   readonly snapshots: NamedSnapshots;
+  readonly ready: ReadyGuests;
   readonly #deps: LifecycleDeps;
   readonly #registry: Registry;
   readonly #planner: StartPlanner;
@@ -60,7 +61,14 @@ export class Lifecycle {
     this.#conversions = new Conversions(deps);
     this.#planner = new StartPlanner(deps, this.#registry, this.#conversions);
     this.#forks = new Forks(deps, this.#registry, this.#planner);
-    this.snapshots = new NamedSnapshots(deps, this.#registry, this.#planner, this.#conversions);
+    this.ready = new ReadyGuests(deps, this.#planner);
+    const { sources } = this.#planner;
+    this.snapshots = new NamedSnapshots(
+      { ...deps, changed: (name) => this.ready.changed(name) },
+      this.#registry,
+      sources,
+      this.#conversions,
+    );
     this.#merges = new Merges({ ...deps.merges, find: (id) => this.#registry.find(id), log });
     this.watch((sandbox) => this.#merges.note(sandbox));
   }
@@ -91,6 +99,7 @@ export class Lifecycle {
     failpoint('start.network');
     for (const driver of this.#registry.all()) driver.finishRecovery();
     failpoint('start.finished');
+    await this.ready.recover();
     await this.#planner.recover();
     failpoint('start.done');
     for (const sandbox of this.list()) this.#merges.note(sandbox);
@@ -203,11 +212,6 @@ export class Lifecycle {
   /** The resources of this host: all, and free ones. */
   get reservations(): Pick<Reservations, 'capacity' | 'lacks'> {
     return this.#planner.reservations;
-  }
-
-  /** The guests that stand ready. */
-  get ready(): Pick<PrewarmedPool, 'states' | 'counts'> {
-    return this.#planner.pool;
   }
 
   /** Lets go of all sandboxes, which run on. Guests that stand ready go. */

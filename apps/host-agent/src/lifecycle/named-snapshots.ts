@@ -21,7 +21,7 @@ import {
 } from './checkpoints/index.ts';
 import { type DiskRoom, milliseconds } from './journal/index.ts';
 import type { Registry } from './sandbox/index.ts';
-import type { StartPlanner } from './start/index.ts';
+import type { Sources } from './start/index.ts';
 
 export interface NamedSnapshotDeps extends FlattenDeps {
   images: ImageStore;
@@ -31,24 +31,21 @@ export interface NamedSnapshotDeps extends FlattenDeps {
   room: DiskRoom;
   monitor: Pick<VmMonitor, 'recognises'>;
   boot: BootFiles;
+  /** A snapshot of this name is another by now, or gone: whoever holds files of the one before lets go of them. */
+  changed: (name: string) => Promise<void>;
 }
 
 export class NamedSnapshots {
   readonly #deps: NamedSnapshotDeps;
   readonly #registry: Registry;
-  readonly #planner: Pick<StartPlanner, 'sources' | 'pool'>;
+  readonly #sources: Sources;
   readonly #conversions: Conversions;
 
-  constructor(
-    deps: NamedSnapshotDeps,
-    registry: Registry,
-    planner: Pick<StartPlanner, 'sources' | 'pool'>,
-    conversions: Conversions,
-  ) {
+  constructor(deps: NamedSnapshotDeps, registry: Registry, sources: Sources, conversions: Conversions) {
     this.#deps = deps;
     this.#conversions = conversions;
     this.#registry = registry;
-    this.#planner = planner;
+    this.#sources = sources;
   }
 
   /**
@@ -70,7 +67,7 @@ export class NamedSnapshots {
         },
       }),
     );
-    await this.#changed(name);
+    await this.#deps.changed(name);
     const { total: _, ...stages } = timings;
     return { ...(await snapshots.get(name)), timings_ms: { ...stages, total: milliseconds(start) } };
   }
@@ -87,7 +84,7 @@ export class NamedSnapshots {
     await snapshots.create(name, overwrite, async (to) => {
       assumed = await importSnapshot(request, to, this.#deps);
     });
-    await this.#changed(name);
+    await this.#deps.changed(name);
     return { snapshot: await snapshots.get(name), assumed };
   }
 
@@ -101,12 +98,12 @@ export class NamedSnapshots {
 
   /** The sources of sandboxes, by name. */
   list(): Promise<Snapshot[]> {
-    return this.#planner.sources.list();
+    return this.#sources.list();
   }
 
   /** @throws PerchError snapshot_not_found, snapshot_damaged */
   describe(name: string): Promise<Snapshot> {
-    return this.#planner.sources.describe(name);
+    return this.#sources.describe(name);
   }
 
   /** @throws PerchError snapshot_not_found; snapshot_in_use for an image, which Perch itself needs */
@@ -119,12 +116,7 @@ export class NamedSnapshots {
       });
     }
     await snapshots.remove(name);
-    await this.#changed(name);
-  }
-
-  /** Guests that stand ready for the snapshot of before hold its files. */
-  #changed(name: string): Promise<void> {
-    return this.#planner.pool.changed(name);
+    await this.#deps.changed(name);
   }
 
   /**
@@ -135,9 +127,9 @@ export class NamedSnapshots {
     const { snapshots, images } = this.#deps;
     if (!images.find(name) && !(await snapshots.get(name)).standalone) {
       await snapshots.change(name, (from, to) => flattenSnapshot(from, to, this.#deps));
-      await this.#changed(name);
+      await this.#deps.changed(name);
     }
-    return this.#planner.sources.describe(name);
+    return this.#sources.describe(name);
   }
 
   /**
@@ -148,8 +140,8 @@ export class NamedSnapshots {
   async convert(name: string, to: LayerFormat): Promise<Snapshot> {
     if (!this.#deps.images.find(name)) {
       await this.#conversions.run(name, to);
-      await this.#changed(name);
+      await this.#deps.changed(name);
     }
-    return this.#planner.sources.describe(name);
+    return this.#sources.describe(name);
   }
 }

@@ -7,6 +7,10 @@ export const hostErrors = {
     after:
       'Nothing was made: no sandbox, no snapshot, no child. A sandbox that was to be paused or copied runs on, and one that was to be resumed is still paused. Retry-After is 5 s.',
   },
+  too_many_ready: {
+    when: 'With this number more ready guests would be pinned than the host may keep (`PERCH_READY_MAX`). A pin of none counts as one.',
+    after: 'The pins are as before.',
+  },
   host_disk_full: {
     when: 'The disk of the host filled up while something was written that had found room before, or a guest stands still since its own writes find none.',
     after:

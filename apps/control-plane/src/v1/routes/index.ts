@@ -9,6 +9,7 @@ import { addFileRoutes } from './files.ts';
 import { addPageRoutes } from './pages.ts';
 import { addPlatformRoutes } from './platform.ts';
 import { addPortRoutes } from './ports.ts';
+import { addReadyRoutes } from './ready.ts';
 import { addSandboxRoutes } from './sandboxes.ts';
 import { addSnapshotRoutes } from './snapshots.ts';
 import { addTransitionRoutes } from './transitions.ts';
@@ -30,5 +31,6 @@ export async function addRoutes(
   addPortRoutes(app, services);
   addApiKeyRoutes(app, services);
   addPlatformRoutes(app, services, openApi);
+  addReadyRoutes(app, services);
   await addPageRoutes(app, openApi);
 }

@@ -23,15 +23,14 @@ const most = 64;
 export class Kinds {
   readonly #all = new Map<string, Kind>();
 
-  /** A create has come. @returns its kind */
+  /** A create has come. */
   asked(request: GuestRequest, now: number): void {
     const kind = this.of(request);
     kind.demand = asked(kind.demand, now);
-    const name = nameOf(request);
-    this.#all.delete(name);
-    this.#all.set(name, kind);
-    const [oldest] = this.#all.keys();
-    if (this.#all.size > most && oldest !== undefined) this.#all.delete(oldest);
+    if (this.#all.size <= most) return;
+    const others = [...this.#all].filter(([, { demand }]) => demand !== noDemand);
+    const [oldest] = others.sort(([, a], [, b]) => a.demand.at - b.demand.at);
+    if (oldest) this.#all.delete(oldest[0]);
   }
 
   of(request: GuestRequest): Kind {
@@ -52,9 +51,9 @@ export class Kinds {
     this.#all.delete(nameOf(request));
   }
 
-  /** From the one that was asked for last. */
+  /** In an order that no create changes: guests that stand ready for one kind do not go for another, and back again. */
   all(): Kind[] {
-    return [...this.#all.values()].reverse();
+    return [...this.#all.values()];
   }
 }
 

@@ -28,9 +28,13 @@ class World {
   failure: Error | undefined;
   #number = 0;
 
-  pool({ kept = 0, ...options }: Partial<Omit<PrewarmedPoolOptions, 'kept'>> & { kept?: number } = {}) {
+  pool({
+    kept = 0,
+    isFixed = false,
+    ...options
+  }: Partial<Omit<PrewarmedPoolOptions, 'kept'>> & { kept?: number; isFixed?: boolean } = {}) {
     const pool = new PrewarmedPool({
-      kept: () => [{ request: usual, count: kept }],
+      kept: () => [{ request: usual, count: kept, isFixed }],
       most: 32,
       make: (request, signal) => this.#make(request, signal),
       isImpossible: () => this.failure?.message === 'never',
@@ -94,6 +98,14 @@ test('a pool that nobody asks anything of holds what is kept, and gives the rest
   expect(vi.getTimerCount()).toBe(0);
 });
 
+test('a number that is fixed stays, whatever is asked for', async () => {
+  const world = new World();
+  const pool = world.pool({ kept: 3, isFixed: true });
+  burst(pool, 8);
+  await soon();
+  expect(world.guests.size).toBe(3);
+});
+
 test('each kind that is asked for has guests of its own, and no more stand ready than may', async () => {
   const world = new World();
   const pool = world.pool({ most: 8 });
@@ -101,11 +113,39 @@ test('each kind that is asked for has guests of its own, and no more stand ready
   burst(pool, 20);
   await soon();
   expect(pool.states().map(({ memory_mb, ready }) => [memory_mb, ready])).toEqual([
-    [512, 5],
     [4096, 3],
+    [512, 5],
   ]);
   expect(burst(pool, 3, { ...large, template: 'other' })).toBe(0);
   expect(burst(pool, 3, large)).toBe(3);
+});
+
+test('kinds that want more than may stand ready take turns once, and not again with each create', async () => {
+  const world = new World();
+  const pool = world.pool({ most: 5 });
+  burst(pool, 8);
+  burst(pool, 8, large);
+  await soon();
+  const { length } = world.made;
+  for (let round = 0; round < 4; round++) {
+    using _ = pool.busy();
+    pool.asked(round % 2 === 0 ? large : usual);
+    await vi.advanceTimersByTimeAsync(1000);
+  }
+  await soon();
+  expect([world.made.length, world.guests.size]).toEqual([length, 5]);
+});
+
+test('of the kinds that are remembered the one that was not asked for longest is forgotten', async () => {
+  const pool = new World().pool();
+  for (let index = 0; index < 100; index++) {
+    burst(pool, 1, { ...large, disk_mb: 1000 + index });
+    await vi.advanceTimersByTimeAsync(1000);
+  }
+  const disks = pool.states().map(({ disk_mb }) => disk_mb);
+  expect(disks.length).toBeLessThanOrEqual(64);
+  const known = [usual.disk_mb, 1099, 1000].filter((disk) => disks.includes(disk));
+  expect(known).toEqual([usual.disk_mb, 1099]);
 });
 
 test('none is made while a create is under way', async () => {
@@ -142,7 +182,7 @@ test('a kind that there is no room for keeps none of the others away', async () 
   burst(pool, 4, large);
   await soon();
   expect(world.guests.size).toBe(4);
-  expect(pool.states().map(({ ready }) => ready)).toEqual([0, 4]);
+  expect(pool.states().map(({ ready }) => ready)).toEqual([4, 0]);
 });
 
 test('as many give way as it takes, those first that are wanted least', async () => {
@@ -156,13 +196,13 @@ test('as many give way as it takes, those first that are wanted least', async ()
   expect(await pool.giveWay(600)).toBe(true);
   const left = () => pool.states().map(({ memory_mb, ready }) => [memory_mb, ready]);
   expect(left()).toEqual([
-    [4096, 2],
     [512, 2],
+    [4096, 2],
   ]);
   expect(await pool.giveWay(5000)).toBe(true);
   expect(left()).toEqual([
-    [4096, 0],
     [512, 2],
+    [4096, 0],
   ]);
   await pool.giveWay();
   expect(world.guests.size).toBe(0);

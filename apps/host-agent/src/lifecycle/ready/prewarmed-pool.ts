@@ -18,6 +18,8 @@ export interface ReadyGuest {
 export interface Kept {
   request: GuestRequest;
   count: number;
+  /** Whether there are no more of them either. */
+  isFixed: boolean;
 }
 
 export interface PrewarmedPoolOptions {
@@ -200,12 +202,12 @@ export class PrewarmedPool {
 
   #places(): Place[] {
     const { kept, most, now } = this.#options;
-    const counts = new Map(kept().map(({ request, count }) => [nameOf(request), count]));
-    for (const { request } of kept()) this.#kinds.of(request);
+    const all = new Map(kept().map((one) => [nameOf(one.request), one]));
+    for (const { request } of all.values()) this.#kinds.of(request);
     const wishes = this.#kinds.all().map((kind) => {
       const name = nameOf(kind.request);
-      const count = counts.get(name);
-      return { kind: name, kept: count ?? 0, wanted: wantedOf(kind, now()) };
+      const { count = 0, isFixed = false } = all.get(name) ?? {};
+      return { kind: name, kept: count, wanted: isFixed ? 0 : wantedOf(kind, now()) };
     });
     return placesFor(wishes, most);
   }

@@ -4,4 +4,4 @@ export { BootSnapshots } from './boot-snapshots.ts';
 export { Forks } from './forks.ts';
 export type { Reservations } from './reservations.ts';
 export type { Sources } from './sources.ts';
-export { type StartDeps, StartPlanner } from './start-planner.ts';
+export { type ReadyOptions, type StartDeps, StartPlanner } from './start-planner.ts';

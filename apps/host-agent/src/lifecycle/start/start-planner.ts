@@ -5,7 +5,14 @@ import type { DiskBackend } from '../../disk/index.ts';
 import type { BootFiles, ImageStore } from '../../images/index.ts';
 import type { Conversions, ConvertDeps, SnapshotStore, StateStore } from '../checkpoints/index.ts';
 import type { Journal, SandboxSpec } from '../journal/index.ts';
-import { type GuestRequest, PrewarmedPool, type ReadyGuest } from '../ready/index.ts';
+import {
+  type GuestRequest,
+  type Kept,
+  nameOf,
+  Pins,
+  PrewarmedPool,
+  type ReadyGuest,
+} from '../ready/index.ts';
 import type { Registry, SandboxDriver } from '../sandbox/index.ts';
 import type { Admission } from './admission.ts';
 import type { BootSnapshots } from './boot-snapshots.ts';
@@ -49,6 +56,7 @@ export class StartPlanner {
   readonly sources: Sources;
   readonly reservations: Reservations;
   readonly pool: PrewarmedPool;
+  readonly pins: Pins;
   readonly #deps: StartDeps;
   readonly #registry: Registry;
 
@@ -61,9 +69,9 @@ export class StartPlanner {
     );
     const giveWay = (memoryMb?: number) => this.pool.giveWay(memoryMb);
     this.reservations = new Reservations({ admission, journal, registry, giveWay });
-    const kept = [{ request: defaultRequest, count: ready.guests }];
+    this.pins = new Pins(journal);
     this.pool = new PrewarmedPool({
-      kept: () => kept,
+      kept: () => this.#kept(),
       most: ready.most,
       mayGrow: ready.mayGrow,
       make: (request, signal) => this.#makeReady(request, signal),
@@ -117,6 +125,13 @@ export class StartPlanner {
   ): SandboxDriver | undefined {
     const taken = ready && this.pool.take({ ...shape, template: spec.template }, ready.content);
     return taken && this.#registry.takeOver(taken, id, spec);
+  }
+
+  /** Guests that stand ready whatever is asked for: as many as somebody has set, and those of the default shape. */
+  #kept(): Kept[] {
+    const pinned = this.pins.all().map((pin) => ({ ...pin, isFixed: true }));
+    if (pinned.some(({ request }) => nameOf(request) === nameOf(defaultRequest))) return pinned;
+    return [...pinned, { request: defaultRequest, count: this.#deps.ready.guests, isFixed: false }];
   }
 
   /** Undefined when there is no room. */

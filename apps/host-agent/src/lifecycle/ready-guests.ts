@@ -1,0 +1,110 @@
+/** The guests that stand ready, as callers see them, and the numbers that callers set. */
+import {
+  type HostPinReady,
+  isPerchError,
+  PerchError,
+  type ReadyGuests as ReadyGuestsView,
+} from '@perch/protocol';
+import type { ImageStore } from '../images/index.ts';
+import type { SnapshotStore } from './checkpoints/index.ts';
+import type { Pin } from './ready/index.ts';
+import type { ReadyOptions, StartPlanner } from './start/index.ts';
+
+export interface ReadyGuestsDeps {
+  images: Pick<ImageStore, 'find'>;
+  snapshots: Pick<SnapshotStore, 'get'>;
+  ready: Pick<ReadyOptions, 'most'>;
+}
+
+export class ReadyGuests {
+  readonly #deps: ReadyGuestsDeps;
+  readonly #planner: Pick<StartPlanner, 'pins' | 'pool' | 'sources'>;
+
+  constructor(deps: ReadyGuestsDeps, planner: Pick<StartPlanner, 'pins' | 'pool' | 'sources'>) {
+    this.#deps = deps;
+    this.#planner = planner;
+  }
+
+  /** Creates that found one, and that found none. */
+  get counts(): { hits: number; misses: number } {
+    return this.#planner.pool.counts;
+  }
+
+  /** By template and shape: what stands ready, is to, was asked for lately, or is pinned. */
+  list(): ReadyGuestsView[] {
+    const { pins, pool } = this.#planner;
+    return pool
+      .states()
+      .map((state) => ({ ...state, pinned: pins.countOf(state) ?? null }))
+      .filter(
+        ({ pinned, ready, wanted, hits, misses }) => pinned !== null || ready + wanted + hits + misses > 0,
+      )
+      .sort((a, b) =>
+        a.template < b.template ? -1 : a.template > b.template ? 1 : a.memory_mb - b.memory_mb,
+      );
+  }
+
+  /**
+   * Sets how many stand ready for creates of this template and shape, for good; the guests come when there is time and
+   * memory. The same call again changes nothing.
+   * @throws PerchError template_not_found, disk_too_small, shape_mismatch, too_many_ready
+   */
+  async pin({ count, ...request }: HostPinReady): Promise<ReadyGuestsView> {
+    const { pins, pool, sources } = this.#planner;
+    if (count !== null) await sources.find(request);
+    const next = pins.with(request, count);
+    if (count !== null) assertFit(next, this.#deps.ready.most);
+    pins.keep(next);
+    pool.look();
+    const state = this.list().find(({ template, vcpus, memory_mb, disk_mb }) =>
+      isSame({ template, vcpus, memory_mb, disk_mb }, request),
+    );
+    return state ?? { ...request, ready: 0, wanted: 0, pinned: count, hits: 0, misses: 0 };
+  }
+
+  /** The template is of other content by now, or gone: so are the guests of it. Resolves once they have gone. */
+  async changed(template: string): Promise<void> {
+    await this.#follow(template);
+    await this.#planner.pool.changed(template);
+  }
+
+  /** Brings pins together with what there is: a crash may have come after the change of a snapshot. */
+  async recover(): Promise<void> {
+    const templates = new Set(this.#planner.pins.all().map(({ request }) => request.template));
+    for (const template of templates) await this.#follow(template);
+  }
+
+  /** A pin goes with its snapshot, and gets the shape of another that has its name. */
+  async #follow(template: string): Promise<void> {
+    const { pins } = this.#planner;
+    if (this.#deps.images.find(template)) return;
+    const isOf = ({ request }: Pin) => request.template === template;
+    const pin = pins.all().find(isOf);
+    if (!pin) return;
+    const others = pins.all().filter((one) => !isOf(one));
+    try {
+      const { vcpus, memory_mb, disk_mb } = await this.#deps.snapshots.get(template);
+      if (vcpus === null || memory_mb === null) return;
+      const request = { template, vcpus, memory_mb, disk_mb };
+      if (!isSame(request, pin.request)) pins.keep([...others, { request, count: pin.count }]);
+    } catch (error) {
+      if (isPerchError(error, 'snapshot_not_found')) pins.keep(others);
+      else if (!isPerchError(error, 'snapshot_damaged')) throw error;
+    }
+  }
+}
+
+function isSame(a: Pin['request'], b: Pin['request']): boolean {
+  return (['template', 'vcpus', 'memory_mb', 'disk_mb'] as const).every((field) => a[field] === b[field]);
+}
+
+/** Each pin takes a place at least, so that there is an end to them. */
+function assertFit(pins: readonly Pin[], limit: number): void {
+  const requested = pins.reduce((sum, { count }) => sum + Math.max(1, count), 0);
+  if (requested <= limit) return;
+  throw new PerchError(
+    'too_many_ready',
+    `The host keeps at most ${limit} ready guests, and with this there would be ${requested} pinned.`,
+    { requested, limit },
+  );
+}
