@@ -48,7 +48,7 @@ const config: KnipConfig = {
     // A thread.
     'apps/host-agent': { entry: ['src/main.ts!', 'src/images/digest-thread.ts!'], project },
     'apps/cli': {
-      entry: ['bin/perch.mjs!', 'src/launcher/{mapped-stacks,until-ready}.ts!'],
+      entry: ['bin/perch.mjs!', 'src/launcher/{mapped-stacks,renew-certificate,until-ready}.ts!'],
       project: ['bin/*.mjs!', ...project],
     },
     // Nobody else has these: what is exported to nobody here is dead.

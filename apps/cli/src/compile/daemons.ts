@@ -11,6 +11,7 @@ const entryPoints = {
   'digest-thread': 'apps/host-agent/src/images/digest-thread.ts',
   perchd: 'apps/control-plane/src/main.ts',
   'until-ready': `${launcher}/until-ready.ts`,
+  'renew-certificate': `${launcher}/renew-certificate.ts`,
 };
 
 export function daemons(root: string): BuildOptions {

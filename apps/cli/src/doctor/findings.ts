@@ -1,6 +1,7 @@
 import type { Settings } from '@perch/protocol';
 import { resolveConfig } from '@perch/sdk';
 import { artifacts } from './artifacts.ts';
+import { certificate } from './certificate.ts';
 import { daemons } from './daemons.ts';
 import { disks } from './disks.ts';
 import { elsewhere, isHere } from './elsewhere.ts';
@@ -38,6 +39,7 @@ export async function findings(settings: Settings): Promise<Finding[]> {
     ['artefacts', () => artifacts(settings)],
     ['data directory', () => storage(settings)],
     ['DNS', dns],
+    ['TLS', () => certificate(settings)],
     ['address', () => listenAddress(settings, running.answers)],
   ];
   const results = await Promise.all(

@@ -155,6 +155,7 @@ async function filesFor(settings: Settings, all: Environment): Promise<File[]> {
           untilReady: untilReady('perchd'),
         },
       },
+      renewCertificate: [programs.node, programs.renewCertificate],
       environment: foundFor(settings, user, programs, await resolveArtifacts(settings.cacheDir)),
     },
     places,

@@ -16,6 +16,8 @@ export interface Programs {
   controlPlane: string;
   /** Waits until a daemon that systemd has started answers. */
   untilReady: string;
+  /** Renews the certificate before systemd starts perchd. */
+  renewCertificate: string;
   /** Folder with `bin/postgres`. */
   postgres: string;
 }
@@ -43,6 +45,7 @@ export function programsBelow(binDir: string): Programs {
     hostAgent: join(folder, 'perch-host.mjs'),
     controlPlane: join(folder, 'perchd.mjs'),
     untilReady: join(folder, 'until-ready.mjs'),
+    renewCertificate: join(folder, 'renew-certificate.mjs'),
     postgres: join(folder, 'postgres'),
   };
 }

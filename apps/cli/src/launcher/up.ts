@@ -28,6 +28,7 @@ export type UpEvent =
 
 const startTimeoutMs = 120_000;
 const pollMs = 50;
+const renewEveryMs = 24 * 3600 * 1000;
 
 /**
  * Runs until SIGINT, SIGTERM or `perch down`.
@@ -54,7 +55,8 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
   await requireFreeAddress(settings.listen);
   const prepared = await prepare(settings);
   step('programs');
-  if (await renewCertificate(tlsFiles(settings.dataDir), prepared.perch)) step('certificate');
+  const renew = () => renewCertificate(tlsFiles(settings.dataDir), prepared.perch);
+  if (await renew()) step('certificate');
   const server = await claim(settings.dataDir, (command) => {
     remove ||= command.remove;
     stop.resolve();
@@ -87,6 +89,8 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
         pids: { 'perch-host': host.pid, perchd: control.pid },
       });
     };
+    // A Perch that runs for a year outlives a certificate. What keeps it from being made may pass.
+    using _ = every(renewEveryMs, () => void renew().catch(() => {}));
     await Promise.race([begin().then(() => stop.promise), stop.promise]);
     over.abort();
     await control.stop();
@@ -104,6 +108,11 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
     stopped.resolve(answer);
     server.close();
   }
+}
+
+function every(ms: number, work: () => void): Disposable {
+  const timer = setInterval(work, ms);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
 export function requireRoot(): void {

@@ -18,6 +18,7 @@ const of: UnitsOf = {
       untilReady: ['/b/node', '/b/ready.mjs', 'perchd'],
     },
   },
+  renewCertificate: ['/b/node', '/b/renew.mjs'],
   environment: { PERCH_KERNEL: '/c/vmlinuz' },
 };
 
@@ -55,6 +56,10 @@ describe('perchd.service', () => {
     expect(get('Service', 'CapabilityBoundingSet')).toEqual(['']);
     expect(get('Service', 'ProtectSystem')).toEqual(['strict']);
     expect(get('Service', 'ReadWritePaths')).toEqual(['/srv/perch/control']);
+  });
+
+  test('has its certificate renewed before by root, and starts without one', () => {
+    expect(get('Service', 'ExecStartPre')).toEqual(['-+/b/node /b/renew.mjs']);
   });
 
   test('comes after the host agent, and lives without it', () => {

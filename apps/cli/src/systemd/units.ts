@@ -12,6 +12,8 @@ export interface UnitsOf {
   controlDir: string;
   /** Program and arguments of each daemon, and of the wait until it answers. */
   commands: Readonly<Record<UnitName, { run: readonly string[]; untilReady: readonly string[] }>>;
+  /** Run as root before each start of perchd. */
+  renewCertificate: readonly string[];
   /** No secrets: everybody can read units. */
   environment: Environment;
 }
@@ -44,6 +46,8 @@ export function unitTexts(of: UnitsOf, places: Places): Record<UnitName, string>
         ...serviceSection(of, 'perchd.service'),
         ...settings,
         ['EnvironmentFile', `-${places.secrets}`],
+        // As root, and perchd starts all the same without a certificate.
+        ['ExecStartPre', `-+${command(of.renewCertificate)}`],
         ['User', of.user],
         ...controlSection,
         ['ReadWritePaths', words([of.controlDir])],

@@ -354,6 +354,18 @@ describe('bad input', () => {
     stream.close(constants.NGHTTP2_CANCEL);
   });
 
+  test('streams that are opened only to be reset end their connection, and no other', async () => {
+    let asked = 0;
+    await using program = await WebServer.start(() => {
+      asked++;
+    });
+    await using raw = await RawH2.open(port, ca);
+    for (let id = 1; id < 20_000; id += 2) raw.opened(toPort(program.port), id);
+    expect(await raw.ended()).toBe(true);
+    expect(asked).toBeLessThan(10_000);
+    expect((await ask('api.perch.test', { ':path': '/health' })).headers[':status']).toBe(200);
+  });
+
   test('a TLS client of something else is told, and bytes that are none are cut', async () => {
     const socket = connectTls({
       port,
@@ -437,6 +449,18 @@ class RawH2 implements AsyncDisposable {
       this.#frame(at === 0 ? 1 : 9, last | end, 1, block.subarray(at, at + 16_384));
     }
     if (body !== undefined) this.#frame(0, 1, 1, Buffer.from(body));
+  }
+
+  /** Opens a stream, and resets it at once. */
+  opened(authority: string, id: number): void {
+    const pseudo = { ':method': 'GET', ':scheme': 'https', ':path': '/', ':authority': authority };
+    const block = Object.entries(pseudo).map(([name, value]) => literal(name, value));
+    this.#frame(1, 5, id, Buffer.concat(block));
+    this.#frame(3, 0, id, Buffer.from([0, 0, 0, constants.NGHTTP2_CANCEL]));
+  }
+
+  ended(): Promise<boolean> {
+    return eventually(() => this.#socket.destroyed || this.#socket.readableEnded, 20_000);
   }
 
   /** The code by which the stream, or else the connection, was ended. */

@@ -32,6 +32,7 @@ export class Listener {
   /** Connections in their handshake, by their peer. */
   readonly #shaking = new Map<string, Socket>();
   #inUse: SecureContextOptions | undefined;
+  #closing = false;
 
   constructor(options: ListenerOptions) {
     this.#options = options;
@@ -49,7 +50,8 @@ export class Listener {
     this.#h2 = new H2(options.onRequest, options.beginWithinMs);
     this.#tls.on('secureConnection', (socket) => {
       this.#shaking.delete(peerOf(socket));
-      if (socket.alpnProtocol === 'h2') this.#h2.take(socket);
+      if (this.#closing) socket.destroy();
+      else if (socket.alpnProtocol === 'h2') this.#h2.take(socket);
       else this.#await(socket, () => this.#toHttp1(socket));
     });
     this.#tls.on('tlsClientError', (_error, socket) => socket.destroy());
@@ -70,6 +72,7 @@ export class Listener {
 
   /** Takes no new connections, and ends those that ask for nothing. What is asked is still answered. */
   close(): void {
+    this.#closing = true;
     for (const other of this.#others) other.close();
     for (const socket of [...this.#silent, ...this.#shaking.values()]) socket.destroy();
     this.#h2.close();
@@ -81,6 +84,11 @@ export class Listener {
   }
 
   readonly #meet = (socket: Socket): void => {
+    // One that was accepted while the server stops.
+    if (this.#closing) {
+      socket.destroy();
+      return;
+    }
     this.#await(socket, (first) => {
       if (first === handshakeRecord) this.#toTls(socket);
       else this.#toHttp1(socket);
