@@ -19,7 +19,7 @@ const given = {
 test('every setting of a user has a default', async () => {
   expect(await readConfig(given)).toMatchObject({
     ...{ instance: 'abc123', network: '10.11.0.0/16', logLevel: 'info', user: 'perch' },
-    ...{ slotPool: 4, slotRestMs: 30_000, keepDiskMb: 1024, history: 3, bootSnapshots: 8 },
+    ...{ slotPool: 4, slotRestMs: 30_000, keepDiskMb: 1024, restore: 'auto', history: 3, bootSnapshots: 8 },
     ready: { guests: 2, most: 32, pressure: 80 },
   });
 });
@@ -41,6 +41,7 @@ test.each([
 test.each([
   ['PERCH_LOG_LEVEL', 'loud', /may be fatal, error/],
   ['PERCH_VMM', 'xen', /may be qemu-kvm or qemu-tcg/],
+  ['PERCH_RESTORE', 'copy', /may be auto, file, reflink, pager/],
   ['PERCH_SLOT_POOL', '-1', /whole number/],
   ['PERCH_MEMORY_MB', '2g', /whole number/],
 ])('a wrong %s is named, with what it may be', async (name, value, message) => {

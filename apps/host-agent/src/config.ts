@@ -9,6 +9,7 @@ import {
   monitorChoices,
   readSettings,
 } from '@perch/protocol';
+import { type RestoreSetting, restoreSettings } from './vmm/index.ts';
 
 export interface Config {
   dataDir: string;
@@ -48,6 +49,8 @@ export interface Config {
   /** Kind of disk: `auto`, or one that the machine may have. */
   rootfs: string;
   vmm: MonitorChoice | undefined;
+  /** How guests get their memory back, of a monitor that has a choice. */
+  restore: RestoreSetting;
   /** File that says where this process shall end, or wait: for tests. */
   failpoints: string | undefined;
 }
@@ -60,6 +63,9 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
   const vmm = vmmChoices.find((choice) => choice === env.PERCH_VMM);
   if (env.PERCH_VMM && !vmm)
     throw new Error(`PERCH_VMM is ${env.PERCH_VMM}; it may be ${vmmChoices.join(' or ')}.`);
+  const restore = restoreSettings.find((setting) => setting === (env.PERCH_RESTORE || restoreSettings[0]));
+  if (!restore)
+    throw new Error(`PERCH_RESTORE is ${env.PERCH_RESTORE}; it may be ${restoreSettings.join(', ')}.`);
   if (!logLevels.includes(logLevel))
     throw new Error(`PERCH_LOG_LEVEL is ${logLevel}; it may be ${logLevels.join(', ')}.`);
   return {
@@ -87,7 +93,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     },
     user: env.PERCH_USER || 'perch',
     rootfs: env.PERCH_ROOTFS || 'auto',
-    vmm,
+    ...{ vmm, restore },
     failpoints: env.PERCH_FAILPOINTS || undefined,
   };
 }

@@ -79,9 +79,9 @@ async function serve(config: Config, log: Logger): Promise<void> {
   log.info({ probe }, 'monitor probed');
 
   const room = new DiskRoom({ dir: config.dataDir, keepMb: config.keepDiskMb });
-  const { instance } = config;
+  const { instance, restore } = config;
   const { choice, version } = probe;
-  const monitor = await monitors[choice].create({ instance, version, log });
+  const monitor = await monitors[choice].create({ instance, version, restore, dir: paths.host, log });
   const machine: HostMachine = { ...monitor.machine, disk: { format: disks.capabilities.format } };
   const admission = new Admission({
     memoryMb: config.memoryMb ?? defaultMemoryMb(),

@@ -84,6 +84,8 @@ export class FakeMachine {
   monitor: VmMonitor = {
     machine: aMachine,
     overheadMb: () => 64,
+    diskMb: ({ memoryMb }) => memoryMb,
+    takenBytes: async () => 0,
     recognises: () => true,
     boot: async ({ dir }) => {
       await this.bootGate;

@@ -3,6 +3,7 @@ export { type BuildId, newBuildId } from './build-id.ts';
 export { type FileSum, type Pace, sumFile } from './checksum.ts';
 export { type CommitRequest, commitSnapshot } from './commit.ts';
 export { assertCompatible } from './compatibility.ts';
+export { composeMemory } from './composed-memory.ts';
 export { SnapshotDamaged, SnapshotIncompatible } from './damaged.ts';
 export { ExchangeNotDurable, exchangeSnapshots, whileInPlace } from './exchange.ts';
 export { readFully } from './files.ts';
@@ -38,6 +39,7 @@ export {
 } from './memory-difference.ts';
 export {
   flatMemoryOf,
+  isOneFile,
   type MemoryImage,
   memoryImageOf,
 } from './memory-image.ts';

@@ -20,6 +20,11 @@ export function memoryImageOf({ directory, header }: Pick<Snapshot, 'directory' 
   return { header, memfileOf: (build) => directory.memfileOf(build, header.build) };
 }
 
+/** Whether one memfile is all of it. */
+export function isOneFile({ header: { build, baseBuild } }: MemoryImage): boolean {
+  return build === baseBuild;
+}
+
 /** Path of the file that a process can map. */
 export function flatMemoryOf({ header, memfileOf }: MemoryImage): string {
   return memfileOf(header.baseBuild);

@@ -1,4 +1,5 @@
 /** VM monitors: which one this machine can run, and what runs. */
+export { type RestoreSetting, restoreSettings } from './firecracker/index.ts';
 export { monitors, workplaces } from './kinds.ts';
 export type {
   Vm,

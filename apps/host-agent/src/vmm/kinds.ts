@@ -1,7 +1,12 @@
 /** The monitors that there are, by the value of `PERCH_VMM`. */
 import type { MonitorChoice } from '@perch/protocol';
 import type { Logger } from 'pino';
-import { createFirecrackerMonitor, firecrackerCapabilities, jailRoot } from './firecracker/index.ts';
+import {
+  createFirecrackerMonitor,
+  firecrackerCapabilities,
+  jailRoot,
+  type RestoreSetting,
+} from './firecracker/index.ts';
 import type { MonitorCapabilities, VmIdentity, VmMonitor } from './monitor.ts';
 import { createQemuMonitor, qemuCapabilities } from './qemu/index.ts';
 
@@ -10,6 +15,10 @@ export interface MonitorOptions {
   instance: string;
   /** Version of the program that is the monitor. */
   version: string;
+  /** How guests get their memory back, of a monitor that has a choice. */
+  restore: RestoreSetting;
+  /** A directory on the file system of all states and VMs, for trials. */
+  dir: string;
   log: Logger;
 }
 

@@ -67,6 +67,8 @@ export interface Vm {
   keptConsole(): Buffer;
   /** Of a monitor that has its guest wait, where others give it an error. */
   readonly room?: RoomSignal;
+  /** How a guest that goes on gets its memory, and the milliseconds until that was ready: of a monitor with several ways. */
+  readonly memoryWay?: { name: string; ms: number } | undefined;
   /**
    * Stops the guest between two instructions; its disk is written out. Safe to repeat.
    * @throws Error with code ENOSPC when the host's disk has no room for what it wrote; it is stopped all the same
@@ -101,8 +103,8 @@ export interface Vm {
 export interface MonitorCapabilities {
   /** `MemoryDifference.since` of what it saves. */
   differences: MemoryDifference['since'];
-  /** How a guest gets its memory back: it maps the flat memfile, or a process of its own serves each page. */
-  memory: 'mapped' | 'paged';
+  /** How a guest gets its memory back: it maps the flat memfile, or in one of the ways that `PERCH_RESTORE` chooses from. */
+  memory: 'mapped' | 'chosen';
   /** Whether `Vm.room` is there. */
   waitsForRoom: boolean;
   /** Whether the disk of a guest may be a file; a device always may. */
@@ -114,6 +116,13 @@ export interface VmMonitor {
   readonly machine: Pick<HostMachine, 'monitor' | 'cpu'>;
   /** Host memory that a VM may use beside its guest's, MiB. */
   overheadMb(spec: Pick<VmSpec, 'memoryMb'>): number;
+  /**
+   * Room on the disk that one life takes beside the guest's disk, MiB: for the state that a pause writes, and for what
+   * its monitor makes of the state that it goes on from.
+   */
+  diskMb(spec: Pick<VmSpec, 'memoryMb'>): number;
+  /** Bytes of that room that a VM has taken until now. */
+  takenBytes(vm: Pick<VmIdentity, 'id' | 'dir'>): Promise<number>;
   /** Whether bytes may be device state that this kind of monitor has written: for those who would try them. */
   recognises(deviceState: Buffer): boolean;
   /** Starts the guest from power-on. When it rejects, no process, cgroup or file of it is left. */

@@ -4,6 +4,11 @@ export class Stopwatch {
   readonly #start = performance.now();
   #last = this.#start;
 
+  /** A part of the stage that was just done. */
+  note(name: string, ms: number): void {
+    this.laps[name] = round(ms);
+  }
+
   lap(name: string): void {
     const at = performance.now();
     this.laps[name] = round(at - this.#last);

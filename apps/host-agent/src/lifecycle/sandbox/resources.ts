@@ -157,6 +157,8 @@ export class Resources {
     if (origin.kind === 'snapshot') await this.running(record).thaw();
     started(record, 'thawed');
     stages.lap('monitor');
+    const { memoryWay } = this.running(record);
+    if (memoryWay) stages.note(`memory_${memoryWay.name}`, memoryWay.ms);
     if (origin.kind === 'snapshot') return;
     await this.#whileReady(record, signal, (ready) => this.#deps.guest.waitForAgent(slot.address, ready));
     failpoint('template.agent');
@@ -342,9 +344,11 @@ export class Resources {
     return this.vm ? consoleOf(this.vm) : this.#lastConsole;
   }
 
-  /** Bytes of those promised to its disk in this life that are on the host already: 0 when it has none. */
-  takenBytes(record: SandboxRecord): Promise<number> {
-    return this.#deps.disks.takenBytes(this.#place(record));
+  /** Bytes of those promised to it in this life that are on the host already: 0 when it has none. */
+  async takenBytes(record: SandboxRecord): Promise<number> {
+    const { disks, monitor } = this.#deps;
+    const place = this.#place(record);
+    return (await disks.takenBytes(place)) + (await monitor.takenBytes(place));
   }
 
   /** The most that a copy of its guest, which runs, takes on the host: of memory and disk, bytes. */

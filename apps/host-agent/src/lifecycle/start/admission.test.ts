@@ -8,7 +8,8 @@ const GiB = 2 ** 30;
 
 function admissionWith(freeBytes: number): Admission {
   return new Admission({
-    ...{ memoryMb: 1e9, monitor: { overheadMb: () => 0 }, disks: createQcow2Disks() },
+    ...{ memoryMb: 1e9, disks: createQcow2Disks() },
+    monitor: { overheadMb: () => 0, diskMb: ({ memoryMb }) => memoryMb },
     room: { freeBytes: async () => freeBytes },
   });
 }

@@ -1,6 +1,6 @@
 /**
  * The sandboxes that this host can still take on. A sandbox reserves its memory, and on disk its quota plus
- * its memory, since a pause writes that to files. That is for one life: the one it is in, or of a paused sandbox the next. Bytes that its
+ * what its monitor writes, which is above all the memory that a pause saves. That is for one life: the one it is in, or of a paused sandbox the next. Bytes that its
  * guest has written in this life are part of that. Bytes that earlier lives left on the disk are not, and just take
  * room.
  */
@@ -18,7 +18,7 @@ export interface Capacity {
 export interface AdmissionOptions {
   /** MiB of memory for sandboxes. */
   memoryMb: number;
-  monitor: Pick<VmMonitor, 'overheadMb'>;
+  monitor: Pick<VmMonitor, 'overheadMb' | 'diskMb'>;
   room: Pick<DiskRoom, 'freeBytes'>;
   disks: Pick<DiskBackend, 'promisedBytes'>;
 }
@@ -91,8 +91,9 @@ export class Admission {
 
   /** MiB that one life may write. */
   #diskOf({ disk_mb, memory_mb }: Shape): number {
-    const promised = this.#options.disks.promisedBytes(disk_mb * mebibyte);
-    return Math.ceil(promised / mebibyte) + memory_mb;
+    const { disks, monitor } = this.#options;
+    const promised = disks.promisedBytes(disk_mb * mebibyte);
+    return Math.ceil(promised / mebibyte) + monitor.diskMb({ memoryMb: memory_mb });
   }
 
   /** Bytes that may still be written. */

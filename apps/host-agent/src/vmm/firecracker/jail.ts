@@ -2,16 +2,8 @@
  * The jail of one Firecracker, a directory that is all it sees: `DIR/firecracker/ID/root`, as the jailer has it, with
  * DIR the VM's directory. The jailer adds `dev/`; what the machine is made of is linked into it before.
  */
-import { readSync } from 'node:fs';
-import { chmod, link, lstat, mkdir, open, rm } from 'node:fs/promises';
+import { link, lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  type BuildId,
-  copyMapped,
-  flatMemoryOf,
-  type MemoryImage,
-  type ReadMemfile,
-} from '../../snapshot/index.ts';
 import type { VmState } from '../monitor.ts';
 import { linkReadable } from '../process/index.ts';
 
@@ -48,10 +40,10 @@ export interface JailFiles {
   initramfs: string;
   /** A node of the VM's directory. */
   disk: string;
-  state?: VmState | undefined;
+  state?: Pick<VmState, 'devices'> | undefined;
 }
 
-/** Makes the jail with what a machine starts from. @throws when it exists, and is left as it is then */
+/** Makes the jail with what a machine starts from, but for its memory. @throws when it exists, and is left as it is then */
 export async function makeJail(jail: Jail, { kernel, initramfs, disk, state }: JailFiles): Promise<void> {
   const root = jailRoot(jail);
   // Firecracker takes any file for a disk.
@@ -63,26 +55,11 @@ export async function makeJail(jail: Jail, { kernel, initramfs, disk, state }: J
     await linkReadable(kernel, join(root, jailed.kernel));
     await linkReadable(initramfs, join(root, jailed.initramfs));
     await link(disk, join(root, jailed.disk));
-    if (!state) return;
-    await linkReadable(state.devices, join(root, jailed.devices));
-    await placeMemory(state.image, join(root, jailed.memory));
+    if (state) await linkReadable(state.devices, join(root, jailed.devices));
   } catch (error) {
     await removeJail(jail);
     throw error;
   }
-}
-
-/** One file that has all of it: the flat one where that is so, else a copy. */
-async function placeMemory(image: MemoryImage, path: string): Promise<void> {
-  const { build, baseBuild, mapping } = image.header;
-  if (build === baseBuild) return await linkReadable(flatMemoryOf(image), path);
-  await using files = new AsyncDisposableStack();
-  const opened = new Map<BuildId, number>();
-  for (const owner of mapping.builds) opened.set(owner, files.use(await open(image.memfileOf(owner))).fd);
-  const read: ReadMemfile = (owner, into, position) =>
-    readSync(opened.get(owner) as number, into, 0, into.length, position);
-  await copyMapped(mapping, read, build, path);
-  await chmod(path, 0o444);
 }
 
 /** The monitor must be gone. No error when there is none. */

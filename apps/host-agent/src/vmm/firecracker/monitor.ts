@@ -1,23 +1,25 @@
 /** The Firecracker back end: starts monitors in their jails and finds them again. */
-import type { ChildProcess } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { findFirecracker } from '@perch/node-kit';
+import { findFirecracker, isDiskFull } from '@perch/node-kit';
 import type { Logger } from 'pino';
 import { failpoint } from '../../failpoints/index.ts';
-import { cpuFingerprint, type Leftover, type ProcessRef } from '../../linux/index.ts';
+import { cpuFingerprint, hasClones, type Leftover, type ProcessRef } from '../../linux/index.ts';
+import { isOneFile } from '../../snapshot/index.ts';
 import { kernelArguments } from '../kernel-arguments.ts';
 import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
 import { createLog, findProcess, logName, notStarted, VmLimits } from '../process/index.ts';
 import { consoleName, makeConsole } from './console.ts';
 import { jailRoot, makeJail, removeJail } from './jail.ts';
 import { launch, type Programs, taskLimit } from './launch.ts';
+import { copiedBytes, placeMemory } from './memory.ts';
+import { type MemoryMeans, mayCopy, meansLacking, memoryWay, type RestoreSetting } from './memory-way.ts';
 import { bootRequests, loadRequest, start } from './requests.ts';
-import { FirecrackerVm, maxDeviceState } from './vm.ts';
+import { FirecrackerVm, maxDeviceState, type RunningVm } from './vm.ts';
 
 export const firecrackerCapabilities: MonitorCapabilities = {
   differences: 'parent',
-  memory: 'mapped',
+  memory: 'chosen',
   waitsForRoom: false,
   takesFiles: false,
 };
@@ -27,6 +29,9 @@ export interface FirecrackerOptions {
   instance: string;
   /** Of Firecracker. */
   version: string;
+  restore: RestoreSetting;
+  /** On the file system of all states and VMs. */
+  dir: string;
   log: Logger;
 }
 
@@ -44,18 +49,40 @@ const stateMagic = Buffer.from([0, 0, 0x64, 0x86, 0x84, 0x19, 0x10, 0x07]);
 export async function createFirecrackerMonitor(options: FirecrackerOptions): Promise<VmMonitor> {
   const { programs, problem } = await findFirecracker();
   if (problem) throw new Error(`PERCH_VMM is firecracker, and ${problem.what}: ${problem.remedy}`);
-  return new Firecracker(options, programs, await VmLimits.open(options.instance, options.log));
+  const means = { setting: options.restore, hasReflinks: await hasReflinks(options.dir), hasPager: false };
+  const lacking = meansLacking(means);
+  if (lacking !== undefined) throw new Error(lacking);
+  const limits = await VmLimits.open(options.instance, options.log);
+  return new Firecracker(options, { programs, means, limits });
+}
+
+/** A disk that is full says nothing of itself. */
+async function hasReflinks(dir: string): Promise<boolean> {
+  try {
+    return await hasClones(dir);
+  } catch (error) {
+    if (isDiskFull(error)) return false;
+    throw error;
+  }
+}
+
+interface Host {
+  programs: Programs;
+  means: MemoryMeans;
+  limits: VmLimits;
 }
 
 class Firecracker implements VmMonitor {
   readonly machine: VmMonitor['machine'];
   readonly #options: FirecrackerOptions;
   readonly #programs: Programs;
+  readonly #means: MemoryMeans;
   readonly #limits: VmLimits;
 
-  constructor(options: FirecrackerOptions, programs: Programs, limits: VmLimits) {
+  constructor(options: FirecrackerOptions, { programs, means, limits }: Host) {
     this.#options = options;
     this.#programs = programs;
+    this.#means = means;
     this.#limits = limits;
     const { version } = options;
     this.machine = { monitor: { kind: 'firecracker', version, accelerator: 'kvm' }, cpu: cpuFingerprint() };
@@ -63,6 +90,15 @@ class Firecracker implements VmMonitor {
 
   overheadMb(): number {
     return overheadMb;
+  }
+
+  /** A pause has the memory twice for a moment: as Firecracker writes it, and as it is kept. */
+  diskMb({ memoryMb }: Pick<VmSpec, 'memoryMb'>): number {
+    return memoryMb * (mayCopy(this.#means) ? 3 : 2);
+  }
+
+  takenBytes(vm: Pick<VmIdentity, 'id' | 'dir'>): Promise<number> {
+    return mayCopy(this.#means) ? copiedBytes(vm) : Promise.resolve(0);
   }
 
   recognises(deviceState: Buffer): boolean {
@@ -111,11 +147,12 @@ class Firecracker implements VmMonitor {
         },
       });
       failpoint('monitor.cgroup');
+      const memoryWay = state && (await this.#provide(spec, state));
       const { child, process } = await launch({
         ...{ id, dir, uid, vcpus, network, programs: this.#programs, console: console.fd, log: log.fd },
         maxFileBytes: Math.max(memoryMb * 2 ** 20, maxDeviceState),
       });
-      vm = this.#running(spec, process, child);
+      vm = this.#running(spec, { process, child, memoryWay });
       failpoint('monitor.spawned');
       await vm.whileAlive(cgroup.add(process));
       await vm.whileAlive(vm.connect(AbortSignal.timeout(startTimeoutMs)));
@@ -135,7 +172,7 @@ class Firecracker implements VmMonitor {
       await this.#limits.of(spec.id).remove();
       return undefined;
     }
-    const vm = this.#running(spec, process);
+    const vm = this.#running(spec, { process });
     await vm.connect(AbortSignal.timeout(adoptTimeoutMs)).catch((err: unknown) => {
       this.#options.log.warn(
         { err, id: spec.id, pid: process.pid },
@@ -149,10 +186,18 @@ class Firecracker implements VmMonitor {
     return this.#limits.unowned(owned);
   }
 
-  #running({ id, dir, uid }: VmIdentity, process: ProcessRef, child?: ChildProcess) {
+  /** The memory of a state, in the jail. */
+  async #provide(spec: VmSpec, { image }: VmState): Promise<Vm['memoryWay']> {
+    const start = performance.now();
+    const way = memoryWay(this.#means, isOneFile(image));
+    if (way === 'paged') throw new Error('there is no pager');
+    await placeMemory(spec, image, way);
+    return { name: way, ms: performance.now() - start };
+  }
+
+  #running({ id, dir, uid }: VmIdentity, started: Pick<RunningVm, 'process' | 'child' | 'memoryWay'>) {
     const log = this.#options.log.child({ sandbox: id });
-    const base = { id, process, dir, uid, cgroup: this.#limits.of(id), log };
-    return new FirecrackerVm(child ? { ...base, child } : base);
+    return new FirecrackerVm({ id, dir, uid, ...started, cgroup: this.#limits.of(id), log });
   }
 }
 

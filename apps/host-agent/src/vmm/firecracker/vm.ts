@@ -36,6 +36,8 @@ export interface RunningVm {
   cgroup: VmCgroup;
   /** When we started it. */
   child?: ChildProcess;
+  /** As `Vm.memoryWay`. */
+  memoryWay?: Vm['memoryWay'];
   log: Logger;
 }
 
@@ -63,6 +65,10 @@ export class FirecrackerVm implements Vm {
     });
     this.processes = this.#running.refs;
     this.exited = this.#running.exited;
+  }
+
+  get memoryWay(): Vm['memoryWay'] {
+    return this.#of.memoryWay;
   }
 
   /** As `VmProcesses.whileAlive`. */
@@ -160,11 +166,14 @@ export class FirecrackerVm implements Vm {
     return { devices, memory: this.#saved.memory };
   }
 
-  /** All of its memory: Firecracker tells nobody which pages were written. */
+  /**
+   * All of its memory, for Firecracker tells nobody which pages were written; and twice, since its file is there until
+   * it is copied.
+   */
   async unsavedBytesAtMost(): Promise<number> {
     const { mem_size_mib: mib } = await this.send(machineConfig);
     if (typeof mib !== 'number') throw new Error('Firecracker does not tell the size of the memory');
-    return mib * 2 ** 20;
+    return 2 * mib * 2 ** 20;
   }
 
   prepareSwitch(_next: FileDisk): Promise<() => Promise<void>> {

@@ -1,7 +1,7 @@
 /** Puts into a process that has mapped the flat memfile of an image what the image holds besides. */
 import { type FileHandle, open } from 'node:fs/promises';
 import { dataRuns } from '../../linux/index.ts';
-import { type BuildId, flatMemoryOf, type MemoryImage, type Run } from '../../snapshot/index.ts';
+import { type BuildId, flatMemoryOf, isOneFile, type MemoryImage, type Run } from '../../snapshot/index.ts';
 
 /** Copies runs of the memory from `from`, where they lie one after the other. */
 export type WriteMemory = (runs: readonly Run[], from: Uint8Array) => Promise<void>;
@@ -12,8 +12,8 @@ const batchBytes = 4 * 2 ** 20;
 type StoredRun = Run & { storageOffset: number };
 
 export async function fill(image: MemoryImage, write: WriteMemory): Promise<void> {
-  const { build, baseBuild, mapping } = image.header;
-  if (build === baseBuild) return;
+  if (isOneFile(image)) return;
+  const { baseBuild, mapping } = image.header;
   await using flat = await open(flatMemoryOf(image));
   const stored = new Map<BuildId, StoredRun[]>();
   const zeros: Run[] = [];

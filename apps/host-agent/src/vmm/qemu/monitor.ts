@@ -84,6 +84,14 @@ class Qemu implements VmMonitor {
     return this.#options.accelerator === 'tcg' ? 128 + translationBufferMb : 128;
   }
 
+  diskMb({ memoryMb }: Pick<VmSpec, 'memoryMb'>): number {
+    return memoryMb;
+  }
+
+  takenBytes(): Promise<number> {
+    return Promise.resolve(0);
+  }
+
   recognises(deviceState: Buffer): boolean {
     return deviceState.toString('latin1', 0, deviceStateMagic.length) === deviceStateMagic;
   }

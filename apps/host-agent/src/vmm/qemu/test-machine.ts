@@ -7,6 +7,7 @@ import { type MonitorChoice, readSettings } from '@perch/protocol';
 import { pino } from 'pino';
 import { type DiskPlace, type DiskState, diskKinds } from '../../disk/index.ts';
 import { createTap, endProcess, openCgroups, processesOfUid, run } from '../../linux/index.ts';
+import { restoreSettings } from '../firecracker/index.ts';
 import { monitors } from '../kinds.ts';
 import type { VmMonitor, VmSpec } from '../monitor.ts';
 import { type Step, testGuest } from './test-guest.ts';
@@ -54,7 +55,9 @@ export class TestMachine implements AsyncDisposable {
 
   /** Another object for the same instance: what a restarted host agent would have. */
   monitor(choice: MonitorChoice = 'qemu-tcg'): Promise<VmMonitor> {
-    return monitors[choice].create({ instance: this.instance, version: 'test', log: this.log });
+    const { instance, root: dir, log } = this;
+    const restore = restoreSettings.find((setting) => setting === process.env.PERCH_RESTORE) ?? 'auto';
+    return monitors[choice].create({ instance, version: 'test', restore, dir, log });
   }
 
   /** Everything that a VM is made of, but for the process. `steps` is what its guest does. */
