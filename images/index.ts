@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { baseKey, buildBase, readImageInfo } from './base/base.ts';
 import { cacheDir } from './cache.ts';
 import { BuildError } from './errors.ts';
-import { buildGuestAgent, guestAgentKey } from './guest-agent.ts';
 import { buildInitramfs, initramfsKey } from './initramfs/initramfs.ts';
 import { buildKernel, kernelKey, readKernelInfo } from './kernel/kernel.ts';
+import { buildProgram, guestAgent, pager, programKey } from './programs.ts';
 
 export { cacheDir } from './cache.ts';
 export { BuildError } from './errors.ts';
 
-/** The files that a guest is started from. Paths are absolute; all files are to be read only. */
+/** The files that a guest is started from, and a program beside it. Paths are absolute; all files are to be read only. */
 export type Artifacts = {
   /** Uncompressed ELF kernel with a PVH entry; a bzImage where it could not be unpacked. */
   kernel: string;
@@ -19,6 +19,8 @@ export type Artifacts = {
   initramfs: string;
   /** The static guest agent, which the initramfs also holds as `/init`. */
   guestAgent: string;
+  /** The static program that serves the memory of guests that go on. */
+  pager: string;
   base: {
     /** Raw ext4 image. */
     rootfs: string;
@@ -43,9 +45,15 @@ const ROOT = join(import.meta.dirname, '..');
  * @throws {BuildError} when something is missing
  */
 export async function resolveArtifacts(cache: string = cacheDir()): Promise<Artifacts> {
-  const [agentKey, kernel, base] = await Promise.all([guestAgentKey(ROOT), kernelKey(ROOT), baseKey(ROOT)]);
+  const [agentKey, pagerKey, kernel, base] = await Promise.all([
+    programKey(ROOT, guestAgent),
+    programKey(ROOT, pager),
+    kernelKey(ROOT),
+    baseKey(ROOT),
+  ]);
   return await describe({
-    agent: join(cache, 'guest-agent', agentKey),
+    agent: join(cache, guestAgent.kind, agentKey),
+    pager: join(cache, pager.kind, pagerKey),
     kernel: join(cache, 'kernel', kernel),
     initramfs: join(cache, 'initramfs', await initramfsKey(ROOT, agentKey, kernel)),
     base: join(cache, 'images/base', base),
@@ -57,22 +65,23 @@ export async function ensureArtifacts(options: EnsureOptions): Promise<Artifacts
   const { cache = cacheDir(), log, refresh = false } = options;
   const step = stepLogger(log);
   const built = await Promise.allSettled([
-    step('guest agent', 'half a minute', () => buildGuestAgent(ROOT, cache)),
+    step('guest agent', 'half a minute', () => buildProgram(ROOT, cache, guestAgent)),
+    step('pager', 'half a minute', () => buildProgram(ROOT, cache, pager)),
     step('guest kernel', 'seconds', () => buildKernel(ROOT, cache, refresh)),
     step('base image', 'a minute', () => buildBase(ROOT, cache, refresh)),
   ]);
-  const [agent, kernel, base] = built.map((result) => {
+  const [agent, served, kernel, base] = built.map((result) => {
     if (result.status === 'rejected') throw result.reason;
     return result.value;
-  }) as [string, string, string];
+  }) as [string, string, string, string];
   const initramfs = await step('initramfs', 'seconds', async () => {
-    const key = await initramfsKey(ROOT, await guestAgentKey(ROOT), await kernelKey(ROOT));
-    return await buildInitramfs(cache, key, join(agent, 'perch-guest'), kernel);
+    const key = await initramfsKey(ROOT, await programKey(ROOT, guestAgent), await kernelKey(ROOT));
+    return await buildInitramfs(cache, key, join(agent, guestAgent.name), kernel);
   });
-  return await describe({ agent, kernel, initramfs, base });
+  return await describe({ agent, pager: served, kernel, initramfs, base });
 }
 
-type Folders = { agent: string; kernel: string; initramfs: string; base: string };
+type Folders = { agent: string; pager: string; kernel: string; initramfs: string; base: string };
 
 async function describe(folders: Folders): Promise<Artifacts> {
   for (const folder of Object.values(folders)) {
@@ -85,7 +94,8 @@ async function describe(folders: Folders): Promise<Artifacts> {
     kernel: join(folders.kernel, kernel.file),
     kernelRelease: kernel.release,
     initramfs: join(folders.initramfs, 'initramfs.cpio'),
-    guestAgent: join(folders.agent, 'perch-guest'),
+    guestAgent: join(folders.agent, guestAgent.name),
+    pager: join(folders.pager, pager.name),
     base: { rootfs: join(folders.base, 'rootfs.ext4'), contentId: image.content_id, sizeBytes: image.size },
   };
 }

@@ -11,8 +11,9 @@ export interface LabParts {
   image: LabImage;
   packages: Volume;
   artifacts: Volume;
-  /** Path of the guest agent below a cache: in the lab as here. */
+  /** Paths of guest agent and pager below a cache: in the lab as here. */
   agent: string;
+  pager: string;
 }
 
 /** @throws BuildError */
@@ -23,5 +24,6 @@ export async function labParts(cache: string = cacheDir()): Promise<LabParts> {
     packages: await packageVolume(root, cache),
     artifacts: await artifactVolume(artifacts, await labFirecracker(cache), cache),
     agent: relative(cache, artifacts.guestAgent),
+    pager: relative(cache, artifacts.pager),
   };
 }

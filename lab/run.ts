@@ -5,7 +5,7 @@ import { PerchError } from '../packages/protocol/src/index.ts';
 import { bringCheckout, labRoot } from './checkout.ts';
 import { type Place, pass } from './command.ts';
 import type { LabRun } from './options.ts';
-import { labParts, root } from './parts.ts';
+import { type LabParts, labParts, root } from './parts.ts';
 import { checkoutOf, ensureState, openLab } from './state.ts';
 
 /** @returns the command's exit code @throws LabDied, BuildError, PerchError for a command that cannot be started */
@@ -21,7 +21,7 @@ export async function runOnce({ command, data, repeat, fresh, terminal }: LabRun
     await bringCheckout(lab.agent, root, there);
     // The terminal of the lab reads keys as such, and shows them.
     if (terminal) process.stdin.setRawMode(true);
-    return await pass(lab.agent, command, placeFor(data, parts.agent), { stdin, stdout, stderr });
+    return await pass(lab.agent, command, placeFor(data, parts), { stdin, stdout, stderr });
   };
   try {
     return await Promise.race([lab.died, work()]);
@@ -33,7 +33,7 @@ export async function runOnce({ command, data, repeat, fresh, terminal }: LabRun
   }
 }
 
-function placeFor(data: LabRun['data'], agent: string): Place {
+function placeFor(data: LabRun['data'], { agent, pager }: LabParts): Place {
   const cache = `/data/${data}/cache`;
   return {
     cwd: labRoot,
@@ -49,6 +49,7 @@ function placeFor(data: LabRun['data'], agent: string): Place {
       PERCH_JAILER: '/artifacts/jailer',
       PERCH_CACHE: cache,
       PERCH_GUEST_BIN: join(cache, agent),
+      PERCH_PAGER: join(cache, pager),
       TMPDIR: `/data/${data}/tmp`,
     },
   };

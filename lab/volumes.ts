@@ -37,8 +37,8 @@ export async function artifactVolume(
   firecracker: string,
   cache: string,
 ): Promise<Volume> {
-  const { kernel, initramfs, guestAgent, base } = artifacts;
-  const folders = [kernel, initramfs, guestAgent, base.rootfs].map((file) =>
+  const { kernel, initramfs, guestAgent, pager, base } = artifacts;
+  const folders = [kernel, initramfs, guestAgent, pager, base.rootfs].map((file) =>
     relative(cache, join(file, '..')),
   );
   return volume(

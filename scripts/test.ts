@@ -36,7 +36,8 @@ await enclose(async () => {
   // A lab is made of packages, too.
   const needsLab = (name: string) => inLab.has(name) || /tests\/(soak-)?lab[^/]*$/.test(name);
   if (wanted.length === 0 || wanted.some(needsLab)) await ensureLab(console.log);
-  return { PERCH_GUEST_BIN: (await resolveArtifacts()).guestAgent };
+  const { guestAgent, pager } = await resolveArtifacts();
+  return { PERCH_GUEST_BIN: guestAgent, PERCH_PAGER: pager };
 });
 
 const chosen = byFile

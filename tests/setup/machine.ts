@@ -23,6 +23,8 @@ export function monitors(dataDir: string): Map<string, number> {
   for (const pid of pids()) {
     const cwd = link(`/proc/${pid}/cwd`);
     const name = cwd?.startsWith(prefix) ? cwd.slice(prefix.length) : jails.get(inode(`/proc/${pid}/cwd`));
+    // What serves a monitor works beside its jail.
+    if (link(`/proc/${pid}/exe`)?.endsWith('/perch-pager')) continue;
     if (name !== undefined && processState(pid) !== 'Z') found.set(name, pid);
   }
   return found;

@@ -49,8 +49,9 @@ export interface Config {
   /** Kind of disk: `auto`, or one that the machine may have. */
   rootfs: string;
   vmm: MonitorChoice | undefined;
-  /** How guests get their memory back, of a monitor that has a choice. */
+  /** How guests get their memory back, of a monitor that has a choice, and the program that serves it. */
   restore: RestoreSetting;
+  pager: string | undefined;
   /** File that says where this process shall end, or wait: for tests. */
   failpoints: string | undefined;
 }
@@ -93,7 +94,7 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     },
     user: env.PERCH_USER || 'perch',
     rootfs: env.PERCH_ROOTFS || 'auto',
-    ...{ vmm, restore },
+    ...{ vmm, restore, pager: env.PERCH_PAGER || undefined },
     failpoints: env.PERCH_FAILPOINTS || undefined,
   };
 }

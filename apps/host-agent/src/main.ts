@@ -9,7 +9,7 @@ import { chooseDisks } from './disk/index.ts';
 import { exitCodeOf } from './exit-code.ts';
 import { armFailpointsOf } from './failpoints/index.ts';
 import { giveIdentity, waitForAgent, warmUp } from './guest/index.ts';
-import { adoptBootFiles, ImageStore } from './images/index.ts';
+import { adoptBootFiles, adoptProgram, ImageStore } from './images/index.ts';
 import {
   Admission,
   BootSnapshots,
@@ -81,7 +81,11 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const room = new DiskRoom({ dir: config.dataDir, keepMb: config.keepDiskMb });
   const { instance, restore } = config;
   const { choice, version } = probe;
-  const monitor = await monitors[choice].create({ instance, version, restore, dir: paths.host, log });
+  const served = monitors[choice].capabilities.memory === 'chosen' ? config.pager : undefined;
+  const pager = served && (await adoptProgram(paths.boot, served, 'perch-pager'));
+  const monitor = await monitors[choice].create({
+    ...{ instance, version, restore, dir: paths.host, pager, log },
+  });
   const machine: HostMachine = { ...monitor.machine, disk: { format: disks.capabilities.format } };
   const admission = new Admission({
     memoryMb: config.memoryMb ?? defaultMemoryMb(),

@@ -39,6 +39,7 @@ export async function prepare(settings: Settings, all: NodeJS.ProcessEnv = proce
   Object.assign(env, foundFor(settings, perch.name, programs, artifacts), {
     PERCH_LISTEN: settings.listen,
     PERCH_NETWORK: settings.network,
+    ...(all.PERCH_PAGER ? { PERCH_PAGER: all.PERCH_PAGER } : {}),
   });
   return { instance, programs, perch, settings, env };
 }
@@ -48,7 +49,7 @@ export function foundFor(
   { dataDir }: Settings,
   user: string,
   { postgres }: Programs,
-  { kernel, initramfs, base }: Artifacts,
+  { kernel, initramfs, pager, base }: Artifacts,
 ): Record<string, string> {
   return {
     NODE_ENV: 'production',
@@ -58,6 +59,7 @@ export function foundFor(
     PERCH_USER: user,
     PERCH_KERNEL: kernel,
     PERCH_INITRAMFS: initramfs,
+    PERCH_PAGER: pager,
     PERCH_BASE_IMAGE: base.rootfs,
     PERCH_BASE_IMAGE_ID: base.contentId,
     PERCH_POSTGRES_DIR: postgres,

@@ -1,4 +1,4 @@
-/** Kernel and initramfs, on the file system of the state, where VMs get hard links to them. */
+/** Kernel, initramfs and programs, on the file system of the state, where VMs get hard links to them. */
 import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -36,7 +36,12 @@ export async function adoptBootFiles(dir: string, kernel: string, initramfs: str
   };
 }
 
-async function adopt(dir: string, source: string, name: string): Promise<BootFile> {
+/** The same of a program that the users of VMs run. @returns its path */
+export async function adoptProgram(dir: string, source: string, name: string): Promise<string> {
+  return (await adopt(dir, source, name, 0o555)).path;
+}
+
+async function adopt(dir: string, source: string, name: string, mode = 0o444): Promise<BootFile> {
   const linked = await findLink(dir, source, name);
   if (linked) return linked;
   const digest = await sha256Of(source);
@@ -44,7 +49,7 @@ async function adopt(dir: string, source: string, name: string): Promise<BootFil
   if (await stat(target).catch(() => undefined)) return { path: target, digest };
   const temporary = `${target}.tmp`;
   await rm(temporary, { force: true });
-  await adoptFile(source, temporary);
+  await adoptFile(source, temporary, mode);
   await placeDurably(temporary, target);
   return { path: target, digest };
 }

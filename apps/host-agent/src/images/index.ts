@@ -1,3 +1,3 @@
-export { adoptBootFiles, type BootFiles } from './boot-files.ts';
+export { adoptBootFiles, adoptProgram, type BootFiles } from './boot-files.ts';
 export { hasContent, imageIdOf, noteContent } from './content.ts';
 export { type BaseImage, ImageStore } from './store.ts';

@@ -103,9 +103,9 @@ export class ImageStore {
  * and the source is already what it must be, else a copy (by reflink where the file system has it). It is on the
  * disk then: the source may have been built a moment ago.
  */
-export async function adoptFile(source: string, target: string): Promise<void> {
+export async function adoptFile(source: string, target: string, own = 0o444): Promise<void> {
   const { uid, mode } = await stat(source);
-  if (uid === 0 && (mode & 0o777) === 0o444) {
+  if (uid === 0 && (mode & 0o777) === own) {
     try {
       await link(source, target);
       return await sync(target);
@@ -115,6 +115,6 @@ export async function adoptFile(source: string, target: string): Promise<void> {
   }
   await run('cp', ['--reflink=auto', '--sparse=always', '--', source, target], { timeoutMs: 600_000 });
   await chown(target, 0, 0);
-  await chmod(target, 0o444);
+  await chmod(target, own);
   await sync(target);
 }

@@ -47,6 +47,7 @@ const aMemory: MemoryImage = {
     ...{ generation: 0, build: aBuild, baseBuild: aBuild },
     mapping: createMapping(4096),
   },
+  headerFile: '/memory.header',
   memfileOf: () => '/memory',
 };
 

@@ -24,9 +24,7 @@ test('a part of a file is put in the place of another, where the file system has
   expect(cloned).toBe(await hasClones(dir.path));
   const found = Buffer.alloc(12_288);
   await to.read(found, 0, found.length, 0);
-  expect([found[0], found[8191], found[8192], found[12_287]]).toEqual(
-    cloned ? [9, 9, 2, 2] : [9, 9, 9, 9],
-  );
+  expect([found[0], found[8191], found[8192], found[12_287]]).toEqual(cloned ? [9, 9, 2, 2] : [9, 9, 9, 9]);
   expect(await readdir(dir.path)).toEqual(['from', 'to']);
 });
 

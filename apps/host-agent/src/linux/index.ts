@@ -24,4 +24,5 @@ export * from './shared-blocks.ts';
 export * from './sparse.ts';
 export * from './tsc.ts';
 export * from './tun.ts';
+export * from './unix-listener.ts';
 export * from './unix-socket.ts';

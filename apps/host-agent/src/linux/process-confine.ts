@@ -4,7 +4,7 @@
  * Everything is done by a chain of small tools that exec one another, so that the pid which comes back is the
  * program's own and nothing of ours runs between fork and exec.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 
 export interface Confinement {
   /** Network namespace under /run/netns. Without one the program gets a new namespace with nothing in it. */
@@ -16,12 +16,16 @@ export interface Confinement {
   /** Processes and threads that the user can have. */
   maxTasks: number;
   cwd: string;
-  /** Descriptor that takes the place of stderr. stdin is /dev/null. */
+  /** Descriptor that takes the place of stderr. */
   stderr: number;
+  /** What the program reads from stdin, which is /dev/null without. */
+  input?: string | undefined;
   /** Descriptor that takes the place of stdout, which is /dev/null without. */
   stdout?: number | undefined;
   /** Descriptors that the program finds as 3, 4, …; it inherits no others. */
   descriptors: readonly number[];
+  /** Descriptors that it can have; 1024 without. */
+  maxOpen?: number | undefined;
 }
 
 const toolPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -35,7 +39,8 @@ export function confinedCommand(to: Confinement, program: readonly string[]): st
   return [
     ...network,
     // A core file would hold the guest's memory.
-    ...['prlimit', `--fsize=${to.maxFileBytes}`, `--nproc=${to.maxTasks}`, '--nofile=1024', '--core=0', '--'],
+    ...['prlimit', `--fsize=${to.maxFileBytes}`, `--nproc=${to.maxTasks}`],
+    ...[`--nofile=${to.maxOpen ?? 1024}`, '--core=0', '--'],
     // The bounding set is emptied while we may still do so, and no later exec can give anything back.
     ...['setpriv', '--reuid', `${to.uid}`, '--regid', `${to.uid}`, '--clear-groups', '--no-new-privs'],
     ...['--inh-caps=-all', '--bounding-set=-all', '--'],
@@ -81,7 +86,7 @@ export function spawnConfined(to: Confinement, program: readonly string[]): Chil
 
 /** The same of the jailer and what it starts. */
 export function spawnJailer(
-  to: Omit<Confinement, 'namespace' | 'uid' | 'descriptors'>,
+  to: Omit<Confinement, 'namespace' | 'uid' | 'descriptors' | 'maxOpen' | 'input'>,
   program: readonly string[],
 ): ChildProcess {
   return spawnChain(jailerCommand(to, program), { ...to, descriptors: [] });
@@ -89,14 +94,16 @@ export function spawnJailer(
 
 function spawnChain(
   [file = '', ...args]: readonly string[],
-  to: Pick<Confinement, 'cwd' | 'stdout' | 'stderr' | 'descriptors'>,
+  to: Pick<Confinement, 'cwd' | 'input' | 'stdout' | 'stderr' | 'descriptors'>,
 ): ChildProcess {
-  const child = spawn(file, args, {
-    cwd: to.cwd,
-    env: { PATH: toolPath },
-    detached: true,
-    stdio: ['ignore', to.stdout ?? 'ignore', to.stderr, ...to.descriptors],
+  const stdin = to.input === undefined ? 'ignore' : 'pipe';
+  const stdio: StdioOptions = [stdin, to.stdout ?? 'ignore', to.stderr, ...to.descriptors];
+  const child: ChildProcess = spawn(file, args, {
+    ...{ cwd: to.cwd, env: { PATH: toolPath }, detached: true, stdio },
   });
+  // A program that has ended reads no more, which shows by its exit.
+  child.stdin?.on('error', () => {});
+  child.stdin?.end(to.input);
   child.unref();
   return child;
 }

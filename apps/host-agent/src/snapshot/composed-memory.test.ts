@@ -6,7 +6,7 @@ import { hasClones } from '../linux/index.ts';
 import type { BuildId } from './build-id.ts';
 import { composeMemory } from './composed-memory.ts';
 import { type Mapping, pageBytes } from './mapping.ts';
-import { createMapping, mergeMapping } from './merge.ts';
+import { createMapping, type DirtyRun, mergeMapping } from './merge.ts';
 import { build, fc, property, temporaryDirectory } from './testing.ts';
 
 const pages = 24;
@@ -24,7 +24,7 @@ property.prop([fc.array(state, { minLength: 1, maxLength: 4 })], { numRuns: 20 }
     for (const [at, touched] of states.entries()) {
       const stored: Buffer[] = [];
       const flat = Buffer.alloc(memoryBytes);
-      const runs = touched.flatMap((how, page) => {
+      const runs = touched.flatMap((how, page): DirtyRun[] => {
         if (how === 'same') return [];
         const [offset, length] = [page * pageBytes, pageBytes];
         const bytes = Buffer.alloc(pageBytes, how === 'zeros' ? 0 : 1 + at * pages + page);
@@ -42,7 +42,7 @@ property.prop([fc.array(state, { minLength: 1, maxLength: 4 })], { numRuns: 20 }
     const header = {
       ...{ generation: states.length - 1, build: build(states.length), baseBuild: build(1), mapping },
     };
-    const image = { header, memfileOf: (one: BuildId) => join(dir.path, one) };
+    const image = { header, headerFile: '', memfileOf: (one: BuildId) => join(dir.path, one) };
     const path = join(dir.path, 'composed');
     const isDone = await composeMemory(image, path);
     expect(isDone).toBe(await hasClones(dir.path));

@@ -97,7 +97,7 @@ async function save(machine: Machine, dir: string, parent: Kept | undefined): Pr
   const files = new Map([[build, path]]);
   for (const one of inheritedBuilds(header)) files.set(one, parent?.files.get(one) ?? 'nowhere');
   const memfileOf = (one: BuildId) => files.get(one) ?? 'nowhere';
-  return { image: { header, memfileOf }, files, memory: Buffer.from(machine.memory) };
+  return { image: { header, headerFile: '', memfileOf }, files, memory: Buffer.from(machine.memory) };
 }
 
 /** The same state with all its memory in one file, as a merge makes of it. */
@@ -109,7 +109,11 @@ async function flatten({ image, memory }: Kept, dir: string): Promise<Kept> {
   const read = (one: BuildId, into: Buffer, at: number) => opened.get(one)?.copy(into, 0, at) ?? 0;
   const { diff } = await copyMapped(mapping, read, build, path);
   const header = { generation, build, baseBuild: build, mapping: createMapping(memoryBytes, diff) };
-  return { image: { header, memfileOf: () => path }, files: new Map([[build, path]]), memory };
+  return {
+    image: { header, headerFile: '', memfileOf: () => path },
+    files: new Map([[build, path]]),
+    memory,
+  };
 }
 
 const page = fc.nat(pages - 1);

@@ -6,18 +6,24 @@ import { open } from 'node:fs/promises';
 import { dataRuns } from '../linux/index.ts';
 import type { BuildId } from './build-id.ts';
 import type { MemoryHeader } from './header.ts';
+import { snapshotFiles } from './layout.ts';
 import type { Mapping } from './mapping.ts';
 import { createMapping } from './merge.ts';
 import type { Snapshot } from './snapshot.ts';
 
 export interface MemoryImage {
   header: MemoryHeader;
+  /** Path of the file that has the header. */
+  headerFile: string;
   /** Path of the memfile of the base build, or of one that the mapping names: root-owned, 0444. */
   memfileOf: (build: BuildId) => string;
 }
 
 export function memoryImageOf({ directory, header }: Pick<Snapshot, 'directory' | 'header'>): MemoryImage {
-  return { header, memfileOf: (build) => directory.memfileOf(build, header.build) };
+  return {
+    ...{ header, headerFile: directory.file(snapshotFiles.memfileHeader) },
+    memfileOf: (build) => directory.memfileOf(build, header.build),
+  };
 }
 
 /** Whether one memfile is all of it. */

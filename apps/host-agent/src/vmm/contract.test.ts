@@ -10,6 +10,7 @@ import type { MonitorChoice } from '@perch/protocol';
 import { describe, expect, test } from 'vitest';
 import type { DiskState } from '../disk/index.ts';
 import { openCgroups, readProcess, signalProcess } from '../linux/index.ts';
+import { encodeHeader } from '../snapshot/header.ts';
 import { createMapping, newBuildId } from '../snapshot/index.ts';
 import { monitors } from './kinds.ts';
 import type { VmSpec, VmState } from './monitor.ts';
@@ -239,6 +240,31 @@ describe.runIf(canRunGuests).each(choices)('the state of a VM of %s', { timeout:
     await source.kill();
   });
 
+  test('goes on in processes of which none outlives another', async () => {
+    await using machine = new TestMachine();
+    const monitor = await machine.monitor(choice);
+    const spec = await machine.spec('source', talking);
+    const source = await monitor.boot(spec);
+    await untilSays(source, 'still here');
+    await source.freeze();
+    const state = await save(machine, source, spec);
+    await source.kill();
+    let count = 1;
+    for (let nth = 0; nth < count; nth++) {
+      const copySpec = await copyOf(machine, spec, `copy${nth}`);
+      const copy = await monitor.restore(copySpec, state);
+      await copy.thaw();
+      await untilSays(copy, 'still here');
+      count = copy.processes.length;
+      const process = copy.processes[nth];
+      if (!process) throw new Error('The VM has too few processes');
+      signalProcess(process, 9);
+      expect(await copy.exited).toMatch(/ was ended by signal 9 \(SIGKILL\)$/);
+      expect(copy.processes.map(({ pid }) => readProcess(pid))).toEqual(copy.processes.map(() => undefined));
+      expect(await leftovers(machine, copySpec)).toEqual(none);
+    }
+  });
+
   test('of a copy is its changed pages over the same memory', async () => {
     await using machine = new TestMachine();
     const monitor = await machine.monitor(choice);
@@ -302,6 +328,7 @@ describe.runIf(canRunGuests).each(choices)('the state of a VM of %s', { timeout:
     const monitor = await machine.monitor(choice);
     const spec = await machine.spec('source', talking);
     const memory = join(machine.root, 'memfile');
+    const headerFile = join(machine.root, 'memfile.header');
     const build = newBuildId();
     const header = {
       generation: 0,
@@ -310,9 +337,10 @@ describe.runIf(canRunGuests).each(choices)('the state of a VM of %s', { timeout:
       mapping: createMapping(spec.memoryMb * 2 ** 20),
     };
     const state: VmState = {
-      image: { header, memfileOf: () => memory },
+      image: { header, headerFile, memfileOf: () => memory },
       devices: join(machine.root, 'snapfile'),
     };
+    await writeFile(headerFile, encodeHeader(header), { mode: 0o444 });
     await writeFile(memory, Buffer.alloc(spec.memoryMb * 2 ** 20), { mode: 0o444 });
     await writeFile(state.devices, 'no device state', { mode: 0o444 });
     await expect(monitor.restore(spec, state)).rejects.toThrow('did not start');

@@ -19,6 +19,8 @@ export interface MonitorOptions {
   restore: RestoreSetting;
   /** A directory on the file system of all states and VMs, for trials. */
   dir: string;
+  /** A program that serves memory, if there is one: root-owned, 0555, on that file system. */
+  pager?: string | undefined;
   log: Logger;
 }
 

@@ -3,6 +3,7 @@ import { chown, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { openCgroups, type ProcessRef, processesOfUid } from '../linux/index.ts';
+import { encodeHeader } from '../snapshot/header.ts';
 import { copyDifference, headerOf, type MemoryImage, newBuildId } from '../snapshot/index.ts';
 import type { Vm, VmSpec, VmState } from './monitor.ts';
 import type { TestMachine } from './qemu/test-machine.ts';
@@ -51,10 +52,16 @@ export async function save(
   const path = join(machine.root, `memfile-${build}`);
   const { diff } = await copyDifference(memory, target, path);
   const header = await headerOf(memory.since, diff, target);
+  const headerFile = join(machine.root, `memfile.header-${build}`);
+  await writeFile(headerFile, encodeHeader(header), { mode: 0o444 });
   const snapfile = join(machine.root, `snapfile-${build}`);
   await writeFile(snapfile, devices, { mode: 0o444 });
   return {
-    image: { header, memfileOf: (one) => (one === build ? path : (parent?.memfileOf(one) ?? '')) },
+    image: {
+      header,
+      headerFile,
+      memfileOf: (one) => (one === build ? path : (parent?.memfileOf(one) ?? '')),
+    },
     devices: snapfile,
     changedBytes: memory.runs.reduce((sum, { length }) => sum + length, 0),
     since: memory.since,

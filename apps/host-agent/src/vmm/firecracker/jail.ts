@@ -5,6 +5,7 @@
 import { link, lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VmState } from '../monitor.ts';
+import { pagerSocket } from '../pager/index.ts';
 import { linkReadable } from '../process/index.ts';
 
 /** Of the jailer's directory: the name of the program that it runs. */
@@ -19,6 +20,8 @@ export const jailed = {
   /** The state that the machine goes on from. */
   devices: '/snapfile',
   memory: '/memfile',
+  /** Where the pager of such a machine listens. */
+  pager: `/${pagerSocket}`,
   /** The state that Firecracker writes. */
   savedDevices: '/devices.state',
   savedMemory: '/memory.state',

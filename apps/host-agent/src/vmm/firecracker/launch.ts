@@ -19,8 +19,8 @@ export interface Launch extends Pick<VmSpec, 'id' | 'dir' | 'uid' | 'vcpus' | 'n
   maxFileBytes: number;
 }
 
-/** Threads beside those of the vCPUs: the API's, the devices', and one that snapshots use. */
-const extraTasks = 8;
+/** Threads beside those of the vCPUs: the API's, the devices', one that snapshots use, and the pager. */
+const extraTasks = 9;
 
 export function taskLimit(vcpus: number): number {
   return vcpus + extraTasks;

@@ -37,7 +37,10 @@ export async function copiedBytes(jail: Jail): Promise<number> {
   return found?.nlink === 1 ? found.blocks * 512 : 0;
 }
 
-async function copyWhole({ header: { build, mapping }, memfileOf }: MemoryImage, path: string): Promise<void> {
+async function copyWhole(
+  { header: { build, mapping }, memfileOf }: MemoryImage,
+  path: string,
+): Promise<void> {
   await using files = new AsyncDisposableStack();
   const opened = new Map<BuildId, number>();
   for (const owner of mapping.builds) opened.set(owner, files.use(await open(memfileOf(owner))).fd);

@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { findFirecracker, isDiskFull } from '@perch/node-kit';
 import type { Logger } from 'pino';
 import { failpoint } from '../../failpoints/index.ts';
-import { cpuFingerprint, hasClones, type Leftover, type ProcessRef } from '../../linux/index.ts';
-import { isOneFile } from '../../snapshot/index.ts';
+import { cpuFingerprint, endProcess, hasClones, type Leftover, type ProcessRef } from '../../linux/index.ts';
+import { isOneFile, type MemoryImage } from '../../snapshot/index.ts';
 import { kernelArguments } from '../kernel-arguments.ts';
 import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
+import { clearPager, pagerSocket, type StartedPager, startPager } from '../pager/index.ts';
 import { createLog, findProcess, logName, notStarted, VmLimits } from '../process/index.ts';
 import { consoleName, makeConsole } from './console.ts';
 import { jailRoot, makeJail, removeJail } from './jail.ts';
@@ -32,6 +33,8 @@ export interface FirecrackerOptions {
   restore: RestoreSetting;
   /** On the file system of all states and VMs. */
   dir: string;
+  /** perch-pager, if there is one: root-owned, 0555, on that file system. */
+  pager?: string | undefined;
   log: Logger;
 }
 
@@ -49,7 +52,8 @@ const stateMagic = Buffer.from([0, 0, 0x64, 0x86, 0x84, 0x19, 0x10, 0x07]);
 export async function createFirecrackerMonitor(options: FirecrackerOptions): Promise<VmMonitor> {
   const { programs, problem } = await findFirecracker();
   if (problem) throw new Error(`PERCH_VMM is firecracker, and ${problem.what}: ${problem.remedy}`);
-  const means = { setting: options.restore, hasReflinks: await hasReflinks(options.dir), hasPager: false };
+  const { restore: setting, dir, pager } = options;
+  const means = { setting, hasReflinks: await hasReflinks(dir), hasPager: pager !== undefined };
   const lacking = meansLacking(means);
   if (lacking !== undefined) throw new Error(lacking);
   const limits = await VmLimits.open(options.instance, options.log);
@@ -65,6 +69,8 @@ async function hasReflinks(dir: string): Promise<boolean> {
     throw error;
   }
 }
+
+type ProvidedMemory = Required<Pick<RunningVm, 'pager' | 'memoryWay'>>;
 
 interface Host {
   programs: Programs;
@@ -117,7 +123,10 @@ class Firecracker implements VmMonitor {
 
   restore(spec: VmSpec, state: VmState): Promise<Vm> {
     return this.#launch(spec, state, async (vm) => {
-      await vm.send(loadRequest(spec.network.tap), startTimeoutMs);
+      const memory = vm.memoryWay?.name === 'paged' ? 'Uffd' : 'File';
+      await vm.send(loadRequest(spec.network.tap, memory), startTimeoutMs);
+      // Whoever connects is served once.
+      await rm(join(jailRoot(spec), pagerSocket), { force: true });
       vm.restoredFrom(state.image.header.build);
     });
   }
@@ -136,6 +145,7 @@ class Firecracker implements VmMonitor {
       throw notStarted(id, cause);
     });
     let vm: FirecrackerVm | undefined;
+    let memory: ProvidedMemory | undefined;
     try {
       await using console = await makeConsole(dir);
       await using log = await createLog(dir);
@@ -147,20 +157,21 @@ class Firecracker implements VmMonitor {
         },
       });
       failpoint('monitor.cgroup');
-      const memoryWay = state && (await this.#provide(spec, state));
+      memory = state && (await this.#provide(spec, state, log.fd));
       const { child, process } = await launch({
         ...{ id, dir, uid, vcpus, network, programs: this.#programs, console: console.fd, log: log.fd },
         maxFileBytes: Math.max(memoryMb * 2 ** 20, maxDeviceState),
       });
-      vm = this.#running(spec, { process, child, memoryWay });
+      vm = this.#running(spec, { process, child, ...memory });
       failpoint('monitor.spawned');
-      await vm.whileAlive(cgroup.add(process));
+      for (const one of vm.processes) await vm.whileAlive(cgroup.add(one));
       await vm.whileAlive(vm.connect(AbortSignal.timeout(startTimeoutMs)));
       await begin(vm);
       return vm;
     } catch (cause) {
       // Nothing of a process that cannot be ended may be taken away under it.
-      await vm?.kill();
+      if (vm) await vm.kill();
+      else if (memory?.pager) await endProcess(memory.pager.process);
       await Promise.allSettled([cgroup.remove(), clearDirectory(spec)]);
       throw notStarted(id, cause);
     }
@@ -168,11 +179,14 @@ class Firecracker implements VmMonitor {
 
   async adopt(spec: VmIdentity, known: readonly ProcessRef[]): Promise<Vm | undefined> {
     const process = findProcess(spec.uid, known[0], jailRoot(spec));
+    // One that is gone is watched too: its end is the end of the VM.
+    const pager = findProcess(spec.uid, known[1], spec.dir) ?? known[1];
     if (!process) {
+      if (pager) await endProcess(pager);
       await this.#limits.of(spec.id).remove();
       return undefined;
     }
-    const vm = this.#running(spec, { process });
+    const vm = this.#running(spec, { process, pager: pager && { process: pager } });
     await vm.connect(AbortSignal.timeout(adoptTimeoutMs)).catch((err: unknown) => {
       this.#options.log.warn(
         { err, id: spec.id, pid: process.pid },
@@ -186,16 +200,27 @@ class Firecracker implements VmMonitor {
     return this.#limits.unowned(owned);
   }
 
-  /** The memory of a state, in the jail. */
-  async #provide(spec: VmSpec, { image }: VmState): Promise<Vm['memoryWay']> {
+  /** Has the memory of a state in the jail, or served there. */
+  async #provide(spec: VmSpec, { image }: VmState, log: number): Promise<ProvidedMemory> {
     const start = performance.now();
     const way = memoryWay(this.#means, isOneFile(image));
-    if (way === 'paged') throw new Error('there is no pager');
-    await placeMemory(spec, image, way);
-    return { name: way, ms: performance.now() - start };
+    const pager = way === 'paged' ? await this.#startPager(spec, image, log) : undefined;
+    if (way !== 'paged') await placeMemory(spec, image, way);
+    return { pager, memoryWay: { name: way, ms: performance.now() - start } };
   }
 
-  #running({ id, dir, uid }: VmIdentity, started: Pick<RunningVm, 'process' | 'child' | 'memoryWay'>) {
+  #startPager(spec: VmSpec, image: MemoryImage, log: number): Promise<StartedPager> {
+    const { dir, uid, network, vcpus } = spec;
+    const program = this.#options.pager;
+    if (program === undefined) throw new Error('there is no pager');
+    const maxTasks = taskLimit(vcpus);
+    return startPager({ dir, uid, network, program, image, socketDir: jailRoot(spec), log, maxTasks });
+  }
+
+  #running(
+    { id, dir, uid }: VmIdentity,
+    started: Pick<RunningVm, 'process' | 'child' | 'pager' | 'memoryWay'>,
+  ) {
     const log = this.#options.log.child({ sandbox: id });
     return new FirecrackerVm({ id, dir, uid, ...started, cgroup: this.#limits.of(id), log });
   }
@@ -210,5 +235,6 @@ const bootArguments = [
 /** The monitor must be gone. */
 async function clearDirectory({ id, dir }: VmIdentity): Promise<void> {
   await removeJail({ id, dir });
+  await clearPager(dir);
   for (const name of [consoleName, logName]) await rm(join(dir, name), { force: true });
 }

@@ -25,7 +25,7 @@ const machine = {
 const all: ApiRequest[] = [
   ...bootRequests(machine),
   ...[start, pause, resume, describeRequest, machineConfig],
-  ...[saveRequest('Diff'), saveRequest('Full'), loadRequest('tap0')],
+  ...[saveRequest('Diff'), saveRequest('Full'), loadRequest('tap0', 'File'), loadRequest('tap0', 'Uffd')],
 ];
 
 interface Description {

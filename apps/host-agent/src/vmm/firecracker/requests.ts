@@ -50,11 +50,14 @@ export function saveRequest(type: 'Diff' | 'Full'): ApiRequest {
   });
 }
 
-/** Has an empty Firecracker become a machine of a state, which stays paused. */
-export function loadRequest(tap: string): ApiRequest {
+/**
+ * Has an empty Firecracker become a machine of a state, which stays paused.
+ * @param memory where its memory is: in the file, or with whoever listens at the socket
+ */
+export function loadRequest(tap: string, memory: 'File' | 'Uffd'): ApiRequest {
   return put('/snapshot/load', {
     ...{ snapshot_path: jailed.devices, resume_vm: false },
-    mem_backend: { backend_type: 'File', backend_path: jailed.memory },
+    mem_backend: { backend_type: memory, backend_path: memory === 'File' ? jailed.memory : jailed.pager },
     // The name of 1.12, which later ones know too.
     enable_diff_snapshots: true,
     network_overrides: [{ iface_id: nic, host_dev_name: tap }],

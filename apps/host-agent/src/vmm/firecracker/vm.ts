@@ -9,7 +9,7 @@ import type { FileDisk } from '../../disk/index.ts';
 import type { ProcessRef } from '../../linux/index.ts';
 import type { BuildId } from '../../snapshot/index.ts';
 import type { SavedState, Vm } from '../monitor.ts';
-import { ConsoleTail, takeFile, type VmCgroup, VmProcesses } from '../process/index.ts';
+import { ConsoleTail, takeFile, type VmCgroup, type VmProcess, VmProcesses } from '../process/index.ts';
 import { FirecrackerApi } from './api.ts';
 import { drainConsole, openConsole } from './console.ts';
 import { guestEnd, isHalted } from './guest-end.ts';
@@ -36,8 +36,10 @@ export interface RunningVm {
   cgroup: VmCgroup;
   /** When we started it. */
   child?: ChildProcess;
+  /** Of a guest whose memory is served. */
+  pager?: Pick<VmProcess, 'process' | 'child'> | undefined;
   /** As `Vm.memoryWay`. */
-  memoryWay?: Vm['memoryWay'];
+  memoryWay?: Vm['memoryWay'] | undefined;
   log: Logger;
 }
 
@@ -56,9 +58,12 @@ export class FirecrackerVm implements Vm {
 
   constructor(of: RunningVm) {
     this.#of = of;
-    const { process, child, dir, cgroup, log } = of;
+    const { process, child, pager, dir, cgroup, log } = of;
     this.#running = new VmProcesses({
-      processes: [{ name: 'The VM monitor', process, child }],
+      processes: [
+        { name: 'The VM monitor', process, child },
+        ...(pager ? [{ name: 'The pager', ...pager, follows: true }] : []),
+      ],
       ...{ dir, cgroup, log },
       onTick: () => void this.#look(),
       onEnd: () => this.#end(),

@@ -40,8 +40,8 @@ export function createLog(dir: string): Promise<FileHandle> {
 /** A second name for a file that others share. @throws when it is not ours, or could be written to */
 export async function linkReadable(from: string, to: string): Promise<void> {
   const { mode, uid } = await stat(from);
-  if ((mode & 0o777) !== 0o444 || uid !== process.getuid?.()) {
-    throw new Error(`${from} must be ours and have mode 444: the VM's user reads it by a hard link`);
+  if ((mode & 0o666) !== 0o444 || uid !== process.getuid?.()) {
+    throw new Error(`${from} must be ours and have mode 444 or 555: the VM's user reads it by a hard link`);
   }
   try {
     await link(from, to);

@@ -13,4 +13,4 @@ export { findProcess } from './find.ts';
 export { type VmCgroup, VmLimits } from './limits.ts';
 export { notStarted } from './not-started.ts';
 export { identified, type Spawned } from './spawn.ts';
-export { VmProcesses } from './vm-processes.ts';
+export { type VmProcess, VmProcesses } from './vm-processes.ts';

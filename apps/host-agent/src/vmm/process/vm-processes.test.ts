@@ -79,3 +79,27 @@ test('those that are let go of run on, and can still be ended', async () => {
   await it.vm.kill();
   expect(it.alive()).toEqual([false, false]);
 });
+
+test('of one that ends with another, and well, nothing is told', async () => {
+  await using it = await two();
+  // It goes first, as one does whose connection is closed before its peer counts as gone.
+  const { monitor } = it;
+  const follower = spawn('sh', ['-c', `while kill -0 ${monitor.child.pid}; do sleep 0.01; done`], {
+    stdio: 'ignore',
+  });
+  const process = refOf(follower);
+  const vm = new VmProcesses({
+    ...it.options,
+    processes: [monitor, { name: 'The follower', child: follower, process, follows: true }],
+  });
+  signalProcess(monitor.process, 9);
+  expect(await vm.exited).toBe('The VM monitor was ended by signal 9 (SIGKILL)');
+  const ended = spawn('sh', ['-c', 'exit 0'], { stdio: 'ignore' });
+  const early = { name: 'The follower', child: ended, process: refOf(ended), follows: true };
+  await new Promise((resolve) => ended.once('exit', resolve));
+  const leader = spawn('sleep', ['3600'], { stdio: 'ignore' });
+  const led = { name: 'The VM', child: leader, process: refOf(leader) };
+  const other = new VmProcesses({ ...it.options, processes: [led, early] });
+  expect(await other.exited).toBe('The follower exited with code 0');
+  expect(isAlive(led.process)).toBe(false);
+});

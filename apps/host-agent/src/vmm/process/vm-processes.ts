@@ -5,7 +5,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { endProcess, type ProcessRef } from '../../linux/index.ts';
+import { endProcess, isAlive, type ProcessRef } from '../../linux/index.ts';
 import { readLogTail } from './directory.ts';
 import { type ExitStatus, exitReason } from './exit-reason.ts';
 import { ExitWatch } from './exit-watch.ts';
@@ -17,6 +17,8 @@ export interface VmProcess {
   process: ProcessRef;
   /** When we started it. */
   child?: ChildProcess | undefined;
+  /** It ends by itself, and well, as soon as another of them does: that one is told of. */
+  follows?: boolean;
 }
 
 export interface VmProcessesOptions {
@@ -35,6 +37,7 @@ export interface VmProcessesOptions {
 
 /** A connection that breaks because a process ends does so a moment before the end shows. */
 const exitFollowsMs = 500;
+const followerLooksMs = 10;
 
 export class VmProcesses {
   readonly refs: readonly ProcessRef[];
@@ -51,10 +54,15 @@ export class VmProcesses {
     this.#watch = new ExitWatch(this.refs, options.onTick);
     this.exited = this.#watch.gone.then((first) => this.#conclude(first));
     for (const one of options.processes) {
-      one.child?.once('exit', (code, signal) => {
+      const { child } = one;
+      const end = (code: number | null, signal: NodeJS.Signals | null) => {
         this.#statuses.set(one, { code, signal });
         this.#watch.hint();
-      });
+      };
+      child?.once('exit', end);
+      // The end of one that was started before another may have been told already.
+      if (child && (child.exitCode !== null || child.signalCode !== null))
+        end(child.exitCode, child.signalCode);
     }
   }
 
@@ -108,7 +116,7 @@ export class VmProcesses {
   async #conclude(first: ProcessRef): Promise<string> {
     const { processes, dir, cgroup, onEnd, log } = this.#options;
     const guest = await onEnd();
-    const ended = processes.find(({ process }) => process === first) as VmProcess;
+    const ended = await this.#cause(processes.find(({ process }) => process === first) as VmProcess);
     await this.end().catch((err: unknown) => log.error({ err }, 'a process of a VM that ended remains'));
     const [said, oomKills] = await Promise.all([readLogTail(dir), cgroup?.oomKills(), this.#reaped(ended)]);
     await this.#removeCgroup();
@@ -117,6 +125,21 @@ export class VmProcesses {
       ...{ killed: this.#killed, guest, process: ended.name, status, log: said },
       oomKills: oomKills ?? 0,
     });
+  }
+
+  /** The process whose end is that of the others. */
+  async #cause(first: VmProcess): Promise<VmProcess> {
+    if (!first.follows) return first;
+    await this.#reaped(first);
+    const status = this.#statuses.get(first);
+    if (status && status.code !== 0) return first;
+    const leader = this.#options.processes.find(({ follows }) => !follows);
+    // It may be on its way: what it had open is closed before it counts as gone.
+    for (const until = performance.now() + exitFollowsMs; leader && performance.now() < until; ) {
+      if (!isAlive(leader.process)) return leader;
+      await sleep(followerLooksMs);
+    }
+    return first;
   }
 
   /** /proc may show the end of a child before Node tells its status. */

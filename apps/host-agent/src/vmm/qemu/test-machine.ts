@@ -54,10 +54,12 @@ export class TestMachine implements AsyncDisposable {
   }
 
   /** Another object for the same instance: what a restarted host agent would have. */
-  monitor(choice: MonitorChoice = 'qemu-tcg'): Promise<VmMonitor> {
+  async monitor(choice: MonitorChoice = 'qemu-tcg'): Promise<VmMonitor> {
     const { instance, root: dir, log } = this;
     const restore = restoreSettings.find((setting) => setting === process.env.PERCH_RESTORE) ?? 'auto';
-    return monitors[choice].create({ instance, version: 'test', restore, dir, log });
+    const { PERCH_PAGER: built } = process.env;
+    const pager = built ? await this.shared('perch-pager', built, 0o555) : undefined;
+    return monitors[choice].create({ instance, version: 'test', restore, dir, pager, log });
   }
 
   /** Everything that a VM is made of, but for the process. `steps` is what its guest does. */
@@ -89,13 +91,13 @@ export class TestMachine implements AsyncDisposable {
     };
   }
 
-  /** A file that VMs get links of: ours, 0444, beside their directories. */
-  async shared(name: string, source: string): Promise<string> {
+  /** A file that VMs get links of: ours, read only, beside their directories. */
+  async shared(name: string, source: string, mode = 0o444): Promise<string> {
     const path = join(this.root, name);
     if (existsSync(path)) return path;
     // Sparse, as the files of a template are.
     await (name.endsWith('.ext4') ? run('cp', ['--sparse=always', source, path]) : copyFile(source, path));
-    await chmod(path, 0o444);
+    await chmod(path, mode);
     return path;
   }
 
