@@ -36,6 +36,7 @@ describe('sandboxes under Firecracker, on disks of device-mapper on XFS,', () =>
       initramfs: 'file 444 root',
       kernel: 'file 444 root',
       memfile: 'file 444 root',
+      metrics: 'other 600 own',
       rootfs: 'block 600 own',
       run: 'directory 700 own',
       snapfile: 'file 444 root',
@@ -45,7 +46,7 @@ describe('sandboxes under Firecracker, on disks of device-mapper on XFS,', () =>
     expect(new Set(open.flatMap((path) => directory.exec(path)?.[1] ?? [])).size).toBe(1);
     const devices = ['/dev/kvm', '/dev/net/tun', '/dev/null'];
     expect(open.map((path) => path.replace(directory, ''))).toEqual([
-      ...['console', 'monitor.log', ...devices, '/memfile', '/rootfs'],
+      ...['console', 'monitor.log', ...devices, '/memfile', '/metrics', '/rootfs'],
     ]);
   });
 

@@ -138,7 +138,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     await stop(remove);
     setImmediate(() => void app.close());
   };
-  const metrics = createMetrics(lifecycle, info);
+  const metrics = createMetrics(lifecycle, info, monitor);
   const app = createServer({
     ...{ lifecycle, info, metrics, shutdown, log },
     fsck: (repair) =>

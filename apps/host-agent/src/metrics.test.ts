@@ -3,6 +3,22 @@ import { expect, test } from 'vitest';
 import type { Lifecycle } from './lifecycle/index.ts';
 import { createMetrics } from './metrics.ts';
 
+test('what VM monitors have counted is told by what counted it', async () => {
+  const lifecycle = {
+    ...{ list: () => [], lackingRoom: () => 0, watch: () => {}, watchMerges: () => {} },
+    ready: { states: () => [], counts: { hits: 0, misses: 0 } },
+  };
+  const room = { total: 0, free: 0 };
+  const info = { memory_mb: room, disk_mb: room, slots: { total: 0, used: 0, ready: 0 } };
+  let value = 3;
+  const metrics = createMetrics(lifecycle as unknown as Lifecycle, async () => info as unknown as HostInfo, {
+    counted: () => [{ of: 'block', counter: 'read_bytes', value: value++ }],
+  });
+  const line = (count: number) => `perch_host_vm_counts_total{of="block",counter="read_bytes"} ${count}`;
+  expect(await metrics.metrics()).toContain(line(3));
+  expect(await metrics.metrics()).toContain(line(4));
+});
+
 test('the stages of a start are counted once, and not again when the guest runs on after something else', async () => {
   let tell: (sandbox: HostSandbox) => void = () => {};
   const lifecycle = {

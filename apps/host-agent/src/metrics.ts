@@ -1,9 +1,14 @@
 import type { HostInfo } from '@perch/protocol';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Lifecycle } from './lifecycle/index.ts';
+import type { VmMonitor } from './vmm/index.ts';
 
 /** The figures of `/metrics` of the host agent. */
-export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo>): Registry {
+export function createMetrics(
+  lifecycle: Lifecycle,
+  info: () => Promise<HostInfo>,
+  monitor: Pick<VmMonitor, 'counted'> = {},
+): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
@@ -60,6 +65,18 @@ export function createMetrics(lifecycle: Lifecycle, info: () => Promise<HostInfo
       this.inc({ outcome: 'miss' }, misses);
     },
   });
+  if (monitor.counted) {
+    new Counter({
+      name: 'perch_host_vm_counts_total',
+      help: 'What VM monitors and pagers have counted, of all sandboxes since the start.',
+      labelNames: ['of', 'counter'],
+      registers,
+      collect() {
+        this.reset();
+        for (const { value, ...labels } of monitor.counted?.() ?? []) this.inc(labels, value);
+      },
+    });
+  }
   const stages = new Histogram({
     name: 'perch_host_stage_seconds',
     help: 'Stages of the transitions of sandboxes.',

@@ -11,7 +11,19 @@ export const Accelerator = Type.Union([Type.Literal('kvm'), Type.Literal('tcg')]
 export type Accelerator = Static<typeof Accelerator>;
 
 export const MonitorIdentity = Type.Object(
-  { kind: MonitorKind, version: Type.String({ minLength: 1, maxLength: 255 }), accelerator: Accelerator },
+  {
+    kind: MonitorKind,
+    version: Type.String({ minLength: 1, maxLength: 255 }),
+    accelerator: Accelerator,
+    state_format: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 255,
+        description:
+          'Version of the format of its device states, of a monitor that counts those apart from its own.',
+      }),
+    ),
+  },
   closed,
 );
 export type MonitorIdentity = Static<typeof MonitorIdentity>;

@@ -7,8 +7,8 @@ import { type Finding, ok, problem } from './finding.ts';
 export async function artifacts(settings: Settings): Promise<Finding> {
   const name = 'guest images';
   try {
-    const { kernel, kernelRelease, initramfs, base } = await resolveArtifacts(settings.cacheDir);
-    await Promise.all([kernel, initramfs, base.rootfs].map((path) => stat(path)));
+    const { kernel, kernelRelease, initramfs, pager, base } = await resolveArtifacts(settings.cacheDir);
+    await Promise.all([kernel, initramfs, pager, base.rootfs].map((path) => stat(path)));
     return ok(
       name,
       `kernel ${kernelRelease}, base image ${base.contentId.slice(0, 12)}, in ${settings.cacheDir}`,

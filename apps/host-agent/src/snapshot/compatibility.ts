@@ -4,7 +4,7 @@ import { SnapshotIncompatible } from './damaged.ts';
 import type { Snapshot } from './snapshot.ts';
 
 /**
- * Device state is read back only by the version that wrote it, and a guest keeps using the processor that it found when
+ * Device state is read back only by the version that wrote it, or by one with the same format, and a guest keeps using the processor that it found when
  * it booted: on one with less it dies of SIGILL, much later. Layers of another kind of disk are converted.
  * @throws SnapshotIncompatible, whose message is a sentence for the user
  */
@@ -13,9 +13,13 @@ export function assertCompatible(
   host: Pick<HostMachine, 'monitor' | 'cpu'>,
 ) {
   const [then, now] = [manifest.monitor, host.monitor];
-  if (then.kind !== now.kind || then.version !== now.version) {
+  const formats = [then.state_format, now.state_format];
+  const haveFormats = then.kind === now.kind && !formats.includes(undefined);
+  if (haveFormats ? formats[0] !== formats[1] : then.kind !== now.kind || then.version !== now.version) {
+    const [wrote, reads] = haveFormats ? formats.map((format) => ` (states of format ${format})`) : ['', ''];
+    const which = haveFormats ? 'a version with the same format' : 'the same version';
     throw new SnapshotIncompatible(
-      `The snapshot was taken by ${label(then)} and this host runs ${label(now)}: only the same version can resume it.`,
+      `The snapshot was taken by ${label(then)}${wrote} and this host runs ${label(now)}${reads}: only ${which} can resume it.`,
     );
   }
   if (then.accelerator !== now.accelerator) {

@@ -159,6 +159,27 @@ describe('a snapshot goes on', () => {
     expect(() => assertCompatible(snapshot, here)).not.toThrow();
   });
 
+  test('under another version whose states have the same format, and under none with another', () => {
+    const monitor = {
+      kind: 'firecracker',
+      version: '1.12.0',
+      accelerator: 'kvm',
+      state_format: '6.0.0',
+    } as const;
+    const taken = { manifest: { ...manifest, monitor } };
+    const on = (version: string, state_format?: string) => () =>
+      assertCompatible(taken, {
+        ...here,
+        monitor: { ...monitor, version, state_format } as HostMachine['monitor'],
+      });
+    expect(on('1.12.1', '6.0.0')).not.toThrow();
+    expect(on('1.16.1', '10.0.0')).toThrow(
+      /by Firecracker 1.12.0 \(states of format 6.0.0\) and this host runs Firecracker 1.16.1 \(states of format 10.0.0\)/,
+    );
+    expect(on('1.12.0')).not.toThrow();
+    expect(on('1.12.1')).toThrow(/only the same version/);
+  });
+
   test.each<[string, Partial<HostMachine>, RegExp]>([
     [
       'under another version',

@@ -4,6 +4,7 @@ import type { HostMachine } from '@perch/protocol';
 import type { FileDisk, VmDisk } from '../disk/index.ts';
 import type { Leftover, ProcessRef } from '../linux/index.ts';
 import type { BuildId, MemoryDifference, MemoryImage } from '../snapshot/index.ts';
+import type { Counted } from './counters.ts';
 
 export interface VmSpec {
   /** Of the VM. */
@@ -125,6 +126,8 @@ export interface VmMonitor {
   takenBytes(vm: Pick<VmIdentity, 'id' | 'dir'>): Promise<number>;
   /** Whether bytes may be device state that this kind of monitor has written: for those who would try them. */
   recognises(deviceState: Buffer): boolean;
+  /** Sums of what its VMs have counted, as it is known every ten seconds; of a monitor that counts. */
+  counted?(): Counted[];
   /** Starts the guest from power-on. When it rejects, no process, cgroup or file of it is left. */
   boot(spec: VmSpec): Promise<Vm>;
   /**

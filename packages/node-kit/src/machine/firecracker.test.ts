@@ -21,10 +21,12 @@ async function programs(firecracker: string, jailer: string) {
   return { env, [Symbol.asyncDispose]: () => dir.remove() };
 }
 
-test('Firecracker and the jailer of one release are found, with the version', async () => {
-  await using found = await programs("printf 'Firecracker v1.12.1\\n\\n'", 'echo Jailer v1.12.1');
+test('Firecracker and the jailer of one release are found, with the versions of program and states', async () => {
+  const firecracker = `case $1 in --version) printf 'Firecracker v1.12.1\\n\\n';; *) echo v6.0.0; echo more; esac`;
+  await using found = await programs(firecracker, 'echo Jailer v1.12.1');
   expect(await findFirecracker(found.env)).toEqual({
     version: '1.12.1',
+    stateFormat: '6.0.0',
     programs: { firecracker: found.env.PERCH_FIRECRACKER, jailer: found.env.PERCH_JAILER },
     problem: undefined,
   });

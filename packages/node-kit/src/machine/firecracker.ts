@@ -11,6 +11,8 @@ const install =
 export interface FoundFirecracker {
   /** '' when there is none. */
   version: string;
+  /** Version of the format of its states; '' where it does not tell. */
+  stateFormat: string;
   /** Paths, '' where there is none. */
   programs: { firecracker: string; jailer: string };
   /** Why no guest can be started with it. */
@@ -24,8 +26,7 @@ export async function findFirecracker(env: NodeJS.ProcessEnv = process.env): Pro
     jailer: env.PERCH_JAILER || findTool('jailer') || '',
   };
   const unusable = (what: string, version = '') => ({
-    version,
-    programs,
+    ...{ version, stateFormat: '', programs },
     problem: { what, remedy: install },
   });
   const versions: string[] = [];
@@ -40,14 +41,19 @@ export async function findFirecracker(env: NodeJS.ProcessEnv = process.env): Pro
   }
   const [version = '', jailer] = versions;
   if (version !== jailer) return unusable(`firecracker is ${version} and its jailer ${jailer}`, version);
-  return { version, programs, problem: undefined };
+  const stateFormat = (await said(programs.firecracker, '--snapshot-version', /^v(\d+\.\d+\.\d+)$/m)) ?? '';
+  return { version, stateFormat, programs, problem: undefined };
 }
 
 /** `Firecracker v1.12.1` → `1.12.1`; '' where it says something else, undefined when it does not run. */
-async function versionOf(program: string): Promise<string | undefined> {
+function versionOf(program: string): Promise<string | undefined> {
+  return said(program, '--version', /^(?:Firecracker|Jailer) v(\d+\.\d+\.\d+)/im);
+}
+
+async function said(program: string, option: string, version: RegExp): Promise<string | undefined> {
   try {
-    const { stdout } = await run(program, ['--version']);
-    return /^(?:Firecracker|Jailer) v(\d+\.\d+\.\d+)/im.exec(stdout)?.[1] ?? '';
+    const { stdout } = await run(program, [option]);
+    return version.exec(stdout)?.[1] ?? '';
   } catch (error) {
     if (!(error instanceof RunError) || error.outcome === 'unknown') throw error;
     return undefined;

@@ -33,12 +33,17 @@ export async function openConsole(dir: string): Promise<FileHandle> {
 }
 
 /** Moves all that is there into `tail`. */
-export async function drainConsole(console: FileHandle, tail: ConsoleTail): Promise<void> {
+export function drainConsole(console: FileHandle, tail: ConsoleTail): Promise<void> {
+  return drainFifo(console, (bytes) => tail.append(bytes));
+}
+
+/** The same of any FIFO that was opened not to wait. */
+export async function drainFifo(fifo: FileHandle, take: (bytes: Buffer) => void): Promise<void> {
   for (let reads = 0; reads < maxReads; reads++) {
     try {
-      const { bytesRead, buffer } = await console.read(Buffer.alloc(readBytes), 0, readBytes, null);
+      const { bytesRead, buffer } = await fifo.read(Buffer.alloc(readBytes), 0, readBytes, null);
       if (bytesRead === 0) return;
-      tail.append(buffer.subarray(0, bytesRead));
+      take(buffer.subarray(0, bytesRead));
       if (bytesRead < readBytes) return;
     } catch (error) {
       if (hasCode(error, 'EAGAIN')) return;

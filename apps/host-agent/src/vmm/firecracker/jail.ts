@@ -2,8 +2,9 @@
  * The jail of one Firecracker, a directory that is all it sees: `DIR/firecracker/ID/root`, as the jailer has it, with
  * DIR the VM's directory. The jailer adds `dev/`; what the machine is made of is linked into it before.
  */
-import { link, lstat, mkdir, rm } from 'node:fs/promises';
+import { chown, link, lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFifo } from '../../linux/index.ts';
 import type { VmState } from '../monitor.ts';
 import { pagerSocket } from '../pager/index.ts';
 import { linkReadable } from '../process/index.ts';
@@ -17,6 +18,8 @@ export const jailed = {
   initramfs: '/initramfs',
   disk: '/rootfs',
   api: '/api.sock',
+  /** A FIFO. */
+  metrics: '/metrics',
   /** The state that the machine goes on from. */
   devices: '/snapfile',
   memory: '/memfile',
@@ -43,11 +46,14 @@ export interface JailFiles {
   initramfs: string;
   /** A node of the VM's directory. */
   disk: string;
+  /** The monitor's. */
+  uid: number;
   state?: Pick<VmState, 'devices'> | undefined;
 }
 
 /** Makes the jail with what a machine starts from, but for its memory. @throws when it exists, and is left as it is then */
-export async function makeJail(jail: Jail, { kernel, initramfs, disk, state }: JailFiles): Promise<void> {
+export async function makeJail(jail: Jail, files: JailFiles): Promise<void> {
+  const { kernel, initramfs, disk, state, uid } = files;
   const root = jailRoot(jail);
   // Firecracker takes any file for a disk.
   if (!(await lstat(disk)).isBlockDevice()) throw new Error(`${disk} is no block device`);
@@ -58,6 +64,8 @@ export async function makeJail(jail: Jail, { kernel, initramfs, disk, state }: J
     await linkReadable(kernel, join(root, jailed.kernel));
     await linkReadable(initramfs, join(root, jailed.initramfs));
     await link(disk, join(root, jailed.disk));
+    makeFifo(join(root, jailed.metrics));
+    await chown(join(root, jailed.metrics), uid, uid);
     if (state) await linkReadable(state.devices, join(root, jailed.devices));
   } catch (error) {
     await removeJail(jail);

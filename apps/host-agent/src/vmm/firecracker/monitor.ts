@@ -1,11 +1,13 @@
 /** The Firecracker back end: starts monitors in their jails and finds them again. */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { findFirecracker, isDiskFull } from '@perch/node-kit';
 import type { Logger } from 'pino';
 import { failpoint } from '../../failpoints/index.ts';
 import { cpuFingerprint, endProcess, hasClones, type Leftover, type ProcessRef } from '../../linux/index.ts';
 import { isOneFile, type MemoryImage } from '../../snapshot/index.ts';
+import { type Counted, Counters } from '../counters.ts';
 import { kernelArguments } from '../kernel-arguments.ts';
 import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
 import { clearPager, pagerSocket, type StartedPager, startPager } from '../pager/index.ts';
@@ -15,7 +17,7 @@ import { jailRoot, makeJail, removeJail } from './jail.ts';
 import { launch, type Programs, taskLimit } from './launch.ts';
 import { copiedBytes, placeMemory } from './memory.ts';
 import { type MemoryMeans, mayCopy, meansLacking, memoryWay, type RestoreSetting } from './memory-way.ts';
-import { bootRequests, loadRequest, start } from './requests.ts';
+import { bootRequests, count, loadRequest, start } from './requests.ts';
 import { FirecrackerVm, maxDeviceState, type RunningVm } from './vm.ts';
 
 export const firecrackerCapabilities: MonitorCapabilities = {
@@ -41,6 +43,9 @@ export interface FirecrackerOptions {
 /** Through the jailer to an answer of the API takes 0.2 s; on a machine that starts many at once, seconds. */
 const startTimeoutMs = 30_000;
 const adoptTimeoutMs = 3000;
+/** A guest that ends at once does so within this time. A boot takes longer. */
+const atOnceMs = 1000;
+const atOnceLooksMs = 50;
 /** Its own 5 MiB, and the memfile's pages in the page cache while they are read. */
 const overheadMb = 64;
 /** CPU time for its own threads: without it a guest at full load holds up its disk and network. */
@@ -50,14 +55,14 @@ const deviceCpus = 0.1;
 const stateMagic = Buffer.from([0, 0, 0x64, 0x86, 0x84, 0x19, 0x10, 0x07]);
 
 export async function createFirecrackerMonitor(options: FirecrackerOptions): Promise<VmMonitor> {
-  const { programs, problem } = await findFirecracker();
+  const { programs, stateFormat, problem } = await findFirecracker();
   if (problem) throw new Error(`PERCH_VMM is firecracker, and ${problem.what}: ${problem.remedy}`);
   const { restore: setting, dir, pager } = options;
   const means = { setting, hasReflinks: await hasReflinks(dir), hasPager: pager !== undefined };
   const lacking = meansLacking(means);
   if (lacking !== undefined) throw new Error(lacking);
   const limits = await VmLimits.open(options.instance, options.log);
-  return new Firecracker(options, { programs, means, limits });
+  return new Firecracker(options, { programs, stateFormat, means, limits });
 }
 
 /** A disk that is full says nothing of itself. */
@@ -74,6 +79,7 @@ type ProvidedMemory = Required<Pick<RunningVm, 'pager' | 'memoryWay'>>;
 
 interface Host {
   programs: Programs;
+  stateFormat: string;
   means: MemoryMeans;
   limits: VmLimits;
 }
@@ -84,14 +90,19 @@ class Firecracker implements VmMonitor {
   readonly #programs: Programs;
   readonly #means: MemoryMeans;
   readonly #limits: VmLimits;
+  readonly #counters = new Counters();
 
-  constructor(options: FirecrackerOptions, { programs, means, limits }: Host) {
+  constructor(options: FirecrackerOptions, { programs, stateFormat, means, limits }: Host) {
     this.#options = options;
     this.#programs = programs;
     this.#means = means;
     this.#limits = limits;
     const { version } = options;
-    this.machine = { monitor: { kind: 'firecracker', version, accelerator: 'kvm' }, cpu: cpuFingerprint() };
+    const monitor = { kind: 'firecracker', version, accelerator: 'kvm' } as const;
+    this.machine = {
+      monitor: stateFormat === '' ? monitor : { ...monitor, state_format: stateFormat },
+      cpu: cpuFingerprint(),
+    };
   }
 
   overheadMb(): number {
@@ -107,17 +118,36 @@ class Firecracker implements VmMonitor {
     return mayCopy(this.#means) ? copiedBytes(vm) : Promise.resolve(0);
   }
 
+  counted(): Counted[] {
+    return this.#counters.list();
+  }
+
   recognises(deviceState: Buffer): boolean {
     return deviceState.subarray(0, stateMagic.length).equals(stateMagic);
   }
 
-  boot(spec: VmSpec): Promise<Vm> {
+  /** One boot in some hundred ends before the guest has said a word, without a reason: it is begun once more. */
+  async boot(spec: VmSpec): Promise<Vm> {
+    try {
+      return await this.#boot(spec);
+    } catch (err) {
+      if (!(err instanceof Error) || !(err.cause instanceof EndedAtOnce)) throw err;
+      this.#options.log.warn(
+        { err, id: spec.id },
+        'a guest ended as soon as it was started, and is started again',
+      );
+      return await this.#boot(spec);
+    }
+  }
+
+  #boot(spec: VmSpec): Promise<Vm> {
     return this.#launch(spec, undefined, async (vm) => {
       const { vcpus, memoryMb, network } = spec;
       const machine = { vcpus, memoryMb, network, kernelArguments: bootArguments };
       for (const request of bootRequests(machine)) await vm.send(request);
       await vm.send(start, startTimeoutMs);
       vm.booted();
+      await outlivesStart(vm);
     });
   }
 
@@ -140,7 +170,7 @@ class Firecracker implements VmMonitor {
       throw new Error('Firecracker opens block devices only; start with PERCH_ROOTFS=device-mapper');
     const cgroup = this.#limits.of(spec.id);
     const { id, dir, uid, kernel, initramfs, vcpus, memoryMb, network } = spec;
-    const jail = { kernel, initramfs, disk: spec.disk.path, state };
+    const jail = { kernel, initramfs, disk: spec.disk.path, state, uid };
     await makeJail(spec, jail).catch((cause: unknown) => {
       throw notStarted(id, cause);
     });
@@ -166,6 +196,7 @@ class Firecracker implements VmMonitor {
       failpoint('monitor.spawned');
       for (const one of vm.processes) await vm.whileAlive(cgroup.add(one));
       await vm.whileAlive(vm.connect(AbortSignal.timeout(startTimeoutMs)));
+      await vm.send(count);
       await begin(vm);
       return vm;
     } catch (cause) {
@@ -222,7 +253,33 @@ class Firecracker implements VmMonitor {
     started: Pick<RunningVm, 'process' | 'child' | 'pager' | 'memoryWay'>,
   ) {
     const log = this.#options.log.child({ sandbox: id });
-    return new FirecrackerVm({ id, dir, uid, ...started, cgroup: this.#limits.of(id), log });
+    const [cgroup, counters] = [this.#limits.of(id), this.#counters];
+    return new FirecrackerVm({ id, dir, uid, ...started, cgroup, counters, log });
+  }
+}
+
+/** A guest that ended before it said anything. */
+class EndedAtOnce extends Error {
+  override readonly name = 'EndedAtOnce';
+}
+
+/** Resolves once the guest has said something, or has had its time. @throws EndedAtOnce */
+async function outlivesStart(vm: FirecrackerVm): Promise<void> {
+  const over = new AbortController();
+  const ended = vm.exited.then((reason) => {
+    if (vm.keptConsole().length === 0) throw new EndedAtOnce(reason);
+  });
+  try {
+    await Promise.race([ended, hasSaid(vm, over.signal)]);
+  } finally {
+    over.abort();
+  }
+}
+
+async function hasSaid(vm: FirecrackerVm, over: AbortSignal): Promise<void> {
+  for (const until = performance.now() + atOnceMs; performance.now() < until && !over.aborted; ) {
+    if ((await vm.console()).length > 0) return;
+    await sleep(atOnceLooksMs);
   }
 }
 

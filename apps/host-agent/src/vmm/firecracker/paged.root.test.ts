@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import { chmod, chown, copyFile, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findTool } from '@perch/node-kit';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -134,6 +134,13 @@ describe.runIf(canPage)(`a VM whose memory is served${unless}`, { timeout: 120_0
     expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toContain(`perch-${machine.instance}/paged`);
     expect(readdirSync(jailRoot(spec))).not.toContain('pager.sock');
 
+    const counts = () =>
+      Object.fromEntries(
+        monitor.counted?.().map(({ of: part, counter, value }) => [`${part} ${counter}`, value]) ?? [],
+      );
+    await expect.poll(() => counts()['block read_bytes'], patience).toBeGreaterThanOrEqual(7);
+    expect(counts()['pager faults']).toBeGreaterThan(0);
+    expect(counts()['pager copied_bytes']).toBeLessThanOrEqual(pages * page);
     await vm.kill();
     expect(await vm.exited).toBe('The VM monitor was ended by Perch');
     expect(vm.processes.map(isAlive)).toEqual([false, false]);
@@ -193,6 +200,25 @@ describe.runIf(canPage)(`a VM whose memory is served${unless}`, { timeout: 120_0
     await expect.poll(() => isAlive(of(alone)), patience).toBe(false);
     expect(await (await standIn(machine)).adopt(third, alone.processes)).toBeUndefined();
     expect(await leftovers(machine, third)).toEqual(none);
+  });
+
+  test('that ends as soon as it is started is started again, once', async () => {
+    await using machine = new TestMachine();
+    const monitor = await standIn(machine);
+    const spec = await specOf(machine, 'again');
+    const dies = join(spec.dir, 'dies');
+    await writeFile(dies, '');
+    const vm = await monitor.boot(spec);
+    await untilSays(vm, 'guest is up');
+    expect(await readFile(join(spec.dir, 'boots'), 'utf8')).toBe('++');
+    await vm.kill();
+    const other = await specOf(machine, 'never');
+    await mkdir(join(other.dir, 'dies'));
+    const before = readdirSync(other.dir);
+    await expect(monitor.boot(other)).rejects.toThrow('did not start: The VM monitor exited with code 3');
+    expect(await readFile(join(other.dir, 'boots'), 'utf8')).toBe('++');
+    expect(readdirSync(other.dir)).toEqual([...before, 'boots'].sort());
+    expect(await leftovers(machine, other)).toEqual(none);
   });
 
   test('that cannot be loaded, or whose memory is too short, leaves nothing', async () => {

@@ -6,7 +6,9 @@ import { parse } from 'yaml';
 import {
   type ApiRequest,
   bootRequests,
+  count,
   describe as describeRequest,
+  flush,
   loadRequest,
   machineConfig,
   pause,
@@ -24,7 +26,7 @@ const machine = {
 };
 const all: ApiRequest[] = [
   ...bootRequests(machine),
-  ...[start, pause, resume, describeRequest, machineConfig],
+  ...[start, pause, resume, describeRequest, machineConfig, count, flush],
   ...[saveRequest('Diff'), saveRequest('Full'), loadRequest('tap0', 'File'), loadRequest('tap0', 'Uffd')],
 ];
 

@@ -64,6 +64,9 @@ export function loadRequest(tap: string, memory: 'File' | 'Uffd'): ApiRequest {
   });
 }
 
+/** Has it count into a FIFO, a line with each flush. Before it has a machine. */
+export const count: ApiRequest = put('/metrics', { metrics_path: jailed.metrics });
+export const flush: ApiRequest = put('/actions', { action_type: 'FlushMetrics' });
 export const start: ApiRequest = put('/actions', { action_type: 'InstanceStart' });
 export const pause: ApiRequest = patch('/vm', { state: 'Paused' });
 export const resume: ApiRequest = patch('/vm', { state: 'Resumed' });

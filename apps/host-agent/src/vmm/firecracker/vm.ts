@@ -8,6 +8,7 @@ import type { Logger } from 'pino';
 import type { FileDisk } from '../../disk/index.ts';
 import type { ProcessRef } from '../../linux/index.ts';
 import type { BuildId } from '../../snapshot/index.ts';
+import type { Counters } from '../counters.ts';
 import type { SavedState, Vm } from '../monitor.ts';
 import { ConsoleTail, takeFile, type VmCgroup, type VmProcess, VmProcesses } from '../process/index.ts';
 import { FirecrackerApi } from './api.ts';
@@ -15,11 +16,14 @@ import { drainConsole, openConsole } from './console.ts';
 import { guestEnd, isHalted } from './guest-end.ts';
 import { jailed, jailRoot } from './jail.ts';
 import { type OpenDifference, takeDifference } from './memory-file.ts';
-import { type ApiRequest, describe, machineConfig, pause, resume, saveRequest } from './requests.ts';
+import { type ApiRequest, describe, flush, machineConfig, pause, resume, saveRequest } from './requests.ts';
+import { VmCounts } from './vm-counts.ts';
 
 /** Bytes of the console that are kept. */
 const consoleBytes = 64 * 1024;
 const commandTimeoutMs = 10_000;
+/** It looks each second. */
+const looksPerCount = 10;
 /** A state with much changed memory is written by the thread that answers. */
 const saveTimeoutMs = 120_000;
 /** The most that device state takes: a machine of ours writes some 20 KiB. */
@@ -34,6 +38,8 @@ export interface RunningVm {
   dir: string;
   uid: number;
   cgroup: VmCgroup;
+  /** Where what it counts is added. */
+  counters: Counters;
   /** When we started it. */
   child?: ChildProcess;
   /** Of a guest whose memory is served. */
@@ -50,6 +56,8 @@ export class FirecrackerVm implements Vm {
   readonly #running: VmProcesses;
   readonly #console = new ConsoleTail(consoleBytes);
   #draining: Promise<void> = Promise.resolve();
+  readonly #counts: VmCounts;
+  #looks = 0;
   #api: Promise<FirecrackerApi> | undefined;
   /** The state since which its next difference is: that it went on from or was saved as, or `powerOn`. */
   #since: BuildId | undefined;
@@ -68,6 +76,7 @@ export class FirecrackerVm implements Vm {
       onTick: () => void this.#look(),
       onEnd: () => this.#end(),
     });
+    this.#counts = new VmCounts(of, child === undefined);
     this.processes = this.#running.refs;
     this.exited = this.#running.exited;
   }
@@ -211,6 +220,7 @@ export class FirecrackerVm implements Vm {
   /** Empties the console, so that the guest finds room there, and ends a guest that has powered off. */
   async #look(): Promise<void> {
     await this.#drain();
+    if (++this.#looks % looksPerCount === 0) await this.#count();
     if (!isHalted(this.keptConsole())) return;
     try {
       await this.#running.end();
@@ -222,10 +232,24 @@ export class FirecrackerVm implements Vm {
     }
   }
 
+  /** What cannot be counted is missing from sums, and nothing else. */
+  async #count(): Promise<void> {
+    try {
+      await this.send(flush);
+      await this.#counts.take();
+    } catch (err) {
+      this.#of.log.debug(
+        { err, pid: this.#of.process.pid },
+        'the VM monitor cannot be asked what it counted',
+      );
+    }
+  }
+
   /** @returns how the guest ended, if the console shows that */
   async #end(): Promise<string | undefined> {
     this.#close();
     await this.#drain();
+    await this.#counts.takePagers();
     return guestEnd(this.keptConsole());
   }
 

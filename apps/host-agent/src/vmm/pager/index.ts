@@ -1,2 +1,3 @@
 /** Pagers: each serves the memory of one VM that goes on. docs/architecture/pager.md tells how. */
-export { clearPager, pagerSocket, type StartedPager, startPager } from './start.ts';
+export type { PagerCounts } from './counts.ts';
+export { clearPager, countsOfPager, pagerSocket, type StartedPager, startPager } from './start.ts';

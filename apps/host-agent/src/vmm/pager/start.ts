@@ -10,13 +10,12 @@ import type { BuildId, MemoryImage } from '../../snapshot/index.ts';
 import type { VmSpec } from '../monitor.ts';
 import { identified, linkReadable, removeFiles, type Spawned } from '../process/index.ts';
 import { configurationOf } from './configuration.ts';
+import { metricsBytes, type PagerCounts, readPagerCounts } from './counts.ts';
 
 /** In a directory that the monitor sees. */
 export const pagerSocket = 'pager.sock';
 /** In the VM's directory. */
 const files = { program: 'perch-pager', metrics: 'pager.metrics' } as const;
-/** As `BYTES` of crates/pager/src/metrics.rs. */
-const metricsBytes = 512;
 /** It writes its metrics, and a working set of 256 KiB. */
 const maxFileBytes = 2 ** 20;
 /** Beside those that it inherits. */
@@ -56,6 +55,11 @@ export async function startPager(to: PagerSpec): Promise<StartedPager> {
     maxOpen: Math.max(1024, descriptors.length + ownDescriptors),
   };
   return await identified(spawnConfined(confinement, [`./${files.program}`]));
+}
+
+/** @param dir the VM's. @returns undefined where there is no pager */
+export function countsOfPager(dir: string): Promise<PagerCounts | undefined> {
+  return readPagerCounts(join(dir, files.metrics));
 }
 
 /** The pager must be gone. No error where there was none. */

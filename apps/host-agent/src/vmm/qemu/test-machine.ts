@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, statSync } from 'node:fs';
 import { chmod, chown, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type MonitorChoice, readSettings } from '@perch/protocol';
 import { pino } from 'pino';
@@ -34,7 +35,8 @@ type Change = Partial<VmSpec> & { initramfs: string; from?: DiskState };
 export class TestMachine implements AsyncDisposable {
   readonly instance = `t${randomBytes(4).toString('hex')}`;
   readonly log = pino({ level: process.env.PERCH_LOG_LEVEL ?? 'silent' });
-  readonly root = mkdtempSync('/var/tmp/perch-vmm-');
+  /** In the lab on the disk that was asked for. */
+  readonly root = mkdtempSync(join(process.env.PERCH_LAB ? tmpdir() : '/var/tmp', 'perch-vmm-'));
   readonly disks = (
     process.env.PERCH_ROOTFS === 'device-mapper' ? diskKinds['device-mapper'] : diskKinds.qcow2
   ).create(this.instance);

@@ -2,7 +2,7 @@
 """Firecracker and its jailer for tests on any machine: a jail, an API, and memory by a real userfaultfd. No guest runs.
 
 It says on its console the SHA-256 of the memory that it was given. Each boot adds a byte to the file `boots` of the
-directory that it was started in; while that directory has a file `dies`, a machine that is booted takes it and ends.
+directory that it was started in; while that directory has a file `dies`, a machine that is booted takes it and ends; with a directory of that name each does.
 """
 import array, ctypes, fcntl, hashlib, http.server, json, mmap, os, socket, socketserver, struct, sys, threading
 
@@ -50,14 +50,17 @@ def boot():
     file = os.open("boots", os.O_WRONLY | os.O_APPEND, dir_fd=state["cwd"])
     os.write(file, b"+")
     os.close(file)
+    code = 0
     try:
         os.unlink("dies", dir_fd=state["cwd"])
+    except IsADirectoryError:
+        code = 3
     except FileNotFoundError:
         say("guest is up")
         state["vm"] = "Running"
         return
     # The answer goes out first, as it does with Firecracker.
-    threading.Timer(0.2, leave, [0]).start()
+    threading.Timer(0.2, leave, [code]).start()
 
 
 def load(body):
@@ -132,6 +135,10 @@ def route(method, path, body):
         return 200, {"state": state["vm"]}
     if (method, path) == ("GET", "/machine-config"):
         return 200, {"mem_size_mib": 1}
+    if path == "/metrics":
+        state["metrics"] = os.open(body["metrics_path"], os.O_RDWR | os.O_NONBLOCK)
+    if path == "/actions" and body.get("action_type") == "FlushMetrics":
+        os.write(state["metrics"], (json.dumps({"block": {"read_bytes": 7}}) + "\n").encode())
     if path == "/actions" and body.get("action_type") == "InstanceStart":
         boot()
     if path == "/snapshot/load":
