@@ -1,6 +1,14 @@
 """A program written with E2B's Python SDK: nothing in it names Perch."""
 import os
-from e2b import CommandExitException, FileType, NotFoundException, Sandbox, SandboxQuery, TimeoutException
+from e2b import (
+    CommandExitException,
+    FilesystemEventType,
+    FileType,
+    NotFoundException,
+    Sandbox,
+    SandboxQuery,
+    TimeoutException,
+)
 
 box = Sandbox.create(metadata={"by": "python"}, envs={"COLOUR": "red"}, timeout=600)
 try:
@@ -27,6 +35,10 @@ try:
     box.commands.send_stdin(cat.pid, "hello\n")
     box.commands.close_stdin(cat.pid)
     assert cat.wait(on_stdout=said.append).exit_code == 0 and "".join(said) == "hello\n", said
+    streamed = box.commands.run("cat", background=True, stdin=True)
+    box.commands.stream_input(streamed.pid, (f"{n}\n" for n in range(3)))
+    box.commands.close_stdin(streamed.pid)
+    assert streamed.wait().stdout == "0\n1\n2\n"
     sleeper = box.commands.run("sleep 600", background=True)
     assert sleeper.kill() and not box.commands.kill(sleeper.pid)
 
@@ -40,8 +52,16 @@ try:
     assert (box.files.exists("dir/a b.txt"), box.files.exists("dir/c.txt")) == (False, True)
     watch = box.files.watch_dir("dir")
     box.files.write("dir/new", "x")
-    events = watch.get_new_events()
-    assert any(one.name == "new" for one in events), events
+    events = [(one.type, one.name) for one in watch.get_new_events()]
+    kinds = [FilesystemEventType.CREATE, FilesystemEventType.CHMOD, FilesystemEventType.WRITE]
+    assert events == [(kind, "new") for kind in kinds], events
+    watch.stop()
+    watch = box.files.watch_dir("dir", recursive=True)
+    box.files.make_dir("dir/later")
+    box.files.write("dir/later/new", "x")
+    events = [(one.type, one.name) for one in watch.get_new_events()]
+    assert events[0] == (FilesystemEventType.CREATE, "later"), events
+    assert (FilesystemEventType.WRITE, "later/new") in events, events
     watch.stop()
     box.files.remove("dir")
     try:
