@@ -332,3 +332,18 @@ describe('names are taken as they are', () => {
     expect((await files.list(id, dir)).items.map((entry) => entry.name)).toEqual([name, `${name}3`]);
   });
 });
+
+test('a watch tells the changes of a tree as they happen, until it is left', async () => {
+  await files.mkdir(id, 'watched');
+  await using watch = await files.watch(id, 'watched', { recursive: true });
+  await files.write(id, 'watched/new', 'text');
+  await files.mkdir(id, 'watched/in');
+  const seen: string[] = [];
+  for await (const { type, name } of watch) {
+    seen.push(`${type} ${name}`);
+    if (name === 'in') break;
+  }
+  expect(seen).toEqual(['create new', 'chmod new', 'write new', 'create in']);
+  await expect(files.watch(id, 'watched/new')).rejects.toMatchObject({ code: 'not_a_directory' });
+  await expect(files.watch(id, 'nowhere')).rejects.toMatchObject({ code: 'file_not_found' });
+});

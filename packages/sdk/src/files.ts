@@ -2,6 +2,7 @@ import type { FileEntry, FileList } from '@perch/protocol';
 import { bodyOf, collect, type Source, wholeBody } from './bytes.ts';
 import type { Http, RequestOptions } from './http.ts';
 import { itemsOf } from './pages.ts';
+import { FileWatch, type WatchOptions } from './watch.ts';
 
 export interface Download {
   stream: ReadableStream<Uint8Array>;
@@ -103,6 +104,11 @@ export class Files {
   /** All pages. */
   all(id: string, path: string, options: RequestOptions = {}): AsyncGenerator<FileEntry> {
     return itemsOf((cursor) => this.list(id, path, { limit: 1000, cursor }, options));
+  }
+
+  /** The changes in a directory, from when this resolves. @throws PerchError file_not_found, not_a_directory */
+  watch(id: string, path: string, options: WatchOptions = {}): Promise<FileWatch> {
+    return FileWatch.open(this.#http, id, path, options);
   }
 
   /** With its parents. */

@@ -7,6 +7,7 @@ export {
   type ErrorCode,
   type ExecRequest,
   type ExecResult,
+  type FileChange,
   type FileEntry,
   type FileList,
   type ForkResults,
@@ -35,3 +36,4 @@ export type { PortFilter, Ports } from './ports.ts';
 export type { CreateOptions, ListFilter, Sandboxes } from './sandboxes.ts';
 export type { SnapshotFilter, SnapshotOptions, Snapshots } from './snapshots.ts';
 export type { Templates } from './templates.ts';
+export type { FileWatch, WatchOptions } from './watch.ts';

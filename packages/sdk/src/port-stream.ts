@@ -1,7 +1,7 @@
 import { PerchError, type PortClientMessage, type PortServerMessage } from '@perch/protocol';
 import { UnexpectedAnswerError } from './errors.ts';
-import { openNodeSocket, refusalOf, type Socket, type SocketListener } from './exec/socket.ts';
 import type { Http } from './http.ts';
+import { openNodeSocket, refusalOf, type Socket, type SocketListener } from './socket/index.ts';
 
 /** Messages that wait to be read before the server is held back. */
 const maxWaiting = 64;

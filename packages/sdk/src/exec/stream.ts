@@ -2,7 +2,6 @@
 import {
   type ExecClientMessage,
   type ExecServerMessage,
-  type ExecTicket,
   PerchError,
   type SignalName,
   streamNumbers,
@@ -10,14 +9,7 @@ import {
 } from '@perch/protocol';
 import { UnexpectedAnswerError } from '../errors.ts';
 import type { Http } from '../http.ts';
-import {
-  isNode,
-  openBrowserSocket,
-  openNodeSocket,
-  refusalOf,
-  type Socket,
-  type SocketListener,
-} from './socket.ts';
+import { connect, Inbox, type Socket } from '../socket/index.ts';
 
 export type ExecStart = Omit<Extract<ExecClientMessage, { type: 'start' }>, 'type' | 'binary'>;
 
@@ -31,8 +23,6 @@ export type ExecEvent =
   /** 127: no such command; 128 + n: ended by signal n, 137 for want of memory as `reason` tells. */
   | { type: 'exit'; exit_code: number; reason?: 'out_of_memory' };
 
-/** Messages that wait to be read before the server is held back. */
-const maxWaiting = 256;
 /** Longest piece of input in one message, `bytes`. */
 const inputPiece = 256 * 1024;
 
@@ -47,9 +37,9 @@ export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
   /** Of a command that was attached to: whether there was more before the output that comes. */
   readonly truncated: { stdout: boolean; stderr: boolean };
   readonly #socket: Socket;
-  readonly #inbox: Inbox;
+  readonly #inbox: Outputs;
 
-  private constructor(started: Started, socket: Socket, inbox: Inbox) {
+  private constructor(started: Started, socket: Socket, inbox: Outputs) {
     this.pid = started.pid;
     this.truncated = started.truncated ?? { stdout: false, stderr: false };
     this.#socket = socket;
@@ -58,15 +48,8 @@ export class ExecStream implements AsyncIterable<ExecEvent>, AsyncDisposable {
 
   /** Resolves when the command runs. */
   static async open(http: Http, id: string, how: First, signal?: AbortSignal): Promise<ExecStream> {
-    signal?.throwIfAborted();
-    const inbox = new Inbox();
-    const socket = await connect(http, id, inbox);
-    inbox.hold = (hold) => (hold ? socket.pause() : socket.resume());
-    const cancel = () => {
-      inbox.closed(signal?.reason);
-      socket.close();
-    };
-    signal?.addEventListener('abort', cancel, { once: true });
+    const inbox = new Outputs('exec/stream');
+    const socket = await connect(http, { id, path: 'exec/stream' }, inbox, signal);
     try {
       await socket.send(JSON.stringify({ ...how, binary: true }));
       const first = await inbox.next();
@@ -172,18 +155,11 @@ class Output {
   }
 }
 
-/** Messages that have come, in order. */
-class Inbox implements SocketListener {
-  hold: (hold: boolean) => void = () => {};
-  /** The last message has come, or the connection has ended. */
-  over = false;
-  #messages: Message[] = [];
-  #held = false;
-  #end: { error: unknown } | undefined;
-  #wake = Promise.withResolvers<void>();
+class Outputs extends Inbox<Message> {
   #exit = Promise.withResolvers<number>();
 
-  constructor() {
+  constructor(call: string) {
+    super(call);
     this.#exit.promise.catch(() => {});
   }
 
@@ -191,62 +167,19 @@ class Inbox implements SocketListener {
     return this.#exit.promise;
   }
 
-  message(received: string | Uint8Array): void {
-    let message: Message;
-    try {
-      message = typeof received === 'string' ? JSON.parse(received) : new Output(received);
-    } catch (error) {
-      this.closed(new UnexpectedAnswerError('exec/stream', 200, 'a message cannot be read', error));
-      return;
-    }
-    if (this.over) return;
-    this.over = message.type === 'exit' || message.type === 'error';
+  protected read(received: string | Uint8Array): Message {
+    return typeof received === 'string' ? JSON.parse(received) : new Output(received);
+  }
+
+  protected arrived(message: Message): boolean {
     if (message.type === 'exit') this.#exit.resolve(message.exit_code);
     if (message.type === 'error') this.#exit.reject(asError(message));
-    this.#messages.push(message);
-    if (this.#messages.length > maxWaiting && !this.#held) {
-      this.#held = true;
-      this.hold(true);
-    }
-    this.#wake.resolve();
+    return message.type === 'exit' || message.type === 'error';
   }
 
-  closed(error: unknown): void {
-    this.over = true;
-    this.#end ??= { error };
+  protected override ended(error: unknown): void {
     this.#exit.reject(error);
-    this.#wake.resolve();
   }
-
-  /** Throws the error of the connection once all that came is read. */
-  async next(): Promise<Message> {
-    for (;;) {
-      const message = this.#messages.shift();
-      if (message) {
-        if (this.#held && this.#messages.length < maxWaiting / 2) {
-          this.#held = false;
-          this.hold(false);
-        }
-        return message;
-      }
-      if (this.#end) throw this.#end.error;
-      this.#wake = Promise.withResolvers();
-      await this.#wake.promise;
-    }
-  }
-}
-
-async function connect(http: Http, id: string, inbox: Inbox): Promise<Socket> {
-  const config = await http.config();
-  const path = `/v1/sandboxes/${encodeURIComponent(id)}/exec`;
-  if (isNode) {
-    return openNodeSocket(config, `${path}/stream`, inbox, (status, body) => {
-      const url = `${config.url}${path}/stream`;
-      return refusalOf(body) ?? new UnexpectedAnswerError(url, status, `status ${status}`);
-    });
-  }
-  const { ticket } = await http.json<ExecTicket>('POST', `${path}/ticket`);
-  return openBrowserSocket(config, `${path}/stream?ticket=${encodeURIComponent(ticket)}`, inbox);
 }
 
 function asError(message: Message): Error {

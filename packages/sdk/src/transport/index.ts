@@ -1,5 +1,5 @@
 /** How requests go out: by fetch in a browser, and by the HTTP client of Node. */
-import { isNode } from '../exec/socket.ts';
+import { isNode } from '../is-node.ts';
 import { byFetch } from './by-fetch.ts';
 import type { Transport } from './transport.ts';
 

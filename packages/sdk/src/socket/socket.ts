@@ -32,8 +32,6 @@ const silenceMs = 75_000;
 const signOfLifeMs = 10_000;
 const maxMessageBytes = 16 * 1024 * 1024;
 
-export const isNode = typeof process !== 'undefined' && Boolean(process.versions?.node);
-
 /** @param refusal what an answer stood for that is no WebSocket */
 export async function openNodeSocket(
   config: Config,
