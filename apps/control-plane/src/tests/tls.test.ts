@@ -354,6 +354,28 @@ describe('bad input', () => {
     stream.close(constants.NGHTTP2_CANCEL);
   });
 
+  test('a body that its program never reads waits at its client, and others of the connection do not', async () => {
+    await using program = await WebServer.start((asked, answer) => {
+      if (asked.url === '/') asked.pause();
+      else asked.resume().on('end', () => answer.end('read'));
+    });
+    const stream = open(toPort(program.port), { ':method': 'POST' });
+    for (let at = 0; at < 96; at++) stream.write(Buffer.alloc(65_536));
+    await eventually(async () => {
+      const before = stream.writableLength;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return stream.writableLength === before;
+    });
+    expect(stream.writableLength).toBeGreaterThan(65_536);
+    const other = await ask(toPort(program.port), {
+      ':method': 'POST',
+      ':path': '/other',
+      body: 'x'.repeat(1_000_000),
+    });
+    expect(other.text).toBe('read');
+    stream.close(constants.NGHTTP2_CANCEL);
+  });
+
   test('streams that are opened only to be reset end their connection, and no other', async () => {
     let asked = 0;
     await using program = await WebServer.start(() => {
