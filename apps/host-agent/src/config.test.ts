@@ -19,7 +19,15 @@ const given = {
 test('every setting of a user has a default', async () => {
   expect(await readConfig(given)).toMatchObject({
     ...{ instance: 'abc123', network: '10.11.0.0/16', logLevel: 'info', user: 'perch' },
-    ...{ slotPool: 4, slotRestMs: 30_000, keepDiskMb: 1024, restore: 'auto', history: 3, bootSnapshots: 8 },
+    ...{
+      slotPool: 4,
+      slotRestMs: 30_000,
+      keepDiskMb: 1024,
+      restore: 'auto',
+      prefetchMb: 64,
+      history: 3,
+      bootSnapshots: 8,
+    },
     ready: { guests: 2, most: 32, pressure: 80 },
   });
 });

@@ -52,6 +52,8 @@ export interface Config {
   /** How guests get their memory back, of a monitor that has a choice, and the program that serves it. */
   restore: RestoreSetting;
   pager: string | undefined;
+  /** MiB of a guest's memory that are put in place before it asks, at most. */
+  prefetchMb: number;
   /** File that says where this process shall end, or wait: for tests. */
   failpoints: string | undefined;
 }
@@ -94,7 +96,12 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
     },
     user: env.PERCH_USER || 'perch',
     rootfs: env.PERCH_ROOTFS || 'auto',
-    ...{ vmm, restore, pager: env.PERCH_PAGER || undefined },
+    ...{
+      vmm,
+      restore,
+      pager: env.PERCH_PAGER || undefined,
+      prefetchMb: whole(env, 'PERCH_PREFETCH_MB') ?? 64,
+    },
     failpoints: env.PERCH_FAILPOINTS || undefined,
   };
 }
@@ -137,6 +144,7 @@ export function hostPaths(dataDir: string) {
     vms: join(host, 'vms'),
     boot: join(host, 'boot'),
     probe: join(host, 'probe.json'),
+    workingSets: join(host, 'working-sets'),
     sandboxes: join(dataDir, 'sandboxes'),
     bootSnapshots: join(dataDir, 'boot-snapshots'),
     snapshots: join(dataDir, 'snapshots'),

@@ -85,6 +85,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const pager = served && (await adoptProgram(paths.boot, served, 'perch-pager'));
   const monitor = await monitors[choice].create({
     ...{ instance, version, restore, dir: paths.host, pager, log },
+    prefetch: { dir: paths.workingSets, limitMib: config.prefetchMb },
   });
   const machine: HostMachine = { ...monitor.machine, disk: { format: disks.capabilities.format } };
   const admission = new Admission({

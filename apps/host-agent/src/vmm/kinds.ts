@@ -21,6 +21,8 @@ export interface MonitorOptions {
   dir: string;
   /** A program that serves memory, if there is one: root-owned, 0555, on that file system. */
   pager?: string | undefined;
+  /** Where it is noted what guests ask for first, and how much of that is put in place ahead. */
+  prefetch: { dir: string; limitMib: number };
   log: Logger;
 }
 

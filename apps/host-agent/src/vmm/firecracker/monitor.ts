@@ -10,7 +10,15 @@ import { isOneFile, type MemoryImage } from '../../snapshot/index.ts';
 import { type Counted, Counters } from '../counters.ts';
 import { kernelArguments } from '../kernel-arguments.ts';
 import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
-import { clearPager, pagerSocket, type StartedPager, startPager } from '../pager/index.ts';
+import {
+  clearPager,
+  keepWorkingSet,
+  type Prefetch,
+  pagerSocket,
+  type StartedPager,
+  startPager,
+  WorkingSets,
+} from '../pager/index.ts';
 import { createLog, findProcess, logName, notStarted, VmLimits } from '../process/index.ts';
 import { consoleName, makeConsole } from './console.ts';
 import { jailRoot, makeJail, removeJail } from './jail.ts';
@@ -37,6 +45,8 @@ export interface FirecrackerOptions {
   dir: string;
   /** perch-pager, if there is one: root-owned, 0555, on that file system. */
   pager?: string | undefined;
+  /** Nothing is put in place ahead without a limit above 0. */
+  prefetch: Prefetch;
   log: Logger;
 }
 
@@ -75,7 +85,7 @@ async function hasReflinks(dir: string): Promise<boolean> {
   }
 }
 
-type ProvidedMemory = Required<Pick<RunningVm, 'pager' | 'memoryWay'>>;
+type ProvidedMemory = Pick<RunningVm, 'pager' | 'memoryWay' | 'keepWorkingSet'>;
 
 interface Host {
   programs: Programs;
@@ -91,12 +101,15 @@ class Firecracker implements VmMonitor {
   readonly #means: MemoryMeans;
   readonly #limits: VmLimits;
   readonly #counters = new Counters();
+  readonly #workingSets: WorkingSets | undefined;
 
   constructor(options: FirecrackerOptions, { programs, stateFormat, means, limits }: Host) {
     this.#options = options;
     this.#programs = programs;
     this.#means = means;
     this.#limits = limits;
+    const { prefetch } = options;
+    this.#workingSets = prefetch.limitMib > 0 ? new WorkingSets(prefetch) : undefined;
     const { version } = options;
     const monitor = { kind: 'firecracker', version, accelerator: 'kvm' } as const;
     this.machine = {
@@ -237,7 +250,9 @@ class Firecracker implements VmMonitor {
     const way = memoryWay(this.#means, isOneFile(image));
     const pager = way === 'paged' ? await this.#startPager(spec, image, log) : undefined;
     if (way !== 'paged') await placeMemory(spec, image, way);
-    return { pager, memoryWay: { name: way, ms: performance.now() - start } };
+    const [sets, { build }] = [this.#workingSets, image.header];
+    const keep = pager && sets && (() => keepWorkingSet(sets, build, spec.dir));
+    return { pager, keepWorkingSet: keep, memoryWay: { name: way, ms: performance.now() - start } };
   }
 
   #startPager(spec: VmSpec, image: MemoryImage, log: number): Promise<StartedPager> {
@@ -245,12 +260,15 @@ class Firecracker implements VmMonitor {
     const program = this.#options.pager;
     if (program === undefined) throw new Error('there is no pager');
     const maxTasks = taskLimit(vcpus);
-    return startPager({ dir, uid, network, program, image, socketDir: jailRoot(spec), log, maxTasks });
+    const workingSets = this.#workingSets;
+    return startPager({
+      ...{ dir, uid, network, program, image, socketDir: jailRoot(spec), log, maxTasks, workingSets },
+    });
   }
 
   #running(
     { id, dir, uid }: VmIdentity,
-    started: Pick<RunningVm, 'process' | 'child' | 'pager' | 'memoryWay'>,
+    started: Pick<RunningVm, 'process' | 'child' | 'pager' | 'memoryWay' | 'keepWorkingSet'>,
   ) {
     const log = this.#options.log.child({ sandbox: id });
     const [cgroup, counters] = [this.#limits.of(id), this.#counters];

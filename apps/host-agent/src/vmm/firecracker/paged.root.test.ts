@@ -7,6 +7,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { chmod, chown, copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { findTool } from '@perch/node-kit';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { isAlive, type ProcessRef, run, signalProcess } from '../../linux/index.ts';
@@ -130,7 +131,9 @@ describe.runIf(canPage)(`a VM whose memory is served${unless}`, { timeout: 120_0
     expect(statSync(`/proc/${pid}/fd`).uid).toBe(0);
     const targets = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
     const own = targets.filter((path) => path.startsWith('/')).map((path) => path.replace(/^.*\//, ''));
-    expect(own.sort()).toEqual([build(1), build(2), 'header', 'monitor.log', 'null'].sort());
+    expect(own.sort()).toEqual(
+      [build(1), build(2), 'header', 'monitor.log', 'null', 'pager.working-set'].sort(),
+    );
     expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toContain(`perch-${machine.instance}/paged`);
     expect(readdirSync(jailRoot(spec))).not.toContain('pager.sock');
 
@@ -147,6 +150,28 @@ describe.runIf(canPage)(`a VM whose memory is served${unless}`, { timeout: 120_0
     expect(await leftovers(machine, spec)).toEqual(none);
     // The rest goes with the directory.
     expect(readdirSync(spec.dir)).toEqual(expect.arrayContaining(before));
+  });
+
+  test('gets first what the guest before it has asked for, when it goes on from the same state', async () => {
+    await using machine = new TestMachine();
+    const monitor = await standIn(machine);
+    const { state, digest } = await aState(machine);
+    const hits = () => monitor.counted?.().find(({ counter }) => counter === 'prefetch_hits')?.value ?? 0;
+    for (const [id, expected] of [
+      ['first', 0],
+      ['second', pages / 16],
+    ] as const) {
+      const vm = await monitor.restore(await specOf(machine, id), state);
+      // It is written when nothing was asked for during a while.
+      if (expected > 0)
+        await expect.poll(() => readdirSync(join(machine.root, 'working-sets'))).toEqual([build(2)]);
+      await sleep(500);
+      await vm.thaw();
+      await untilSays(vm, digest);
+      await sleep(500);
+      await vm.kill();
+      expect(hits()).toBe(expected);
+    }
   });
 
   test('ends with its pager, and the pager with it; the sentence tells of the one that ended', async () => {

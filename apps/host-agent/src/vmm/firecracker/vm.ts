@@ -44,6 +44,8 @@ export interface RunningVm {
   child?: ChildProcess;
   /** Of a guest whose memory is served. */
   pager?: Pick<VmProcess, 'process' | 'child'> | undefined;
+  /** Of one with a pager that we started: what its guest asked for first is known after a while. */
+  keepWorkingSet?: (() => Promise<void>) | undefined;
   /** As `Vm.memoryWay`. */
   memoryWay?: Vm['memoryWay'] | undefined;
   log: Logger;
@@ -221,6 +223,7 @@ export class FirecrackerVm implements Vm {
   async #look(): Promise<void> {
     await this.#drain();
     if (++this.#looks % looksPerCount === 0) await this.#count();
+    if (this.#looks === looksPerCount) await this.#keepWorkingSet();
     if (!isHalted(this.keptConsole())) return;
     try {
       await this.#running.end();
@@ -230,6 +233,14 @@ export class FirecrackerVm implements Vm {
         'the monitor of a guest that ended does not end',
       );
     }
+  }
+
+  /** A hint that cannot be kept is none. */
+  async #keepWorkingSet(): Promise<void> {
+    const { keepWorkingSet, log, process } = this.#of;
+    await keepWorkingSet?.().catch((err: unknown) =>
+      log.debug({ err, pid: process.pid }, 'the working set of a guest cannot be kept'),
+    );
   }
 
   /** What cannot be counted is missing from sums, and nothing else. */
@@ -250,6 +261,7 @@ export class FirecrackerVm implements Vm {
     this.#close();
     await this.#drain();
     await this.#counts.takePagers();
+    if (this.#looks < looksPerCount) await this.#keepWorkingSet();
     return guestEnd(this.keptConsole());
   }
 

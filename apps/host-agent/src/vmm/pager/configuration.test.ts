@@ -15,4 +15,8 @@ test('each descriptor is named by the number that the program finds it as', () =
     socket: 6,
     metrics: 7,
   });
+  const set = { record: 60, prefetch: { from: 70, limitMib: 64 } };
+  const more = configurationOf({ header: 30, memfiles, socket: 20, metrics: 10, ...set });
+  expect(more.descriptors.slice(5)).toEqual([60, 70]);
+  expect(JSON.parse(more.text)).toMatchObject({ record: 8, prefetch: { from: 9, limit_mib: 64 } });
 });

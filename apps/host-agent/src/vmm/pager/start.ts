@@ -9,13 +9,18 @@ import { listenAt, spawnConfined } from '../../linux/index.ts';
 import type { BuildId, MemoryImage } from '../../snapshot/index.ts';
 import type { VmSpec } from '../monitor.ts';
 import { identified, linkReadable, removeFiles, type Spawned } from '../process/index.ts';
-import { configurationOf } from './configuration.ts';
+import { configurationOf, type PagerFiles } from './configuration.ts';
 import { metricsBytes, type PagerCounts, readPagerCounts } from './counts.ts';
+import type { WorkingSets } from './working-sets.ts';
 
 /** In a directory that the monitor sees. */
 export const pagerSocket = 'pager.sock';
 /** In the VM's directory. */
-const files = { program: 'perch-pager', metrics: 'pager.metrics' } as const;
+const files = {
+  program: 'perch-pager',
+  metrics: 'pager.metrics',
+  workingSet: 'pager.working-set',
+} as const;
 /** It writes its metrics, and a working set of 256 KiB. */
 const maxFileBytes = 2 ** 20;
 /** Beside those that it inherits. */
@@ -30,6 +35,8 @@ export interface PagerSpec extends Pick<VmSpec, 'dir' | 'uid' | 'network'> {
   log: number;
   /** Processes and threads that the user can have. */
   maxTasks: number;
+  /** Without them none is recorded, and nothing is put in place ahead. */
+  workingSets: WorkingSets | undefined;
 }
 
 export type StartedPager = Spawned;
@@ -46,15 +53,34 @@ export async function startPager(to: PagerSpec): Promise<StartedPager> {
   }
   const metrics = opened.use(await open(join(dir, files.metrics), 'wx+', 0o600));
   await metrics.truncate(metricsBytes);
+  const { record, prefetch } = await openWorkingSets(to, opened);
   const socket = listenAt(to.socketDir, pagerSocket, uid);
   opened.defer(() => closeSync(socket));
-  const { descriptors, text } = configurationOf({ header, memfiles, socket, metrics: metrics.fd });
+  const { descriptors, text } = configurationOf({
+    ...{ header, memfiles, socket, metrics: metrics.fd, record, prefetch },
+  });
   const confinement = {
     ...{ namespace: network.namespace, uid, maxFileBytes, maxTasks: to.maxTasks },
     ...{ cwd: dir, stderr: to.log, input: text, descriptors },
     maxOpen: Math.max(1024, descriptors.length + ownDescriptors),
   };
   return await identified(spawnConfined(confinement, [`./${files.program}`]));
+}
+
+async function openWorkingSets(
+  { dir, image, workingSets }: PagerSpec,
+  opened: AsyncDisposableStack,
+): Promise<Pick<PagerFiles, 'record' | 'prefetch'>> {
+  if (!workingSets) return {};
+  const record = opened.use(await open(join(dir, files.workingSet), 'wx+', 0o600)).fd;
+  const earlier = await workingSets.open(image.header.build);
+  if (!earlier) return { record };
+  return { record, prefetch: { from: opened.use(earlier).fd, limitMib: workingSets.limitMib } };
+}
+
+/** Has the next guest that goes on from this state get first what the one in this directory has asked for. */
+export async function keepWorkingSet(sets: WorkingSets, build: BuildId, dir: string): Promise<void> {
+  await sets.keep(build, join(dir, files.workingSet));
 }
 
 /** @param dir the VM's. @returns undefined where there is no pager */

@@ -59,9 +59,10 @@ export class TestMachine implements AsyncDisposable {
   async monitor(choice: MonitorChoice = 'qemu-tcg'): Promise<VmMonitor> {
     const { instance, root: dir, log } = this;
     const restore = restoreSettings.find((setting) => setting === process.env.PERCH_RESTORE) ?? 'auto';
+    const prefetch = { dir: join(dir, 'working-sets'), limitMib: 64 };
     const { PERCH_PAGER: built } = process.env;
     const pager = built ? await this.shared('perch-pager', built, 0o555) : undefined;
-    return monitors[choice].create({ instance, version: 'test', restore, dir, pager, log });
+    return monitors[choice].create({ instance, version: 'test', restore, dir, pager, prefetch, log });
   }
 
   /** Everything that a VM is made of, but for the process. `steps` is what its guest does. */
