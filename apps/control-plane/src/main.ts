@@ -1,8 +1,8 @@
 import { exitCannotStart } from '@perch/node-kit';
-import { pino } from 'pino';
 import { ConfigError, readConfig } from './config/index.ts';
 import { startControlPlane } from './control-plane.ts';
 import { armFailpointsOf } from './failpoints/index.ts';
+import { createLog } from './log/index.ts';
 
 process.title = 'perchd';
 // Files of this process are for its user alone.
@@ -12,7 +12,7 @@ async function main(): Promise<void> {
   const config = readConfig();
   // Children and crash reports must not see what is read already.
   for (const name of ['PERCH_API_KEY', 'DATABASE_URL']) delete process.env[name];
-  const log = pino({ level: config.logLevel, base: { program: 'perchd' } });
+  const log = createLog(config.logLevel);
   if (config.failpoints) {
     log.warn({ file: config.failpoints }, 'this process ends or waits where the file says');
     armFailpointsOf(config.failpoints);
@@ -34,6 +34,6 @@ try {
   process.exit();
 } catch (error) {
   // A line like all others of the log; the launcher shows its message.
-  pino({ base: { program: 'perchd' } }).fatal({ err: error }, 'perchd cannot start');
+  createLog().fatal({ err: error }, 'perchd cannot start');
   process.exit(error instanceof ConfigError ? exitCannotStart : 1);
 }
