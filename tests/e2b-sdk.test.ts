@@ -218,9 +218,11 @@ test('forks and sandboxes from a snapshot go on side by side, and a kill ends on
   const fork = forks[0] as Sandbox;
   try {
     const names = await Promise.all(
-      [box, fork, made].map(async (one) => (await one.commands.run('cat origin; hostname')).stdout),
+      [box, fork, made].map(
+        async (one) => (await one.commands.run('cat origin /run/e2b/.E2B_SANDBOX_ID; hostname')).stdout,
+      ),
     );
-    expect(names).toEqual([box, fork, made].map((one) => `here${one.sandboxId}\n`));
+    expect(names).toEqual([box, fork, made].map(({ sandboxId }) => `here${sandboxId}${sandboxId}\n`));
     const waiting = fork.commands.run('sleep 600').catch((error: unknown) => error);
     await eventuallyRuns(fork, 'sleep');
     expect(await fork.kill()).toBe(true);

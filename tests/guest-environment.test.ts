@@ -75,6 +75,9 @@ test('the tools that people expect are there', async () => {
   expect(await guest(`wget -qO- http://${testHost}/`)).toBe('hello from the internet\n');
   expect(await guest(`echo '{"a":[1,2]}' | jq -c .a`)).toBe('[1,2]\n');
   expect(await guest("sqlite3 :memory: 'select 6*7'")).toBe('42\n');
+  expect(
+    await guest('cd /tmp && setfattr -n user.a -v b seven.c && getfattr -n user.a --only-values seven.c'),
+  ).toBe('b');
   expect(await guest('cd /tmp && python3 -m zipfile -c a.zip seven.c && unzip -p a.zip')).toContain('main');
 });
 

@@ -6,6 +6,7 @@
 //! reset, the answer only lacks that point, and the next `/init` tries again.
 
 use std::io;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -84,6 +85,12 @@ impl Identity {
             confirmed = change.apply()?;
         }
         *self.state() = state;
+        // A guest that has put something else there does without, and is not kept from running.
+        if self.machine == Machine::Own
+            && let Err(error) = names::set_markers(Path::new(names::MARKERS), &self.markers())
+        {
+            eprintln!("perch-guest: {}: {error}", names::MARKERS);
+        }
         confirmed.extend(["token", "environment", "user"]);
         // Only when it moves: it ends the agent's own connections of earlier generations.
         let moved = self.generation.send_if_modified(|generation| {

@@ -1,5 +1,6 @@
 //! Hostname and machine id. Clones of one snapshot must not share them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -8,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub const HOSTNAME_FILE: &str = "/etc/hostname";
 const HOSTS_FILE: &str = "/etc/hosts";
 const MACHINE_ID_FILE: &str = "/etc/machine-id";
+/// Where programs look that are written for E2B and get no environment of ours.
+pub const MARKERS: &str = "/run/e2b";
 const PAGE: usize = 4096;
 
 /// Sets the kernel's name and both files that repeat it.
@@ -23,6 +26,23 @@ pub fn set_hostname(name: &str) -> io::Result<()> {
 
 pub fn set_machine_id(id: &str) -> io::Result<()> {
     write_if_changed(Path::new(MACHINE_ID_FILE), &format!("{id}\n"), 0o444)
+}
+
+/// Writes each marker to a file of its name with a dot before it.
+pub fn set_markers(folder: &Path, markers: &BTreeMap<String, String>) -> io::Result<()> {
+    let write = |name: &String, value: &String| {
+        write_if_changed(&folder.join(format!(".{name}")), value, 0o644)
+    };
+    for (name, value) in markers {
+        match write(name, value) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(folder)?;
+                write(name, value)?;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// As hostname(7) and the kernel (64 bytes) allow.
@@ -109,6 +129,16 @@ mod tests {
         assert!(is_machine_id("0123456789abcdef0123456789abcdef"));
         for bad in ["", "0123456789ABCDEF0123456789abcdef", &"0".repeat(32), &"a".repeat(31)] {
             assert!(!is_machine_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn markers_are_files_that_say_the_present_value() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("e2b");
+        for value in ["one", "other"] {
+            set_markers(&folder, &BTreeMap::from([("ID".into(), value.into())])).unwrap();
+            assert_eq!(fs::read_to_string(folder.join(".ID")).unwrap(), value);
         }
     }
 
