@@ -6,8 +6,8 @@ const longestMs = 100;
 const mostCharacters = 16 * 1024;
 
 /**
- * Lines of requests wait for each other: to write one alone costs a tenth of a short request, and wakes whoever reads
- * the log. Any other line goes out at once, with all that wait, so that the order stays.
+ * Lines of requests wait for each other: written one by one they had 9 % of the CPU in a profile of short requests,
+ * and each wakes whoever reads the log. Any other line goes out at once, with all that wait, so that the order stays.
  */
 export class PatientLines implements DestinationStream {
   readonly #out: DestinationStream;
