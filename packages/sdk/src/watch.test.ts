@@ -1,42 +1,19 @@
 import { PerchError } from '@perch/protocol';
 import { expect, test } from 'vitest';
-import { type WebSocket, WebSocketServer } from 'ws';
 import { ConnectionError, Perch } from './index.ts';
 import { fakeServer, json } from './testing/fake-server.ts';
+import { fakeSockets, send } from './testing/fake-sockets.ts';
 
-/** A server of files/watch, which gets each connection with the address that was asked for. */
-async function watchServer(serve: (socket: WebSocket, url: string) => void) {
-  const server = await fakeServer((_request, response) => json(response, 404, {}));
-  const sockets = new WebSocketServer({ server: server.server });
-  const closed = Promise.withResolvers<void>();
-  sockets.on('connection', (socket, request) => {
-    socket.on('close', () => closed.resolve());
-    serve(socket, request.url ?? '');
-  });
-  return {
-    files: new Perch({ url: server.url, apiKey: 'perch_x' }).sandboxes.files,
-    closed: closed.promise,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets.clients) socket.terminate();
-      sockets.close();
-      await server[Symbol.asyncDispose]();
-    },
-  };
-}
-
-const send = (socket: WebSocket, ...messages: object[]) => {
-  for (const message of messages) socket.send(JSON.stringify(message));
-};
 const failure = new PerchError('events_lost', 'Changes came too fast.', { path: '/d' }).toBody();
 
 test('changes come in order, until the watch ends with its error', async () => {
-  await using server = await watchServer((socket, url) => {
+  await using server = await fakeSockets((socket, url) => {
     expect(url).toBe('/v1/sandboxes/sb0/files/watch?path=%2Fd+%C3%BC&recursive=true');
     send(socket, { type: 'start' }, { type: 'create', name: 'a' }, { type: 'write', name: 'b/c' });
     send(socket, { type: 'error', ...failure });
   });
   const seen: unknown[] = [];
-  const watch = await server.files.watch('sb0', '/d ü', { recursive: true });
+  const watch = await server.perch.sandboxes.files.watch('sb0', '/d ü', { recursive: true });
   const all = async () => {
     for await (const { type, name } of watch) seen.push([type, name]);
   };
@@ -48,8 +25,10 @@ test('changes come in order, until the watch ends with its error', async () => {
 });
 
 test('a watch that cannot begin says why', async () => {
-  await using server = await watchServer((socket) => send(socket, { type: 'error', ...failure }));
-  await expect(server.files.watch('sb0', '/d')).rejects.toMatchObject({ code: 'events_lost' });
+  await using server = await fakeSockets((socket) => send(socket, { type: 'error', ...failure }));
+  await expect(server.perch.sandboxes.files.watch('sb0', '/d')).rejects.toMatchObject({
+    code: 'events_lost',
+  });
   await using refusing = await fakeServer((_request, response) => json(response, 404, {}));
   refusing.server.on('upgrade', (_request, socket) => {
     const { error } = new PerchError('sandbox_not_found', 'There is none.', { id: 'sb0' }).toBody();
@@ -64,11 +43,11 @@ test('a watch that cannot begin says why', async () => {
 
 test('leaving the iteration, closing and the signal each end the watch', async () => {
   for (const how of ['leave', 'close', 'signal', 'using'] as const) {
-    await using server = await watchServer((socket) =>
+    await using server = await fakeSockets((socket) =>
       send(socket, { type: 'start' }, { type: 'chmod', name: '.' }),
     );
     const abort = new AbortController();
-    const watch = await server.files.watch('sb0', '/d', { signal: abort.signal });
+    const watch = await server.perch.sandboxes.files.watch('sb0', '/d', { signal: abort.signal });
     if (how === 'leave') for await (const _ of watch) break;
     if (how === 'close') watch.close();
     if (how === 'using') await watch[Symbol.asyncDispose]();
@@ -84,11 +63,11 @@ test('leaving the iteration, closing and the signal each end the watch', async (
 });
 
 test('a connection that breaks is told', async () => {
-  await using server = await watchServer((socket) => {
+  await using server = await fakeSockets((socket) => {
     send(socket, { type: 'start' });
     setImmediate(() => socket.terminate());
   });
-  const watch = await server.files.watch('sb0', '/d');
+  const watch = await server.perch.sandboxes.files.watch('sb0', '/d');
   const all = async () => {
     for await (const _ of watch);
   };

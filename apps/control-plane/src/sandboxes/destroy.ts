@@ -1,4 +1,4 @@
-import type { SandboxStatus } from '@perch/protocol';
+import { sandboxStatuses } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
 import type { HostClient } from '../hosts/index.ts';
@@ -9,16 +9,7 @@ import type { Operations } from './operations.ts';
 /** How long a failed sandbox, with its reason and console, is kept. */
 const failedKeptMs = 3600 * 1000;
 
-const beforeDestroying: SandboxStatus[] = [
-  'creating',
-  'running',
-  'pausing',
-  'paused',
-  'resuming',
-  'snapshotting',
-  'forking',
-  'failed',
-];
+const beforeDestroying = sandboxStatuses.filter((one) => one !== 'destroying' && one !== 'destroyed');
 
 /** How sandboxes end: destroyed, or failed and destroyed later. A destroy overtakes every operation. */
 export class Destroyer {

@@ -1,36 +1,18 @@
 import { PerchError } from '@perch/protocol';
 import { expect, test } from 'vitest';
-import { type WebSocket, WebSocketServer } from 'ws';
+import type { WebSocket } from 'ws';
 import { ConnectionError, type ExecStream, Perch } from '../index.ts';
-import { fakeServer, json } from '../testing/fake-server.ts';
+import { fakeServer } from '../testing/fake-server.ts';
+import { fakeSockets, send } from '../testing/fake-sockets.ts';
 
 /** A server of exec/stream; `serve` gets each message. */
-async function execServer(
-  serve: (message: { type: string; [key: string]: unknown }, socket: WebSocket) => void,
-) {
-  const server = await fakeServer((_request, response) => json(response, 404, {}));
-  const sockets = new WebSocketServer({ server: server.server });
-  const closed = Promise.withResolvers<void>();
-  sockets.on('connection', (socket) => {
-    socket.on('close', () => closed.resolve());
+function execServer(serve: (message: { type: string; [key: string]: unknown }, socket: WebSocket) => void) {
+  return fakeSockets((socket) => {
     socket.on('message', (data: Buffer, isBinary) =>
       serve(isBinary ? { type: 'binary', bytes: [...data] } : JSON.parse(data.toString()), socket),
     );
   });
-  return {
-    perch: new Perch({ url: server.url, apiKey: 'perch_x' }),
-    closed: closed.promise,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets.clients) socket.terminate();
-      sockets.close();
-      await server[Symbol.asyncDispose]();
-    },
-  };
 }
-
-const send = (socket: WebSocket, ...messages: object[]) => {
-  for (const message of messages) socket.send(JSON.stringify(message));
-};
 
 async function eventsOf(stream: ExecStream) {
   const events: unknown[] = [];
