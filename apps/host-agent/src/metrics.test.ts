@@ -6,7 +6,7 @@ import { createMetrics } from './metrics.ts';
 test('what VM monitors have counted is told by what counted it', async () => {
   const lifecycle = {
     ...{ list: () => [], lackingRoom: () => 0, watch: () => {}, watchMerges: () => {} },
-    ready: { states: () => [], counts: { hits: 0, misses: 0 } },
+    ready: { list: () => [], counts: { hits: 0, misses: 0 } },
   };
   const room = { total: 0, free: 0 };
   const info = { memory_mb: room, disk_mb: room, slots: { total: 0, used: 0, ready: 0 } };
