@@ -223,6 +223,19 @@ test('the one that is being made gives way first, and none is made for a while',
   expect(world.guests.size).toBe(1);
 });
 
+test('one that is made all the same when it has to give way goes, too', async () => {
+  const world = new World();
+  const made = Promise.withResolvers<void>();
+  world.makesIn = () => made.promise;
+  const pool = world.pool({ kept: 1 });
+  await vi.advanceTimersByTimeAsync(1);
+  const gone = pool.giveWay(1);
+  made.resolve();
+  expect(await gone).toBe(true);
+  expect([world.made.length, world.guests.size]).toEqual([1, 0]);
+  expect(pool.states().map(({ ready }) => ready)).toEqual([0]);
+});
+
 test('a guest of what a template was before is given to nobody, and goes when that is told', async () => {
   const world = new World();
   const pool = world.pool({ kept: 2 });

@@ -255,7 +255,9 @@ export class PrewarmedPool {
     this.#putOff.delete(kind);
     try {
       const made = await make(request, signal);
-      if (made) this.#standing.push({ ...made, kind, template });
+      // An abort may find it made already.
+      if (made && signal.aborted) await made.driver.destroy();
+      else if (made) this.#standing.push({ ...made, kind, template });
       else this.#putOff.set(kind, now() + againMs);
     } catch (err) {
       if (!signal.aborted) {
