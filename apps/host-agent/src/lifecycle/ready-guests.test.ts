@@ -18,6 +18,8 @@ function setUp() {
     snapshots: new Map([['mine', mine]]),
     gone: [] as string[],
     states: [] as ReadyState[],
+    /** Holds up whoever looks at a snapshot. */
+    snapshotGate: Promise.resolve(),
     /** As after a restart. */
     open: () => {
       const pins = new Pins(journal);
@@ -30,6 +32,7 @@ function setUp() {
         throw new PerchError('template_not_found', 'There is none.', { template });
       };
       const get = async (name: string) => {
+        await it.snapshotGate;
         const snapshot = it.snapshots.get(name);
         if (!snapshot) throw new PerchError('snapshot_not_found', 'There is none.', { name });
         return snapshot as unknown as Snapshot;
@@ -92,6 +95,21 @@ test('a pin goes with its snapshot, and gets the shape of another that takes the
   const after = it.open();
   await after.guests.recover();
   expect(after.pins.all()).toEqual([{ request: usual, count: 1 }]);
+});
+
+test('a number that is pinned while another snapshot takes a name is kept', async () => {
+  const it = setUp();
+  const { guests, pins } = it.open();
+  await guests.pin({ ...mine, count: 2 });
+  it.snapshots.set('mine', { ...mine, memory_mb: 1024 });
+  const gate = Promise.withResolvers<void>();
+  it.snapshotGate = gate.promise;
+  const changed = guests.changed('mine');
+  await guests.pin({ ...usual, count: 1 });
+  gate.resolve();
+  await changed;
+  expect(pins.countOf(usual)).toBe(1);
+  expect(pins.countOf({ ...mine, memory_mb: 1024 })).toBe(2);
 });
 
 test('guests that nobody wants, has pinned or has asked for are not listed', () => {

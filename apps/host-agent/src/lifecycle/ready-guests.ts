@@ -79,17 +79,25 @@ export class ReadyGuests {
     const { pins } = this.#planner;
     if (this.#deps.images.find(template)) return;
     const isOf = ({ request }: Pin) => request.template === template;
+    if (!pins.all().some(isOf)) return;
+    const request = await this.#requestOf(template);
+    if (request === 'unknown') return;
+    // Others may have been pinned meanwhile, or this one given back.
     const pin = pins.all().find(isOf);
-    if (!pin) return;
+    if (!pin || (request && isSame(request, pin.request))) return;
     const others = pins.all().filter((one) => !isOf(one));
+    pins.keep(request ? [...others, { request, count: pin.count }] : others);
+  }
+
+  /** Of a snapshot of this name: the only guests that there are of it. Undefined when there is none. */
+  async #requestOf(template: string): Promise<Pin['request'] | undefined | 'unknown'> {
     try {
       const { vcpus, memory_mb, disk_mb } = await this.#deps.snapshots.get(template);
-      if (vcpus === null || memory_mb === null) return;
-      const request = { template, vcpus, memory_mb, disk_mb };
-      if (!isSame(request, pin.request)) pins.keep([...others, { request, count: pin.count }]);
+      return vcpus === null || memory_mb === null ? 'unknown' : { template, vcpus, memory_mb, disk_mb };
     } catch (error) {
-      if (isPerchError(error, 'snapshot_not_found')) pins.keep(others);
-      else if (!isPerchError(error, 'snapshot_damaged')) throw error;
+      if (isPerchError(error, 'snapshot_not_found')) return undefined;
+      if (isPerchError(error, 'snapshot_damaged')) return 'unknown';
+      throw error;
     }
   }
 }
