@@ -33,16 +33,20 @@ export class Kinds {
     if (oldest) this.#all.delete(oldest[0]);
   }
 
+  /** Undefined when it is not remembered. */
+  find(request: GuestRequest): Kind | undefined {
+    return this.#all.get(nameOf(request));
+  }
+
   of(request: GuestRequest): Kind {
-    const name = nameOf(request);
-    const known = this.#all.get(name);
+    const known = this.find(request);
     if (known) return known;
     const { template, vcpus, memory_mb, disk_mb } = request;
     const kind = {
       ...{ request: { template, vcpus, memory_mb, disk_mb }, demand: noDemand },
       ...{ hits: 0, misses: 0 },
     };
-    this.#all.set(name, kind);
+    this.#all.set(nameOf(request), kind);
     return kind;
   }
 

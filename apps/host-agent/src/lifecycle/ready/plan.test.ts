@@ -13,6 +13,10 @@ test('places are shared out one by one when there are too few', () => {
   expect(kinds(placesFor([wish('a', 0, 20), wish('b', 0, 2)], 5))).toEqual(['a', 'b', 'a', 'b', 'a']);
 });
 
+test('what is wanted beyond all places takes no time', () => {
+  expect(kinds(placesFor([wish('a', 0, 4e9), wish('b', 1, 4e9)], 3))).toEqual(['b!', 'a', 'a']);
+});
+
 test('a guest that no place is for goes first, then the one whose place matters least', () => {
   const places = placesFor([wish('a', 1, 0), wish('b', 0, 2)], 10);
   expect(compare(places, ['b', 'c', 'a'])).toEqual({

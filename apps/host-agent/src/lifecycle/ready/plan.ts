@@ -22,7 +22,7 @@ export function placesFor(wishes: readonly Wish[], most: number): Place[] {
   );
   const places = kept.slice(0, most);
   const rounds = Math.max(0, ...wishes.map((wish) => wish.wanted));
-  for (let round = 1; round <= rounds; round++) {
+  for (let round = 1; round <= rounds && places.length < most; round++) {
     for (const { kind, kept: count, wanted } of wishes) {
       if (round > count && round <= wanted && places.length < most) places.push({ kind, isKept: false });
     }

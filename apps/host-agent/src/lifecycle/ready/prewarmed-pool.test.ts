@@ -148,6 +148,16 @@ test('of the kinds that are remembered the one that was not asked for longest is
   expect(known).toEqual([usual.disk_mb, 1099]);
 });
 
+test('kinds that are asked for all at once are forgotten as well', () => {
+  const pool = new World().pool();
+  const all = Array.from({ length: 200 }, (_, index) => ({ ...large, disk_mb: 1000 + index }));
+  for (const request of all) pool.asked(request);
+  for (const request of all) pool.take(request, content);
+  expect(pool.counts).toEqual({ hits: 0, misses: 200 });
+  // And the one that is kept.
+  expect(pool.states()).toHaveLength(65);
+});
+
 test('none is made while a create is under way', async () => {
   const world = new World();
   const pool = world.pool({ kept: 2 });

@@ -105,15 +105,12 @@ export class PrewarmedPool {
     if (this.#options.most === 0) return undefined;
     const name = nameOf(request);
     const at = this.#standing.findIndex((one) => one.kind === name && one.content === content);
-    const kind = this.#kinds.of(request);
-    if (at < 0) {
-      kind.misses++;
-      this.counts.misses++;
-      return undefined;
-    }
-    kind.hits++;
-    this.counts.hits++;
-    return this.#standing.splice(at, 1)[0]?.driver;
+    const outcome = at < 0 ? 'misses' : 'hits';
+    this.counts[outcome]++;
+    // Others may have been asked for since, and this one forgotten.
+    const kind = this.#kinds.find(request);
+    if (kind) kind[outcome]++;
+    return at < 0 ? undefined : this.#standing.splice(at, 1)[0]?.driver;
   }
 
   /** Makes none until the caller is done, and some time longer: somebody else needs the CPU. */
@@ -229,9 +226,10 @@ export class PrewarmedPool {
       this.#later(this.#keepsOffUntil - at);
       return;
     }
+    for (const [kind, until] of this.#putOff) if (until <= at) this.#putOff.delete(kind);
     const { missing, surplus } = this.#compare();
     void this.#remove(this.#standing.filter((_, index) => surplus.includes(index)));
-    const due = missing.filter(({ kind }) => (this.#putOff.get(kind) ?? at) <= at);
+    const due = missing.filter(({ kind }) => !this.#putOff.has(kind));
     const grows = due.some(({ isKept }) => !isKept) && mayGrow();
     const next = due.find(({ isKept }) => isKept || grows);
     const kind = this.#kinds.all().find(({ request }) => nameOf(request) === next?.kind);
@@ -252,7 +250,6 @@ export class PrewarmedPool {
     const { make, isImpossible, quietMs, againMs, now, log } = this.#options;
     const kind = nameOf(request);
     const { template } = request;
-    this.#putOff.delete(kind);
     try {
       const made = await make(request, signal);
       // An abort may find it made already.
