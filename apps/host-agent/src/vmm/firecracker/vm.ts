@@ -60,6 +60,7 @@ export class FirecrackerVm implements Vm {
   #draining: Promise<void> = Promise.resolve();
   readonly #counts: VmCounts;
   #looks = 0;
+  #hasRun = false;
   #api: Promise<FirecrackerApi> | undefined;
   /** The state since which its next difference is: that it went on from or was saved as, or `powerOn`. */
   #since: BuildId | undefined;
@@ -150,6 +151,7 @@ export class FirecrackerVm implements Vm {
   async thaw(): Promise<void> {
     await this.#dropSaved();
     await this.send(resume);
+    this.#hasRun = true;
   }
 
   /** `InstanceInfo.state`. */
@@ -222,8 +224,11 @@ export class FirecrackerVm implements Vm {
   /** Empties the console, so that the guest finds room there, and ends a guest that has powered off. */
   async #look(): Promise<void> {
     await this.#drain();
-    if (++this.#looks % looksPerCount === 0) await this.#count();
-    if (this.#looks === looksPerCount) await this.#keepWorkingSet();
+    if (this.#running.isOver) return;
+    // A look may be slower than the next one.
+    const look = ++this.#looks;
+    if (look % looksPerCount === 0) await this.#count();
+    if (look === looksPerCount) await this.#keepWorkingSet();
     if (!isHalted(this.keptConsole())) return;
     try {
       await this.#running.end();
@@ -235,8 +240,9 @@ export class FirecrackerVm implements Vm {
     }
   }
 
-  /** A hint that cannot be kept is none. */
+  /** A hint that cannot be kept is none. That of a guest which has not run would be what its monitor asks for alone. */
   async #keepWorkingSet(): Promise<void> {
+    if (!this.#hasRun) return;
     const { keepWorkingSet, log, process } = this.#of;
     await keepWorkingSet?.().catch((err: unknown) =>
       log.debug({ err, pid: process.pid }, 'the working set of a guest cannot be kept'),

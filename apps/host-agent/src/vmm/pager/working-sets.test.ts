@@ -45,6 +45,13 @@ test('a link or a long file in the place of a record is none', async () => {
   expect([await textOf(it.sets, 1), await textOf(it.sets, 2)]).toEqual([undefined, undefined]);
 });
 
+test('a record that cannot be kept leaves nothing', async () => {
+  await using it = await some();
+  await writeFile(it.written, 'PERCHWS1page');
+  await expect(it.sets.keep('no-folder/of-it', it.written)).rejects.toThrow('ENOENT');
+  expect(await readdir(it.kept)).toEqual([]);
+});
+
 test('the oldest go when there are many', async () => {
   await using it = await some();
   await writeFile(it.written, 'PERCHWS1page');

@@ -48,8 +48,12 @@ export class WorkingSets {
     if (!bytes || bytes.length <= headBytes) return;
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
     const temporary = join(this.#dir, `.${randomUUID()}`);
-    await writeFile(temporary, bytes, { mode: 0o400 });
-    await rename(temporary, kept);
+    try {
+      await writeFile(temporary, bytes, { mode: 0o400 });
+      await rename(temporary, kept);
+    } finally {
+      await rm(temporary, { force: true });
+    }
     await this.#prune();
   }
 
