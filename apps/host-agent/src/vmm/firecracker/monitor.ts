@@ -223,8 +223,8 @@ class Firecracker implements VmMonitor {
 
   async adopt(spec: VmIdentity, known: readonly ProcessRef[]): Promise<Vm | undefined> {
     const process = findProcess(spec.uid, known[0], jailRoot(spec));
-    // One that is gone is watched too: its end is the end of the VM.
-    const pager = findProcess(spec.uid, known[1], spec.dir) ?? known[1];
+    // The journal gets both at once. One that is gone is watched too: its end is the end of the VM.
+    const pager = known.length > 0 ? known[1] : findProcess(spec.uid, undefined, spec.dir);
     if (!process) {
       if (pager) await endProcess(pager);
       await this.#limits.of(spec.id).remove();
