@@ -1,5 +1,6 @@
 /** Guests that stand ready, step by step: see testing.ts. */
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { limits } from '@perch/protocol';
 import { expect, test } from 'vitest';
 import { FakeMachine, host, id, request, seen } from '../testing.ts';
@@ -148,6 +149,37 @@ test('after creates of a shape that nobody keeps ready guests of that shape stan
   await h.lifecycle.create(id, request);
   expect(machine.order).toEqual(['thaw']);
   expect(h.lifecycle.ready.counts).toEqual({ hits: 1, misses: 3 });
+});
+
+test.each(['resume', 'fork'] as const)('none is made while a %s is under way', async (what) => {
+  const machine = new FakeMachine();
+  await using h = await host(machine, { readyMost: 4, memoryMb });
+  const child = { id: `sb${'b'.repeat(18)}`, access_token: 'c'.repeat(64) };
+  await h.lifecycle.create(id, request);
+  const gate = Promise.withResolvers<void>();
+  const ways = {
+    resume: async () => {
+      await h.lifecycle.pause(id, 1);
+      machine.bootGate = gate.promise;
+      const begun = seen(h.lifecycle, id, 'resuming');
+      return { begun, done: h.lifecycle.resume(id, { generation: 2, access_token: child.access_token }) };
+    },
+    fork: async () => {
+      machine.bootGate = gate.promise;
+      const begun = seen(h.lifecycle, child.id, 'creating');
+      return { begun, done: h.lifecycle.fork(id, { generation: 1, children: [child] }) };
+    },
+  };
+  const { begun, done } = await ways[what]();
+  await begun;
+  const { template, vcpus, memory_mb, disk_mb } = request;
+  await h.lifecycle.ready.pin({ template, vcpus, memory_mb, disk_mb, count: 1 });
+  // It would be in the journal at once.
+  await sleep(100);
+  expect(h.journal.list().map(({ kind }) => kind)).not.toContain('ready');
+  gate.resolve();
+  await done;
+  await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(1);
 });
 
 test('of several only as many go as a sandbox needs the memory of', async () => {
