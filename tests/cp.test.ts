@@ -127,6 +127,31 @@ test('cp that is broken off in the middle of a directory leaves the sandbox as i
   }
 });
 
+test('cp brings many small files out of a sandbox, or none when it is broken off among them', async () => {
+  const names = Array.from({ length: 400 }, (_, n) => `${n}`);
+  await sh(
+    perch,
+    id,
+    'mkdir -p many/{0..3} && cd many && for n in {0..399}; do echo $n > $((n % 4))/$n; done',
+  );
+  expect(await run(['cp', '-r', `${id}:many`, 'many'])).toMatchObject({ code: 0, stderr: '' });
+  const brought = await readdir(join(dir, 'many'), { recursive: true });
+  expect(brought.length).toBe(names.length + 4);
+  for (const name of names) {
+    expect(await readFile(join(dir, 'many', `${Number(name) % 4}`, name), 'utf8')).toBe(`${name}\n`);
+  }
+  const before = await readdir(dir);
+  const child = line.start(['cp', '-r', `${id}:many`, 'half.back']);
+  const ended = end(child);
+  const partial = /^\.half\.back\.perch-[^/]*\/0\/./;
+  await eventually(async () => {
+    return (await readdir(dir, { recursive: true })).some((name) => partial.test(name));
+  });
+  child.kill('SIGTERM');
+  expect(await ended).toMatchObject({ code: 143, stderr: expect.stringMatching(/Interrupted/) });
+  expect(await readdir(dir)).toEqual(before);
+});
+
 test('cp copies standard input and to standard output', async () => {
   expect((await run(['cp', '-', `${id}:piped`], { input: content })).code).toBe(0);
   const { code, out } = await run(['cp', `${id}:piped`, '-']);

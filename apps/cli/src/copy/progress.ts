@@ -3,6 +3,7 @@ import { Presets, SingleBar } from 'cli-progress';
 /** Counts what passes, and draws a bar of it on standard error. */
 export class Progress implements Disposable {
   bytes = 0;
+  readonly #began = performance.now();
   readonly #bar: SingleBar | undefined;
 
   constructor(show: boolean, size: number | undefined) {
@@ -22,10 +23,9 @@ export class Progress implements Disposable {
   }
 
   async *over(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
-    const began = performance.now();
     for await (const chunk of source) {
       this.bytes += chunk.byteLength;
-      const speed = inUnits((this.bytes / (performance.now() - began)) * 1000);
+      const speed = inUnits((this.bytes / (performance.now() - this.#began)) * 1000);
       this.#bar?.update(this.bytes, { done: inUnits(this.bytes), speed });
       yield chunk;
     }

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { test as property } from '@fast-check/vitest';
 import type { FileEntry } from '@perch/sdk';
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { type GuestFiles, type SaveOptions, saveTree } from './tree-out.ts';
 
 type Said = Partial<FileEntry> & { name: string };
@@ -182,6 +182,133 @@ property.prop([fc.array(fc.array(entry, { maxLength: 4 }), { maxLength: 8 })], {
     await here.expectUntouched(saved ? ['to'] : []);
   },
 );
+
+/** Downloads that end when they are told to, and break off with their signal. */
+class Held {
+  readonly open = new Map<string, { end: () => void; fail: (error: Error) => void }>();
+  most = 0;
+  begun = 0;
+  readonly download: GuestFiles['download'];
+
+  constructor() {
+    this.download = async (id, path, options) => {
+      const signal = options?.signal;
+      const { promise, resolve: end, reject: fail } = Promise.withResolvers<void>();
+      this.open.set(path, { end, fail });
+      this.begun++;
+      this.most = Math.max(this.most, this.open.size);
+      signal?.addEventListener('abort', () => fail(signal.reason), { once: true });
+      try {
+        await promise;
+        return await guest([]).files.download(id, path);
+      } finally {
+        this.open.delete(path);
+      }
+    };
+  }
+
+  /** Ends them in another order than that in which they began. */
+  endLast(): void {
+    [...this.open.values()].at(-1)?.end();
+  }
+}
+
+const named = (name: string) => ({ name });
+const many = {
+  '/s/': [
+    { name: 'first', type: 'directory', mode: 0o500 },
+    { name: 'pipe', type: 'other' },
+    { name: 'second', type: 'directory' },
+    ...['a', 'b', 'c', 'd', 'e'].map(named),
+    { name: 'socket', type: 'other' },
+  ],
+  '/s/first/': [
+    ...['1', '2', '3', '4', '5'].map(named),
+    { name: 'link', symlink_target: '1' },
+    { name: 'deep', type: 'directory', mode: 0 },
+  ],
+  '/s/first/deep/': ['1', '2'].map(named),
+  '/s/second/': Array.from({ length: 30 }, (_, n) => named(`${n}`)),
+} as never;
+
+function held(outer: AbortSignal = new AbortController().signal) {
+  const downloads = new Held();
+  const leftOut: string[] = [];
+  const options = guest(many, leftOut);
+  const files = { ...options.files, download: downloads.download };
+  return { downloads, leftOut, options: { ...options, files, signal: outer } };
+}
+
+const atOnce = 8;
+const full = (downloads: Held) => vi.waitFor(() => expect(downloads.open.size).toBe(atOnce));
+
+test('files of several directories come at once, and never more than eight', async () => {
+  await using here = await place();
+  const { downloads, leftOut, options } = held();
+  const saved = saveTree(options, '/s', here.to, attributes);
+  for (let left = 42; left > 0; left--) {
+    await vi.waitFor(() => expect(downloads.open.size).toBe(Math.min(left, atOnce)));
+    await here.expectUntouched([expect.stringMatching(/^\.to\.perch-/) as never]);
+    downloads.endLast();
+  }
+  await saved;
+  expect([downloads.begun, downloads.most]).toEqual([42, atOnce]);
+  expect(leftOut).toEqual(['/s/pipe', '/s/socket']);
+  await here.expectUntouched(['to']);
+  expect(await readdir(join(here.to, 'second'))).toHaveLength(30);
+  expect(await readdir(join(here.to, 'first'))).toEqual(['1', '2', '3', '4', '5', 'deep', 'link']);
+  // What came late changed neither mode nor time of the directories that it is in.
+  for (const [path, mode] of [
+    ['', 0o755],
+    ['first', 0o500],
+    ['first/deep', 0],
+    ['second', 0o644],
+  ] as const) {
+    const { mode: bits, mtimeMs } = await stat(join(here.to, path));
+    expect([path, bits & 0o777, mtimeMs]).toEqual([path, mode, Date.parse(time)]);
+  }
+  for (const path of ['first', 'first/deep', 'second']) await chmod(join(here.to, path), 0o700);
+});
+
+test('a file that fails breaks off those that come beside it, and nothing is left', async () => {
+  await using here = await place();
+  const { downloads, options } = held();
+  const saved = saveTree(options, '/s', here.to, attributes);
+  saved.catch(() => {});
+  await full(downloads);
+  downloads.endLast();
+  await vi.waitFor(() => expect(downloads.begun).toBe(atOnce + 1));
+  await full(downloads);
+  const broken = new Error('broken off');
+  downloads.open.get('/s/first/2')?.fail(broken);
+  await expect(saved).rejects.toBe(broken);
+  expect([downloads.begun, downloads.open.size]).toEqual([atOnce + 1, 0]);
+  await here.expectUntouched([]);
+});
+
+test('a name that is refused breaks off the files on their way, and nothing is left', async () => {
+  await using here = await place();
+  const { downloads, options } = held();
+  const all: GuestFiles['all'] = () => guest(['a', 'b', '..'].map(named)).files.all('sb', '');
+  const files = { all, download: downloads.download };
+  await expect(saveTree({ ...options, files }, '/s', here.to, attributes)).rejects.toThrow('is no name');
+  expect([downloads.begun, downloads.open.size]).toEqual([2, 0]);
+  await here.expectUntouched([]);
+});
+
+test('a copy that is broken off ends all of its files, says why, and leaves nothing', async () => {
+  await using here = await place();
+  const interrupt = new AbortController();
+  const { downloads, options } = held(interrupt.signal);
+  const saved = saveTree(options, '/s', here.to, attributes);
+  saved.catch(() => {});
+  await full(downloads);
+  const reason = new Error('Interrupted');
+  interrupt.abort(reason);
+  await expect(saved).rejects.toBe(reason);
+  expect([downloads.begun, downloads.open.size]).toEqual([atOnce, 0]);
+  await here.expectUntouched([]);
+});
 
 test('what is there already stays', async () => {
   await using here = await place();

@@ -9,6 +9,7 @@ import { CliError } from '../errors.ts';
 import { type Attributes, permissionBits, secondsOf } from './attributes.ts';
 import { fileError, partialName, writeNew } from './local.ts';
 import { bytesOfName, keyOf } from './names.ts';
+import { Together } from './together.ts';
 
 /** What is asked of the guest. */
 export type GuestFiles = Pick<Perch['sandboxes']['files'], 'all' | 'download'>;
@@ -25,6 +26,8 @@ export interface SaveOptions {
   signal: AbortSignal;
 }
 
+/** Files on their way at once: small ones take longer to ask for than to come. Each holds a piece of its content. */
+const mostDownloads = 8;
 const mostEntries = 1_000_000;
 const deepest = 200;
 /** What all links say, characters. */
@@ -34,7 +37,8 @@ const longestName = 255;
 
 /**
  * The directory appears whole or not at all, where nothing may be: it is filled under another name. Nothing is written
- * outside of it: names are single ones, each is made anew, and links come last in their directory, where nobody goes any more.
+ * outside of it: names are single ones, each is made anew, and links come last in their directory, when all else that is
+ * below it has come and nobody goes there any more.
  * @throws CliError where `to` is there already, or the guest says what cannot be
  */
 export async function saveTree(
@@ -45,8 +49,11 @@ export async function saveTree(
 ): Promise<void> {
   if (await lstat(to).catch(() => undefined)) throw fileError(to, { code: 'EEXIST' });
   const partial = Buffer.from(partialName(to));
+  const together = new Together(options.signal, mostDownloads);
+  const tree = new Tree(options, from.replace(/\/+$/, ''), together);
   try {
-    await new Tree(options, from.replace(/\/+$/, '')).save('', partial, attributes, 0);
+    await together.start(() => tree.save({ below: '', to: partial, attributes, depth: 0 }));
+    await together.end();
     await rename(partial, to);
   } catch (error) {
     await removeTree(partial);
@@ -63,25 +70,40 @@ async function removeTree(path: Buffer): Promise<void> {
   await rm(path, { recursive: true, force: true });
 }
 
+interface Directory {
+  /** '', or a path below the first one with a slash at its end. */
+  below: string;
+  to: Buffer;
+  attributes: Attributes;
+  depth: number;
+}
+
+type Link = [path: Buffer, target: Buffer, Attributes];
+
 class Tree {
   readonly #options: SaveOptions;
   /** Without a slash at its end; '' is the root of the sandbox. */
   readonly #from: string;
+  readonly #together: Together;
   #entries = 0;
   #linked = 0;
 
-  constructor(options: SaveOptions, from: string) {
+  constructor(options: SaveOptions, from: string, together: Together) {
     this.#options = options;
     this.#from = from;
+    this.#together = together;
   }
 
-  /** @param below '', or a path below the directory with a slash at its end */
-  async save(below: string, to: Buffer, attributes: Attributes, depth: number): Promise<void> {
-    const { files, id, links: known, through, leftOut, signal } = this.#options;
+  /** Goes through all of it, one directory after another. Resolves while files are still on their way. */
+  async save(directory: Directory, among?: Set<Promise<void>>): Promise<void> {
+    const { below, to, depth } = directory;
+    const { files, id, links: known, leftOut } = this.#options;
+    const { signal } = this.#together;
     const from = `${this.#from}/${below}`;
     if (depth > deepest) throw refused(from, `lies more than ${deepest} directories deep`);
     await mkdir(to, { mode: 0o700 });
-    const links: [path: Buffer, target: Buffer, Attributes][] = [];
+    const links: Link[] = [];
+    const underWay = new Set<Promise<void>>();
     for await (const entry of files.all(id, from, { signal })) {
       if (++this.#entries > mostEntries) throw refused(from, `is beyond the first ${mostEntries} files`);
       const { name } = entry;
@@ -93,15 +115,31 @@ class Tree {
         if (this.#linked > mostLinked) throw refused(source, 'is a link beyond what is kept of links');
         links.push([target, says, attributesOf(entry)]);
       } else if (entry.type === 'directory') {
-        await this.save(`${below}${name}/`, target, attributesOf(entry), depth + 1);
+        const its = { below: `${below}${name}/`, to: target, attributes: attributesOf(entry) };
+        await this.save({ ...its, depth: depth + 1 }, underWay);
       } else if (entry.type === 'file') {
-        const { stream, mode, modified_at: modifiedAt } = await files.download(id, source, { signal });
-        await writeNew(target, through(stream), { mode, modifiedAt });
+        await this.#together.startInTurn(() => this.#download(source, target), underWay);
       } else {
         leftOut(source);
       }
     }
-    for (const [path, target, its] of links) await link(target, path, its);
+    void this.#together.start(() => this.#finish(directory, underWay, links), among);
+  }
+
+  async #download(source: string, target: Buffer): Promise<void> {
+    const { files, id, through } = this.#options;
+    const { signal } = this.#together;
+    const { stream, mode, modified_at: modifiedAt } = await files.download(id, source, { signal });
+    await writeNew(target, through(stream), { mode, modifiedAt });
+  }
+
+  /** Mode and time of a directory come last: its mode may keep its owner out, and whatever is made in it sets its time. */
+  async #finish({ to, attributes }: Directory, underWay: Set<Promise<void>>, links: Link[]): Promise<void> {
+    await Promise.all(underWay);
+    for (const [path, target, its] of links) {
+      this.#together.signal.throwIfAborted();
+      await link(target, path, its);
+    }
     await chmod(to, (attributes.mode ?? permissionBits) & permissionBits & ~process.umask());
     const seconds = secondsOf(attributes.modifiedAt);
     if (seconds !== undefined) await utimes(to, new Date(), seconds);
