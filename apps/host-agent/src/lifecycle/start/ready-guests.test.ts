@@ -176,9 +176,10 @@ test.each(['resume', 'fork'] as const)('none is made while a %s is under way', a
   await h.lifecycle.ready.pin({ template, vcpus, memory_mb, disk_mb, count: 1 });
   // It would be in the journal at once.
   await sleep(100);
-  expect(h.journal.list().map(({ kind }) => kind)).not.toContain('ready');
+  const kinds = h.journal.list().map(({ kind }) => kind);
   gate.resolve();
   await done;
+  expect(kinds).not.toContain('ready');
   await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(1);
 });
 
