@@ -39,7 +39,7 @@ const PACKAGES = {
   'libc6-dev': '/usr/lib/x86_64-linux-gnu/libc.a',
 };
 /** The things that only tests need; a demo and a start do without. */
-const TEST_PACKAGES = { chromium: '/usr/bin/chromium', curl: 'curl', 'python3-pip': 'pip3' };
+const TEST_PACKAGES = { chromium: '/usr/bin/chromium', curl: 'curl', git: 'git', 'python3-pip': 'pip3' };
 
 const HELP = `Usage: npm run setup [-- --refresh]
        node scripts/bootstrap.mjs SCRIPT [ARG...]

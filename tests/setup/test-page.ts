@@ -24,8 +24,9 @@ export function startBrowser(): Promise<Browser> {
     // Its own sandbox refuses root, and as another user hangs on whether the machine gives namespaces to
     // everybody. It opens nothing but the page under test, and what guests say is shown there as text.
     chromiumSandbox: false,
-    // Playwright turns off updates and other traffic of its own accord; no name resolves for what is left.
-    args: ['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'],
+    // Playwright turns off updates and other traffic of its own accord; no name but those of this machine
+    // resolves for what is left.
+    args: ['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.localhost'],
   });
 }
 

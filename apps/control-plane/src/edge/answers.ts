@@ -1,6 +1,7 @@
 /** The edge's own answers, in the words that E2B's clients look for. */
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { endIfUnasked } from './expectation.ts';
 
 export interface Answer {
   code: number;
@@ -55,6 +56,7 @@ export function sendAnswer(request: IncomingMessage, response: ServerResponse, a
     return;
   }
   const { type, body } = render(request, answer);
+  endIfUnasked(request, response);
   response.writeHead(answer.code, {
     'access-control-allow-origin': '*',
     'content-type': type,

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Upstream } from '../guests/index.ts';
+import { endIfUnasked, tellToGoOn } from './expectation.ts';
 import { byName, toClient } from './headers.ts';
 
 export interface Route {
@@ -29,15 +30,18 @@ export function forward(
     const gone = () => out.destroy();
     let whole = false;
     response.once('close', () => {
-      if (!whole) gone();
+      // A body of which the guest wants no more leaves its request open.
+      if (!whole || !out.writableFinished) gone();
       resolve(undefined);
     });
+    out.once('continue', () => tellToGoOn(request, response));
     out.once('response', (answer) => {
       answer.once('end', () => {
         whole = true;
       });
       answer.once('error', () => response.destroy());
       try {
+        endIfUnasked(request, response);
         response.sendDate = false;
         writeHead(response, answer);
         // The head of a stream goes before its first byte, which may take its time.

@@ -1,5 +1,6 @@
 /** Headers from one connection to the next. */
 import type { IncomingMessage } from 'node:http';
+import { awaitsContinue } from '../http/index.ts';
 
 /** Of one connection alone (RFC 9110, 7.6.1), or said anew by the sender. */
 const hops: ReadonlySet<string> = new Set([
@@ -52,7 +53,9 @@ export function toGuest(request: IncomingMessage, how: RequestHeaders): string[]
   const host = how.host ?? request.headers.host;
   if (host !== undefined) headers.unshift('Host', host);
   if (how.token !== undefined) headers.push('X-Access-Token', how.token);
-  if (!how.upgrade) headers.push(...bodyOf(request));
+  if (how.upgrade) return headers;
+  if (awaitsContinue(request)) headers.push('Expect', '100-continue');
+  headers.push(...bodyOf(request));
   return headers;
 }
 

@@ -2,6 +2,7 @@ export { addAccess, callerOn, type Gate } from './access.ts';
 export { clientGone } from './client-gone.ts';
 export { isGzip, refuseEncoding } from './content-encoding.ts';
 export { sendError, toPerchError, unsupportedMediaType } from './errors.ts';
+export { awaitsContinue } from './expect.ts';
 export { Limits } from './limits.ts';
 export { CertificateFile } from './listener/index.ts';
 export { pageByName } from './name-page.ts';

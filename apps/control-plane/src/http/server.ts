@@ -11,6 +11,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import type { TSchema } from 'typebox';
 import { checker } from '../validation/index.ts';
 import { sendError, sendParserError } from './errors.ts';
+import { awaitsContinue } from './expect.ts';
 import { readJson } from './json-body.ts';
 import { type CertificateFile, Listener } from './listener/index.ts';
 import { convertQuery } from './query.ts';
@@ -71,8 +72,12 @@ export async function createServer(
     forceCloseConnections: 'idle',
     serverFactory(handler) {
       const onRequest: RequestListener = (request, response) => {
-        if (interceptor.takes(request)) interceptor.request(request, response).catch(fault(response));
-        else handler(request, response);
+        if (interceptor.takes(request)) {
+          interceptor.request(request, response).catch(fault(response));
+          return;
+        }
+        if (awaitsContinue(request)) response.writeContinue();
+        handler(request, response);
       };
       const http1 = createHttpServer(
         {
@@ -91,6 +96,8 @@ export async function createServer(
         },
         onRequest,
       );
+      // Without a listener Node itself tells clients to go on, before a sandbox was asked.
+      http1.on('checkContinue', onRequest);
       listener = new Listener({ http1, onRequest, certificate, ...patience });
       return http1;
     },

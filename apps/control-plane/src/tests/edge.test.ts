@@ -317,6 +317,79 @@ describe('a stream', () => {
     await once(answer, 'end');
   });
 
+  /** A request whose body waits until somebody says `continue`. */
+  const offer = (id: string, port: number) => {
+    const asked = request(plane.url, {
+      method: 'POST',
+      headers: to(id, port, {
+        ...{ expect: '100-continue', 'content-length': '4', connection: 'keep-alive' },
+      }),
+      agent: false,
+    });
+    let continued = false;
+    asked.once('continue', () => {
+      continued = true;
+      asked.end('body');
+    });
+    const response = once(asked, 'response') as Promise<[IncomingMessage]>;
+    return {
+      get continued() {
+        return continued;
+      },
+      async answer() {
+        const [answer] = await response;
+        asked.on('error', () => {});
+        answer.resume();
+        await once(answer, 'end');
+        return { status: answer.statusCode, connection: answer.headers.connection };
+      },
+    };
+  };
+
+  test('that waits to be told to go on is told by its program, and by nobody else', async () => {
+    const waiting = Promise.withResolvers<[IncomingMessage, ServerResponse]>();
+    await using program = await WebServer.start(echo);
+    program.server.on('checkContinue', (asked, answer) => waiting.resolve([asked, answer]));
+    const offered = offer(box.sandboxID, program.port);
+    const [asked, answer] = await waiting.promise;
+    expect(asked.headers.expect).toBe('100-continue');
+    expect(offered.continued).toBe(false);
+    answer.writeContinue();
+    const [chunk] = (await once(asked, 'data')) as [Buffer];
+    expect(chunk.toString()).toBe('body');
+    answer.end();
+    expect(await offered.answer()).toEqual({ status: 200, connection: 'keep-alive' });
+  });
+
+  test('that nobody wants to have stays at its client, and its connection ends', async () => {
+    await using program = await WebServer.start(echo);
+    program.server.on('checkContinue', (_asked, answer) => answer.writeHead(413).end('too large'));
+    for (const [id, port, status] of [
+      [box.sandboxID, program.port, 413],
+      [box.sandboxID, 9, 502],
+      ['none', 80, 502],
+    ] as const) {
+      const offered = offer(id, port);
+      expect(await offered.answer()).toEqual({ status, connection: 'close' });
+      expect(offered.continued).toBe(false);
+    }
+    await eventually(
+      () => new Promise<boolean>((resolve) => program.server.getConnections((_e, n) => resolve(n === 0))),
+    );
+  });
+
+  test('of the API itself is told to go on', async () => {
+    const asked = request(`${plane.url}/v2/sandboxes`, {
+      method: 'POST',
+      headers: { expect: '100-continue', 'x-api-key': plane.key, 'content-type': 'application/json' },
+      agent: false,
+    });
+    asked.once('continue', () => asked.end('{"templateID":"base"}'));
+    const [answer] = (await once(asked, 'response')) as [IncomingMessage];
+    answer.resume();
+    expect(answer.statusCode).toBe(201);
+  });
+
   test('is reset at the end of the life, and what has no answer yet is told', async () => {
     await using program = await WebServer.start((asked, answer) => {
       if (asked.url === '/') answer.write('begun');

@@ -216,6 +216,30 @@ describe('a stream of HTTP/2', () => {
     await once(stream, 'end');
   });
 
+  test('waits with its body until its program says to go on', async () => {
+    await using program = await WebServer.start(echo);
+    program.server.on('checkContinue', (asked, answer) => {
+      if (asked.url !== '/wanted') return void answer.writeHead(413).end();
+      answer.writeContinue();
+      echo(asked, answer);
+    });
+    const offer = async (path: string) => {
+      const headers = { ':method': 'POST', ':path': path, expect: '100-continue' };
+      const stream = open(host(box.sandboxID, program.port), headers);
+      let continued = false;
+      stream.once('continue', () => {
+        continued = true;
+        stream.end('body');
+      });
+      const [head] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+      stream.resume();
+      stream.end();
+      return [head[':status'], continued];
+    };
+    expect(await offer('/wanted')).toEqual([200, true]);
+    expect(await offer('/other')).toEqual([413, false]);
+  });
+
   test('of a sandbox that ends is reset, and what has no answer yet is told', async () => {
     await using program = await WebServer.start((asked, answer) => {
       if (asked.url === '/') answer.write('begun');

@@ -25,6 +25,8 @@ export class H2 {
 
   /** @param beginWithinMs time in which a connection has to ask for something */
   constructor(onRequest: RequestListener, beginWithinMs: number) {
+    const take = (request: Http2ServerRequest, response: Http2ServerResponse) =>
+      serve(request, response, onRequest);
     this.#server = createServer(
       {
         maxHeaderListPairs: mostHeaders,
@@ -34,8 +36,9 @@ export class H2 {
           enablePush: false,
         },
       },
-      (request, response) => serve(request, response, onRequest),
+      take,
     );
+    this.#server.on('checkContinue', take);
     this.#server.on('session', (session) => this.#watch(session, beginWithinMs));
     // A peer that breaks the protocol loses its connection, and that is all.
     this.#server.on('sessionError', () => {});
