@@ -359,11 +359,20 @@ test('a refusal that a repeat cannot mend says so', async () => {
   expect(answer.headers.get('should-retry')).toBe('false');
 });
 
-test('logs are the events of its life', async () => {
+test('logs are the events of its life, as lines of JSON and from a time on for the first version', async () => {
   const { sandboxID: id } = await create();
   const { logs } = (await call('GET', `/v2/sandboxes/${id}/logs`)).body as { logs: Json[] };
   expect(logs.map((one) => one.message)).toEqual(['creating', 'running']);
-  expect((await call('GET', `/sandboxes/${id}/logs`)).body).toMatchObject({
-    logs: [{ line: 'creating' }, {}],
-  });
+  const lines = async (query = '') => {
+    const { body } = await call('GET', `/sandboxes/${id}/logs${query}`);
+    return (body as { logs: Json[] }).logs.map((one) => JSON.parse(String(one.line)));
+  };
+  const [creating, running] = ['creating', 'running'].map((message) => ({
+    ...{ level: 'info', logger: 'perch', message },
+  }));
+  expect(await lines()).toEqual([creating, running]);
+  const last = Date.parse(String(logs[1]?.timestamp));
+  expect((await lines(`?start=${last}&limit=5`)).at(-1)).toEqual(running);
+  expect(await lines(`?start=${last + 1}`)).toEqual([]);
+  expect((await call('GET', `/sandboxes/${id}/logs?start=now`)).status).toBe(400);
 });
