@@ -171,8 +171,10 @@ async function listen(server: FastifyInstance, at: Config['listen'], log: Logger
   const { host } = at;
   const loopback = host === 'localhost' || host === '127.0.0.1';
   await server.listen(loopback ? { ...at, host: '127.0.0.1' } : at);
-  if (host === '::') return ['127.0.0.1', '::1'];
-  if (!loopback) return [host === '0.0.0.0' ? '127.0.0.1' : host];
+  // The host may be a name.
+  const { address } = server.server.address() as AddressInfo;
+  if (address === '::') return ['127.0.0.1', '::1'];
+  if (!loopback) return [address === '0.0.0.0' ? '127.0.0.1' : address];
   try {
     await server.listener.alsoListen('::1');
     return ['127.0.0.1', '::1'];

@@ -32,6 +32,24 @@ test('everything else is refused', async () => {
   }
 });
 
+test('a question that cannot be answered ends nothing', async () => {
+  let fails = true;
+  const whileItFails = () => {
+    if (fails) throw new Error('no zone');
+    return zone;
+  };
+  await using another = await NameServer.start(
+    { host: '127.0.0.1', port: 0 },
+    whileItFails,
+    pino({ level: 'silent' }),
+  );
+  const asking = new Resolver({ timeout: 100, tries: 1 });
+  asking.setServers([`127.0.0.1:${another.port}`]);
+  await expect(asking.resolve4('perch.test')).rejects.toMatchObject({ code: 'ETIMEOUT' });
+  fails = false;
+  expect(await asking.resolve4('perch.test')).toEqual(['127.0.0.1']);
+});
+
 const flagsOf = (datagram: Buffer | undefined) => datagram && datagram.readUInt16BE(2) & 0xf;
 
 test('a question is told from what is none', () => {

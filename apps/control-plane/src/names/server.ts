@@ -10,9 +10,14 @@ export class NameServer implements AsyncDisposable {
   private constructor(host: string, zone: () => Zone, log: Logger) {
     this.#socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');
     this.#socket.on('message', (datagram, { address, port }) => {
-      const said = answer(datagram, zone());
-      // Who asked asks again when an answer is lost.
-      if (said) this.#socket.send(said, port, address, () => {});
+      try {
+        const said = answer(datagram, zone());
+        // Who asked asks again when an answer is lost.
+        if (said) this.#socket.send(said, port, address, () => {});
+      } catch (error) {
+        // A datagram may say that it comes from port 0, to which nothing can be sent.
+        log.warn({ err: error }, 'a question of DNS was not answered');
+      }
     });
     this.#socket.on('error', (error) => log.warn({ err: error }, 'the DNS responder had an error'));
   }
