@@ -59,7 +59,12 @@ export class CertificateFile {
   }
 }
 
+/** Of one that cannot be looked at, why: whoever reads it is told the same. */
 function stamp(path: string): string {
-  const found = statSync(path, { throwIfNoEntry: false });
-  return found ? `${found.ino}:${found.mtimeMs}` : 'none';
+  try {
+    const { ino, mtimeMs } = statSync(path);
+    return `${ino}:${mtimeMs}`;
+  } catch (error) {
+    return String((error as NodeJS.ErrnoException).code);
+  }
 }

@@ -81,6 +81,8 @@ function serve(request: Http2ServerRequest, response: Http2ServerResponse, onReq
     if (!stream.closed) stream.close(constants.NGHTTP2_INTERNAL_ERROR);
     return response;
   };
+  // Those who wait for the end of a client ask whether it has been.
+  Object.defineProperty(response, 'destroyed', { get: () => stream.destroyed });
   const problem = asHttp1(request);
   if (problem === undefined) {
     onRequest(request as never, response as never);

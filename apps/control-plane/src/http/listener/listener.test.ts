@@ -1,7 +1,7 @@
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import { connect as connectH2 } from 'node:http2';
+import { mkdtemp, mkdtempDisposable, rm, symlink } from 'node:fs/promises';
+import { createServer, type ServerResponse } from 'node:http';
+import { connect as connectH2, constants } from 'node:http2';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ const withinMs = 300;
 let dir: string;
 let ca: Buffer;
 let port: number;
+const held = Promise.withResolvers<ServerResponse>();
 const http1 = createServer({ headersTimeout: 60_000 }, (_request, response) => response.end());
 
 beforeAll(async () => {
@@ -23,7 +24,10 @@ beforeAll(async () => {
   ca = await certify(dir);
   new Listener({
     http1,
-    onRequest: (_request, response) => response.end('answered'),
+    onRequest: (request, response) => {
+      if (request.url === '/held') held.resolve(response);
+      else response.end('answered');
+    },
     certificate: new CertificateFile(dir, pino({ level: 'silent' })),
     ...{ beginWithinMs: withinMs, handshakeWithinMs: withinMs },
   });
@@ -81,4 +85,69 @@ test('a connection of HTTP/2 that has asked for something stays', async () => {
   const closed = once(session, 'close');
   session.close();
   await closed;
+});
+
+test('an answer of HTTP/2 whose client has gone says so, as one of HTTP/1.1', async () => {
+  const session = connectH2(`https://127.0.0.1:${port}`, { ca, servername: 'localhost' });
+  const stream = session.request({ ':path': '/held' }).on('error', () => {});
+  const response = await held.promise;
+  expect(response.destroyed).toBe(false);
+  const closed = once(response, 'close');
+  stream.close(constants.NGHTTP2_CANCEL);
+  await closed;
+  expect(response.destroyed).toBe(true);
+  session.destroy();
+});
+
+/** Listens for TLS without a certificate. */
+async function listenBare(handshakeWithinMs: number) {
+  const folder = await mkdtempDisposable(join(tmpdir(), 'perch-test-'));
+  const server = createServer();
+  const listener = new Listener({
+    ...{ http1: server, onRequest: () => {}, beginWithinMs: 60_000, handshakeWithinMs },
+    certificate: new CertificateFile(folder.path, pino({ level: 'silent' })),
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    server,
+    listener,
+    /** A client that has said hello, was told no, and stays. */
+    async refused() {
+      const at = { port: (server.address() as AddressInfo).port, host: '127.0.0.1' };
+      const accepted = once(server, 'connection') as Promise<[Socket]>;
+      const socket = connect({ ...at, allowHalfOpen: true }).on('error', () => {});
+      const [own] = await accepted;
+      socket.write('\x16\x03\x01');
+      expect((await once(socket, 'data'))[0]).toEqual(Buffer.from([0x15, 3, 3, 0, 2, 2, 40]));
+      return { own, [Symbol.dispose]: () => void socket.destroy() };
+    },
+    async [Symbol.asyncDispose]() {
+      server.close();
+      await folder[Symbol.asyncDispose]();
+    },
+  };
+}
+
+test('a TLS client is told where there is no certificate, and is cut when it stays', async () => {
+  await using bare = await listenBare(withinMs);
+  using client = await bare.refused();
+  await once(client.own, 'close');
+});
+
+test('and it keeps no server from closing', async () => {
+  await using bare = await listenBare(60_000);
+  using _ = await bare.refused();
+  const closed = once(bare.server, 'close');
+  bare.listener.close();
+  bare.server.close();
+  await closed;
+});
+
+test('a certificate that cannot be looked at is none', async () => {
+  await using folder = await mkdtempDisposable(join(tmpdir(), 'perch-test-'));
+  const path = join(folder.path, 'server.pem');
+  await symlink(path, path);
+  const file = new CertificateFile(folder.path, pino({ level: 'silent' }));
+  expect([file.get(), file.domain]).toEqual([undefined, undefined]);
 });

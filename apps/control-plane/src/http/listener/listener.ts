@@ -27,7 +27,7 @@ export class Listener {
   readonly #tls;
   readonly #h2: H2;
   readonly #others: NetServer[] = [];
-  /** Connections that have said nothing yet, also nothing after their handshake. */
+  /** Connections that have said nothing yet, also nothing after their handshake, and those that were refused. */
   readonly #silent = new Set<Socket>();
   /** Connections in their handshake, by their peer. */
   readonly #shaking = new Map<string, Socket>();
@@ -63,7 +63,8 @@ export class Listener {
     const other = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, this.#meet);
     await new Promise<void>((resolve, reject) => {
       other.once('error', reject).listen({ host, port, ipv6Only: true }, () => {
-        other.off('error', reject);
+        // One that could not be accepted: the next may be.
+        other.off('error', reject).on('error', () => {});
         resolve();
       });
     });
@@ -116,8 +117,7 @@ export class Listener {
   #toTls(socket: Socket): void {
     const certificate = this.#options.certificate.get();
     if (!certificate) {
-      socket.on('error', () => {}).end(noCertificate);
-      socket.resume();
+      this.#refuse(socket);
       return;
     }
     if (certificate !== this.#inUse) {
@@ -128,6 +128,20 @@ export class Listener {
     this.#shaking.set(peer, socket);
     socket.on('error', () => socket.destroy()).once('close', () => this.#shaking.delete(peer));
     this.#tls.emit('connection', socket);
+  }
+
+  /** Reads on for a while: a client is told more surely than by a reset. */
+  #refuse(socket: Socket): void {
+    this.#silent.add(socket);
+    const timer = setTimeout(() => socket.destroy(), this.#options.handshakeWithinMs);
+    socket
+      .on('error', () => {})
+      .once('close', () => {
+        clearTimeout(timer);
+        this.#silent.delete(socket);
+      });
+    socket.end(noCertificate);
+    socket.resume();
   }
 }
 
