@@ -41,9 +41,9 @@ export class PortSession {
     this.#leave();
   }
 
-  /** A program must not take what has come for all of it when there was more to come. */
+  /** A program gets all of what is whole, and must not take what has come for all of it when there was more to come. */
   #leave(): void {
-    if (this.#clientEnded) this.#guest.destroy();
+    if (this.#clientEnded) this.#guest.destroySoon();
     else this.#guest.resetAndDestroy();
   }
 
@@ -71,11 +71,12 @@ export class PortSession {
     this.#guest.once('end', () => {
       this.#guestEnded = true;
       this.#tell({ type: 'end' });
-      if (this.#clientEnded) this.#close(1000, 'both ends have ended');
+      this.#closeWhole();
     });
+    this.#guest.once('finish', () => this.#closeWhole());
     this.#guest.once('error', (error: NodeJS.ErrnoException) => this.#fail(this.#reasonOf(error)));
     this.#guest.once('close', () => {
-      if (!(this.#guestEnded && this.#clientEnded)) this.#fail(this.#reasonOf(new Error('closed')));
+      if (!this.#isWhole) this.#fail(this.#reasonOf(new Error('closed')));
     });
   }
 
@@ -86,7 +87,15 @@ export class PortSession {
     }
     this.#clientEnded = true;
     this.#guest.end();
-    if (this.#guestEnded) this.#close(1000, 'both ends have ended');
+  }
+
+  /** Both ends have ended, and the system has all that the client sent. */
+  get #isWhole(): boolean {
+    return this.#guestEnded && this.#guest.writableFinished;
+  }
+
+  #closeWhole(): void {
+    if (this.#isWhole) this.#close(1000, 'both ends have ended');
   }
 
   #hold(): void {

@@ -163,6 +163,30 @@ describe('a connection to a port', () => {
     expect((await other.closed)[0]).toBe(1000);
   });
 
+  test('brings a program that reads slowly all that its client sent, though it has ended its own half', async () => {
+    const got = Promise.withResolvers<number>();
+    await using slow = await program((socket) => {
+      socket.end();
+      let size = 0;
+      const read = async () => {
+        for await (const chunk of socket) {
+          size += chunk.length;
+          await new Promise((resolve) => setTimeout(resolve, 4));
+        }
+        got.resolve(size);
+      };
+      read().catch(got.reject);
+    });
+    const client = await new Client(slow.port).start();
+    await eventually(() => client.heard.at(-1) === end);
+    // More than the system takes at once, and its end right behind.
+    const sent = 15 * 1024 * 1024;
+    client.socket.send(Buffer.alloc(sent));
+    client.socket.send(end);
+    client.socket.close();
+    expect(await got.promise).toBe(sent);
+  });
+
   test('to a port where nothing listens says so', async () => {
     const gone = await program(() => {});
     await gone[Symbol.asyncDispose]();
