@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { isPerchError, type SandboxPort } from '@perch/protocol';
+import { isPerchError, PerchError, type SandboxPort } from '@perch/protocol';
 import type { Guest } from '../guests/index.ts';
 import { isReachable, type Listening, parseListening } from './listening.ts';
 
@@ -10,15 +10,17 @@ const withinMs = 10_000;
 
 /**
  * The ports that programs of the guest listen on, by number.
+ * @param id of its sandbox
  * @param without the guest agent's own
+ * @throws PerchError guest_unavailable when it takes too long to say
  */
 export async function listPorts(
   guest: Guest,
+  id: string,
   without: number,
   urlOf: (port: number) => string,
 ): Promise<SandboxPort[]> {
-  const signal = AbortSignal.timeout(withinMs);
-  const found = await Promise.all(lists.map((path) => read(guest, path, signal)));
+  const found = await allWithin(id, (signal) => Promise.all(lists.map((path) => read(guest, path, signal))));
   const byPort = Map.groupBy(found.flat(), ({ port }) => port);
   byPort.delete(without);
   return [...byPort]
@@ -27,6 +29,17 @@ export async function listPorts(
       const addresses = [...new Set(all.map(({ address }) => address))].sort();
       return { port, addresses, url: addresses.some(isReachable) ? urlOf(port) : null };
     });
+}
+
+async function allWithin<T>(id: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const late = new AbortController();
+  const message = `The guest agent of ${id} does not tell its ports in time.`;
+  const timer = setTimeout(() => late.abort(new PerchError('guest_unavailable', message, { id })), withinMs);
+  try {
+    return await work(late.signal);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function read(guest: Guest, path: string, signal: AbortSignal): Promise<Listening[]> {

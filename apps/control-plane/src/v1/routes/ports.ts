@@ -35,7 +35,7 @@ export function addPortRoutes(app: App, services: Services): void {
       const pattern = `${request.protocol}://{port}-${life.id}.${domain()}:${request.socket.localPort}/`;
       const urlOf = (port: number) => pattern.replace('{port}', String(port));
       const { limit = 100, cursor = '0' } = request.query;
-      const all = await listPorts(guests.of(life), guests.agentPort, urlOf);
+      const all = await listPorts(guests.of(life), life.id, guests.agentPort, urlOf);
       const rest = all.filter(({ port }) => port > Number(cursor));
       const items = rest.slice(0, limit);
       return {
