@@ -58,12 +58,17 @@ export class Edge implements Interceptor {
     // What has begun to be answered is cut, and the rest is told.
     const end = () => sendAnswer(request, response, shuttingDown);
     this.#streams.add(end);
+    let isGone = false;
     response.once('close', () => {
+      isGone = true;
       this.#streams.delete(end);
       const seconds = (performance.now() - begun) / 1000;
       this.#services.metrics.request(request.method ?? '', 'edge', response.statusCode, seconds);
     });
-    const answer = await this.#serve(request, (route) => forward(request, response, route));
+    // Its client may leave while the sandbox wakes, and would not be seen to leave any more.
+    const answer = await this.#serve(request, async (route) =>
+      isGone ? undefined : forward(request, response, route),
+    );
     if (answer?.code === 204) response.writeHead(204, cors).end();
     else if (answer) sendAnswer(request, response, answer);
   }
@@ -74,7 +79,11 @@ export class Edge implements Interceptor {
     socket.once('close', () => this.#streams.delete(end));
     // Node takes its own listener away before it hands the socket over.
     socket.on('error', end);
-    const answer = await this.#serve(request, (route) => forwardUpgrade(request, socket, head, route), true);
+    const answer = await this.#serve(
+      request,
+      async (route) => (socket.destroyed ? undefined : forwardUpgrade(request, socket, head, route)),
+      true,
+    );
     if (answer) sendRawAnswer(request, socket, answer);
   }
 

@@ -492,6 +492,31 @@ describe('traffic wakes a sandbox that is to be woken', () => {
     expect(left).toBeGreaterThan(290_000);
   });
 
+  test('and a client that leaves meanwhile reaches no program', async () => {
+    const asked: (string | undefined)[] = [];
+    await using program = await WebServer.start((incoming, answer) => {
+      asked.push(incoming.url);
+      answer.end();
+    });
+    const { sandboxID: id } = await asleep();
+    const [resuming, left] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    plane.host.onResume = () => {
+      resuming.resolve();
+      return left.promise;
+    };
+    const leaving = request(`${plane.url}/gone`, {
+      ...{ method: 'PATCH', headers: to(id, program.port), agent: false },
+    });
+    leaving.on('error', () => {}).end();
+    await resuming.promise;
+    leaving.destroy();
+    await eventually(async () => (await (await plane.fetch('/metrics')).text()).includes('method="PATCH"'));
+    left.resolve();
+    await eventually(async () => (await status(id)) === 'running');
+    await ask(plane.url, '/after', to(id, program.port));
+    expect(asked).toEqual(['/after']);
+  });
+
   test('but not by those who may not, and not by a look at its health', async () => {
     const made = await asleep({ allowPublicTraffic: false });
     const { sandboxID: id } = made;
@@ -564,6 +589,7 @@ describe('bad input', () => {
 
 afterEach(() => {
   plane.host.onPause = () => {};
+  plane.host.onResume = () => {};
 });
 
 test('a stream and a WebSocket keep perchd from no end, and the sandbox lives on', async () => {
