@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -136,6 +136,10 @@ test('e2b env --tls tells the domain of the certificate, or how to make one', as
     ...['-addext', names, '-keyout', '/dev/null', '-out', certificate],
   ]);
   const env = { PERCH_DATA_DIR: dataDir };
+  // Of an authority that is not the machine's own its programs know where they know it from.
+  const foreign = await perchWith(env, url, 'e2b', 'env', '--tls', '--json');
+  expect(JSON.parse(foreign.stdout)).toEqual({ E2B_DOMAIN: 'sbx.test:7', E2B_API_KEY: asE2bKey(key) });
+  await copyFile(certificate, join(dir, 'ca.pem'));
   const sh = await perchWith(env, url, 'e2b', 'env', '--tls');
   expect(sh.stdout.split('\n')).toEqual([
     ...['unset E2B_API_URL', 'unset E2B_SANDBOX_URL'],

@@ -63,8 +63,7 @@ async function byTls(url: string): Promise<Record<string, string>> {
   return {
     E2B_DOMAIN: certificate.domain + (port && `:${port}`),
     // The first is added to what Node trusts, the second takes the place of what OpenSSL trusts.
-    NODE_EXTRA_CA_CERTS: files.authority,
-    SSL_CERT_FILE: files.bundle,
+    ...(certificate.isOurs ? { NODE_EXTRA_CA_CERTS: files.authority, SSL_CERT_FILE: files.bundle } : {}),
   };
 }
 

@@ -36,6 +36,9 @@ function report(output: Output, event: UpEvent): void {
     case 'crash':
       output.line(`${pc.yellow('!')} ${event.daemon} ended (${event.how}); it is started again`);
       break;
+    case 'certificate':
+      output.line(`${pc.yellow('!')} the certificate for TLS is not renewed: ${event.problem}`);
+      break;
     case 'api_key':
       output.line(`\nYour API key, shown this once: ${pc.bold(event.key)}\nIt is kept in ${event.file}.`);
       break;

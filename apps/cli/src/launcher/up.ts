@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { dataPaths, type Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
 import { unitsRun } from '../systemd/index.ts';
-import { renewCertificate, tlsFiles } from '../tls/index.ts';
+import { tlsFiles } from '../tls/index.ts';
 import { healthy, requireFreeAddress } from './address.ts';
 import { type Answer, claim, isUp } from './control-socket.ts';
 import type { Daemon } from './daemon.ts';
@@ -12,10 +12,12 @@ import { earlierDaemonsEnded } from './earlier-daemons.ts';
 import { takeFirstKey } from './first-key.ts';
 import { HostSocket } from './host-socket.ts';
 import { removeOtherPrograms } from './programs.ts';
+import { renewOrTell } from './renew-or-tell.ts';
 
 export type UpEvent =
   | { event: 'step'; name: string; ms: number }
   | { event: 'crash'; daemon: string; how: string }
+  | { event: 'certificate'; problem: string }
   | { event: 'api_key'; key: string; file: string }
   | {
       event: 'ready';
@@ -55,7 +57,10 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
   await requireFreeAddress(settings.listen);
   const prepared = await prepare(settings);
   step('programs');
-  const renew = () => renewCertificate(tlsFiles(settings.dataDir), prepared.perch);
+  const renew = () =>
+    renewOrTell(tlsFiles(settings.dataDir), prepared.perch, (problem) =>
+      report({ event: 'certificate', problem }),
+    );
   if (await renew()) step('certificate');
   const server = await claim(settings.dataDir, (command) => {
     remove ||= command.remove;
@@ -89,8 +94,8 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
         pids: { 'perch-host': host.pid, perchd: control.pid },
       });
     };
-    // A Perch that runs for a year outlives a certificate. What keeps it from being made may pass.
-    using _ = every(renewEveryMs, () => void renew().catch(() => {}));
+    // A Perch that runs for a year outlives a certificate.
+    using _ = every(renewEveryMs, () => void renew());
     await Promise.race([begin().then(() => stop.promise), stop.promise]);
     over.abort();
     await control.stop();

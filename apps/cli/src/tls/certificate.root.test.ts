@@ -1,6 +1,6 @@
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -107,6 +107,36 @@ test('it is left as it is, renewed before its end, and made anew for another dom
     change: 'made',
   });
   expect(await readFile(files.authority, 'utf8')).not.toBe(authority);
+});
+
+test('a key that is missing, or of another certificate, is made anew with its certificate', async () => {
+  await using made = await folder();
+  await using another = await folder();
+  const { files } = made;
+  await ensureCertificate(files, 'sbx.test', owner);
+  await ensureCertificate(another.files, 'sbx.test', owner);
+  const authority = await readFile(files.authority, 'utf8');
+  for (const harm of [() => rm(files.key), () => copyFile(another.files.key, files.key)]) {
+    await harm();
+    expect(await renewCertificate(files, owner)).toBe(true);
+    const certificate = new X509Certificate(await readFile(files.certificate));
+    expect(certificate.checkPrivateKey(createPrivateKey(await readFile(files.key)))).toBe(true);
+    expect((await stat(files.key)).uid).toBe(owner.uid);
+  }
+  expect(await readFile(files.authority, 'utf8')).toBe(authority);
+  expect(await renewCertificate(files, owner)).toBe(false);
+});
+
+test('a certificate is left as it is where the key of its authority is kept elsewhere', async () => {
+  await using made = await folder();
+  const { files } = made;
+  await ensureCertificate(files, 'sbx.test', owner);
+  const before = await Promise.all([files.authority, files.certificate].map((path) => readFile(path)));
+  await rm(files.authorityKey);
+  expect(await renewCertificate(files, owner, Date.now() + 390 * day)).toBe(false);
+  expect(await Promise.all([files.authority, files.certificate].map((path) => readFile(path)))).toEqual(
+    before,
+  );
 });
 
 test("somebody else's certificate is not renewed, and none is none", async () => {

@@ -1,7 +1,8 @@
 /** The certificate of a data directory: made, read, and renewed before it expires. */
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { chmod, chown, mkdir, readFile } from 'node:fs/promises';
 import { ifThere, type User, writeDurably } from '@perch/node-kit';
+import { CliError } from '../errors.ts';
 import type { TlsFiles } from './files.ts';
 import { makeAuthority, makeCertificate, type Pair } from './openssl.ts';
 
@@ -59,7 +60,7 @@ export async function ensureCertificate(
     !(await ends(files.authority, now));
   let change: Change = goesOn ? 'unchanged' : 'made';
   if (!goesOn) await issue(files, domain, await placeAuthority(files, domain), owner);
-  else if (await ends(files.certificate, now)) {
+  else if ((await ends(files.certificate, now)) || !(await readPair(files.key, files.certificate))) {
     await issue(files, domain, authority, owner);
     change = 'renewed';
   }
@@ -69,17 +70,28 @@ export async function ensureCertificate(
   return { ...made, change };
 }
 
-/** Renews a certificate of this data directory's own authority, and no other. @returns whether it did */
+/**
+ * Renews a certificate of this data directory's own authority, and no other. Where the key of that is kept elsewhere none
+ * is made: nobody would trust one of another authority.
+ * @returns whether it did
+ */
 export async function renewCertificate(files: TlsFiles, owner: User, now?: number): Promise<boolean> {
   const known = await readCertificate(files);
-  if (!known?.isOurs) return false;
+  if (!known?.isOurs || !(await readAuthority(files))) return false;
   const { change } = await ensureCertificate(files, known.domain, owner, now);
   return change !== 'unchanged';
 }
 
 async function readX509(path: string): Promise<X509Certificate | undefined> {
   const pem = await ifThere(readFile(path));
-  return pem === undefined ? undefined : new X509Certificate(pem);
+  if (pem === undefined) return undefined;
+  try {
+    return new X509Certificate(pem);
+  } catch (cause) {
+    throw new CliError(`${path} is no certificate.`, 'Put one in its place in PEM, or take it away.', {
+      cause,
+    });
+  }
 }
 
 async function ends(path: string, now: number): Promise<boolean> {
@@ -87,13 +99,22 @@ async function ends(path: string, now: number): Promise<boolean> {
   return certificate === undefined || certificate.validToDate.getTime() - now < renewBeforeMs;
 }
 
-async function readAuthority(files: TlsFiles): Promise<Pair | undefined> {
-  const [key, certificate] = await Promise.all([
-    ifThere(readFile(files.authorityKey, 'utf8')),
-    ifThere(readFile(files.authority, 'utf8')),
-  ]);
+function readAuthority(files: TlsFiles): Promise<Pair | undefined> {
+  return readPair(files.authorityKey, files.authority);
+}
+
+/** Undefined also when one is not of the other, as after a power cut between the two. */
+async function readPair(keyPath: string, certificatePath: string): Promise<Pair | undefined> {
+  const [key, certificate] = await Promise.all(
+    [keyPath, certificatePath].map((path) => ifThere(readFile(path, 'utf8'))),
+  );
   if (key === undefined || certificate === undefined) return undefined;
-  return { key, certificate };
+  try {
+    const fits = new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key));
+    return fits ? { key, certificate } : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The key first: a certificate of the authority without its key would be believed and could renew nothing. */
