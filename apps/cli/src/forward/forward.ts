@@ -86,7 +86,18 @@ async function up(socket: Socket, stream: PortStream): Promise<void> {
 
 async function down(stream: PortStream, socket: Socket): Promise<void> {
   for await (const chunk of stream) {
-    if (!socket.write(chunk)) await Promise.race([once(socket, 'drain'), once(socket, 'close')]);
+    if (!socket.write(chunk)) await drainedOrClosed(socket);
   }
   socket.end();
+}
+
+function drainedOrClosed(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      socket.off('drain', done).off('close', done);
+      resolve();
+    };
+    if (socket.closed) resolve();
+    else socket.on('drain', done).on('close', done);
+  });
 }
