@@ -1,5 +1,7 @@
+import { getEventListeners } from 'node:events';
 import { PerchError } from '@perch/protocol';
 import { expect, test } from 'vitest';
+import { WebSocketServer } from 'ws';
 import { ConnectionError, Perch } from './index.ts';
 import { fakeServer, json } from './testing/fake-server.ts';
 import { fakeSockets, send } from './testing/fake-sockets.ts';
@@ -60,6 +62,37 @@ test('leaving the iteration, closing and the signal each end the watch', async (
     }
     await server.closed;
   }
+});
+
+test('a signal ends a watch that is still being opened, and keeps nothing of one that has ended', async () => {
+  await using slow = await fakeServer((_request, response) => json(response, 404, {}));
+  const abort = new AbortController();
+  const sockets = new WebSocketServer({
+    server: slow.server,
+    verifyClient: (_info, accept) => {
+      abort.abort(new Error('enough'));
+      accept(true);
+    },
+  });
+  const closed = new Promise<void>((resolve) => {
+    sockets.on('connection', (socket) => {
+      socket.on('close', () => resolve());
+      send(socket, { type: 'start' });
+    });
+  });
+  const { files } = new Perch({ url: slow.url, apiKey: 'perch_x' }).sandboxes;
+  await expect(files.watch('sb0', '/d', { signal: abort.signal })).rejects.toThrow('enough');
+  await closed;
+  sockets.close();
+
+  await using server = await fakeSockets((socket) => {
+    send(socket, { type: 'start' });
+    setImmediate(() => socket.terminate());
+  });
+  const { signal } = new AbortController();
+  const watch = await server.perch.sandboxes.files.watch('sb0', '/d', { signal });
+  await expect(watch[Symbol.asyncIterator]().next()).rejects.toBeInstanceOf(ConnectionError);
+  expect(getEventListeners(signal, 'abort')).toEqual([]);
 });
 
 test('a connection that breaks is told', async () => {

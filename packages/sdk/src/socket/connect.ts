@@ -19,11 +19,16 @@ export async function connect(
   signal?.throwIfAborted();
   const socket = await open(http, id, path, query, inbox);
   inbox.hold = (hold) => (hold ? socket.pause() : socket.resume());
+  if (signal?.aborted) {
+    socket.close();
+    throw signal.reason;
+  }
   const cancel = () => {
     inbox.closed(signal?.reason);
     socket.close();
   };
   signal?.addEventListener('abort', cancel, { once: true });
+  inbox.release = () => signal?.removeEventListener('abort', cancel);
   return socket;
 }
 

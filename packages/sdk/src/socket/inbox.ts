@@ -7,6 +7,8 @@ const maxWaiting = 256;
 /** Messages that have come, in order. */
 export abstract class Inbox<M> implements SocketListener {
   hold: (hold: boolean) => void = () => {};
+  /** Called when the connection has ended. */
+  release: () => void = () => {};
   /** The last message has come, or the connection has ended. */
   over = false;
   readonly #call: string;
@@ -49,6 +51,7 @@ export abstract class Inbox<M> implements SocketListener {
     this.over = true;
     this.#end ??= { error };
     this.ended(error);
+    this.release();
     this.#wake.resolve();
   }
 
