@@ -40,7 +40,14 @@ try:
     box.commands.close_stdin(streamed.pid)
     assert streamed.wait().stdout == "0\n1\n2\n"
     sleeper = box.commands.run("sleep 600", background=True)
-    assert sleeper.kill() and not box.commands.kill(sleeper.pid)
+    assert sleeper.kill()
+    try:
+        sleeper.wait()
+        raise AssertionError("it was not killed")
+    except CommandExitException:
+        pass
+    # A process can be killed until it has ended, which takes it a moment.
+    assert not box.commands.kill(sleeper.pid)
 
     box.files.write("dir/a b.txt", "text")
     assert box.files.read("dir/a b.txt") == "text"
