@@ -17,6 +17,7 @@ function setUp() {
   const it = {
     snapshots: new Map([['mine', mine]]),
     gone: [] as string[],
+    warned: [] as object[],
     states: [] as ReadyState[],
     /** Holds up whoever looks at a snapshot. */
     snapshotGate: Promise.resolve(),
@@ -40,7 +41,11 @@ function setUp() {
       const guests = new ReadyGuests(
         {
           images: { find: (name: string) => (name === 'base' ? ({} as never) : undefined) },
-          ...{ snapshots: { get }, ready: { most: 8 } },
+          ...{
+            snapshots: { get },
+            ready: { most: 8 },
+            log: { warn: (about: object) => void it.warned.push(about) },
+          },
         },
         { pins, pool, sources: { find } } as unknown as ConstructorParameters<typeof ReadyGuests>[1],
       );
@@ -110,6 +115,16 @@ test('a number that is pinned while another snapshot takes a name is kept', asyn
   await changed;
   expect(pins.countOf(usual)).toBe(1);
   expect(pins.countOf({ ...mine, memory_mb: 1024 })).toBe(2);
+});
+
+test('a snapshot that cannot be read keeps its pin, and no start from going on', async () => {
+  const it = setUp();
+  const { guests, pins } = it.open();
+  await guests.pin({ ...mine, count: 2 });
+  it.snapshotGate = Promise.reject(new Error('EIO: the disk cannot be read'));
+  await guests.recover();
+  expect(pins.countOf(mine)).toBe(2);
+  expect(it.warned).toMatchObject([{ template: 'mine' }]);
 });
 
 test('guests that nobody wants, has pinned or has asked for are not listed', () => {

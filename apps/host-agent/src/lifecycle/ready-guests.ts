@@ -5,6 +5,7 @@ import {
   PerchError,
   type ReadyGuests as ReadyGuestsView,
 } from '@perch/protocol';
+import type { Logger } from 'pino';
 import type { ImageStore } from '../images/index.ts';
 import type { SnapshotStore } from './checkpoints/index.ts';
 import type { Pin } from './ready/index.ts';
@@ -14,6 +15,7 @@ export interface ReadyGuestsDeps {
   images: Pick<ImageStore, 'find'>;
   snapshots: Pick<SnapshotStore, 'get'>;
   ready: Pick<ReadyOptions, 'most'>;
+  log: Pick<Logger, 'warn'>;
 }
 
 export class ReadyGuests {
@@ -96,8 +98,9 @@ export class ReadyGuests {
       return vcpus === null || memory_mb === null ? 'unknown' : { template, vcpus, memory_mb, disk_mb };
     } catch (error) {
       if (isPerchError(error, 'snapshot_not_found')) return undefined;
-      if (isPerchError(error, 'snapshot_damaged')) return 'unknown';
-      throw error;
+      // A snapshot that cannot be read keeps neither its pin from staying nor the host agent from starting.
+      this.#deps.log.warn({ err: error, template }, 'the snapshot of pinned ready guests cannot be read');
+      return 'unknown';
     }
   }
 }
