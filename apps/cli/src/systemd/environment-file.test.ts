@@ -13,6 +13,12 @@ property.prop([fc.dictionary(name, value, { noNullPrototype: true })])(
   },
 );
 
+test.each(['a\u2028', 'a\\\u2029'])('a line ends where systemd ends it, and nowhere else: %j', (value) => {
+  const environment = { A: value };
+  expect(parseEnvironment('x.env', formatEnvironment('Settings.', environment))).toEqual(environment);
+  expect(parseEnvironment('x.env', `A=${value}b\n`)).toEqual({ A: `${value.replaceAll('\\', '')}b` });
+});
+
 test('what systemd reads in files that people wrote is read as it does', () => {
   const text = `# a comment\n; another\n\nPLAIN=a b\n  SPACED="a \\"b\\" \\n"  \nSINGLE='a\\b'\nESCAPED=a\\ b\nEMPTY=\n`;
   expect(parseEnvironment('x.env', text)).toEqual({

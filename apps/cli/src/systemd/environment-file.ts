@@ -20,7 +20,7 @@ export function parseEnvironment(path: string, text: string): Environment {
   const environment: Environment = {};
   for (const [at, line] of text.split('\n').entries()) {
     if (/^\s*([#;]|$)/.test(line)) continue;
-    const [, name = '', rest = ''] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
+    const [, name = '', rest = ''] = /^\s*([A-Za-z_]\w*)=(.*)$/s.exec(line) ?? [];
     const value = name === '' ? undefined : unquote(rest.trim());
     if (value === undefined)
       throw new CliError(
@@ -32,11 +32,11 @@ export function parseEnvironment(path: string, text: string): Environment {
   return environment;
 }
 
-/** @returns undefined for quotes that do not end where the value does */
+/** A value may hold what ends a line in Unicode. @returns undefined for quotes that do not end where the value does */
 function unquote(text: string): string | undefined {
   const single = /^'([^']*)'$/.exec(text);
   if (single) return single[1];
-  const double = /^"((?:[^"\\]|\\.)*)"$/.exec(text);
+  const double = /^"((?:[^"\\]|\\.)*)"$/s.exec(text);
   if (double) return double[1]?.replace(/\\(["\\$`])/g, '$1');
-  return /["']/.test(text) ? undefined : text.replace(/\\(.)/g, '$1');
+  return /["']/.test(text) ? undefined : text.replace(/\\(.)/gs, '$1');
 }
