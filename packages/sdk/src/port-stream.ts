@@ -1,33 +1,29 @@
 import { PerchError, type PortClientMessage, type PortServerMessage } from '@perch/protocol';
 import { UnexpectedAnswerError } from './errors.ts';
 import type { Http } from './http.ts';
-import { openNodeSocket, refusalOf, type Socket, type SocketListener } from './socket/index.ts';
+import { connect, Inbox, type Socket } from './socket/index.ts';
 
-/** Messages that wait to be read before the server is held back. */
-const maxWaiting = 64;
 /** Longest piece in one message, `bytes`. */
 const piece = 256 * 1024;
+const call = 'ports/{port}/stream';
 
 /** To be iterated once: the bytes that come, until the program ends its half. */
 export class PortStream implements AsyncIterable<Uint8Array>, AsyncDisposable {
   readonly #socket: Socket;
-  readonly #inbox: Inbox;
+  readonly #inbox: Bytes;
 
-  private constructor(socket: Socket, inbox: Inbox) {
+  private constructor(socket: Socket, inbox: Bytes) {
     this.#socket = socket;
     this.#inbox = inbox;
   }
 
   /** Resolves when the program has taken the connection. */
-  static async open(http: Http, path: string): Promise<PortStream> {
-    const config = await http.config();
-    const inbox = new Inbox();
-    const socket = await openNodeSocket(config, path, inbox, (status, body) => {
-      return refusalOf(body) ?? new UnexpectedAnswerError(config.url + path, status, `status ${status}`);
-    });
-    inbox.hold = (hold) => (hold ? socket.pause() : socket.resume());
+  static async open(http: Http, id: string, port: number): Promise<PortStream> {
+    const inbox = new Bytes(call);
+    const socket = await connect(http, { id, path: `ports/${port}/stream` }, inbox);
     try {
-      await inbox.started;
+      const first = await inbox.next();
+      if (first instanceof Uint8Array || first.type !== 'start') throw asError(first);
       return new PortStream(socket, inbox);
     } catch (error) {
       socket.close();
@@ -37,7 +33,12 @@ export class PortStream implements AsyncIterable<Uint8Array>, AsyncDisposable {
 
   /** @throws PerchError, ConnectionError when the connection breaks */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, void> {
-    for (let chunk = await this.#inbox.next(); chunk; chunk = await this.#inbox.next()) yield chunk;
+    for (;;) {
+      const message = await this.#inbox.next();
+      if (message instanceof Uint8Array) yield message;
+      else if (message.type === 'end') return;
+      else throw asError(message);
+    }
   }
 
   /** Resolves when it is on its way. */
@@ -63,66 +64,19 @@ export class PortStream implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 }
 
-/** What has come, in order. */
-class Inbox implements SocketListener {
-  hold: (hold: boolean) => void = () => {};
-  readonly #started = Promise.withResolvers<void>();
-  #chunks: Uint8Array[] = [];
-  #held = false;
-  #end: { error?: unknown } | undefined;
-  #wake = Promise.withResolvers<void>();
+type Message = Uint8Array | PortServerMessage;
 
-  constructor() {
-    this.started.catch(() => {});
+class Bytes extends Inbox<Message> {
+  protected read(received: string | Uint8Array): Message {
+    return typeof received === 'string' ? (JSON.parse(received) as PortServerMessage) : received;
   }
 
-  get started(): Promise<void> {
-    return this.#started.promise;
+  protected arrived(message: Message): boolean {
+    return !(message instanceof Uint8Array) && message.type !== 'start';
   }
+}
 
-  message(received: string | Uint8Array): void {
-    if (typeof received !== 'string') {
-      this.#chunks.push(received);
-      if (this.#chunks.length > maxWaiting && !this.#held) {
-        this.#held = true;
-        this.hold(true);
-      }
-      this.#wake.resolve();
-      return;
-    }
-    const message = JSON.parse(received) as PortServerMessage;
-    if (message.type === 'start') this.#started.resolve();
-    else if (message.type === 'end') this.#over({});
-    else this.closed(PerchError.fromBody(message) ?? new UnexpectedAnswerError('ports', 200, 'an error'));
-  }
-
-  closed(error: unknown): void {
-    this.#started.reject(error);
-    this.#over({ error });
-  }
-
-  /** Undefined after the last. Throws the error of the connection once all that came is read. */
-  async next(): Promise<Uint8Array | undefined> {
-    for (;;) {
-      const chunk = this.#chunks.shift();
-      if (chunk) {
-        if (this.#held && this.#chunks.length < maxWaiting / 2) {
-          this.#held = false;
-          this.hold(false);
-        }
-        return chunk;
-      }
-      if (this.#end) {
-        if ('error' in this.#end) throw this.#end.error;
-        return undefined;
-      }
-      this.#wake = Promise.withResolvers();
-      await this.#wake.promise;
-    }
-  }
-
-  #over(end: { error?: unknown }): void {
-    this.#end ??= end;
-    this.#wake.resolve();
-  }
+function asError(message: Message): Error {
+  const type = message instanceof Uint8Array ? 'bytes' : message.type;
+  return PerchError.fromBody(message) ?? new UnexpectedAnswerError(call, 200, `${type} out of order`);
 }

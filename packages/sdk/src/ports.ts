@@ -48,7 +48,7 @@ export class Ports {
    * @throws PerchError `port_closed`, `sandbox_not_running`, `sandbox_busy`
    */
   connect(id: string, port: number): Promise<PortStream> {
-    return PortStream.open(this.#http, `${at(id)}/${port}/stream`);
+    return PortStream.open(this.#http, id, port);
   }
 }
 

@@ -164,3 +164,15 @@ test('a reader that is slow still shows that it lives', async () => {
   await using _ = await server.perch.sandboxes.execStream('sb0', { cmd: 'x' });
   await alive;
 });
+
+// Well within the 30 s for which a client waits for the server's half of the closing handshake.
+test('a stream that nobody reads is closed at once', { timeout: 15_000 }, async () => {
+  await using server = await execServer((_message, socket) => {
+    send(socket, { type: 'start', pid: 5 });
+    for (let i = 0; i < 20_000; i++) send(socket, { type: 'stdout', data: 'x'.repeat(1000) });
+  });
+  const stream = await server.perch.sandboxes.execStream('sb0', { cmd: 'x' });
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  await stream[Symbol.asyncDispose]();
+  await server.closed;
+});

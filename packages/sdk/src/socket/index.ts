@@ -1,4 +1,4 @@
 /** WebSockets of a sandbox, in Node and in browsers. */
 export { connect } from './connect.ts';
 export { Inbox } from './inbox.ts';
-export { openNodeSocket, refusalOf, type Socket, type SocketListener } from './socket.ts';
+export type { Socket } from './socket.ts';

@@ -90,8 +90,13 @@ export async function openNodeSocket(
       socket.send(message, (error) => (error ? failed(connectionError(config.url, error)) : done()));
       await sent;
     },
-    close: () => socket.close(),
+    close() {
+      socket.close();
+      // One that is held would not see the server's half of the closing handshake.
+      socket.resume();
+    },
     pause() {
+      if (socket.readyState !== socket.OPEN) return;
       paused = true;
       socket.pong();
       signs ??= setInterval(() => socket.pong(), signOfLifeMs);
