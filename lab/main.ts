@@ -38,8 +38,10 @@ async function runAgain(run: LabRun): Promise<number> {
     let code: number | undefined;
     try {
       code = await runOnce({ ...run, fresh: run.fresh && deaths === 0 });
+      if (code === exitCodes.labDied) throw new LabDied('The command said that the lab had died.');
     } catch (error) {
       if (!(error instanceof LabDied)) throw error;
+      code = undefined;
       deaths++;
       console.error(error.message);
       if (deaths <= run.repeat) continue;

@@ -19,7 +19,7 @@ The first run builds the lab in PERCH_CACHE and boots it; later ones go on from 
   --help            show this
 
 Exit codes other than the command's: 2 for a wrong option, 69 when the lab could not be made, and 75 when it died,
-so that nothing is known of the command.`;
+so that nothing is known of the command. A command that ends with 75 says so itself: a part of the lab has died.`;
 
 export interface LabRun {
   command: readonly string[];
