@@ -37,13 +37,13 @@ export class LabFacts {
 }
 
 /**
- * Runs a command in the lab, again when the lab dies: emulated virtualization ends one run in ten.
+ * Runs a command in the lab, again when the lab dies: emulated virtualization ends many runs, most of them while a guest starts.
  * @param options of the lab
  * @returns its output
  * @throws Error with its output when it fails
  */
 export async function inLab(command: readonly string[], ...options: string[]): Promise<string> {
-  const run = spawn(process.execPath, [lab, '--repeat', '3', ...options, '--', ...command], {
+  const run = spawn(process.execPath, [lab, '--repeat', '5', ...options, '--', ...command], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   // A run that is about to be too late shows how far it is.
