@@ -1,4 +1,5 @@
 /** Needs of several programs from Node and Linux that no one of them owns. Imports nothing of ours. */
+export { drainedOrClosed } from './drained.ts';
 export { placeDurably, sync, writeDurably } from './durable.ts';
 export { exitCannotStart } from './exit-code.ts';
 export * from './machine/index.ts';

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { drainedOrClosed } from '@perch/node-kit';
 import type { Perch } from '@perch/sdk';
 import { CliError } from '../errors.ts';
 import type { Mapping } from './mapping.ts';
@@ -89,15 +90,4 @@ async function down(stream: PortStream, socket: Socket): Promise<void> {
     if (!socket.write(chunk)) await drainedOrClosed(socket);
   }
   socket.end();
-}
-
-function drainedOrClosed(socket: Socket): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      socket.off('drain', done).off('close', done);
-      resolve();
-    };
-    if (socket.closed) resolve();
-    else socket.on('drain', done).on('close', done);
-  });
 }

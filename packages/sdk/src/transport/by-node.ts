@@ -1,4 +1,5 @@
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
+import { drainedOrClosed } from '@perch/node-kit';
 import { connectTimeout } from '../errors.ts';
 import { connections } from './connections.ts';
 import type { Answer, Body, BodyReader, Transport } from './transport.ts';
@@ -71,16 +72,6 @@ async function send(outgoing: ClientRequest, body: Body | undefined): Promise<vo
   } catch (error) {
     outgoing.destroy(error as Error);
   }
-}
-
-function drainedOrClosed(outgoing: ClientRequest): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      outgoing.off('drain', done).off('close', done);
-      resolve();
-    };
-    outgoing.on('drain', done).on('close', done);
-  });
 }
 
 /** Of a body that is answered before its end nobody takes the rest, and its connection can carry nothing else. */
