@@ -24,6 +24,7 @@ class World {
   content = content;
   hasRoom: (request: GuestRequest) => boolean = () => true;
   hasTime = true;
+  places = 1000;
   makesIn: (signal: AbortSignal) => Promise<void> = async () => {};
   failure: Error | undefined;
   #number = 0;
@@ -36,6 +37,7 @@ class World {
     const pool = new PrewarmedPool({
       kept: () => [{ request: usual, count: kept, isFixed }],
       most: 32,
+      room: () => this.places,
       make: (request, signal) => this.#make(request, signal),
       isImpossible: () => this.failure?.message === 'never',
       mayGrow: () => this.hasTime,
@@ -118,6 +120,20 @@ test('each kind that is asked for has guests of its own, and no more stand ready
   ]);
   expect(burst(pool, 3, { ...large, template: 'other' })).toBe(0);
   expect(burst(pool, 3, large)).toBe(3);
+});
+
+test('guests go when there is less room for them, and come again with it', async () => {
+  const world = new World();
+  const pool = world.pool({ kept: 6 });
+  await soon();
+  expect(world.guests.size).toBe(6);
+  world.places = 2;
+  pool.look();
+  await soon();
+  expect(world.guests.size).toBe(2);
+  world.places = 1000;
+  await soon();
+  expect(world.guests.size).toBe(6);
 });
 
 test('kinds that want more than may stand ready take turns once, and not again with each create', async () => {

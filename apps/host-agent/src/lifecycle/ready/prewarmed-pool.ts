@@ -27,6 +27,8 @@ export interface PrewarmedPoolOptions {
   kept: () => readonly Kept[];
   /** The most that stand ready, of all kinds. */
   most: number;
+  /** Those that there are places for beside what is in use. It may be asked at any time. */
+  room: () => number;
   /**
    * Makes one. Undefined when there is no room. When `signal` aborts it gives up, and leaves nothing.
    * @throws also when there is no such guest, see `isImpossible`
@@ -197,8 +199,8 @@ export class PrewarmedPool {
     this.#timer = setTimeout(() => this.#tick(), ms).unref();
   }
 
-  #places(): Place[] {
-    const { kept, most, now } = this.#options;
+  #places(most = Math.min(this.#options.most, this.#options.room())): Place[] {
+    const { kept, now } = this.#options;
     const all = new Map(kept().map((one) => [nameOf(one.request), one]));
     for (const { request } of all.values()) this.#kinds.of(request);
     const wishes = this.#kinds.all().map((kind) => {
@@ -234,8 +236,16 @@ export class PrewarmedPool {
     const next = due.find(({ isKept }) => isKept || grows);
     const kind = this.#kinds.all().find(({ request }) => nameOf(request) === next?.kind);
     if (kind) this.#begin(kind.request);
-    else if (missing.length > 0 || this.#kinds.all().some((other) => wantedOf(other, at) > 0))
-      this.#later(againMs);
+    else if (missing.length > 0 || this.#lacksRoom() || this.#isAnyWanted(at)) this.#later(againMs);
+  }
+
+  /** Whether more would stand ready if there was room, of which nobody tells. */
+  #lacksRoom(): boolean {
+    return this.#places(this.#options.most).length > this.#places().length;
+  }
+
+  #isAnyWanted(at: number): boolean {
+    return this.#kinds.all().some((kind) => wantedOf(kind, at) > 0);
   }
 
   #begin(request: GuestRequest): void {

@@ -78,6 +78,11 @@ export class Admission {
     return this.#memoryOf(shape) - this.memory(held).free;
   }
 
+  /** Bytes of disk that one more lacks: 0 or less when they are there. */
+  async lacksDisk(shape: Shape, held: readonly OnDisk[]): Promise<number> {
+    return (this.#diskOf(shape) - (await this.disk(held)).free) * mebibyte;
+  }
+
   /** The resources of which there is too little for one of this shape. */
   lacks(shape: Shape, room: Record<Resource, Capacity>): Resource[] {
     const needed = { memory: this.#memoryOf(shape), disk: this.#diskOf(shape) };

@@ -76,12 +76,25 @@ test('they are not counted as held, and go when their memory is needed', async (
   expect(standing(h.machine)).toBe(0);
 });
 
-test('they go when a disk is wanted that does not fit beside theirs', async () => {
-  await using h = await ready(1);
+test('a create that is refused calls for none', async () => {
+  const machine = new FakeMachine();
+  await using h = await host(machine, { readyMost: 4, memoryMb });
   const { free } = (await h.lifecycle.reservations.capacity()).disk;
-  const refused = h.lifecycle.create(id, { ...wanted, disk_mb: free + 10_000 });
-  await expect(refused).rejects.toMatchObject({ code: 'capacity_exhausted' });
-  expect(standing(h.machine)).toBe(0);
+  for (const letter of ['b', 'c', 'd']) {
+    const refused = h.lifecycle.create(`sb${letter.repeat(18)}`, { ...request, disk_mb: free + 10_000 });
+    await expect(refused).rejects.toMatchObject({ code: 'capacity_exhausted' });
+  }
+  expect(h.lifecycle.ready.list()).toEqual([]);
+});
+
+test('they leave the other half of the network slots to sandboxes, and go when these need more', async () => {
+  const machine = new FakeMachine();
+  await using h = await host(machine, { readyGuests: 10, memoryMb: 20_000 });
+  await expect.poll(() => standing(machine), { timeout: 10_000 }).toBe(8);
+  for (const letter of ['b', 'c', 'd', 'e', 'f']) {
+    await h.lifecycle.create(`sb${letter.repeat(18)}`, request);
+  }
+  await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(3);
 });
 
 test('one that is being made gives way at once, and leaves nothing', async () => {

@@ -16,11 +16,14 @@ export interface ReservationDeps {
   journal: Pick<Journal, 'list'>;
   registry: Registry;
   /**
-   * Gives so many MiB of the memory of ready guests back, or all of it: they are not counted as held.
+   * Gives so many MiB of the memory of ready guests back, or more: they are not counted as held.
    * @returns whether there was any
    */
-  giveWay: (memoryMb?: number) => Promise<boolean>;
+  giveWay: (memoryMb: number) => Promise<boolean>;
 }
+
+/** MiB of memory that each guest has. */
+const oneGuest = 1;
 
 export class Reservations {
   readonly #deps: ReservationDeps;
@@ -35,15 +38,18 @@ export class Reservations {
     return this.#mutex.run(work);
   }
 
-  /** Ready guests go when their disks are needed. @throws PerchError capacity_exhausted */
+  /** Ready guests go when their disks are needed, and are enough. @throws PerchError capacity_exhausted */
   async assertFits(shape: Shape): Promise<void> {
     const { admission, giveWay } = this.#deps;
-    try {
-      await admission.admit(shape, await this.#onDisk());
-    } catch (error) {
-      if (!isPerchError(error, 'capacity_exhausted') || error.details.resource !== 'disk') throw error;
-      await giveWay();
-      await admission.admit(shape, await this.#onDisk());
+    for (;;) {
+      const held = await this.#onDisk();
+      try {
+        return await admission.admit(shape, held);
+      } catch (error) {
+        if (!isPerchError(error, 'capacity_exhausted') || error.details.resource !== 'disk') throw error;
+        const lacks = await admission.lacksDisk(shape, held);
+        if (lacks > (await this.#readyOnDisk()) || !(await giveWay(oneGuest))) throw error;
+      }
     }
   }
 
@@ -97,12 +103,20 @@ export class Reservations {
     return this.#deps.journal.list().filter((record) => record.kind !== 'boot' && isHeld(record));
   }
 
+  /** Bytes of the disk that are there again when no guest stands ready. */
+  async #readyOnDisk(): Promise<number> {
+    const ready = this.#deps.journal.list().filter(({ kind }) => kind === 'ready');
+    const taken = ready.map((record) => this.#takenBytes(record));
+    return (await Promise.all(taken)).reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  async #takenBytes(record: SandboxRecord): Promise<number> {
+    return (await this.#deps.registry.find(record.id)?.resources.takenBytes(record)) ?? 0;
+  }
+
   #onDisk(): Promise<(SandboxRecord & OnDisk)[]> {
     return Promise.all(
-      this.#held().map(async (record) => {
-        const takenBytes = await this.#deps.registry.find(record.id)?.resources.takenBytes(record);
-        return { ...record, takenBytes: takenBytes ?? 0 };
-      }),
+      this.#held().map(async (record) => ({ ...record, takenBytes: await this.#takenBytes(record) })),
     );
   }
 }

@@ -67,12 +67,13 @@ export class StartPlanner {
     this.sources = new Sources(deps, conversions, (image, shape, keep) =>
       bootGuest(image, shape, keep, { ...deps, registry }),
     );
-    const giveWay = (memoryMb?: number) => this.pool.giveWay(memoryMb);
+    const giveWay = (memoryMb: number) => this.pool.giveWay(memoryMb);
     this.reservations = new Reservations({ admission, journal, registry, giveWay });
     this.pins = new Pins(journal);
     this.pool = new PrewarmedPool({
       kept: () => this.#kept(),
       most: ready.most,
+      room: () => this.#roomForReady(),
       mayGrow: ready.mayGrow,
       make: (request, signal) => this.#makeReady(request, signal),
       isImpossible,
@@ -106,10 +107,11 @@ export class StartPlanner {
     { generation, template }: Pick<SandboxSpec, 'generation' | 'template'>,
   ): Promise<SandboxDriver | undefined> {
     const { reservations } = this;
-    if (source.ready) this.pool.asked({ ...source.shape, template });
     return reservations.exclusively(async () => {
       if (this.#registry.find(id)) return undefined;
       await reservations.assertFits(source.shape);
+      // One that is refused is no use for a guest, nor is the same one again.
+      if (source.ready) this.pool.asked({ ...source.shape, template });
       const taken = this.#takeReady(id, source, { generation, template });
       if (taken) return taken;
       await reservations.makeRoom(source.shape);
@@ -134,12 +136,17 @@ export class StartPlanner {
     return [...pinned, { request: defaultRequest, count: this.#deps.ready.guests, isFixed: false }];
   }
 
+  /** Half of the network slots, less those that are in use: whoever needs more of them finds ready guests gone. */
+  #roomForReady(): number {
+    const { journal, network } = this.#deps;
+    const used = journal.list().filter(({ kind, slot }) => kind !== 'ready' && slot !== null).length;
+    return Math.max(0, Math.floor(network.counts().total / 2) - used);
+  }
+
   /** Undefined when there is no room. */
   async #makeReady(request: GuestRequest, signal: AbortSignal): Promise<ReadyGuest | undefined> {
     const source = await this.sources.find(request);
     if (!source.ready) return undefined;
-    const { total, used } = this.#deps.network.counts();
-    if (used >= total / 2) return undefined;
     // Some kinds of disk take all of their room when they are made: that must be nobody's.
     if ((await this.reservations.lacks(source.shape)).includes('disk')) return undefined;
     // In one breath with its entry in the journal: a create may have come meanwhile.
