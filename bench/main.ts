@@ -1,8 +1,6 @@
 /**
- * `npm run bench [-- NAME …] [--at-most N] [--json FILE]`, a NAME of `measures`: measures a Perch of its own, or a part of one, each
- * figure beside its floor, in an enclosure that nothing leaves and nothing of it outlives. `--json` writes the rows of
- * `Figure`; `--at-most` has `create` and `pause` take fewer samples, for the lab, and `density` fewer sandboxes.
- * `--against DIR` runs the same in another checkout in turn, `--rounds` times each, and writes the rows of `Comparison`.
+ * `npm run bench`: measures a Perch of its own, or a part of one, each figure beside its floor, in an enclosure that
+ * nothing leaves and nothing of it outlives. `--json` writes the rows of `Figure`, or of `Comparison` with `--against`.
  */
 import { writeFile } from 'node:fs/promises';
 import { parseArgs, styleText } from 'node:util';
@@ -33,15 +31,22 @@ const hostMeasures: Record<string, HostMeasure> = { disks, density };
 const quietLoad = 0.25;
 const names = [...Object.keys(hostMeasures), ...Object.keys(measures)];
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    json: { type: 'string' },
-    'at-most': { type: 'string' },
-    against: { type: 'string' },
-    rounds: { type: 'string', default: '3' },
-  },
-});
+const help = `npm run bench -- [MEASURE ...] [OPTION ...]
+Measures Perch on this machine, each figure beside its floor in the same run. Without a name it takes all:
+${names.join(', ')}.
+
+  --at-most N       samples of create and pause at most, for the lab, and sandboxes of density
+  --against DIR     measures another checkout in turn, in which \`npm run setup\` has run, and prints the ratios
+  --rounds N        with --against: how often each of them is measured (3)
+  --json FILE       writes the figures to a file, too
+  --help            prints this
+`;
+
+const { values, positionals } = readArguments();
+if (values.help) {
+  process.stdout.write(help);
+  process.exit(0);
+}
 const atMost = Number(values['at-most'] ?? Number.POSITIVE_INFINITY);
 const rounds = Number(values.rounds);
 if (!(atMost >= 1)) {
@@ -69,6 +74,24 @@ try {
 } catch (error) {
   console.error(`${styleText('red', '✗')} ${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = 1;
+}
+
+function readArguments() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        json: { type: 'string' },
+        'at-most': { type: 'string' },
+        against: { type: 'string' },
+        rounds: { type: 'string', default: '3' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    });
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error}\n\n${help}`);
+    process.exit(2);
+  }
 }
 
 async function compareWith(dir: string): Promise<void> {
