@@ -117,6 +117,7 @@ export async function startControlPlane(
     database,
     directory,
     domain: () => config.domain ?? certificate.domain ?? defaultDomain,
+    publicUrl: config.publicUrl,
     guests,
     host,
     keys,

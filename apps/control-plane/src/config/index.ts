@@ -20,6 +20,8 @@ export interface Config {
   instance: string | undefined;
   /** Sandboxes have names below it; undefined: that of the certificate, if there is one. */
   domain: string | undefined;
+  /** Where clients find this Perch, below which sandboxes have names; undefined: where a request came. */
+  publicUrl: URL | undefined;
   /** Where questions of DNS for names below it are answered, on loopback; undefined: nowhere. */
   domainDns: { host: string; port: number } | undefined;
   /** Holds `server.pem` and `server.key` when TLS is offered. */
@@ -59,11 +61,13 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     );
   }
   const paths = dataPaths(settings.dataDir);
+  const publicUrl = parsePublicUrl(env.PERCH_PUBLIC_URL);
   return {
     listen: parseListen(settings.listen),
     controlDir: paths.control,
     hostSocket: paths.hostSocket,
-    domain: parseDomain(settings.domain),
+    domain: parseDomain(settings.domain) ?? publicUrl?.hostname,
+    publicUrl,
     domainDns: parseDomainDns(env.PERCH_DOMAIN_DNS),
     tlsDir: paths.tls,
     instance: readInstance(settings.dataDir),
@@ -93,6 +97,16 @@ function parseAddress(text: string): { host: string; port: number } | undefined 
 function parseDomain(text: string | undefined): string | undefined {
   if (text === undefined || isDomain(text)) return text;
   throw new ConfigError(`PERCH_DOMAIN must be a name in lower case, such as sbx.test, got "${text}"`);
+}
+
+function parsePublicUrl(text: string | undefined): URL | undefined {
+  if (!text) return undefined;
+  const url = URL.parse(text);
+  if (url && /^https?:$/.test(url.protocol) && isDomain(url.hostname) && url.href === `${url.origin}/`)
+    return url;
+  throw new ConfigError(
+    `PERCH_PUBLIC_URL must be http:// or https://, a name and perhaps a port, such as https://sbx.example.com, got "${text}"`,
+  );
 }
 
 /** It says that names are this machine, which is true for this machine alone. */

@@ -14,6 +14,8 @@ export interface Services {
   directory: HostDirectory;
   /** Sandboxes have names below it. */
   domain: () => string;
+  /** Where clients find this Perch when that is not where their requests come in. */
+  publicUrl: URL | undefined;
   guests: GuestPool;
   /** For what perchd keeps nothing of. */
   host: HostClient;

@@ -51,6 +51,15 @@ describe('the list', () => {
     });
   });
 
+  test('has the URLs by which clients find a Perch behind a proxy, and so has the API of E2B', async () => {
+    await using other = await TestPlane.start({ PERCH_PUBLIC_URL: 'https://Sbx.test:8443/' });
+    const { id } = await other.create();
+    const answer = await other.fetch(`/v1/sandboxes/${id}/ports`);
+    expect(await answer.json()).toMatchObject({ url_pattern: `https://{port}-${id}.sbx.test:8443/` });
+    const detail = await other.fetch(`/sandboxes/${id}`, { headers: { host: 'inner.test' } });
+    expect(await detail.json()).toMatchObject({ domain: 'sbx.test:8443' });
+  });
+
   test('comes in pages, and is empty where nothing listens', async () => {
     await listens('nonsense');
     expect((await list()).items).toEqual([]);

@@ -17,14 +17,14 @@ import { callersDomain, notFound, type OfSandbox, visible } from './visible.ts';
 
 const defaultTimeoutSec = 300;
 
-export function addLifecycleRoutes(app: FastifyInstance, { sandboxes }: Services): void {
+export function addLifecycleRoutes(app: FastifyInstance, { publicUrl, sandboxes }: Services): void {
   /** Answers 201 when it was paused. */
   const connect = async (request: FastifyRequest<OfSandbox>, reply: FastifyReply, timeoutSec: number) => {
     const { id } = request.params;
     const { generation } = await visible(sandboxes, id);
     const row = await sandboxes.connect(id, timeoutSec, request.id);
     const resumed = row.generation !== generation;
-    return reply.code(resumed ? 201 : 200).send(toAccess(row, callersDomain(request)));
+    return reply.code(resumed ? 201 : 200).send(toAccess(row, callersDomain(request, publicUrl)));
   };
 
   for (const url of ['/v2/sandboxes/:id/connect', '/sandboxes/:id/connect']) {
@@ -83,7 +83,7 @@ export function addLifecycleRoutes(app: FastifyInstance, { sandboxes }: Services
       await visible(sandboxes, id);
       const context = { requestId: request.id, clientGone: clientGone(reply) };
       const { results } = await sandboxes.fork(id, { count, timeoutSec: timeout }, context);
-      const domain = callersDomain(request);
+      const domain = callersDomain(request, publicUrl);
       const answers = results.map(async (result) => {
         if ('sandbox' in result) return { sandbox: toAccess(await sandboxes.row(result.sandbox.id), domain) };
         const error = PerchError.fromBody(result);

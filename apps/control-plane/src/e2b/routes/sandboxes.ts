@@ -1,4 +1,5 @@
 /** Create, list, look at, kill. */
+import { templateNamePattern } from '@perch/protocol';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { callerOn, clientGone, type Services } from '../../http/index.ts';
 import { encodeCursor } from '../../sandboxes/index.ts';
@@ -6,16 +7,17 @@ import { refuse } from '../errors.ts';
 import { readCreate } from '../fields.ts';
 import { readList } from '../list.ts';
 import { type State, startOf, toAccess, toDetail, toListed } from '../view.ts';
-import { callersDomain, notFound, type OfSandbox, visible } from './visible.ts';
+import { callersDomain, notFound, type OfSandbox, templateNotFound, visible } from './visible.ts';
 
 /** Seconds that a sandbox has when the call says nothing, by the version of the call. */
 const defaultTimeouts = { '/v2/sandboxes': 300, '/sandboxes': 15 } as const;
+const templateName = new RegExp(templateNamePattern);
 const everywhere: Record<keyof typeof defaultTimeouts, readonly State[]> = {
   '/v2/sandboxes': ['running', 'paused'],
   '/sandboxes': ['running'],
 };
 
-export function addSandboxRoutes(app: FastifyInstance, { sandboxes }: Services): void {
+export function addSandboxRoutes(app: FastifyInstance, { publicUrl, sandboxes }: Services): void {
   for (const url of ['/v2/sandboxes', '/sandboxes'] as const) {
     app.route({
       method: 'POST',
@@ -23,6 +25,8 @@ export function addSandboxRoutes(app: FastifyInstance, { sandboxes }: Services):
       config: { once: true },
       async handler(request, reply) {
         const asked = readCreate(request.body);
+        // Such as one of a team, or with a tag: of those there are none.
+        if (!templateName.test(asked.templateID)) throw templateNotFound(asked.templateID);
         const key = idempotencyKey(request);
         const { id } = await sandboxes.create(
           {
@@ -45,7 +49,7 @@ export function addSandboxRoutes(app: FastifyInstance, { sandboxes }: Services):
               : { idempotencyKey: { apiKeyId: callerOn(request).keyId, key } }),
           },
         );
-        return reply.code(201).send(toAccess(await sandboxes.row(id), callersDomain(request)));
+        return reply.code(201).send(toAccess(await sandboxes.row(id), callersDomain(request, publicUrl)));
       },
     });
 
@@ -64,7 +68,7 @@ export function addSandboxRoutes(app: FastifyInstance, { sandboxes }: Services):
   }
 
   app.get<OfSandbox>('/sandboxes/:id', async (request) =>
-    toDetail(await visible(sandboxes, request.params.id), callersDomain(request)),
+    toDetail(await visible(sandboxes, request.params.id), callersDomain(request, publicUrl)),
   );
 
   app.delete<OfSandbox>('/sandboxes/:id', async (request, reply) => {

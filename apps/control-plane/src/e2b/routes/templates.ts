@@ -1,22 +1,17 @@
 /** Images and snapshots, as far as they are templates. */
-import { PerchError, type Snapshot, templateNamePattern } from '@perch/protocol';
+import { type Snapshot, templateNamePattern } from '@perch/protocol';
 import type { FastifyInstance } from 'fastify';
 import type { Services } from '../../http/index.ts';
 import { envdVersion } from '../view.ts';
+import { templateNotFound } from './visible.ts';
 
 const name = new RegExp(templateNamePattern);
-
-function unknown(template: string): PerchError {
-  return new PerchError('template_not_found', `Template "${template.slice(0, 128)}" was not found.`, {
-    template,
-  });
-}
 
 export function addTemplateRoutes(app: FastifyInstance, { host }: Services): void {
   const find = async (template: string, requestId: string) => {
     const all = await host.snapshots(requestId);
     const found = all.find((one) => one.name === template);
-    if (!found) throw unknown(template);
+    if (!found) throw templateNotFound(template);
     return found;
   };
 
@@ -29,7 +24,7 @@ export function addTemplateRoutes(app: FastifyInstance, { host }: Services): voi
 
   app.delete<{ Params: { id: string } }>('/templates/:id', async (request, reply) => {
     const { id } = request.params;
-    if (!name.test(id)) throw unknown(id);
+    if (!name.test(id)) throw templateNotFound(id);
     await host.removeSnapshot(id, request.id);
     return reply.code(204).send();
   });

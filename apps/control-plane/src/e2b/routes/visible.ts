@@ -16,10 +16,17 @@ export async function visible(sandboxes: SandboxService, id: string): Promise<Sa
   throw notFound(id);
 }
 
+export function templateNotFound(template: string): PerchError {
+  return new PerchError('template_not_found', `Template "${template.slice(0, 128)}" was not found.`, {
+    template,
+  });
+}
+
 export function notFound(id: string): PerchError {
   return new PerchError('sandbox_not_found', `Sandbox "${id.slice(0, 64)}" was not found.`, { id });
 }
 
-export function callersDomain(request: FastifyRequest): string {
-  return domainOf(request.headers.host, request.socket.localPort);
+/** The domain by which the caller finds ports: that of where clients find Perch, or else by which it came. */
+export function callersDomain(request: FastifyRequest, publicUrl: URL | undefined): string {
+  return publicUrl?.host ?? domainOf(request.headers.host, request.socket.localPort);
 }
