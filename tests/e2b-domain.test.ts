@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { e2bPackages } from '../scripts/e2b-python.ts';
 import { bootDefaultMachine } from './setup/default-machine.ts';
 import { type Domain, startDomain } from './setup/domain.ts';
+import { newSandbox, sharedPerch } from './setup/sandbox.ts';
 
 let domain: Domain;
 beforeAll(async () => {
@@ -15,6 +16,16 @@ afterAll(() => domain?.[Symbol.asyncDispose]());
 test('a program in JavaScript comes to its end', async () => {
   const program = join(import.meta.dirname, 'e2b-domain/program.ts');
   expect(await domain.run(process.execPath, [program])).toBe('done\n');
+});
+
+test('a program uses a dozen sandboxes at once', async () => {
+  const perch = sharedPerch();
+  const template = `small-${process.pid}`;
+  await using small = await newSandbox(perch, { memory_mb: 128, disk_mb: 1024 });
+  await perch.snapshots.create({ sandbox_id: small.id, name: template });
+  const program = join(import.meta.dirname, 'e2b-domain/dozen.ts');
+  expect(await domain.run(process.execPath, [program, template])).toBe('done\n');
+  await perch.snapshots.delete(template);
 });
 
 test.each(['plain', 'asynchronous'])('the %s program in Python comes to its end', async (name) => {

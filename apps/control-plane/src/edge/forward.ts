@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Upstream } from '../guests/index.ts';
 import { endIfUnasked, tellToGoOn } from './expectation.ts';
-import { byName, toClient } from './headers.ts';
+import { addTrailers, byName, toClient } from './headers.ts';
 
 export interface Route {
   upstream: Upstream;
@@ -38,6 +38,7 @@ export function forward(
     out.once('response', (answer) => {
       answer.once('end', () => {
         whole = true;
+        addTrailers(answer, response);
       });
       answer.once('error', () => response.destroy());
       try {
@@ -63,6 +64,7 @@ export function forward(
     });
     // A body may take its time: its request does not wait for it.
     out.flushHeaders();
+    request.once('end', () => addTrailers(request, out));
     request.pipe(out);
   });
 }

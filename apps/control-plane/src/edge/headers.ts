@@ -1,5 +1,5 @@
 /** Headers from one connection to the next. */
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, OutgoingMessage } from 'node:http';
 import { awaitsContinue } from '../http/index.ts';
 
 /** Of one connection alone (RFC 9110, 7.6.1), or said anew by the sender. */
@@ -15,6 +15,13 @@ const hops: ReadonlySet<string> = new Set([
   'upgrade',
   'expect',
 ]);
+/** Not after a body (RFC 9110, 6.5.1): they say where it ends, whom it is for, or by what right. */
+const neverTrailers: ReadonlySet<string> = new Set([
+  ...hops,
+  ...['content-length', 'content-encoding', 'content-type', 'host', 'authorization', 'set-cookie', 'cookie'],
+  ...['e2b-traffic-access-token', 'x-access-token'],
+]);
+
 const trafficToken = 'e2b-traffic-access-token';
 const accessToken = 'x-access-token';
 
@@ -66,6 +73,19 @@ export function toClient(answer: IncomingMessage): string[] {
     const lower = name.toLowerCase();
     return hops.has(lower) || named.has(lower) ? [] : [name, value];
   });
+}
+
+/** To be called when all of `from` has been read, before the end of `to`. Whoever knows none drops them. */
+export function addTrailers(from: IncomingMessage, to: OutgoingMessage): void {
+  const passed = pairs(from.rawTrailers).flatMap(([name, value]) =>
+    neverTrailers.has(name.toLowerCase()) ? [] : [name, value],
+  );
+  if (passed.length === 0) return;
+  try {
+    to.addTrailers(byName(passed) as never);
+  } catch {
+    // A parser that is more lenient than the writer: the body is whole without them.
+  }
 }
 
 /** Names and values in turn, by name in lower case. */

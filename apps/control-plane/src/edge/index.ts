@@ -20,6 +20,7 @@ import {
   tooMany,
 } from './answers.ts';
 import { type Failure, forward, forwardUpgrade, type Route } from './forward.ts';
+import { forwardGrpc, isGrpc } from './grpc.ts';
 import { toGuest } from './headers.ts';
 import { isSame } from './secrets.ts';
 import { isSignedBy, parseSigned } from './signature.ts';
@@ -66,9 +67,11 @@ export class Edge implements Interceptor {
       this.#services.metrics.request(request.method ?? '', 'edge', response.statusCode, seconds);
     });
     // Its client may leave while the sandbox wakes, and would not be seen to leave any more.
-    const answer = await this.#serve(request, async (route) =>
-      isGone ? undefined : forward(request, response, route),
-    );
+    const answer = await this.#serve(request, async (route) => {
+      if (isGone) return undefined;
+      const toProgram = route.port !== this.#services.guests.agentPort;
+      return (toProgram && isGrpc(request) ? forwardGrpc : forward)(request, response, route);
+    });
     if (answer?.code === 204) response.writeHead(204, cors).end();
     else if (answer) sendAnswer(request, response, answer);
   }

@@ -41,7 +41,7 @@ const keepAliveMs = 310_000;
 /** For the first byte of a connection, and for a whole head. */
 const headWithinMs = 30_000;
 
-const patience = { beginWithinMs: headWithinMs, handshakeWithinMs: 10_000 };
+const patience = { beginWithinMs: headWithinMs, handshakeWithinMs: 10_000, idleMs: keepAliveMs };
 
 const wholes: Record<string, string> = {
   body: 'the body',

@@ -224,6 +224,13 @@ describe('what the edge says itself', () => {
     expect([page.status, page.headers['content-type']?.split(';')[0]]).toEqual([502, type]);
   });
 
+  test('of one that has failed: 502', async () => {
+    plane.host.change(box.sandboxID, { status: 'failed', reason: 'it ended' });
+    await eventually(async () => (await plane.get(box.sandboxID)).status === 'failed');
+    const reply = await ask(plane.url, '/', to(box.sandboxID, 3000));
+    expect([reply.status, said(reply)]).toEqual([502, lost(box.sandboxID)]);
+  });
+
   test('of a port where nothing listens: 502 with the port', async () => {
     const closed = await WebServer.start(echo);
     const { port } = closed;
@@ -544,6 +551,86 @@ describe('bad input', () => {
     ['a length that is none', 'Content-Length: +4', 'abcd'],
   ])('%s is no request', async (_name, head, rest) => {
     expect(await raw(head, rest)).toMatch(/^HTTP\/1\.1 400 /);
+  });
+
+  test('extensions of chunks end at the edge, and so does a line of them that is too long', async () => {
+    await using program = await WebServer.start((asked, answer) => {
+      let bytes = '';
+      asked.socket.on('data', (chunk) => {
+        bytes += chunk;
+      });
+      asked.resume().on('end', () => answer.end(`got ${bytes.length}`));
+    });
+    const chunked = (body: string) =>
+      sendRaw(
+        plane.url,
+        `POST / HTTP/1.1\r\nHost: a\r\nE2b-Sandbox-Id: ${box.sandboxID}\r\nE2b-Sandbox-Port: ${program.port}\r\n` +
+          `Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n${body}`,
+      );
+    expect(await chunked('4;a=b;c="d"\r\nbody\r\n0;x\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await chunked(`4;${'a'.repeat(20_000)}\r\nbody\r\n0\r\n\r\n`)).toMatch(/^HTTP\/1\.1 400 /);
+    expect(await chunked('4\nbody\r\n0\r\n\r\n')).toMatch(/^HTTP\/1\.1 400 /);
+  });
+
+  test.each([
+    ['both lengths', 'Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'],
+    ['two lengths', 'Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcd'],
+    ['a bare CR', 'X-A: b\rX-B: c\r\nContent-Length: 0\r\n\r\n'],
+    ['10,000 headers', `${'X: y\r\n'.repeat(10_000)}\r\n`],
+  ])('an answer with %s is 502', async (_name, rest) => {
+    await using program = await WebServer.start((asked) => asked.socket.end(`HTTP/1.1 200 OK\r\n${rest}`));
+    expect((await ask(plane.url, '/', to(box.sandboxID, program.port))).status).toBe(502);
+  });
+
+  test('a second answer after the first is nobody’s', async () => {
+    let asked = 0;
+    await using program = await WebServer.start((incoming) => {
+      asked++;
+      const one = (text: string) => `HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n${text}`;
+      incoming.socket.write(one('one') + one('two'));
+    });
+    for (const _ of [1, 2])
+      expect((await ask(plane.url, '/', to(box.sandboxID, program.port))).text).toBe('one');
+    expect(asked).toBe(2);
+  });
+
+  test('a body that never ends, a client that never reads and a program that never answers hold up nobody', async () => {
+    await using program = await WebServer.start((asked, answer) => {
+      if (asked.url === '/endless') asked.resume();
+      else if (asked.url === '/unread') {
+        const write = () => {
+          while (answer.write(Buffer.alloc(65_536)));
+        };
+        answer.on('drain', write);
+        write();
+      } else if (asked.url !== '/never') echo(asked, answer);
+    });
+    const begin = (path: string, method = 'GET') =>
+      request(plane.url + path, { method, headers: to(box.sandboxID, program.port), agent: false }).on(
+        'error',
+        () => {},
+      );
+    const endless = begin('/endless', 'POST');
+    let sent = 0;
+    const write = () => {
+      for (let more = true; more && !endless.destroyed; sent += 65_536)
+        more = endless.write(Buffer.alloc(65_536));
+    };
+    endless.on('drain', write);
+    write();
+    const unread = begin('/unread').end();
+    const [answer] = (await once(unread, 'response')) as [IncomingMessage];
+    const never = begin('/never').end();
+    await eventually(() => sent > 8 * 1024 * 1024);
+    const before = process.memoryUsage.rss();
+    expect((await ask(plane.url, '/', to(box.sandboxID, program.port))).status).toBe(200);
+    expect((await ask(plane.url, '/health', {})).status).toBe(200);
+    expect(process.memoryUsage.rss() - before).toBeLessThan(64 * 1024 * 1024);
+    for (const one of [endless, never, answer]) one.destroy();
+    // What was begun for them ends at their program, too.
+    await eventually(
+      () => new Promise<boolean>((resolve) => program.server.getConnections((_e, n) => resolve(n === 0))),
+    );
   });
 
   test('10,000 headers or one of 64 KiB are too many', async () => {

@@ -6,11 +6,13 @@ import {
   type ClientHttp2Stream,
   connect,
   constants,
+  createServer as createH2cServer,
   type IncomingHttpHeaders,
   type OutgoingHttpHeaders,
+  type ServerHttp2Stream,
 } from 'node:http2';
 import { request as requestTls } from 'node:https';
-import { connect as connectTcp } from 'node:net';
+import { type AddressInfo, connect as connectTcp } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -305,6 +307,138 @@ describe('a stream of HTTP/2', () => {
     expect((await ask('api.perch.test', { ':path': '/health' })).headers[':status']).toBe(200);
     stream.close(constants.NGHTTP2_CANCEL);
   });
+});
+
+describe('gRPC', () => {
+  type Serve = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void;
+  /** A program that speaks HTTP/2 in plain text and nothing else. */
+  async function serve(onStream: Serve) {
+    const server = createH2cServer();
+    const sessions = new Set<{ destroy(): void }>();
+    server.on('session', (one) => sessions.add(one.on('error', () => {})));
+    server.on('stream', (stream, headers) => onStream(stream.on('error', () => {}) as never, headers));
+    server.listen(0, '0.0.0.0');
+    await once(server, 'listening');
+    return {
+      name: host(box.sandboxID, (server.address() as AddressInfo).port),
+      sessions,
+      async [Symbol.asyncDispose]() {
+        for (const one of sessions) one.destroy();
+        await new Promise((resolve) => server.close(resolve));
+      },
+    };
+  }
+  const call = (name: string, more: OutgoingHttpHeaders = {}) =>
+    open(name, {
+      ...{ ':method': 'POST', ':path': '/a.Service/Call', 'content-type': 'application/grpc+proto' },
+      ...{ te: 'trailers', ...more },
+    });
+
+  test('goes both ways as it is sent, and its end is in its trailers', async () => {
+    let seen: IncomingHttpHeaders = {};
+    await using program = await serve((stream, headers) => {
+      seen = headers;
+      stream.respond({ 'content-type': 'application/grpc' }, { waitForTrailers: true });
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0', 'x-odd': 'b' }));
+      stream.pipe(stream);
+    });
+    const stream = call(program.name, { 'x-api': 'y', 'e2b-traffic-access-token': 'none of its business' });
+    const trailers = once(stream, 'trailers') as Promise<[IncomingHttpHeaders]>;
+    await once(stream, 'response');
+    for (const text of ['one', 'two']) {
+      stream.write(text);
+      expect(String((await once(stream, 'data'))[0])).toBe(text);
+    }
+    stream.end();
+    expect((await trailers)[0]).toMatchObject({ 'grpc-status': '0', 'x-odd': 'b' });
+    await closed(stream);
+    expect(seen).toMatchObject({ te: 'trailers', 'x-api': 'y', ':path': '/a.Service/Call' });
+    expect(seen).not.toHaveProperty('e2b-traffic-access-token');
+  });
+
+  test('that fails before anything else has its head for its end', async () => {
+    await using program = await serve((stream) => {
+      stream.respond({ 'content-type': 'application/grpc', 'grpc-status': '5' }, { endStream: true });
+    });
+    const stream = call(program.name);
+    stream.resume().end();
+    const [head, flags] = (await once(stream, 'response')) as [IncomingHttpHeaders, number];
+    expect([head['grpc-status'], flags & constants.NGHTTP2_FLAG_END_STREAM]).toEqual(['5', 1]);
+  });
+
+  test('that its program resets, or its client leaves, or whose sandbox ends, is reset', async () => {
+    const gone = Promise.withResolvers<void>();
+    await using program = await serve((stream, headers) => {
+      stream.respond({ 'content-type': 'application/grpc' });
+      stream.write('begun');
+      if (headers['x-then'] === 'reset') setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), 50);
+      if (headers['x-then'] === 'leave') stream.on('close', gone.resolve);
+    });
+    const begun = async (then: string) => {
+      const stream = call(program.name, { 'x-then': then });
+      await once(stream, 'data');
+      return stream;
+    };
+    const broken = await begun('reset');
+    await closed(broken);
+    expect(broken.rstCode).toBe(constants.NGHTTP2_INTERNAL_ERROR);
+    (await begun('leave')).close(constants.NGHTTP2_CANCEL);
+    await gone.promise;
+    const last = await begun('stay');
+    await plane.fetch(`/sandboxes/${box.sandboxID}`, { method: 'DELETE' });
+    await closed(last);
+    expect(last.rstCode).toBe(constants.NGHTTP2_INTERNAL_ERROR);
+  });
+
+  test('to a program that speaks something else, or to none, is 502', async () => {
+    await using other = await WebServer.start(echo);
+    const asked = async (at: number) => {
+      const stream = call(host(box.sandboxID, at));
+      stream.resume().end();
+      const [head] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+      await closed(stream);
+      return head[':status'];
+    };
+    expect(await asked(other.port)).toBe(502);
+    expect(await asked(1)).toBe(502);
+  });
+});
+
+test('trailers are passed on both ways, and none that have a meaning before a body', async () => {
+  const asked = Promise.withResolvers<IncomingMessage>();
+  await using program = await WebServer.start((incoming, answer) => {
+    incoming.resume().on('end', () => {
+      asked.resolve(incoming);
+      answer.writeHead(200, { trailer: 'x-sum, set-cookie' });
+      answer.write('body');
+      answer.addTrailers({ 'X-Sum': '4', 'Set-Cookie': 'a=b' });
+      answer.end();
+    });
+  });
+  const stream = session.request(
+    { ':method': 'POST', ':authority': `${host(box.sandboxID, program.port)}:${port}` },
+    { waitForTrailers: true, endStream: false },
+  );
+  stream.on('wantTrailers', () => stream.sendTrailers({ 'x-hash': 'abc', 'x-access-token': 'x' }));
+  const trailers = once(stream, 'trailers') as Promise<[IncomingHttpHeaders]>;
+  stream.resume().end('sent');
+  expect((await asked.promise).trailers).toEqual({ 'x-hash': 'abc' });
+  expect(Object.entries((await trailers)[0])).toEqual([['x-sum', '4']]);
+});
+
+test('a WebSocket by HTTP/2 is not offered, and whoever asks for one all the same is refused alone', async () => {
+  await using program = await WebServer.start(echo);
+  expect(session.remoteSettings.enableConnectProtocol).not.toBe(true);
+  const connecting = session.request({
+    ':method': 'CONNECT',
+    ':authority': `${host(box.sandboxID, program.port)}:${port}`,
+  });
+  const [head] = (await once(connecting.resume(), 'response')) as [IncomingHttpHeaders];
+  expect(head[':status']).toBe(405);
+  await using raw = await RawH2.open(port, ca);
+  raw.request(host(box.sandboxID, program.port), { ':method': 'CONNECT', ':protocol': 'websocket' });
+  expect(await raw.reset()).toBeGreaterThan(0);
+  expect((await ask(host(box.sandboxID, program.port))).headers[':status']).toBe(200);
 });
 
 test('a WebSocket goes both ways by TLS, and ends with the life', async () => {

@@ -15,16 +15,24 @@ const mostStreams = 100;
 /** As that of HTTP/1.1, bytes. */
 const mostHeaderBytes = 16 * 1024;
 const mostHeaders = 256;
-/** Longer than E2B's clients keep a connection, ms. */
-const idleMs = 310_000;
+/** A client that does not end its side of a connection which it was told to leave is cut off. */
+const leaveWithinMs = 5_000;
+
+export interface H2Patience {
+  /** In which a connection has to ask for something, ms. */
+  beginWithinMs: number;
+  /** For which a connection may ask for nothing more, ms. */
+  idleMs: number;
+}
 
 export class H2 {
   readonly #server;
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #sockets = new Set<TLSSocket>();
+  readonly #patience: H2Patience;
 
-  /** @param beginWithinMs time in which a connection has to ask for something */
-  constructor(onRequest: RequestListener, beginWithinMs: number) {
+  constructor(onRequest: RequestListener, patience: H2Patience) {
+    this.#patience = patience;
     const take = (request: Http2ServerRequest, response: Http2ServerResponse) =>
       serve(request, response, onRequest);
     this.#server = createServer(
@@ -39,7 +47,6 @@ export class H2 {
       take,
     );
     this.#server.on('checkContinue', take);
-    this.#server.on('session', (session) => this.#watch(session, beginWithinMs));
     // A peer that breaks the protocol loses its connection, and that is all.
     this.#server.on('sessionError', () => {});
   }
@@ -47,7 +54,10 @@ export class H2 {
   take(socket: TLSSocket): void {
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
+    const watch = (session: ServerHttp2Session) => this.#watch(session, socket);
+    this.#server.once('session', watch);
     this.#server.emit('connection', socket);
+    this.#server.off('session', watch);
   }
 
   /** Streams that are open come to their end, and no new ones are taken. */
@@ -59,17 +69,25 @@ export class H2 {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  #watch(session: ServerHttp2Session, beginWithinMs: number): void {
+  /** By a clock of its own: Node takes a ping for use. */
+  #watch(session: ServerHttp2Session, socket: TLSSocket): void {
     this.#sessions.add(session);
+    const { beginWithinMs, idleMs } = this.#patience;
+    const leave = () => {
+      session.close();
+      timer = setTimeout(() => socket.destroy(), leaveWithinMs).unref();
+    };
+    let timer = setTimeout(leave, beginWithinMs).unref();
     let open = 0;
-    session.once('close', () => this.#sessions.delete(session));
-    session.on('stream', (stream) => {
-      if (open++ === 0) session.setTimeout(idleMs);
-      stream.once('close', () => open--);
+    session.once('close', () => {
+      clearTimeout(timer);
+      this.#sessions.delete(session);
     });
-    session.setTimeout(beginWithinMs);
-    session.on('timeout', () => {
-      if (open === 0) session.close();
+    session.on('stream', (stream) => {
+      if (open++ === 0) clearTimeout(timer);
+      stream.once('close', () => {
+        if (--open === 0 && !session.closed) timer = setTimeout(leave, idleMs).unref();
+      });
     });
   }
 }

@@ -13,6 +13,7 @@ import { CertificateFile } from './certificate-file.ts';
 import { Listener } from './listener.ts';
 
 const withinMs = 300;
+const idleMs = 1_500;
 let dir: string;
 let ca: Buffer;
 let port: number;
@@ -26,10 +27,11 @@ beforeAll(async () => {
     http1,
     onRequest: (request, response) => {
       if (request.url === '/held') held.resolve(response);
+      else if (request.url === '/held/too') response.write('begun');
       else response.end('answered');
     },
     certificate: new CertificateFile(dir, pino({ level: 'silent' })),
-    ...{ beginWithinMs: withinMs, handshakeWithinMs: withinMs },
+    ...{ beginWithinMs: withinMs, handshakeWithinMs: withinMs, idleMs },
   });
   http1.listen(0, '127.0.0.1');
   await once(http1, 'listening');
@@ -48,7 +50,7 @@ const tls = (protocol: string) =>
 async function lifeOf(socket: Socket): Promise<number> {
   const begun = performance.now();
   socket.on('error', () => {}).resume();
-  await once(socket, 'close');
+  await new Promise((resolve) => socket.once('close', resolve));
   return performance.now() - begun;
 }
 
@@ -87,6 +89,33 @@ test('a connection of HTTP/2 that has asked for something stays', async () => {
   await closed;
 });
 
+test('a connection of HTTP/2 that only sends pings is closed, and one with a stream is not', async () => {
+  const session = connectH2(`https://127.0.0.1:${port}`, { ca, servername: 'localhost' });
+  const pings = setInterval(() => {
+    if (!session.destroyed) session.ping(() => {});
+  }, 50);
+  const stream = session.request({ ':path': '/held/too' });
+  await once(stream, 'response');
+  await new Promise((resolve) => setTimeout(resolve, idleMs * 1.5));
+  expect(session.closed).toBe(false);
+  stream.close();
+  await once(session, 'close');
+  clearInterval(pings);
+});
+
+test('a connection of HTTP/2 whose client stays when it is told to leave is cut', async () => {
+  const socket = connectTls({
+    ...{ port, host: '127.0.0.1', ca, servername: 'localhost', ALPNProtocols: ['h2'], allowHalfOpen: true },
+  });
+  await once(socket, 'secureConnect');
+  const ping = Buffer.from('0000080600000000000102030405060708', 'hex');
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+  socket.write(Buffer.from('000000040000000000', 'hex'));
+  const pings = setInterval(() => socket.write(ping), 50);
+  expect(await lifeOf(socket)).toBeLessThan(20_000);
+  clearInterval(pings);
+});
+
 test('an answer of HTTP/2 whose client has gone says so, as one of HTTP/1.1', async () => {
   const session = connectH2(`https://127.0.0.1:${port}`, { ca, servername: 'localhost' });
   const stream = session.request({ ':path': '/held' }).on('error', () => {});
@@ -104,7 +133,7 @@ async function listenBare(handshakeWithinMs: number) {
   const folder = await mkdtempDisposable(join(tmpdir(), 'perch-test-'));
   const server = createServer();
   const listener = new Listener({
-    ...{ http1: server, onRequest: () => {}, beginWithinMs: 60_000, handshakeWithinMs },
+    ...{ http1: server, onRequest: () => {}, beginWithinMs: 60_000, handshakeWithinMs, idleMs },
     certificate: new CertificateFile(folder.path, pino({ level: 'silent' })),
   });
   server.listen(0, '127.0.0.1');

@@ -19,6 +19,8 @@ export interface ListenerOptions {
   beginWithinMs: number;
   /** Time for a handshake of TLS, ms. */
   handshakeWithinMs: number;
+  /** Time for which a connection of HTTP/2 may ask for nothing more, ms. */
+  idleMs: number;
 }
 
 export class Listener {
@@ -47,7 +49,7 @@ export class Listener {
     };
     http1.removeAllListeners('connection');
     http1.on('connection', this.#meet);
-    this.#h2 = new H2(options.onRequest, options.beginWithinMs);
+    this.#h2 = new H2(options.onRequest, options);
     this.#tls.on('secureConnection', (socket) => {
       this.#shaking.delete(peerOf(socket));
       if (this.#closing) socket.destroy();

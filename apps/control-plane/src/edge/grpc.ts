@@ -1,0 +1,108 @@
+/** gRPC. Its servers speak HTTP/2 and nothing else, in plain text by prior knowledge (RFC 9113, 3.3). */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type ClientHttp2Session, connect, constants, type IncomingHttpHeaders } from 'node:http2';
+import type { Socket } from 'node:net';
+import type { Failure, Route } from './forward.ts';
+import { byName } from './headers.ts';
+
+const { NGHTTP2_CANCEL, NGHTTP2_FLAG_END_STREAM } = constants;
+/** Of one connection, or said by HTTP/2 in another way. */
+const unsaid: ReadonlySet<string> = new Set(['host', 'transfer-encoding', 'expect', 'content-length']);
+
+/** Its form for browsers is like any other request. */
+export function isGrpc({ httpVersionMajor, headers }: IncomingMessage): boolean {
+  return (
+    httpVersionMajor === 2 &&
+    /^application\/grpc(?:\+[\w.-]+)?\s*(?:;|$)/i.test(headers['content-type'] ?? '')
+  );
+}
+
+/** A call has a connection of its own, and resolves as `forward` does. */
+export function forwardGrpc(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { upstream, port, url, headers }: Route,
+): Promise<Failure | undefined> {
+  return new Promise((resolve) => {
+    let failure: Failure = 'broken';
+    const session = connect('http://guest', { createConnection: () => endingWhole(upstream.connect(port)) });
+    session.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ECONNREFUSED') failure = 'refused';
+    });
+    const out = open(session, request.method ?? 'POST', url, headers);
+    if (!out) {
+      session.destroy();
+      resolve(failure);
+      return;
+    }
+    // Node says `end` of a stream that is reset, too: the end of an answer is in its trailers, or is its head.
+    let told = false;
+    let whole = false;
+    response.once('close', () => {
+      if (!whole) out.close(NGHTTP2_CANCEL);
+      resolve(undefined);
+    });
+    out.once('response', (head, flags) => {
+      if (!writeHead(response, head)) {
+        out.close(NGHTTP2_CANCEL);
+        return;
+      }
+      told = (flags & NGHTTP2_FLAG_END_STREAM) !== 0;
+      // Clients look for an error that is all of an answer in a head that ends it.
+      if (!told) response.flushHeaders();
+      out.pipe(response, { end: false });
+    });
+    out.once('trailers', (trailers: IncomingHttpHeaders) => {
+      told = true;
+      response.addTrailers(trailers as Record<string, string>);
+    });
+    const end = () => {
+      whole = true;
+      response.end();
+    };
+    out.once('end', () => {
+      if (told) end();
+    });
+    out.on('error', () => {});
+    out.once('close', () => {
+      session.destroy();
+      request.unpipe(out);
+      request.resume();
+      if (!response.headersSent && !whole) resolve(failure);
+      else if (!whole && out.rstCode === 0) end();
+      else if (!whole) response.destroy();
+    });
+    request.pipe(out);
+  });
+}
+
+/** @returns undefined for headers that no request of HTTP/2 can have */
+function open(session: ClientHttp2Session, method: string, path: string, headers: string[]) {
+  const named = byName(headers);
+  const passed = Object.entries(named).filter(([name]) => !unsaid.has(name));
+  const pseudo = { ':method': method, ':path': path, ':authority': named.host?.[0] ?? 'localhost' };
+  try {
+    return session.request({ ...pseudo, ...Object.fromEntries(passed), te: 'trailers' });
+  } catch {
+    return undefined;
+  }
+}
+
+/** @returns false when no server may say so */
+function writeHead(response: ServerResponse, { ':status': status, ...head }: IncomingHttpHeaders) {
+  try {
+    response.sendDate = false;
+    response.statusCode = Number(status);
+    for (const [name, value] of Object.entries(head)) {
+      if (value !== undefined) response.setHeader(name, value as string);
+    }
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A connection whose program has ended its half is of no use to HTTP/2. */
+function endingWhole(socket: Socket): Socket {
+  return socket.once('end', () => socket.destroySoon());
+}
