@@ -1,11 +1,12 @@
 /**
- * A guest without Perch: the machine of a sandbox, restored by nothing but QEMU, on a tap in our own network
- * namespace. Command line and files are those of a sandbox that runs, so that both are the same machine and go
+ * Guests without Perch: the machine of a sandbox, restored by nothing but QEMU, on taps in our own network
+ * namespace. Command line and files are those of a sandbox that runs, so that all are the same machine and go
  * on from the same snapshot.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { link, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { get, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,15 +19,22 @@ import { newAccessToken, type Sandbox } from '../packages/protocol/src/index.ts'
 import type { PerchInstance } from '../tests/setup/perch-instance.ts';
 
 const run = promisify(execFile);
-const tap = 'perch-bench';
+/** Most bare guests at a time. */
+const most = 10;
 /** As in every slot. A guest that goes on knows its gateway's MAC, and hears of no other for half a minute. */
 const guest = { address: '169.254.0.21', mac: '02:fc:00:00:00:05' };
 const gateway = { address: '169.254.0.22/30', mac: '02:fc:00:00:00:06' };
+/** All guests have the same address. One of ours leads to each: to the first that which any guest knows as its gateway. */
+const ways = Array.from({ length: most }, (_, i) => ({
+  ...{ id: `bare${i}`, tap: `perch-bench${i}`, table: 2100 + i },
+  source: i === 0 ? '169.254.0.22' : `198.18.0.${i}`,
+}));
+type Way = (typeof ways)[number];
 const startTimeoutMs = 120_000;
 /** Files of a sandbox's VM that it shares with others. */
 const shared = ['kernel', 'initramfs', 'memfile', 'snapfile'];
 
-/** Makes bare guests of one kind, one at a time. */
+/** Makes bare guests of one kind, ten at a time at most. */
 export class BareGuests implements AsyncDisposable {
   readonly #source: string;
   readonly #state: string;
@@ -58,26 +66,26 @@ export class BareGuests implements AsyncDisposable {
     const snapshot = join(dataDir, 'sandboxes', sandbox.id, '0');
     const { access_token: proof } = JSON.parse(await readFile(join(snapshot, 'identity.json'), 'utf8'));
     const { pid, args } = await findMonitor(sandbox.id);
-    await run('ip', ['tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr']);
-    await run('ip', ['link', 'set', tap, 'address', gateway.mac]);
-    await run('ip', ['address', 'add', gateway.address, 'dev', tap]);
-    await run('ip', ['link', 'set', tap, 'up']);
-    const neighbour = [guest.address, 'lladdr', guest.mac, 'dev', tap, 'nud', 'permanent'];
-    await run('ip', ['neighbour', 'add', ...neighbour]);
+    for (const way of ways) await addWay(way);
     const { format } = JSON.parse(await readFile(join(snapshot, 'rootfs.meta'), 'utf8'));
     const kind = Object.values(diskKinds).find((one) => one.format === format);
     if (!kind) throw new Error(`There is no kind of disk with layers of ${format}.`);
     return new BareGuests({
       ...{ source: `/proc/${pid}/cwd`, state: snapshot, disks: kind.create('bench0') },
-      ...{ args: unconfined(args), sandbox, proof },
+      ...{ args, sandbox, proof },
     });
   }
 
-  /** A machine that is ready to start. The files that QEMU reads are prepared before the clock runs. */
-  async prepare(): Promise<BareGuest> {
+  /**
+   * A machine that is ready to start. The files that QEMU reads are prepared before the clock runs.
+   * @param index from 0, of those that are there at the same time
+   */
+  async prepare(index = 0): Promise<BareGuest> {
+    const way = ways[index];
+    if (!way) throw new Error(`There are ${most} bare guests at most.`);
     const dir = await mkdtemp(join(tmpdir(), 'perch-bench-'));
     for (const name of shared) await link(join(this.#source, name), join(dir, name));
-    const disk = { id: 'bare', dir, uid: 0, sizeBytes: this.#sandbox.disk_mb * 2 ** 20 };
+    const disk = { id: way.id, dir, uid: 0, sizeBytes: this.#sandbox.disk_mb * 2 ** 20 };
     const [base, layer] = ['rootfs.base', 'rootfs.cow'].map((name) => join(this.#state, name)) as [
       string,
       string,
@@ -87,15 +95,16 @@ export class BareGuests implements AsyncDisposable {
       ...{ base, layers: [layer] },
     });
     return new BareGuest({
-      dir,
-      args: this.#args,
+      ...{ dir, way },
+      args: unconfined(this.#args, way),
       proof: this.#proof,
       removeDisk: () => this.#disks.remove(disk),
     });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await run('ip', ['link', 'delete', tap]);
+    for (const { tap } of ways) await run('ip', ['link', 'delete', tap]);
+    for (const { table } of ways.slice(1)) await run('ip', ['rule', 'delete', 'table', `${table}`]);
   }
 }
 
@@ -103,13 +112,21 @@ export class BareGuest implements AsyncDisposable {
   readonly address = guest.address;
   readonly accessToken = newAccessToken();
   readonly #dir: string;
+  readonly #way: Way;
   readonly #args: string[];
   readonly #proof: string;
   readonly #removeDisk: () => Promise<void>;
   #qemu: ChildProcess | undefined;
 
-  constructor(parts: { dir: string; args: string[]; proof: string; removeDisk: () => Promise<void> }) {
+  constructor(parts: {
+    dir: string;
+    way: Way;
+    args: string[];
+    proof: string;
+    removeDisk: () => Promise<void>;
+  }) {
     this.#dir = parts.dir;
+    this.#way = parts.way;
     this.#args = parts.args;
     this.#proof = parts.proof;
     this.#removeDisk = parts.removeDisk;
@@ -125,12 +142,12 @@ export class BareGuest implements AsyncDisposable {
     const ended = once(qemu, 'exit').then(() => Promise.reject(new Error('QEMU ended.')));
     await Promise.race([
       ended,
-      firstAnswer(join(this.#dir, 'qmp.sock'), AbortSignal.timeout(startTimeoutMs)),
+      firstAnswer(join(this.#dir, 'qmp.sock'), this.#way, AbortSignal.timeout(startTimeoutMs)),
     ]);
     ended.catch(() => {});
   }
 
-  /** Makes its agent take commands with our token, as a sandbox's does with its own. */
+  /** Makes the agent of the first take commands with our token, as a sandbox's does with its own. */
   async identify(): Promise<void> {
     const identity = {
       ...{ sandboxId: 'bare', templateId: 'base', number: 2, proof: this.#proof },
@@ -155,13 +172,30 @@ export class BareGuest implements AsyncDisposable {
  * Asked as soon as the guest runs: what is sent before is lost, and sent again only after a second.
  * @param socket QEMU's QMP socket
  */
-async function firstAnswer(socket: string, signal: AbortSignal): Promise<void> {
+async function firstAnswer(socket: string, { source }: Way, signal: AbortSignal): Promise<void> {
   await untilRunning(socket, signal);
-  const { status } = await fetch(`http://${guest.address}:${guestPort}/health`, {
-    headers: { connection: 'close' },
-    signal,
-  });
-  if (status !== 204) throw new Error(`The bare guest answered with ${status}.`);
+  const url = `http://${guest.address}:${guestPort}/health`;
+  const request = get(url, { localAddress: source, agent: false, signal });
+  const [{ statusCode }] = (await once(request, 'response')) as [IncomingMessage];
+  request.destroy();
+  if (statusCode !== 204) throw new Error(`The bare guest answered with ${statusCode}.`);
+}
+
+async function addWay({ tap, source, table }: Way): Promise<void> {
+  const first = source === gateway.address.split('/')[0];
+  const commands = [
+    `tuntap add dev ${tap} mode tap vnet_hdr`,
+    `link set ${tap} address ${gateway.mac} up`,
+    `address add ${first ? gateway.address : `${source}/32`} dev ${tap}`,
+    `neighbour add ${guest.address} lladdr ${guest.mac} dev ${tap} nud permanent`,
+    ...(first
+      ? []
+      : [`route add ${guest.address} dev ${tap} table ${table}`, `rule add from ${source} table ${table}`]),
+  ];
+  const batch = execFile('ip', ['-batch', '-']);
+  batch.stdin?.end(commands.join('\n'));
+  const [code] = await once(batch, 'exit');
+  if (code !== 0) throw new Error(`${tap} cannot be made.`);
 }
 
 async function untilRunning(path: string, signal: AbortSignal): Promise<void> {
@@ -195,7 +229,7 @@ async function findMonitor(id: string): Promise<{ pid: number; args: string[] }>
 }
 
 /** The same machine for one who may open devices, started at once and with nobody who steers it. */
-function unconfined(args: readonly string[]): string[] {
+function unconfined(args: readonly string[], { tap }: Way): string[] {
   const kept: string[] = [];
   for (let i = 0; i < args.length; i++) {
     const [option = '', value = ''] = args.slice(i, i + 2);

@@ -35,7 +35,7 @@ const help = `npm run bench -- [MEASURE ...] [OPTION ...]
 Measures Perch on this machine, each figure beside its floor in the same run. Without a name it takes all:
 ${names.join(', ')}.
 
-  --at-most N       samples of create and pause at most, for the lab, and sandboxes of density
+  --at-most N       samples of create, pause and fork at most, for the lab, and sandboxes of density
   --against DIR     measures another checkout in turn, in which \`npm run setup\` has run, and prints the ratios
   --rounds N        with --against: how often each of them is measured (3)
   --json FILE       writes the figures to a file, too
