@@ -208,6 +208,30 @@ test('a paused sandbox goes on where it was, for the object that has paused it, 
   expect(await box.commands.kill(counter.pid)).toBe(true);
 });
 
+test('a sandbox that is paused without its memory boots from its disk', async () => {
+  const own = await Sandbox.create({
+    ...{ envs: { COLOUR: 'red' }, metadata: { label: `${label}-disk` }, timeoutMs: 900_000 },
+    lifecycle: { onTimeout: { action: 'pause', keepMemory: false } },
+  });
+  try {
+    const boot = async () => (await own.commands.run('cat /proc/sys/kernel/random/boot_id')).stdout;
+    const first = await boot();
+    await own.files.write('kept', 'here');
+    expect(await own.pause({ keepMemory: false })).toBe(true);
+    expect(await own.pause({ keepMemory: false })).toBe(false);
+    await own.connect();
+    const second = await boot();
+    expect(second).not.toBe(first);
+    expect(await own.files.read('kept')).toBe('here');
+    expect((await own.commands.run('echo $COLOUR')).stdout).toBe('red\n');
+    await own.pause();
+    await own.connect({ onResume: 'reboot' });
+    expect(await boot()).not.toBe(second);
+  } finally {
+    await own.kill();
+  }
+});
+
 test('forks and sandboxes from a snapshot go on side by side, and a kill ends one of them alone', async () => {
   await box.files.write('origin', 'here');
   const snapshot = await box.createSnapshot();

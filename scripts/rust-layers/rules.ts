@@ -7,7 +7,7 @@ export const floors = [
   ['http', 'users'],
   ['identity', 'rpc'],
   ['refusal'],
-  ['filesystem', 'metrics', 'process'],
+  ['filesystem', 'metrics', 'process', 'root_disk'],
   ['files', 'watch'],
   ['agent'],
   ['routes'],

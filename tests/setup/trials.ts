@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { type Failpoint, failpoints } from '../../apps/host-agent/src/failpoints/index.ts';
-import type { ForkResults } from '../../packages/protocol/src/index.ts';
+import type { ForkResults, PauseSandbox, ResumeSandbox } from '../../packages/protocol/src/index.ts';
 import type { Way } from './armed.ts';
 import { daemonPid, run } from './machine.ts';
 import { untilStanding } from './ready.ts';
@@ -107,6 +107,8 @@ const makes: Record<Operation, Make> = {
     const { id } = await scene.runningSubject();
     return { ...pauseOf(scene, id), after: 'pause.frozen', ...runsOn };
   },
+  // On one of their own, whose processes may go.
+  cold: async (scene) => pauseOf(scene, await newOne(scene), { memory: false }),
   commit: async (scene) => pauseOf(scene, (await scene.runningSubject()).id),
   snapshot: async (scene) => {
     const { id } = await scene.runningSubject();
@@ -164,6 +166,11 @@ const makes: Record<Operation, Make> = {
   resume: async (scene, name) => {
     const { id } = await scene.pausedSubject();
     return { ...resumeOf(scene, id), left: name === 'resume.running' ? 'running' : 'paused' };
+  },
+  reboot: async (scene) => {
+    const id = await newOne(scene);
+    await scene.instance.perch.sandboxes.pause(id);
+    return resumeOf(scene, id, { memory: false });
   },
   undo: async (scene) => {
     const { id } = await scene.pausedSubject();
@@ -224,12 +231,16 @@ function bootSnapshotsOf({ instance: { dataDir } }: Scene): string[] {
   return readdirSync(join(dataDir, 'boot-snapshots'));
 }
 
-function pauseOf({ instance: { perch } }: Scene, id: string): Trial {
-  return { id, call: () => perch.sandboxes.pause(id).then(madeNone), left: 'running', done: 'paused' };
+function pauseOf({ instance: { perch } }: Scene, id: string, how?: PauseSandbox): Trial {
+  return { id, call: () => perch.sandboxes.pause(id, how).then(madeNone), left: 'running', done: 'paused' };
 }
 
-function resumeOf({ instance: { perch } }: Scene, id: string): Trial {
-  return { id, call: () => perch.sandboxes.resume(id).then(madeNone), left: 'paused', done: 'running' };
+async function newOne({ instance: { perch } }: Scene): Promise<string> {
+  return (await perch.sandboxes.create(small)).id;
+}
+
+function resumeOf({ instance: { perch } }: Scene, id: string, how?: ResumeSandbox): Trial {
+  return { id, call: () => perch.sandboxes.resume(id, how).then(madeNone), left: 'paused', done: 'running' };
 }
 
 function replaceKept({ instance: { perch } }: Scene, id: string): Promise<unknown> {

@@ -8,7 +8,7 @@ import { type Config, hostPaths, readConfig } from './config.ts';
 import { chooseDisks } from './disk/index.ts';
 import { exitCodeOf } from './exit-code.ts';
 import { armFailpointsOf } from './failpoints/index.ts';
-import { giveIdentity, waitForAgent, warmUp } from './guest/index.ts';
+import { giveIdentity, holdDisk, letGoOfDisk, waitForAgent, warmUp, writeOut } from './guest/index.ts';
 import { adoptBootFiles, adoptProgram, ImageStore } from './images/index.ts';
 import {
   Admission,
@@ -111,7 +111,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   });
   const lifecycle = new Lifecycle({
     ...{ journal, machine, network, disks, monitor, saved, bootSnapshots, snapshots },
-    guest: { waitForAgent, giveIdentity, warmUp },
+    guest: { waitForAgent, giveIdentity, warmUp, writeOut, holdDisk, letGoOfDisk },
     images,
     ...{ admission, room },
     vmsDir: paths.vms,

@@ -6,6 +6,7 @@ use crate::identity::Identity;
 use crate::machine::Machine;
 use crate::metrics::CpuSampler;
 use crate::process::Processes;
+use crate::root_disk::RootDisk;
 use crate::watch::Watchers;
 
 pub struct Agent {
@@ -13,6 +14,7 @@ pub struct Agent {
     pub processes: Arc<Processes>,
     pub watchers: Arc<Watchers>,
     pub cpu: CpuSampler,
+    pub disk: RootDisk,
 }
 
 impl Agent {
@@ -22,6 +24,7 @@ impl Agent {
             processes: Arc::new(Processes::new(machine)),
             watchers: Arc::default(),
             cpu: CpuSampler::default(),
+            disk: RootDisk::new(machine),
         }
     }
 }

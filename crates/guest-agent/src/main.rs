@@ -22,6 +22,7 @@ mod metrics;
 mod paths;
 mod process;
 mod refusal;
+mod root_disk;
 mod routes;
 mod rpc;
 mod serve;

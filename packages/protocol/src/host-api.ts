@@ -59,7 +59,10 @@ export const HostCreate = Type.Object(
 export type HostCreate = Static<typeof HostCreate>;
 
 export const HostPause = Type.Object(
-  { generation: Type.Integer({ minimum: 1, description: 'Life that is to be paused.' }) },
+  {
+    generation: Type.Integer({ minimum: 1, description: 'Life that is to be paused.' }),
+    memory: Type.Optional(Type.Boolean({ description: 'Whether its memory is kept; default: true.' })),
+  },
   { additionalProperties: false },
 );
 export type HostPause = Static<typeof HostPause>;
@@ -70,6 +73,9 @@ export const HostResume = Type.Object(
     access_token: HostCreate.properties.access_token,
     checkpoint: Type.Optional(
       Type.Integer({ minimum: 0, description: 'Checkpoint of its history; default: the last.' }),
+    ),
+    memory: Type.Optional(
+      Type.Boolean({ description: 'Whether it goes on with its memory, if there is some; default: true.' }),
     ),
   },
   { additionalProperties: false },
@@ -101,6 +107,7 @@ export const HostSnapshotCreate = Type.Object(
     sandbox_id: Type.String({ pattern: sandboxIdPattern }),
     generation: Type.Integer({ minimum: 1, description: 'Life of the sandbox, which runs or is paused.' }),
     overwrite: Type.Boolean({ description: 'Whether it takes the place of one of that name.' }),
+    memory: Type.Optional(Type.Boolean({ description: 'Whether it has the memory; default: true.' })),
   },
   { additionalProperties: false },
 );

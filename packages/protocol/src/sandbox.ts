@@ -37,8 +37,14 @@ export const OnTimeout = Type.Union([Type.Literal('destroy'), Type.Literal('paus
 });
 export type OnTimeout = 'destroy' | 'pause';
 
+const PauseMemory = Type.Boolean({
+  description:
+    'Whether a pause at the end of its time keeps the memory. Without it a resume boots the guest from its disk, which must be asked for: it does not go with `auto_resume`.',
+});
+
 const AutoResume = Type.Boolean({
-  description: 'Whether the first command or file transfer that needs it, while it is paused, resumes it.',
+  description:
+    'Whether the first command or file transfer that needs it, while it is paused, resumes it; not one that was paused without memory.',
 });
 
 export const CreateSandbox = Type.Object(
@@ -70,6 +76,7 @@ export const CreateSandbox = Type.Object(
     ),
     timeout_mode: Type.Optional(TimeoutMode),
     on_timeout: Type.Optional({ ...OnTimeout, default: 'destroy' }),
+    pause_memory: Type.Optional({ ...PauseMemory, default: true }),
     auto_resume: Type.Optional({ ...AutoResume, default: false }),
     metadata: Type.Optional(Metadata),
     env: Type.Optional(Env),
@@ -92,6 +99,7 @@ export const Sandbox = Type.Object(
     timeout_sec: Type.Integer(),
     timeout_mode: TimeoutMode,
     on_timeout: OnTimeout,
+    pause_memory: PauseMemory,
     auto_resume: AutoResume,
     metadata: Type.Record(Type.String(), Type.String()),
     host_id: Type.String(),
@@ -121,8 +129,20 @@ export const SandboxTransition = Type.Object(
 );
 export type SandboxTransition = Static<typeof SandboxTransition>;
 
-/** Body of a pause and of a resume; none at all is as good. */
-export const TransitionRequest = Type.Object({}, { additionalProperties: false });
+/** Body of a pause; none at all is as good as an empty one. */
+export const PauseSandbox = Type.Object(
+  {
+    memory: Type.Optional(
+      Type.Boolean({
+        default: true,
+        description:
+          'Whether its memory is kept. Without it the disk is: processes are gone, and a resume boots the guest from it.',
+      }),
+    ),
+  },
+  { $id: 'PauseSandbox', additionalProperties: false },
+);
+export type PauseSandbox = Static<typeof PauseSandbox>;
 
 /** `metadata.KEY=VALUE` filters are further query parameters, checked by the route. */
 export const ListSandboxesQuery = Type.Object({

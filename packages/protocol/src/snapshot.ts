@@ -16,7 +16,7 @@ export const SnapshotName = Type.String({ pattern: templateNamePattern, descript
 export const SnapshotParams = Type.Object({ name: SnapshotName });
 
 export const SnapshotType = Type.Union([Type.Literal('base'), Type.Literal('snapshot')], {
-  description: '`base`: an image that guests boot from; `snapshot`: a sandbox as it was, memory included.',
+  description: '`base`: an image that guests boot from; `snapshot`: a sandbox as it was, or its disk alone.',
 });
 export type SnapshotType = Static<typeof SnapshotType>;
 
@@ -42,6 +42,10 @@ export const Snapshot = Type.Object(
       description:
         '`image`: its disk stands alone; else the format of the layers over an image, which is that of the kind of disk that wrote them.',
     },
+    memory: Type.Boolean({
+      description:
+        'Whether processes go on in what is created from it. Else a guest is booted from its disk.',
+    }),
     sandbox_id: Type.Union([Type.String(), Type.Null()], { description: 'It was taken of this one.' }),
     created_at: Time,
   },
@@ -67,6 +71,13 @@ export const CreateSnapshot = Type.Object(
   {
     sandbox_id: Type.String({ pattern: sandboxIdPattern }),
     name: Type.Optional({ ...SnapshotName, description: 'Default: `snap-` and eight characters.' }),
+    memory: Type.Optional(
+      Type.Boolean({
+        default: true,
+        description:
+          'Whether it has the memory. Without it sandboxes that are created from it boot from its disk.',
+      }),
+    ),
   },
   { $id: 'CreateSnapshot', additionalProperties: false },
 );
@@ -92,6 +103,9 @@ export const Checkpoint = Type.Object(
       description: 'The checkpoint that its life went on from; null when that is not kept.',
     }),
     kind: Type.Union([Type.Literal('start'), Type.Literal('pause'), Type.Literal('snapshot')]),
+    memory: Type.Boolean({
+      description: 'Whether processes go on in what goes on from it. Else a guest is booted from its disk.',
+    }),
     created_at: Time,
     ...sizes,
   },
@@ -114,7 +128,16 @@ const FromCheckpoint = Type.Optional(
 );
 
 export const ResumeSandbox = Type.Object(
-  { checkpoint: FromCheckpoint },
+  {
+    checkpoint: FromCheckpoint,
+    memory: Type.Optional(
+      Type.Boolean({
+        default: true,
+        description:
+          'Whether it goes on with its memory, if that was kept. Without it the guest is booted from its disk, and what programs had not written out is lost.',
+      }),
+    ),
+  },
   { $id: 'ResumeSandbox', additionalProperties: false },
 );
 export type ResumeSandbox = Static<typeof ResumeSandbox>;

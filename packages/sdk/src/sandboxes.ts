@@ -4,6 +4,7 @@ import type {
   ExecResult,
   ForkResults,
   ForkSandbox,
+  PauseSandbox,
   ResumeSandbox,
   Sandbox,
   SandboxHistory,
@@ -94,22 +95,27 @@ export class Sandboxes {
   /**
    * Resolves when it is paused: memory and disk are in files, and it holds nothing else. Connections to it end; commands
    * go on when it is resumed, and `commands.attach` follows them. It is paused also when nobody waits any more.
+   * @param options with `memory: false`, only the disk is kept, and a resume boots the guest from it
    * @throws PerchError `sandbox_not_running` (already paused, too), `pause_failed`, `host_disk_full` and `capacity_exhausted` (it
    *   runs on), `cleanup_delayed` (it is still pausing)
    */
-  pause(id: string, options: RequestOptions = {}): Promise<SandboxTransition> {
-    return this.#http.json('POST', `${at(id)}/pause`, { timeoutMs: transitionTimeoutMs, ...options });
+  pause(id: string, options: RequestOptions & PauseSandbox = {}): Promise<SandboxTransition> {
+    const { memory, ...rest } = options;
+    const json = memory === undefined ? {} : { json: { memory } };
+    return this.#http.json('POST', `${at(id)}/pause`, { timeoutMs: transitionTimeoutMs, ...rest, ...json });
   }
 
   /**
    * Resolves when it runs again where it was, with its full time-out. It runs also when nobody waits any more.
-   * @param options with `checkpoint`, it goes on from an earlier state of its history
+   * @param options with `checkpoint`, it goes on from an earlier state of its history; with `memory: false`, the guest is
+   *   booted from its disk, whatever was kept
    * @throws PerchError `sandbox_not_paused`, `checkpoint_not_found`, and `resume_failed`, `snapshot_damaged` and `capacity_exhausted` (it
    *   is still paused)
    */
   resume(id: string, options: RequestOptions & ResumeSandbox = {}): Promise<SandboxTransition> {
-    const { checkpoint, ...rest } = options;
-    const json = checkpoint === undefined ? {} : { json: { checkpoint } };
+    const { checkpoint, memory, ...rest } = options;
+    const isPlain = checkpoint === undefined && memory === undefined;
+    const json = isPlain ? {} : { json: { checkpoint, memory } };
     return this.#http.json('POST', `${at(id)}/resume`, { timeoutMs: transitionTimeoutMs, ...rest, ...json });
   }
 

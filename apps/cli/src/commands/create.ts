@@ -13,6 +13,7 @@ interface Options {
   timeout?: number;
   timeoutMode?: 'idle' | 'fixed';
   onTimeout?: 'destroy' | 'pause';
+  pauseMemory: boolean;
   autoResume?: true;
   metadata?: Record<string, string>;
   env?: Record<string, string>;
@@ -29,6 +30,7 @@ export function addCreate(program: Command, output: Output): void {
     .option('--timeout <seconds>', 'life (default: 300)', wholeNumber('seconds'))
     .option('--timeout-mode <mode>', '`idle`: activity prolongs it; `fixed`: nothing does (default: idle)')
     .option('--on-timeout <what>', '`destroy` it when its time is over, or `pause` it (default: destroy)')
+    .option('--no-pause-memory', 'keep only the disk when its time is over: a resume boots the guest from it')
     .option('--auto-resume', 'resume it, when it is paused, for the first command or transfer that needs it')
     .option('-l, --metadata <key=value>', 'a label; may be given several times', keyValue)
     .option('-e, --env <key=value>', 'an environment variable; may be given several times', keyValue)
@@ -43,7 +45,8 @@ Examples:
 A sandbox that sleeps when it is idle, costs only disk then, and wakes for the next command:
   perch create --on-timeout pause --auto-resume`,
     )
-    .action(async ({ memory, disk, timeout, timeoutMode, onTimeout, autoResume, ...rest }: Options) => {
+    .action(async (options: Options) => {
+      const { memory, disk, timeout, timeoutMode, onTimeout, pauseMemory, autoResume, ...rest } = options;
       const sandbox = await createdOrNone(
         new Perch(),
         defined({
@@ -53,6 +56,7 @@ A sandbox that sleeps when it is idle, costs only disk then, and wakes for the n
           timeout_sec: timeout,
           timeout_mode: timeoutMode,
           on_timeout: onTimeout,
+          pause_memory: pauseMemory ? undefined : false,
           auto_resume: autoResume,
         }),
       );

@@ -34,11 +34,19 @@ Examples:
     });
 }
 
-function row({ checkpoint, parent, kind, created_at, own_bytes, shared_bytes }: Checkpoint): string[] {
+function row({
+  checkpoint,
+  parent,
+  kind,
+  memory,
+  created_at,
+  own_bytes,
+  shared_bytes,
+}: Checkpoint): string[] {
   return [
     String(checkpoint),
     parent === null ? '-' : String(parent),
-    printable(kind),
+    printable(memory ? kind : `${kind}, disk only`),
     duration(Date.now() - Date.parse(created_at)),
     mebibytes(own_bytes),
     mebibytes(shared_bytes),

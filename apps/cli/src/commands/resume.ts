@@ -15,11 +15,15 @@ export function addResume(program: Command, output: Output): void {
       'go on from an earlier state: see perch history',
       wholeNumber('checkpoint'),
     )
+    .option('--no-memory', 'boot the guest from its disk, whatever was kept of its memory')
     .addHelpText(
       'after',
       `
 It has its full time-out again. A sandbox that cannot be resumed stays paused and whole. To have a sandbox resumed by the
 first command that needs it, create it with --auto-resume.
+
+With --no-memory, or when it was paused so, its guest boots from its disk: processes are gone. That also helps when the
+memory cannot be gone on with, as on a host with another VM monitor. What programs had not written out then is lost.
 
 On a terminal it also says how long each stage took; with --json that is in timings_ms.
 
@@ -27,10 +31,9 @@ Examples:
   perch resume sbo2k3v9x1q7m4t8w5z0
   perch ls --json --status paused | jq -r .id | xargs -r perch resume`,
     )
-    .action(async (ids: string[], { checkpoint }: { checkpoint?: number }) => {
+    .action(async (ids: string[], { checkpoint, memory }: { checkpoint?: number; memory: boolean }) => {
       const { sandboxes } = new Perch();
-      await forEach(ids, output, async (id) =>
-        printTransition(await sandboxes.resume(id, defined({ checkpoint })), output),
-      );
+      const how = { ...defined({ checkpoint }), ...(memory ? {} : { memory }) };
+      await forEach(ids, output, async (id) => printTransition(await sandboxes.resume(id, how), output));
     });
 }

@@ -32,6 +32,12 @@ Examples:
   addRm(snapshot, output);
 }
 
+interface CreateOptions {
+  name?: string;
+  overwrite?: true;
+  memory: boolean;
+}
+
 function addCreate(snapshot: Command, output: Output): void {
   snapshot
     .command('create')
@@ -39,6 +45,7 @@ function addCreate(snapshot: Command, output: Output): void {
     .argument('<id>', 'sandbox')
     .option('-n, --name <name>', 'lower-case letters, digits, ".", "_", "-" (default: a new one)')
     .option('--overwrite', 'take the place of the snapshot of that name')
+    .option('--no-memory', 'the disk alone: sandboxes that are created from it boot from that')
     .addHelpText(
       'after',
       `
@@ -48,8 +55,8 @@ paused. On a terminal it also says how long each stage took; with --json that is
 Example:
   perch snapshot create sbo2k3v9x1q7m4t8w5z0 --name with-tools --overwrite`,
     )
-    .action(async (id: string, { name, overwrite }: { name?: string; overwrite?: true }) => {
-      const request = { sandbox_id: id, ...defined({ name }) };
+    .action(async (id: string, { name, overwrite, memory }: CreateOptions) => {
+      const request = { sandbox_id: id, ...defined({ name }), ...(memory ? {} : { memory }) };
       const made = await new Perch().snapshots.create(request, defined({ overwrite }));
       output.value(made);
       output.line(made.name);

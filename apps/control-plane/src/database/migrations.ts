@@ -84,6 +84,14 @@ const migrations: Record<string, Migration> = {
           ADD COLUMN mask_host text`.execute(db);
     },
   },
+  '0004_pause_without_memory': {
+    async up(db: Kysely<unknown>) {
+      await sql`
+        ALTER TABLE sandboxes
+          ADD COLUMN pause_memory boolean NOT NULL DEFAULT true,
+          ADD COLUMN paused_memory boolean NOT NULL DEFAULT true`.execute(db);
+    },
+  },
 };
 
 /** Brings the schema up to date; two that start at once wait for each other. */

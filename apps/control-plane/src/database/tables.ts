@@ -26,6 +26,10 @@ export interface SandboxesTable {
   timeout_sec: number;
   timeout_mode: TimeoutMode;
   on_timeout: OnTimeout;
+  /** Whether the pause at the end of its time keeps the memory. */
+  pause_memory: Generated<boolean>;
+  /** Whether its last pause kept the memory. */
+  paused_memory: Generated<boolean>;
   auto_resume: boolean;
   metadata: JSONColumnType<Record<string, string>>;
   host_id: string;

@@ -22,6 +22,8 @@ const statuses: Record<ErrorCode, number> = {
   exec_timeout: 503,
   method_not_allowed: 404,
   sandbox_not_paused: 409,
+  // It runs on.
+  pause_failed: 503,
 };
 
 /** Names that programs branch on. */

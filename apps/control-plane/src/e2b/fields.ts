@@ -38,6 +38,7 @@ const Create = Type.Object(
     envVars: Type.Optional(Env),
     timeout: Type.Optional(Timeout),
     autoPause: Type.Optional(Type.Boolean()),
+    autoPauseMemory: Type.Optional(Type.Boolean()),
     autoResume: Type.Optional(Type.Object({ enabled: Type.Boolean() }, closed)),
     secure: Type.Optional(Type.Boolean()),
     // The client starts the gateway of the template by itself, once the sandbox runs, and says so when there is none.
@@ -73,7 +74,6 @@ const checkCreate = checker(Create, 'the body');
 export function readCreate(body: unknown) {
   const fields = without(body, {
     allow_internet_access: true,
-    autoPauseMemory: true,
     iam: undefined,
     volumeMounts: undefined,
   }) as Fields;
@@ -97,10 +97,17 @@ export const readTimeout = reader(
   Type.Object({ timeout: Type.Integer({ minimum: 0, maximum: limits.timeoutSec.max }) }, closed),
 );
 export const readRefresh = reader(Type.Object({ duration: Type.Optional(Timeout) }, closed));
-export const readPause = reader(Type.Object({}, closed), { memory: true, requireHealthyGuest: false });
+export const readPause = reader(
+  Type.Object(
+    { memory: Type.Optional(Type.Boolean()), requireHealthyGuest: Type.Optional(Type.Boolean()) },
+    closed,
+  ),
+);
 export const readSnapshot = reader(
-  Type.Object({ name: Type.Optional(Type.String({ maxLength: 256 })) }, closed),
-  { memory: true },
+  Type.Object(
+    { name: Type.Optional(Type.String({ maxLength: 256 })), memory: Type.Optional(Type.Boolean()) },
+    closed,
+  ),
 );
 export const readFork = reader(
   Type.Object(

@@ -69,6 +69,6 @@ export function toDetail(row: SandboxRow, domain: string) {
       ...(row.mask_host === null ? {} : { maskRequestHost: row.mask_host }),
     },
     lifecycle: { onTimeout: row.on_timeout === 'pause' ? 'pause' : 'kill', autoResume: row.auto_resume },
-    ...(state === 'paused' ? { pauseMode: 'full' } : {}),
+    ...(state === 'paused' ? { pauseMode: row.paused_memory ? 'full' : 'filesystem' } : {}),
   };
 }

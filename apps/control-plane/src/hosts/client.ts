@@ -6,6 +6,7 @@ import {
   type HostFork,
   HostForked,
   HostInfo,
+  type HostPause,
   type HostPinReady,
   type HostResume,
   HostSandbox,
@@ -115,10 +116,11 @@ export class HostClient implements AsyncDisposable {
   }
 
   /** Resolves once the sandbox is paused. The same call again is answered alike. */
-  async pause(sandbox: Machine, requestId?: string): Promise<HostSandbox> {
+  async pause(sandbox: Machine, memory: boolean, requestId?: string): Promise<HostSandbox> {
     const { id, generation } = sandbox;
     const deadlineMs = transitionMs(sandbox);
-    const call = { path: `/v1/sandboxes/${id}/pause`, body: { generation }, deadlineMs, requestId };
+    const body: HostPause = { generation, ...(memory ? {} : { memory }) };
+    const call = { path: `/v1/sandboxes/${id}/pause`, body, deadlineMs, requestId };
     return this.#transition(call, { status: 'paused', generation });
   }
 

@@ -23,6 +23,14 @@ export interface ForkRequest extends ForkSandbox {
   timeoutSec?: number;
 }
 
+export interface SnapshotRequest {
+  name: string;
+  /** Whether it takes the place of one of that name. */
+  overwrite: boolean;
+  /** Whether it has the memory; default: true. */
+  memory?: boolean | undefined;
+}
+
 interface Parts extends TransitionParts {
   creator: Creator;
   activity: ActivityTracker;
@@ -47,12 +55,17 @@ export class Copier {
   }
 
   /** Makes a snapshot with a name. */
-  snapshot(id: string, name: string, overwrite: boolean, requestId: string): Promise<NewSnapshot> {
+  snapshot(
+    id: string,
+    { name, overwrite, memory = true }: SnapshotRequest,
+    requestId: string,
+  ): Promise<NewSnapshot> {
     const { host, operations, metrics, log } = this.#parts;
     return operations.run(id, 'snapshot', async () => {
       const life = await this.#source(id);
       using _ = this.#use(life, 'snapshotting');
-      const body = { name, sandbox_id: id, generation: life.generation, overwrite };
+      const { generation } = life;
+      const body = { name, sandbox_id: id, generation, overwrite, ...(memory ? {} : { memory }) };
       const made = await host.snapshot(life, body, requestId);
       failpoint('snapshot.answered');
       metrics.transition('snapshot', made.timings_ms);
@@ -140,9 +153,20 @@ export class Copier {
 }
 
 function childOf(source: SandboxRow, timeoutSec: number | undefined): NewSandboxRow {
-  const { template, vcpus, memory_mb, disk_mb, timeout_mode, on_timeout, auto_resume, mask_host } = source;
+  const { template, vcpus, memory_mb, disk_mb, timeout_mode, on_timeout, mask_host } = source;
+  const { pause_memory, auto_resume } = source;
   return {
-    ...{ template, vcpus, memory_mb, disk_mb, timeout_mode, on_timeout, auto_resume, mask_host },
+    ...{
+      template,
+      vcpus,
+      memory_mb,
+      disk_mb,
+      timeout_mode,
+      on_timeout,
+      pause_memory,
+      auto_resume,
+      mask_host,
+    },
     timeout_sec: timeoutSec ?? source.timeout_sec,
     ...(source.traffic_token === null ? { traffic_token: null } : {}),
     id: newSandboxId(),

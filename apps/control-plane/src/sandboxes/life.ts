@@ -22,6 +22,7 @@ export class Life {
   readonly maskHost: string | null;
   readonly timeoutMode: TimeoutMode;
   readonly onTimeout: OnTimeout;
+  readonly pauseMemory: boolean;
   readonly autoResume: boolean;
   readonly memoryMb: number;
   readonly diskMb: number;
@@ -32,6 +33,8 @@ export class Life {
   lastActiveAt: Date | null;
   expiresAt: Date | null;
   nextAccessToken: string | null;
+  /** Whether the last pause kept the memory. */
+  pausedMemory: boolean;
   /** Streams, commands and transfers that are open. */
   open = 0;
   /** How often the end of its time could not pause it since it was last used. */
@@ -49,6 +52,7 @@ export class Life {
     this.maskHost = row.mask_host;
     this.timeoutMode = row.timeout_mode;
     this.onTimeout = row.on_timeout;
+    this.pauseMemory = row.pause_memory;
     this.autoResume = row.auto_resume;
     this.memoryMb = row.memory_mb;
     this.diskMb = row.disk_mb;
@@ -59,6 +63,7 @@ export class Life {
     this.lastActiveAt = row.last_active_at;
     this.expiresAt = row.expires_at;
     this.nextAccessToken = row.next_access_token;
+    this.pausedMemory = row.paused_memory;
     this.#endIfOver();
   }
 
@@ -76,6 +81,7 @@ export class Life {
     this.lastActiveAt = row.last_active_at;
     this.expiresAt = row.expires_at;
     this.nextAccessToken = row.next_access_token;
+    this.pausedMemory = row.paused_memory;
     this.#endIfOver();
   }
 

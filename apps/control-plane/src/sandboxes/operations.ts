@@ -25,8 +25,8 @@ type Kind = keyof Results;
 
 interface Operation {
   kind: Kind;
-  /** Checkpoint that a resume goes on from; undefined: the last. */
-  checkpoint: number | undefined;
+  /** The way in which it is done, for people: others of its kind may be asked for in another. */
+  how: string;
   task: Promise<unknown>;
 }
 
@@ -46,12 +46,7 @@ export class Operations {
   }
 
   /** Begins when the one before, which may be about to end, has ended. */
-  run<K extends Kind>(
-    id: string,
-    kind: K,
-    work: () => Promise<Results[K]>,
-    checkpoint?: number,
-  ): Promise<Results[K]> {
+  run<K extends Kind>(id: string, kind: K, work: () => Promise<Results[K]>, how = ''): Promise<Results[K]> {
     const before = this.ended(id);
     const task = (before ? before.then(work) : work()).finally(async () => {
       if (this.#running.get(id) === operation) this.#running.delete(id);
@@ -59,7 +54,7 @@ export class Operations {
       this.#told.delete(id);
       if (told) await this.#after(told);
     });
-    const operation = { kind, checkpoint, task };
+    const operation = { kind, how, task };
     this.#running.set(id, operation);
     return task;
   }
@@ -74,9 +69,9 @@ export class Operations {
     return operation?.kind === kind ? (operation.task as Promise<Results[K]>) : undefined;
   }
 
-  /** Checkpoint that the resume under way goes on from; undefined: the last. */
-  checkpoint(id: string): number | undefined {
-    return this.#running.get(id)?.checkpoint;
+  /** The way in which the one under way is done, as `run` was told. */
+  how(id: string): string | undefined {
+    return this.#running.get(id)?.how;
   }
 
   /** Resolves at the end of the operation that is under way, whatever it comes to. */

@@ -1,4 +1,4 @@
-import { type HostSandbox, isPerchError, meaningOf } from '@perch/protocol';
+import { type HostSandbox, isPerchError, meaningOf, PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
@@ -21,6 +21,11 @@ export interface TransitionParts {
 /** Time that a sandbox has at least after a pause that failed, ms: enough to try again. */
 const leftAfterFailureMs = 60_000;
 
+export interface PauseRequest {
+  /** Whether the memory is kept; default: true. */
+  memory?: boolean | undefined;
+}
+
 /**
  * Pauses: running → pausing → paused, or back to running. The life ends with `paused`, and everything that was
  * opened for it: its guest is gone by then, and never learns of it, so that commands live on. When the outcome stays unknown the row stays `pausing`, and what the host says next settles it.
@@ -32,18 +37,33 @@ export class Pauser {
     this.#parts = parts;
   }
 
-  /** Those who ask meanwhile share the outcome. @param detail who asked, for the events of the sandbox */
-  async pause(id: string, detail: string, requestId?: string): Promise<Transitioned> {
+  /**
+   * Those who ask for the same meanwhile share the outcome.
+   * @param detail who asked, for the events of the sandbox
+   * @throws PerchError sandbox_not_running, also when it is being paused in the other way; what the host says
+   */
+  async pause(
+    id: string,
+    detail: string,
+    requestId?: string,
+    { memory = true }: PauseRequest = {},
+  ): Promise<Transitioned> {
     const { lives, operations } = this.#parts;
+    const how = memory ? 'with its memory' : 'without its memory';
     const joined = operations.join(id, 'pause');
-    if (joined) return joined;
+    const under = operations.how(id);
+    if (joined && under === how) return joined;
+    if (joined) {
+      const message = `Sandbox ${id} is pausing ${under}, not ${how}.`;
+      throw new PerchError('sandbox_not_running', message, { id, status: 'pausing' });
+    }
     const life = lives.get(id);
     if (!life) {
       const row = await lives.row(id);
       throw refusalOf(id, row.status, row.reason);
     }
     if (life.status !== 'running') throw life.refusal();
-    return operations.run(id, 'pause', () => this.#pause(life, detail, requestId));
+    return operations.run(id, 'pause', () => this.#pause(life, memory, detail, requestId), how);
   }
 
   /** It is paused on its host: the end of a pause, or of a resume that did not succeed. */
@@ -68,20 +88,28 @@ export class Pauser {
     );
   }
 
-  async #pause(life: Life, detail: string, requestId: string | undefined): Promise<Transitioned> {
+  async #pause(
+    life: Life,
+    memory: boolean,
+    detail: string,
+    requestId: string | undefined,
+  ): Promise<Transitioned> {
     const { host, lives, metrics, log } = this.#parts;
     const { id } = life;
     const begun = await lives.transition(
       life,
       ['running'],
-      { status: 'pausing', last_active_at: life.lastActiveAt, expires_at: life.deadline() },
+      {
+        ...{ status: 'pausing', paused_memory: memory },
+        ...{ last_active_at: life.lastActiveAt, expires_at: life.deadline() },
+      },
       detail,
     );
     if (!begun) throw (lives.get(id) ?? life).refusal();
     failpoint('pause.written');
     let seen: HostSandbox;
     try {
-      seen = await host.pause(life, requestId);
+      seen = await host.pause(life, memory, requestId);
       failpoint('pause.answered');
     } catch (error) {
       throw await this.#refused(life, error);

@@ -10,11 +10,14 @@ export interface ReadyRequest {
   always?: boolean;
   /** Of its time from a resume on, seconds; default: as before. */
   timeoutSec?: number;
+  /** Whether it goes on with its memory, if that was kept; default: true. Without it no other resume will do. */
+  memory?: boolean;
 }
 
 /**
  * The running life that a command or a transfer needs. One with `auto_resume` that is paused is resumed first,
- * by one resume for all who wait; one that is just being paused, after that.
+ * by one resume for all who wait; one that is just being paused, after that. One without memory stays paused: what was
+ * to be used in it is gone.
  */
 export class Ready {
   readonly #lives: Lives;
@@ -40,12 +43,19 @@ export class Ready {
   async ready(id: string, requestId: string, how: ReadyRequest = {}): Promise<Life> {
     for (let tries = 0; tries < mostTries; tries++) {
       const life = this.#lives.get(id);
-      if (!life || !(life.autoResume || how.always)) break;
+      if (!life || !((life.autoResume && life.pausedMemory) || how.always)) break;
       if (this.#operations.kind(id) === 'pause') await this.#operations.ended(id);
       else if (life.status === 'paused' || this.#operations.kind(id) === 'resume') {
-        await this.#resumer.resumeAnyhow(id, 'a request needs it', requestId, how.timeoutSec);
+        await this.#resume(life, requestId, how);
       } else break;
     }
     return this.running(id);
+  }
+
+  #resume({ id, pausedMemory }: Life, requestId: string, { memory, timeoutSec }: ReadyRequest) {
+    const detail = 'a request needs it';
+    if (memory !== false || !pausedMemory)
+      return this.#resumer.resumeAnyhow(id, detail, requestId, timeoutSec);
+    return this.#resumer.resume(id, detail, requestId, { memory, timeoutSec });
   }
 }

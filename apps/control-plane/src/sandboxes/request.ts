@@ -5,7 +5,15 @@ import type { Source } from '../hosts/index.ts';
 /** A create with every default filled in. */
 export type FullRequest = Required<CreateSandbox>;
 
+/** @throws PerchError validation_failed for fields that do not go together */
 export function withDefaults(request: CreateSandbox): FullRequest {
+  if (request.auto_resume && request.pause_memory === false) {
+    const message =
+      'does not go with auto_resume: a sandbox without memory is resumed only when that is asked for';
+    throw new PerchError('validation_failed', `pause_memory ${message}.`, {
+      problems: [{ where: 'pause_memory', message }],
+    });
+  }
   return {
     template: request.template ?? 'base',
     vcpus: request.vcpus ?? limits.vcpus.default,
@@ -14,6 +22,7 @@ export function withDefaults(request: CreateSandbox): FullRequest {
     timeout_sec: request.timeout_sec ?? limits.timeoutSec.default,
     timeout_mode: request.timeout_mode ?? 'idle',
     on_timeout: request.on_timeout ?? 'destroy',
+    pause_memory: request.pause_memory ?? true,
     auto_resume: request.auto_resume ?? false,
     metadata: request.metadata ?? {},
     env: request.env ?? {},

@@ -7,9 +7,11 @@ import type { Pauser, TransitionParts } from './pause.ts';
 
 export interface ResumeRequest {
   /** Of its history; default: the last. */
-  checkpoint?: number;
+  checkpoint?: number | undefined;
+  /** Whether it goes on with its memory, if that was kept; default: true. */
+  memory?: boolean | undefined;
   /** Of its time from then on, seconds; default: as before. */
-  timeoutSec?: number;
+  timeoutSec?: number | undefined;
 }
 
 /**
@@ -36,15 +38,18 @@ export class Resumer {
     requestId?: string,
     how: ResumeRequest = {},
   ): Promise<Transitioned> {
-    const { checkpoint } = how;
     const { lives, operations } = this.#parts;
+    const [from, under] = [sourceOf(how), operations.how(id)];
     const joined = operations.join(id, 'resume');
-    if (joined && operations.checkpoint(id) === checkpoint) return joined;
-    if (joined) throw resumesElsewhere(id, operations.checkpoint(id), checkpoint);
+    if (joined && under === from) return joined;
+    if (joined) {
+      const message = `Sandbox ${id} is resuming from ${under}, not from ${from}.`;
+      throw new PerchError('sandbox_not_paused', message, { id, status: 'resuming' });
+    }
     const life = lives.get(id);
     const { status, reason } = life ?? (await lives.row(id));
     if (!life || status !== 'paused') throw resumeRefusalOf(id, status, reason);
-    return operations.run(id, 'resume', () => this.#resume(life, detail, requestId, how), checkpoint);
+    return operations.run(id, 'resume', () => this.#resume(life, detail, requestId, how), from);
   }
 
   /** The same for a request that needs the sandbox as it is: a resume under way will do, whatever it goes on from. */
@@ -54,8 +59,7 @@ export class Resumer {
     requestId: string,
     timeoutSec?: number,
   ): Promise<Transitioned> {
-    const how = timeoutSec === undefined ? {} : { timeoutSec };
-    return this.#parts.operations.join(id, 'resume') ?? this.resume(id, detail, requestId, how);
+    return this.#parts.operations.join(id, 'resume') ?? this.resume(id, detail, requestId, { timeoutSec });
   }
 
   /** Its host runs it in the next generation, by our call. */
@@ -86,7 +90,7 @@ export class Resumer {
     life: Life,
     detail: string,
     requestId: string | undefined,
-    { checkpoint, timeoutSec = life.timeoutSec }: ResumeRequest,
+    { checkpoint, memory = true, timeoutSec = life.timeoutSec }: ResumeRequest,
   ): Promise<Transitioned> {
     const { host, lives, metrics, log } = this.#parts;
     const { id, generation } = life;
@@ -104,7 +108,11 @@ export class Resumer {
       const next = { generation: generation + 1, access_token: token };
       seen = await host.resume(
         life,
-        { ...next, ...(checkpoint === undefined ? {} : { checkpoint }) },
+        {
+          ...next,
+          ...(checkpoint === undefined ? {} : { checkpoint }),
+          ...(memory ? {} : { memory }),
+        },
         requestId,
       );
       failpoint('resume.answered');
@@ -134,9 +142,8 @@ export class Resumer {
   }
 }
 
-function resumesElsewhere(id: string, under: number | undefined, asked: number | undefined): PerchError {
-  const state = (checkpoint: number | undefined) =>
-    checkpoint === undefined ? 'its last state' : `checkpoint ${checkpoint}`;
-  const message = `Sandbox ${id} is resuming from ${state(under)}, not from ${state(asked)}.`;
-  return new PerchError('sandbox_not_paused', message, { id, status: 'resuming' });
+/** The source of a resume, for people. */
+function sourceOf({ checkpoint, memory = true }: ResumeRequest): string {
+  const state = checkpoint === undefined ? 'its last state' : `checkpoint ${checkpoint}`;
+  return memory ? state : `${state} without its memory`;
 }

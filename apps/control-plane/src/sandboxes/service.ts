@@ -26,7 +26,7 @@ import type { SandboxRow } from '../database/index.ts';
 import type { HostClient, HostDirectory } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { ActivityTracker } from './activity.ts';
-import { Copier, type ForkRequest } from './copies.ts';
+import { Copier, type ForkRequest, type SnapshotRequest } from './copies.ts';
 import { type CreateContext, Creator } from './create.ts';
 import { Destroyer } from './destroy.ts';
 import type { Idempotency } from './idempotency.ts';
@@ -34,10 +34,10 @@ import type { Life } from './life.ts';
 import { Lives } from './lives.ts';
 import { Observer } from './observe.ts';
 import { Operations, type Transitioned } from './operations.ts';
-import { Pauser } from './pause.ts';
+import { type PauseRequest, Pauser } from './pause.ts';
 import { Ready, type ReadyRequest } from './ready.ts';
 import type { ListFilter, SandboxEvent, SandboxRepository } from './repository.ts';
-import { Resumer } from './resume.ts';
+import { type ResumeRequest, Resumer } from './resume.ts';
 import { type LastCommand, TimeUp } from './time-up.ts';
 import { toSandbox } from './view.ts';
 
@@ -83,7 +83,7 @@ export class SandboxService implements Disposable {
     const timeUp = new TimeUp({
       ...parts,
       destroy: (id, detail) => destroyer.destroy(id, detail),
-      pause: (id, detail) => pauser.pause(id, detail),
+      pause: ({ id, pauseMemory: memory }, detail) => pauser.pause(id, detail, undefined, { memory }),
     });
     this.#dependencies = dependencies;
     this.#lives = lives;
@@ -141,20 +141,18 @@ export class SandboxService implements Disposable {
   }
 
   /** Resolves when it is paused. It is, whether or not somebody waits. */
-  async pause(id: string, requestId: string): Promise<SandboxTransition> {
-    return this.#toTransition(await this.#pauser.pause(id, 'asked for', requestId));
+  async pause(id: string, requestId: string, how?: PauseRequest): Promise<SandboxTransition> {
+    return this.#toTransition(await this.#pauser.pause(id, 'asked for', requestId, how));
   }
 
   /** Resolves when it runs. It does, whether or not somebody waits. */
-  async resume(id: string, requestId: string, checkpoint?: number): Promise<SandboxTransition> {
-    return this.#toTransition(
-      await this.#resumer.resume(id, 'asked for', requestId, checkpoint === undefined ? {} : { checkpoint }),
-    );
+  async resume(id: string, requestId: string, how?: ResumeRequest): Promise<SandboxTransition> {
+    return this.#toTransition(await this.#resumer.resume(id, 'asked for', requestId, how));
   }
 
   /** Resolves when the snapshot is there; the sandbox is as before. */
-  snapshot(id: string, name: string, overwrite: boolean, requestId: string): Promise<NewSnapshot> {
-    return this.#copier.snapshot(id, name, overwrite, requestId);
+  snapshot(id: string, request: SnapshotRequest, requestId: string): Promise<NewSnapshot> {
+    return this.#copier.snapshot(id, request, requestId);
   }
 
   /** Resolves when each child runs or failed; the source is as before. */
@@ -180,9 +178,12 @@ export class SandboxService implements Disposable {
     return this.#destroyer.destroy(id, detail, requestId);
   }
 
-  /** Runs it for at least so long from now, and resumes it first if it is paused. The end of its time never comes nearer. */
-  async connect(id: string, timeoutSec: number, requestId: string): Promise<SandboxRow> {
-    const life = await this.#ready.ready(id, requestId, { always: true, timeoutSec });
+  /**
+   * Runs it for at least so long from now, and resumes it first if it is paused. The end of its time never comes nearer.
+   * @param memory as ReadyRequest
+   */
+  async connect(id: string, timeoutSec: number, requestId: string, memory = true): Promise<SandboxRow> {
+    const life = await this.#ready.ready(id, requestId, { always: true, timeoutSec, memory });
     const left = (life.expiresAt?.getTime() ?? 0) - Date.now();
     if (left < timeoutSec * 1000) await this.setTimeout(id, timeoutSec);
     return this.row(id);

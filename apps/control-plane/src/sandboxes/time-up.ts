@@ -5,7 +5,7 @@ interface Parts {
   lives: { get(id: string): Life | undefined; arm(id: string): void };
   operations: { ended(id: string): Promise<void> | undefined };
   destroy: (id: string, detail: string) => Promise<unknown>;
-  pause: (id: string, detail: string) => Promise<unknown>;
+  pause: (life: Life, detail: string) => Promise<unknown>;
   activity: { touch(life: Life, at: Date): void };
   lastCommand: LastCommand;
   log: Logger;
@@ -93,7 +93,7 @@ export class TimeUp {
       return;
     }
     life.pauseTries++;
-    pause(id, 'its time was over').catch((error: unknown) => {
+    pause(life, 'its time was over').catch((error: unknown) => {
       log.warn({ sandbox: id, err: error, tries: life.pauseTries }, 'an expired sandbox was not paused yet');
     });
   }

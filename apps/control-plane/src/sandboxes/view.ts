@@ -21,6 +21,7 @@ export function toSandbox(row: SandboxRow, life?: Life): Sandbox {
     timeout_sec: row.timeout_sec,
     timeout_mode: row.timeout_mode,
     on_timeout: row.on_timeout,
+    pause_memory: row.pause_memory,
     auto_resume: row.auto_resume,
     metadata: row.metadata,
     host_id: row.host_id,

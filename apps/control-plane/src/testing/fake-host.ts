@@ -264,8 +264,8 @@ export class FakeHost implements AsyncDisposable {
       const created_at = new Date().toISOString();
       return {
         items: [
-          { checkpoint: 0, parent: null, kind: 'start', created_at, ...sizes },
-          { checkpoint: 1, parent: 0, kind: 'pause', created_at, ...sizes },
+          { checkpoint: 0, parent: null, kind: 'start', memory: true, created_at, ...sizes },
+          { checkpoint: 1, parent: 0, kind: 'pause', memory: true, created_at, ...sizes },
         ],
         own_bytes: 8,
         shared_bytes: 12,
@@ -275,7 +275,7 @@ export class FakeHost implements AsyncDisposable {
       '/v1/snapshots',
       { schema: { body: HostSnapshotCreate } },
       async (request, reply) => {
-        const { name, sandbox_id, generation, overwrite } = request.body;
+        const { name, sandbox_id, generation, overwrite, memory = true } = request.body;
         if (this.snapshots.has(name) && !overwrite) {
           throw new PerchError('snapshot_exists', `There is ${name}.`, { name });
         }
@@ -287,6 +287,7 @@ export class FakeHost implements AsyncDisposable {
         const snapshot: Snapshot = {
           ...{ name, type: 'snapshot', template, vcpus, memory_mb, disk_mb, sandbox_id },
           ...{ size_bytes: 10, own_bytes: 4, shared_bytes: 6, standalone: false, disk_format: 'qcow2' },
+          memory,
           created_at: new Date().toISOString(),
         };
         this.snapshots.set(name, snapshot);
@@ -312,6 +313,7 @@ export class FakeHost implements AsyncDisposable {
         {
           ...{ name: 'base', type: 'base', template: 'base', vcpus: null, memory_mb: null, disk_mb: 1024 },
           ...{ size_bytes: 10, own_bytes: 10, shared_bytes: 0, standalone: true, disk_format: 'image' },
+          memory: false,
           sandbox_id: null,
           created_at: new Date(0).toISOString(),
         },

@@ -1,7 +1,7 @@
 /** The control-plane API of E2B, with a host that a test plays. */
 import { asE2bKey, PerchError } from '@perch/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { TestPlane } from '../testing/index.ts';
+import { eventually, TestPlane } from '../testing/index.ts';
 
 let plane: TestPlane;
 beforeAll(async () => {
@@ -10,6 +10,7 @@ beforeAll(async () => {
 afterAll(() => plane[Symbol.asyncDispose]());
 afterEach(() => {
   plane.host.onCreate = () => {};
+  plane.host.onPause = () => {};
 });
 
 type Json = Record<string, unknown>;
@@ -108,7 +109,7 @@ describe('what is not done is refused by its name, before anything is made', () 
     ['iam', { iam: { tokens: { a: {} } } }],
     ['mcp', { mcp: 'a' }],
     ['volumeMounts', { volumeMounts: [{ name: 'a', path: '/a' }] }],
-    ['autoPauseMemory', { autoPauseMemory: false }],
+    ['autoPauseMemory', { autoPause: true, autoPauseMemory: false, autoResume: { enabled: true } }],
     ['newest', { newest: true }],
     ['timeout', { timeout: 0 }],
     ['envVars.1X', { envVars: { '1X': '' } }],
@@ -229,17 +230,58 @@ test('connect to one that runs only extends its time, and an end that is later s
   expect((await call('POST', `/sandboxes/${id}/resume`, { timeout: 60 })).status).toBe(409);
 });
 
-test('a resume without memory is refused, and asks for nothing of one that runs', async () => {
+test('a resume without memory drops it, and asks for nothing of one that runs or has none', async () => {
   const { sandboxID: id } = await create();
-  expect((await call('POST', `/v2/sandboxes/${id}/connect`, { memory: false })).status).toBe(200);
-  expect(await call('POST', `/sandboxes/${id}/pause`, { memory: false })).toMatchObject({
-    status: 400,
-    body: { message: expect.stringContaining('memory') },
-  });
+  const connect = () => call('POST', `/v2/sandboxes/${id}/connect`, { memory: false });
+  const last = () => plane.host.resumed.at(-1)?.body;
+  expect((await connect()).status).toBe(200);
+  expect(plane.host.resumed.some((one) => one.id === id)).toBe(false);
   await call('POST', `/sandboxes/${id}/pause`);
-  const refused = await call('POST', `/v2/sandboxes/${id}/connect`, { memory: false });
-  expect(refused).toMatchObject({ status: 400, body: { message: expect.stringContaining('memory') } });
-  expect((await detail(id)).state).toBe('paused');
+  expect((await connect()).status).toBe(201);
+  expect(last()).toMatchObject({ generation: 2, memory: false });
+  expect((await call('POST', `/sandboxes/${id}/pause`, { memory: false })).status).toBe(204);
+  expect((await connect()).status).toBe(201);
+  expect(last()).toEqual({ generation: 3, access_token: expect.any(String) });
+});
+
+test('a pause without memory says so until it is resumed, which only a call for it does', async () => {
+  const { sandboxID: id } = await create({ autoPause: true, autoResume: { enabled: true } });
+  expect((await call('POST', `/sandboxes/${id}/pause`, { memory: false })).status).toBe(204);
+  expect(plane.host.paused.at(-1)?.body).toEqual({ generation: 1, memory: false });
+  expect(await detail(id)).toMatchObject({ state: 'paused', pauseMode: 'filesystem' });
+  const woken = await plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'true' } });
+  expect(woken.status).toBe(409);
+  expect((await call('POST', `/v2/sandboxes/${id}/connect`, {})).status).toBe(201);
+  await call('POST', `/sandboxes/${id}/pause`, { memory: true, requireHealthyGuest: false });
+  expect(await detail(id)).toMatchObject({ pauseMode: 'full' });
+});
+
+test('a guest that must be healthy is asked only where its memory is not kept', async () => {
+  const { sandboxID: id } = await create();
+  const pause = (body: object) => call('POST', `/sandboxes/${id}/pause`, body);
+  expect(await pause({ requireHealthyGuest: true })).toMatchObject({
+    status: 400,
+    body: { message: expect.stringContaining('requireHealthyGuest') },
+  });
+  plane.host.onPause = () => {
+    throw new PerchError('pause_failed', 'The guest does not answer.', { id, reason: 'it does not answer' });
+  };
+  expect(await pause({ memory: false, requireHealthyGuest: true })).toMatchObject({ status: 503 });
+  plane.host.onPause = () => {};
+  expect((await pause({ memory: false, requireHealthyGuest: true })).status).toBe(204);
+});
+
+test('a sandbox whose time is over is paused without memory where that was asked for', async () => {
+  const { sandboxID: id } = await create({ autoPause: true, autoPauseMemory: false, timeout: 1 });
+  await eventually(async () => (await detail(id)).state === 'paused');
+  expect(await detail(id)).toMatchObject({ pauseMode: 'filesystem' });
+});
+
+test('a snapshot of the disk alone is asked for as such', async () => {
+  const { sandboxID: id } = await create();
+  const made = await call('POST', `/sandboxes/${id}/snapshots`, { name: 'alone', memory: false });
+  expect(made).toMatchObject({ status: 201, body: { snapshotID: 'alone' } });
+  expect(plane.host.snapshots.get('alone')).toMatchObject({ memory: false });
 });
 
 test('lists come in pages by the start, filtered by state, label, template and time', async () => {

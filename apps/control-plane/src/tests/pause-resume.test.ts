@@ -22,7 +22,7 @@ afterEach(() => {
   plane.host.onResume = () => {};
 });
 
-const pause = (id: string, init?: RequestInit) => plane.transition(id, 'pause', init);
+const pause = (id: string, init?: RequestInit & { json?: unknown }) => plane.transition(id, 'pause', init);
 const resume = (id: string, init?: RequestInit & { json?: unknown }) => plane.transition(id, 'resume', init);
 const destroy = (id: string) => plane.fetch(`/v1/sandboxes/${id}`, { method: 'DELETE' });
 const exec = (id: string, script = 'echo hi') =>
@@ -82,6 +82,50 @@ test('a sandbox is paused and resumed, with what each stage took', async () => {
   expect(Math.abs(Date.parse(resumed.expires_at ?? '') - Date.now() - 1_000_000)).toBeLessThan(5_000);
   expect(await (await exec(id)).text()).toContain('hi');
   expect(await eventsOf(id)).toEqual(['creating', 'running', 'pausing', 'paused', 'resuming', 'running']);
+});
+
+test('a pause and a resume without memory say so to the host, and no more than that', async () => {
+  const { id } = await plane.create();
+  const without = { json: { memory: false } };
+  expect((await pause(id, without)).status).toBe(200);
+  expect(plane.host.paused.at(-1)?.body).toEqual({ generation: 1, memory: false });
+  expect((await resume(id, without)).status).toBe(200);
+  expect(plane.host.resumed.at(-1)?.body).toMatchObject({ generation: 2, memory: false });
+  for (const call of [pause, resume])
+    expect(await refused(call(id, { json: { memory: 'no' } }))).toMatchObject({
+      ...{ status: 400, code: 'validation_failed' },
+    });
+});
+
+test('who asks for a pause with memory does not share one without', async () => {
+  const { id } = await plane.create();
+  const { reached, release } = hook('onPause');
+  const first = pause(id, { json: { memory: false } });
+  await reached;
+  const same = pause(id, { json: { memory: false } });
+  expect(await refused(pause(id))).toMatchObject({
+    ...{ status: 409, code: 'sandbox_not_running' },
+    message: `Sandbox ${id} is pausing without its memory, not with its memory.`,
+  });
+  release();
+  expect([(await first).status, (await same).status]).toEqual([200, 200]);
+  const next = hook('onResume');
+  const resuming = resume(id);
+  await next.reached;
+  expect(await refused(resume(id, { json: { memory: false } }))).toMatchObject({
+    ...{ status: 409, code: 'sandbox_not_paused' },
+    message: `Sandbox ${id} is resuming from its last state, not from its last state without its memory.`,
+  });
+  next.release();
+  expect((await resuming).status).toBe(200);
+});
+
+test('a sandbox that is to be woken by requests keeps its memory when its time is over', async () => {
+  const asked = { on_timeout: 'pause', pause_memory: false, auto_resume: true };
+  expect(await refused(plane.fetch('/v1/sandboxes', { json: asked }))).toMatchObject({
+    ...{ status: 400, code: 'validation_failed' },
+    message: expect.stringContaining('pause_memory does not go with auto_resume'),
+  });
 });
 
 const jsonType = () => ({ 'x-api-key': plane.key, 'content-type': 'application/json' });

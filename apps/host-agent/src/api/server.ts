@@ -101,7 +101,8 @@ export function createServer(deps: ApiDeps) {
     { schema: { params, body: HostPause, response: { 200: HostSandbox, ...errors } } },
     (request) => {
       request.log.info({ sandbox: request.params.id }, 'pause');
-      return lifecycle.pause(request.params.id, request.body.generation);
+      const { generation, memory } = request.body;
+      return lifecycle.pause(request.params.id, generation, memory);
     },
   );
 

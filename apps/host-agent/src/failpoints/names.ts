@@ -88,6 +88,10 @@ export const failpoints = [
   'pause.sealed',
   'pause.settled',
   'pause.paused',
+  /** Of a pause without memory: the guest changes nothing of its disk any more, and runs. */
+  'cold.held',
+  /** Of a resume without memory: the journal has what the guest is booted from, and there is no monitor. */
+  'reboot.journaled',
   ...every(teardowns, teardownSteps),
   'destroy.journaled',
   'destroy.snapshots_removed',

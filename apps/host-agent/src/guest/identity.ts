@@ -1,6 +1,6 @@
 /**
- * The two short exchanges that the root process has with a guest: is its agent up, and did it take over
- * clock, entropy, identity and token. Answers are bounded; nothing of them is used beyond a yes or no.
+ * The short exchanges that the root process has with a guest: is its agent up, did it take over clock, entropy, identity
+ * and token, and has it written out its disk. Answers are bounded; nothing of them is used beyond a yes or no.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,6 +17,8 @@ const pollMs = 10;
 const healthMs = 2000;
 const answerMs = 30_000;
 const warmUpMs = 20_000;
+/** All of the memory may be still to be written. */
+const diskMs = 60_000;
 
 export interface GuestIdentity {
   sandboxId: string;
@@ -35,6 +37,9 @@ export interface GuestReadiness {
   waitForAgent: typeof waitForAgent;
   giveIdentity: typeof giveIdentity;
   warmUp: typeof warmUp;
+  writeOut: typeof writeOut;
+  holdDisk: typeof holdDisk;
+  letGoOfDisk: typeof letGoOfDisk;
 }
 
 /** The points that a guest must confirm before its sandbox is `running`. */
@@ -142,6 +147,39 @@ export async function warmUp(
     }),
     ...{ connectMs, answerMs, signal },
   });
+}
+
+/** Has the guest write all that it has not yet to its disk. @throws Error when it does not say that it has */
+export function writeOut(address: string, accessToken: string, signal: AbortSignal): Promise<void> {
+  return tellDisk(address, accessToken, 'write-out', signal);
+}
+
+/** The same, and it changes nothing of the disk from then on, for ten seconds at most. */
+export function holdDisk(address: string, accessToken: string, signal: AbortSignal): Promise<void> {
+  return tellDisk(address, accessToken, 'hold', signal);
+}
+
+/** It may change its disk again. No error when it might all the time. */
+export function letGoOfDisk(address: string, accessToken: string, signal: AbortSignal): Promise<void> {
+  return tellDisk(address, accessToken, 'let-go', signal);
+}
+
+async function tellDisk(
+  address: string,
+  accessToken: string,
+  what: 'write-out' | 'hold' | 'let-go',
+  signal: AbortSignal,
+): Promise<void> {
+  const { status } = await ask(address, {
+    ...{ method: 'POST', path: `/disk/${what}`, headers: { 'x-access-token': accessToken } },
+    ...{ connectMs, answerMs: diskMs, signal },
+  });
+  if (status === 204) return;
+  throw new Error(
+    status === 404
+      ? 'Its guest agent is of an earlier Perch, and cannot write its disk out.'
+      : `Its guest agent cannot write its disk out (${status}).`,
+  );
 }
 
 /** A message of the Connect protocol: flags, length, JSON. Source: connectrpc.com/docs/protocol */

@@ -3,6 +3,9 @@ export {
   type GuestReadiness,
   giveIdentity,
   guestPort,
+  holdDisk,
+  letGoOfDisk,
   waitForAgent,
   warmUp,
+  writeOut,
 } from './identity.ts';

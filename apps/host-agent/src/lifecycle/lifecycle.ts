@@ -146,15 +146,16 @@ export class Lifecycle {
   }
 
   /** As SandboxDriver.pause. @throws PerchError sandbox_not_found too */
-  async pause(id: string, generation: number): Promise<HostSandbox> {
-    await this.#registry.expect(id).pause(generation);
+  async pause(id: string, generation: number, memory?: boolean): Promise<HostSandbox> {
+    await this.#registry.expect(id).pause(generation, memory);
     return this.get(id);
   }
 
   /** As SandboxDriver.resume. @throws PerchError sandbox_not_found too */
   async resume(id: string, request: HostResume): Promise<HostSandbox> {
     using _ = this.#planner.pool.busy();
-    await this.#registry.expect(id).resume(request.generation, request.access_token, request.checkpoint);
+    const { access_token: accessToken, ...rest } = request;
+    await this.#registry.expect(id).resume({ accessToken, ...rest });
     return this.get(id);
   }
 

@@ -52,7 +52,8 @@ export class NamedSnapshots {
    * Makes a snapshot with a name of a sandbox, which is as before.
    * @throws PerchError as SandboxDriver.copy; sandbox_not_found, snapshot_exists
    */
-  async create({ name, sandbox_id: id, generation, overwrite }: HostSnapshotCreate): Promise<NewSnapshot> {
+  async create(request: HostSnapshotCreate): Promise<NewSnapshot> {
+    const { name, sandbox_id: id, generation, overwrite, memory = true } = request;
     const { saved, snapshots } = this.#deps;
     const driver = this.#registry.expect(id);
     await this.#assertFree(name, overwrite);
@@ -61,9 +62,10 @@ export class NamedSnapshots {
     await snapshots.create(name, overwrite, (to) =>
       driver.copy(generation, {
         as: 'snapshotting',
+        memory,
         take: async (taken, stages) => {
           timings = stages;
-          await saved.copy(id, taken, to);
+          await saved.copy(id, taken, to, memory);
         },
       }),
     );

@@ -75,9 +75,11 @@ export class FakeMachine {
   failing: string | undefined;
   failure = (message: string) => new Error(message);
   /** Checkpoints that were captured last, by sandbox. */
-  readonly captured = new Map<string, { checkpoint: number; identity: HeldIdentity }>();
+  readonly captured = new Map<string, { checkpoint: number; identity: HeldIdentity; memory?: boolean }>();
   /** Holds a pause up after the guest was stopped. */
   captureGate: Promise<void> = Promise.resolve();
+  /** Guests that were booted from power-on. */
+  booted = 0;
   /** The words that guests were told. */
   readonly told: GuestIdentity[] = [];
   #pid = 1;
@@ -90,6 +92,7 @@ export class FakeMachine {
     recognises: () => true,
     boot: async ({ dir }) => {
       await this.bootGate;
+      this.booted++;
       return this.#start(dir, false);
     },
     restore: async ({ dir }) => {
@@ -99,6 +102,11 @@ export class FakeMachine {
     adopt: async ({ dir }) => (this.vms.has(dir) ? this.#vm(dir) : undefined),
     unowned: async () => [],
   };
+
+  /** What the guest agent is asked about its disk. */
+  tell(name: string): void {
+    this.#step(name);
+  }
 
   #start(dir: string, frozen: boolean): Vm {
     const { promise: exited, resolve: end } = Promise.withResolvers<string>();
@@ -188,13 +196,13 @@ export class FakeMachine {
     start: async () => [],
     assertRoom: async () => this.#step('find room'),
     assertCopyRoom: async () => this.#step('find room'),
-    capture: async ({ record, vm, identity, signal, kind }) => {
+    capture: async ({ record, vm, identity, signal, kind, memory }) => {
       await vm.freeze();
       await this.captureGate;
       signal.throwIfAborted();
       this.#step('write');
       if (kind === 'snapshot') await vm.thaw();
-      this.captured.set(record.id, { checkpoint: record.captures, identity });
+      this.captured.set(record.id, { checkpoint: record.captures, identity, memory });
       this.#step('answer');
       return { freeze: 1, total: 2 };
     },
@@ -211,12 +219,13 @@ export class FakeMachine {
       this.captured.set(id, { checkpoint: 0, identity: { accessToken: 'boot', number: 1 } });
     },
     directory: (id, checkpoint) => new SnapshotDirectory(join('/nowhere', id, `${checkpoint}`)),
-    open: async (id) => {
+    open: async (id, _checkpoint, memory) => {
       this.#step('open');
       const captured = this.captured.get(id);
       if (!captured) throw new Error(`nothing is captured of ${id}`);
       return {
-        vm: { image: aMemory, devices: '/devices' },
+        vm:
+          memory !== false && captured.memory !== false ? { image: aMemory, devices: '/devices' } : undefined,
         disk: { format: this.layerFormat, base: '/base', layers: ['/layer'] },
         identity: captured.identity,
       };
@@ -292,6 +301,9 @@ export async function host(
         warmUp: async () => {
           machine.order.push('warm up');
         },
+        writeOut: async () => machine.tell('write out'),
+        holdDisk: async () => machine.tell('hold the disk'),
+        letGoOfDisk: async () => machine.tell('let go of the disk'),
         giveIdentity: async (_address, identity, signal) => {
           await Promise.race([machine.readyGate, aborted(signal)]);
           machine.told.push(identity);

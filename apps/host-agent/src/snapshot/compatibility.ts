@@ -5,7 +5,8 @@ import type { Snapshot } from './snapshot.ts';
 
 /**
  * Device state is read back only by the version that wrote it, or by one with the same format, and a guest keeps using the processor that it found when
- * it booted: on one with less it dies of SIGILL, much later. Layers of another kind of disk are converted.
+ * it booted: on one with less it dies of SIGILL, much later. Layers of another kind of disk are converted. A guest that is booted goes on
+ * anywhere.
  * @throws SnapshotIncompatible, whose message is a sentence for the user
  */
 export function assertCompatible(

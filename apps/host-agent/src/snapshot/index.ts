@@ -13,12 +13,14 @@ export { jsonReader } from './json.ts';
 export {
   ancestorMemfile,
   ancestorRootfsCow,
+  isOfRunning,
   memfileName,
   SnapshotDirectory,
   snapshotFiles,
 } from './layout.ts';
 export {
   decodeManifest,
+  hasMemory,
   type Manifest,
   type ManifestFacts,
   maxManifestBytes,
@@ -53,11 +55,13 @@ export {
 } from './rootfs-meta.ts';
 export {
   assertStored,
+  isWithMemory,
   openSnapshot,
   readManifest,
   readSnapshotJson,
   type Snapshot,
   verifyFiles,
   verifySnapshot,
+  type WithMemory,
 } from './snapshot.ts';
 export { copyMapped, copyWholeMemory, type ReadMemfile } from './whole-memory.ts';

@@ -54,14 +54,27 @@ export function isSnapshotFile(name: string): boolean {
   return match?.[1] !== undefined && isBuildId(match[1]);
 }
 
-/** The files without which nothing can be resumed, whatever holds the root disk. */
-const always = [snapshotFiles.snapfile, snapshotFiles.memfile, snapshotFiles.memfileHeader];
+/** The files without which no guest can go on where it was, whatever holds its root disk. */
+const running = [snapshotFiles.snapfile, snapshotFiles.memfile, snapshotFiles.memfileHeader];
 const cow = [snapshotFiles.rootfsCow, snapshotFiles.rootfsMeta];
 
 /** Whether files of these names are a snapshot: device state, memory, and a root disk in one of its two forms. */
 export function isComplete(names: ReadonlySet<string>): boolean {
-  const disk = names.has(snapshotFiles.rootfsExt4) || cow.every((name) => names.has(name));
-  return disk && always.every((name) => names.has(name));
+  return hasDisk(names) && running.every((name) => names.has(name));
+}
+
+/** Whether files of these names are a snapshot without memory: a root disk in one of its two forms, and nothing of a running guest. */
+export function isDiskAlone(names: ReadonlySet<string>): boolean {
+  return hasDisk(names) && ![...names].some(isOfRunning);
+}
+
+function hasDisk(names: ReadonlySet<string>): boolean {
+  return names.has(snapshotFiles.rootfsExt4) || cow.every((name) => names.has(name));
+}
+
+/** Whether it holds device state or memory. */
+export function isOfRunning(name: string): boolean {
+  return running.some((one) => one === name) || name.startsWith(`${snapshotFiles.memfile}.`);
 }
 
 /** A snapshot directory, there or not. The predicates look at names only: `openSnapshot` looks inside. */

@@ -38,6 +38,14 @@ test('a manifest is read as it was written, and is JSON', () => {
   expect(decodeManifest(frame(bodyWith({})))).toEqual(manifest);
 });
 
+test('a manifest of a disk alone has a version of its own, which an earlier Perch refuses', () => {
+  const disk = { 'rootfs.cow': sum, 'rootfs.meta': sum };
+  const alone = { ...facts, memory: false } as const;
+  expect(decodeManifest(encodeManifest(alone, disk))).toEqual({ format_version: 2, ...alone, files: disk });
+  for (const name of ['snapfile', 'memfile', 'memfile.header', `memfile.${build(1)}`])
+    expect(() => encodeManifest(alone, { ...disk, [name]: sum }), name).toThrow(SnapshotDamaged);
+});
+
 property.prop([damage(valid)], { numRuns: 2000 })('no damage to a manifest goes unnoticed', (bytes) => {
   expect(() => decodeManifest(bytes)).toThrow(SnapshotDamaged);
 });
@@ -55,7 +63,11 @@ property.prop([
 describe('a manifest with a right checksum is refused for', () => {
   const withFile = (name: string, value: unknown = sum) => ({ files: { ...files, [name]: value } });
   test.each<[string, object, RegExp]>([
-    ['another version', { format_version: 2 }, /format version 2; this Perch reads 1/],
+    ['another version', { format_version: 3 }, /format version 3; this Perch reads 1 and 2/],
+    ['the version of one without memory', { format_version: 2 }, /format version 2, and not what that says/],
+    ['no memory in the version of those with', { memory: false }, /format version 1, and not/],
+    ['memory that it does not have', { format_version: 2, memory: false }, /without memory, and no others/],
+    ['a disk less', { format_version: 2, memory: false, files: {} }, /without memory/],
     ['a field more', { comment: 'x' }, /not what it should be/],
     ['a field less', { machine: undefined }, /not what it should be/],
     ['another kind', { kind: 'fork' }, /kind/],

@@ -4,6 +4,8 @@
  *
  * One line: `{"crc32":"` 8 hex digits `","manifest":` body `}` and a newline. The checksum is that of the
  * bytes of the body, and is held against them before anything in them is believed.
+ *
+ * Format version 1 is of a snapshot with memory, 2 of one without: a Perch that knows only the first says so.
  */
 
 import { crc32 } from 'node:zlib';
@@ -12,10 +14,10 @@ import { type Static, Type } from 'typebox';
 import { type FileSum, maxExtentBytes } from './checksum.ts';
 import { SnapshotDamaged } from './damaged.ts';
 import { jsonReader } from './json.ts';
-import { isComplete, isSnapshotFile, snapshotFiles } from './layout.ts';
+import { isComplete, isDiskAlone, isSnapshotFile, snapshotFiles } from './layout.ts';
 import { BuildIdText, Bytes, ContentId } from './schemas.ts';
 
-const formatVersion = 1;
+const formatVersions = { withMemory: 1, diskAlone: 2 } as const;
 /** Largest file that is read, bytes: some two million extents. */
 export const maxManifestBytes = 64 * 2 ** 20;
 
@@ -47,6 +49,8 @@ const facts = {
   disk: Type.Optional(Type.Object({ format: DiskFormat }, closed)),
   /** Content of `rootfs.ext4`, where the disk stands alone. */
   rootfs_content_id: Type.Optional(ContentId),
+  /** Of a snapshot without memory, whose guest begins from power-on. */
+  memory: Type.Optional(Type.Literal(false)),
 };
 
 const FileSumSchema = Type.Object(
@@ -59,7 +63,7 @@ const FileSumSchema = Type.Object(
 
 const ManifestSchema = Type.Object(
   {
-    format_version: Type.Literal(formatVersion),
+    format_version: Type.Union(Object.values(formatVersions).map((version) => Type.Literal(version))),
     ...facts,
     /** All other files of the directory, by name. */
     files: Type.Record(Type.String(), FileSumSchema),
@@ -72,7 +76,7 @@ const FactsSchema = Type.Object(facts, closed);
 export type ManifestFacts = Static<typeof FactsSchema>;
 
 export interface Manifest extends ManifestFacts {
-  format_version: typeof formatVersion;
+  format_version: (typeof formatVersions)[keyof typeof formatVersions];
   files: Readonly<Record<string, FileSum>>;
 }
 
@@ -85,7 +89,7 @@ const tail = '}\n';
 
 /** @throws SnapshotDamaged for values that could not be read again */
 export function encodeManifest(given: ManifestFacts, files: Readonly<Record<string, FileSum>>): Buffer {
-  const body = Buffer.from(JSON.stringify({ format_version: formatVersion, ...given, files }));
+  const body = Buffer.from(JSON.stringify({ format_version: versionOf(given), ...given, files }));
   decodeBody(body);
   const crc = crc32(body).toString(16).padStart(8, '0');
   const bytes = Buffer.concat([Buffer.from(`{"crc32":"${crc}","manifest":`), body, Buffer.from(tail)]);
@@ -106,18 +110,32 @@ export function decodeManifest(bytes: Buffer): Manifest {
 
 function decodeBody(body: Buffer): Manifest {
   const { format_version: version } = readVersion(body);
-  if (version !== formatVersion) {
-    throw damaged(`has format version ${version}; this Perch reads ${formatVersion}`);
+  const known: readonly number[] = Object.values(formatVersions);
+  if (!known.includes(version)) {
+    throw damaged(`has format version ${version}; this Perch reads ${known.join(' and ')}`);
   }
-  const manifest = readBody(body);
+  const manifest = readBody(body) as Manifest;
+  if (version !== versionOf(manifest)) throw damaged(`has format version ${version}, and not what that says`);
   for (const [file, sum] of Object.entries(manifest.files)) {
     if (!isSnapshotFile(file) || file === snapshotFiles.manifest)
       throw damaged(`names ${JSON.stringify(file)}`);
     assertExtents(file, sum);
   }
-  if (!isComplete(new Set(Object.keys(manifest.files))))
-    throw damaged('does not name all files of a snapshot');
+  const names = new Set(Object.keys(manifest.files));
+  if (hasMemory(manifest) && !isComplete(names)) throw damaged('does not name all files of a snapshot');
+  if (!hasMemory(manifest) && !isDiskAlone(names)) {
+    throw damaged('does not name the files of a snapshot without memory, and no others');
+  }
   return manifest;
+}
+
+/** Whether a guest goes on where it was. Else one is booted from the disk. */
+export function hasMemory({ memory }: Pick<ManifestFacts, 'memory'>): boolean {
+  return memory !== false;
+}
+
+function versionOf(given: Pick<ManifestFacts, 'memory'>): Manifest['format_version'] {
+  return hasMemory(given) ? formatVersions.withMemory : formatVersions.diskAlone;
 }
 
 function assertExtents(file: string, { length, extents }: FileSum): void {

@@ -19,7 +19,12 @@ export interface MemoryImage {
   memfileOf: (build: BuildId) => string;
 }
 
-export function memoryImageOf({ directory, header }: Pick<Snapshot, 'directory' | 'header'>): MemoryImage {
+/** Undefined of a snapshot without memory. */
+export function memoryImageOf({
+  directory,
+  header,
+}: Pick<Snapshot, 'directory' | 'header'>): MemoryImage | undefined {
+  if (!header) return undefined;
   return {
     ...{ header, headerFile: directory.file(snapshotFiles.memfileHeader) },
     memfileOf: (build) => directory.memfileOf(build, header.build),

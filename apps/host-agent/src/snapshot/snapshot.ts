@@ -8,15 +8,23 @@ import { readBounded } from './files.ts';
 import { decodeHeader, type MemoryHeader, maxHeaderBytes } from './header.ts';
 import { jsonReader } from './json.ts';
 import { ancestorRootfsCow, memfileName, type SnapshotDirectory, snapshotFiles } from './layout.ts';
-import { decodeManifest, type Manifest, maxManifestBytes } from './manifest.ts';
+import { decodeManifest, hasMemory, type Manifest, maxManifestBytes } from './manifest.ts';
 import { decodeRootfsMeta, maxRootfsMetaBytes, type RootfsMeta } from './rootfs-meta.ts';
 
 export interface Snapshot {
   directory: SnapshotDirectory;
   manifest: Manifest;
-  header: MemoryHeader;
+  /** Null when it has no memory. */
+  header: MemoryHeader | null;
   /** Null when the root disk stands alone (`rootfs.ext4`). */
   rootfs: RootfsMeta | null;
+}
+
+/** A snapshot that is known to have memory. */
+export type WithMemory = Snapshot & { header: MemoryHeader };
+
+export function isWithMemory(snapshot: Snapshot): snapshot is WithMemory {
+  return snapshot.header !== null;
 }
 
 /**
@@ -45,10 +53,7 @@ export async function readManifest(directory: SnapshotDirectory): Promise<Manife
  */
 export async function openSnapshot(directory: SnapshotDirectory): Promise<Snapshot> {
   const manifest = await readManifest(directory);
-  const header = decodeHeader(
-    await readChecked(directory, manifest, snapshotFiles.memfileHeader, maxHeaderBytes),
-  );
-  assertMemory(manifest, header);
+  const header = hasMemory(manifest) ? await readHeader(directory, manifest) : null;
   const rootfs = await readRootfs(directory, manifest);
   const format = rootfs?.format ?? 'image';
   if (manifest.disk && manifest.disk.format !== format) {
@@ -128,6 +133,13 @@ async function readRootfs(directory: SnapshotDirectory, manifest: Manifest): Pro
       throw new SnapshotDamaged(layer, 'is missing, and rootfs.meta needs it');
   }
   return meta;
+}
+
+async function readHeader(directory: SnapshotDirectory, manifest: Manifest): Promise<MemoryHeader> {
+  const bytes = await readChecked(directory, manifest, snapshotFiles.memfileHeader, maxHeaderBytes);
+  const header = decodeHeader(bytes);
+  assertMemory(manifest, header);
+  return header;
 }
 
 /** Header and manifest are of one snapshot, whose memory is there. */

@@ -6,7 +6,7 @@ import { commitSnapshot } from './commit.ts';
 import { writeHeader } from './header.ts';
 import { SnapshotDirectory } from './layout.ts';
 import { createMapping, type DirtyRun, mergeMapping } from './merge.ts';
-import { openSnapshot, type Snapshot } from './snapshot.ts';
+import { openSnapshot, type WithMemory } from './snapshot.ts';
 import { build, facts, fc, fillDirectory, property, temporaryDirectory } from './testing.ts';
 import { copyWholeMemory } from './whole-memory.ts';
 
@@ -48,7 +48,7 @@ property.prop([generation, generation])(
     const snapshot = {
       directory,
       header: { generation: 1, build: build(2), baseBuild: build(1), mapping },
-    } as Snapshot;
+    } as WithMemory;
     const path = join(dir.path, 'whole');
     const { diff, sum } = await copyWholeMemory(snapshot, build(3), path);
     expect((await readFile(path)).equals(memory)).toBe(true);
@@ -70,7 +70,7 @@ test('is refused when a memfile ends too early, and then is not there', async ()
   await writeHeader(temporary, { generation: 0, build: build(2), baseBuild: build(2), mapping });
   const final = new SnapshotDirectory(join(dir.path, 'final'));
   await commitSnapshot({ temporary, final, facts });
-  const snapshot = await openSnapshot(final);
+  const snapshot = (await openSnapshot(final)) as WithMemory;
   await truncate(final.file('memfile'), 1000);
   const path = join(dir.path, 'whole');
   await expect(copyWholeMemory(snapshot, build(3), path)).rejects.toMatchObject({ name: 'SnapshotDamaged' });
@@ -86,7 +86,7 @@ test('is given up before any step, and then is not there', async () => {
   const snapshot = {
     directory,
     header: { generation: 0, build: build(1), baseBuild: build(1), mapping },
-  } as Snapshot;
+  } as WithMemory;
   const path = join(dir.path, 'whole');
   const giveUp = () => Promise.reject(new Error('enough'));
   await expect(copyWholeMemory(snapshot, build(3), path, giveUp)).rejects.toThrow('enough');

@@ -7,7 +7,7 @@ import { SnapshotDamaged } from './damaged.ts';
 import { snapshotFiles } from './layout.ts';
 import type { Mapping, Run } from './mapping.ts';
 import { copyMemory, type MemoryCopy } from './memory-copy.ts';
-import type { Snapshot } from './snapshot.ts';
+import type { WithMemory } from './snapshot.ts';
 
 /** Reads from the memfile of a build, as read(2) does. @returns the bytes read; 0 at the end of the file */
 export type ReadMemfile = (build: BuildId, into: Buffer, position: number) => number | Promise<number>;
@@ -18,7 +18,7 @@ export type ReadMemfile = (build: BuildId, into: Buffer, position: number) => nu
  * @throws what `pace` throws
  */
 export async function copyWholeMemory(
-  { directory, header }: Snapshot,
+  { directory, header }: Pick<WithMemory, 'directory' | 'header'>,
   build: BuildId,
   path: string,
   pace?: Pace,

@@ -33,11 +33,20 @@ async fn dispatch(agent: &Agent, request: Request) -> Result<Response, ApiError>
             Ok(json(StatusCode::OK, &metrics))
         }
         (&Method::GET, "/envs") => Ok(json(StatusCode::OK, &agent.identity.environment())),
-        (_, "/metrics" | "/envs" | "/health" | "/init") => {
-            Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
-        }
+        (&Method::POST, "/disk/write-out") => done(agent.disk.write_out().await),
+        (&Method::POST, "/disk/hold") => done(agent.disk.hold().await),
+        (&Method::POST, "/disk/let-go") => done(agent.disk.let_go().await),
+        (
+            _,
+            "/metrics" | "/envs" | "/health" | "/init" | "/disk/write-out" | "/disk/hold"
+            | "/disk/let-go",
+        ) => Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")),
         _ => Ok(connect::route(agent, request).await),
     }
+}
+
+fn done(result: std::io::Result<()>) -> Result<Response, ApiError> {
+    result.map(|()| empty(StatusCode::NO_CONTENT)).map_err(ApiError::internal)
 }
 
 async fn init(agent: &Agent, request: Request) -> Result<Response, ApiError> {

@@ -19,10 +19,15 @@ const defaultTimeoutSec = 300;
 
 export function addLifecycleRoutes(app: FastifyInstance, { publicUrl, sandboxes }: Services): void {
   /** Answers 201 when it was paused. */
-  const connect = async (request: FastifyRequest<OfSandbox>, reply: FastifyReply, timeoutSec: number) => {
+  const connect = async (
+    request: FastifyRequest<OfSandbox>,
+    reply: FastifyReply,
+    timeoutSec: number,
+    memory?: boolean,
+  ) => {
     const { id } = request.params;
     const { generation } = await visible(sandboxes, id);
-    const row = await sandboxes.connect(id, timeoutSec, request.id);
+    const row = await sandboxes.connect(id, timeoutSec, request.id, memory);
     const resumed = row.generation !== generation;
     return reply.code(resumed ? 201 : 200).send(toAccess(row, callersDomain(request, publicUrl)));
   };
@@ -30,9 +35,7 @@ export function addLifecycleRoutes(app: FastifyInstance, { publicUrl, sandboxes 
   for (const url of ['/v2/sandboxes/:id/connect', '/sandboxes/:id/connect']) {
     app.post<OfSandbox>(url, async (request, reply) => {
       const { timeout = defaultTimeoutSec, memory } = readConnect(request.body);
-      // Of a sandbox that runs it asks for nothing.
-      if (memory === false && sandboxes.life(request.params.id)?.status !== 'running') refuse('memory');
-      return connect(request, reply, timeout);
+      return connect(request, reply, timeout, memory);
     });
   }
 
@@ -51,9 +54,11 @@ export function addLifecycleRoutes(app: FastifyInstance, { publicUrl, sandboxes 
 
   app.post<OfSandbox>('/sandboxes/:id/pause', async (request, reply) => {
     const { id } = request.params;
-    readPause(request.body);
+    const { memory, requireHealthyGuest } = readPause(request.body);
+    // Without memory the guest is asked in any case.
+    if (requireHealthyGuest && memory !== false) refuse('requireHealthyGuest');
     await visible(sandboxes, id);
-    await sandboxes.pause(id, request.id);
+    await sandboxes.pause(id, request.id, { memory });
     return reply.code(204).send();
   });
 

@@ -27,6 +27,8 @@ export function addSandboxRoutes(app: FastifyInstance, { publicUrl, sandboxes }:
         const asked = readCreate(request.body);
         // Such as one of a team, or with a tag: of those there are none.
         if (!templateName.test(asked.templateID)) throw templateNotFound(asked.templateID);
+        if (asked.autoPauseMemory === false && asked.autoResume?.enabled)
+          refuse('autoPauseMemory', 'does not go with autoResume');
         const key = idempotencyKey(request);
         const { id } = await sandboxes.create(
           {
@@ -36,6 +38,7 @@ export function addSandboxRoutes(app: FastifyInstance, { publicUrl, sandboxes }:
             timeout_sec: asked.timeout ?? defaultTimeouts[url],
             timeout_mode: 'fixed',
             on_timeout: asked.autoPause ? 'pause' : 'destroy',
+            pause_memory: asked.autoPauseMemory ?? true,
             auto_resume: asked.autoResume?.enabled ?? false,
           },
           {

@@ -32,11 +32,12 @@ export function addSnapshotRoutes(app: FastifyInstance, { sandboxes, host }: Ser
     config: { once: true },
     async handler(request, reply) {
       const { id } = request.params;
-      const asked = readSnapshot(request.body).name;
+      const { name: asked, memory } = readSnapshot(request.body);
       if (asked !== undefined && !name.test(asked)) refuse('name', `must match ${templateNamePattern}`);
       await visible(sandboxes, id);
       // The name of one that is there goes over to the new one.
-      const made = await sandboxes.snapshot(id, asked ?? `snap-${randomLetters(8)}`, true, request.id);
+      const named = asked ?? `snap-${randomLetters(8)}`;
+      const made = await sandboxes.snapshot(id, { name: named, overwrite: true, memory }, request.id);
       return reply.code(201).send(toInfo(made));
     },
   });

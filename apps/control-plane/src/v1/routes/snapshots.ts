@@ -27,7 +27,8 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
       summary: 'Make a snapshot of a sandbox, to create others from',
       description:
         'Memory, processes and disk as they are. A running sandbox stands still for a moment (`frozen` in timings_ms) ' +
-        'and runs on; a paused one stays paused. A client that goes away changes nothing.',
+        'and runs on; a paused one stays paused. A client that goes away changes nothing. With `memory: false` it has the ' +
+        'disk alone, which a running sandbox writes out first.',
       body: CreateSnapshot,
       querystring: Type.Object(
         {
@@ -48,9 +49,10 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
       } as object,
     },
     async handler(request, reply) {
-      const { sandbox_id: id, name = `snap-${randomLetters(8)}` } = request.body;
+      const { sandbox_id: id, name = `snap-${randomLetters(8)}`, memory } = request.body;
       const { overwrite = false } = request.query;
-      return reply.code(201).send(await sandboxes.snapshot(id, name, overwrite, request.id));
+      const made = await sandboxes.snapshot(id, { name, overwrite, memory }, request.id);
+      return reply.code(201).send(made);
     },
   });
 

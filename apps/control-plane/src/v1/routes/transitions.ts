@@ -1,16 +1,15 @@
 import {
   ForkResults,
   ForkSandbox,
+  PauseSandbox,
   ResumeSandbox,
   SandboxHistory,
   SandboxTransition,
-  TransitionRequest,
 } from '@perch/protocol';
 import { clientGone, type Services } from '../../http/index.ts';
 import { type App, emptyBody, IdParams } from './app.ts';
 
 const shared = { tags: ['sandboxes'], params: IdParams, optionalBody: true } as const;
-const badBody = 'The body is neither empty nor {}.';
 const badField = 'A field is wrong; `details` names it.';
 const unknown = 'No such sandbox.';
 const noAnswer =
@@ -24,24 +23,25 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
     preValidation: emptyBody,
     schema: {
       ...shared,
-      body: TransitionRequest,
+      body: PauseSandbox,
       summary: 'Pause a sandbox: memory and disk go to files, and it holds nothing else',
       description:
         'Answers once it is paused, with the milliseconds of each stage. Processes, open files and servers inside go ' +
         'on after the resume. Connections to it end at once with an error that names the status, and with them the ' +
         'commands that were not started detached. No time runs while it is paused. Two calls at the same time share ' +
-        'one pause and its answer. A client that goes away changes nothing.',
+        'one pause and its answer. A client that goes away changes nothing. With `memory: false` only the disk is kept, ' +
+        'written out and clean; a resume boots the guest from it, with the same identity, environment and time-outs.',
       response: {
         200: { ...SandboxTransition, description: 'It is paused.' },
-        400: badBody,
+        400: badField,
         404: unknown,
-        409: 'It does not run, or failed; the message names its status, such as paused, resuming or destroying.',
+        409: 'It does not run, is being paused in the other way, or failed; the message names its status, such as paused, resuming or destroying.',
         500: 'pause_failed: it runs on.',
         507: 'host_disk_full: the disk of the host filled up meanwhile, and it runs on.',
         503: `The host has no room on its disk for the pause, which is found out first: it runs on. Or cleanup_delayed: it is still pausing. Or ${noAnswer}.`,
       } as object,
     },
-    handler: (request) => sandboxes.pause(request.params.id, request.id),
+    handler: (request) => sandboxes.pause(request.params.id, request.id, request.body),
   });
 
   app.route({
@@ -56,7 +56,8 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
         'Answers once it runs and its guest has confirmed clock, entropy and identity, with the milliseconds of each ' +
         'stage. It gets its full time-out again. Two calls for the same state at the same time, or a request ' +
         'that resumes it by `auto_resume`, share one resume and its answer. A client that goes away changes nothing. With `checkpoint` it goes on from ' +
-        'an earlier state of its history instead; the states since then stay in the history as long as others do.',
+        'an earlier state of its history instead; the states since then stay in the history as long as others do. With ' +
+        '`memory: false` the guest is booted from its disk, also on a host that could not go on with the memory.',
       response: {
         200: { ...SandboxTransition, description: 'It runs.' },
         400: badField,
@@ -67,7 +68,7 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
         503: `The host has no room for it: it is still paused. Or ${noAnswer}.`,
       } as object,
     },
-    handler: (request) => sandboxes.resume(request.params.id, request.id, request.body.checkpoint),
+    handler: (request) => sandboxes.resume(request.params.id, request.id, request.body),
   });
 
   app.route({

@@ -9,13 +9,14 @@ import { type CaptureStep, failpoint } from '../../failpoints/index.ts';
 import {
   ancestorMemfile,
   ancestorRootfsCow,
+  type BuildId,
   commitSnapshot,
   copyDifference,
   type FileSum,
   headerOf,
   inheritedBuilds,
   type MemoryHeader,
-  memoryImageOf,
+  type MemoryImage,
   newBuildId,
   readableByVms,
   type Snapshot,
@@ -27,7 +28,7 @@ import {
 import type { Vm } from '../../vmm/index.ts';
 import { captured, type HeldIdentity, type SandboxRecord, Stopwatch } from '../journal/index.ts';
 import { diskOf } from './disk.ts';
-import type { CapturedIdentity } from './identity.ts';
+import { toCaptured } from './identity.ts';
 
 export interface Capture {
   record: SandboxRecord;
@@ -38,6 +39,8 @@ export interface Capture {
   uid: number;
   /** `snapshot`: the guest runs on as soon as its state is its own; `pause`: it stays stopped. */
   kind: 'pause' | 'snapshot';
+  /** Whether its memory is written. Else only its disk is, which it must have written out. */
+  memory: boolean;
   /** Whether it must be there after a power cut. */
   durable: boolean;
   /** Gives up between two steps. */
@@ -47,8 +50,10 @@ export interface Capture {
 export interface CaptureTarget {
   temporary: SnapshotDirectory;
   final: SnapshotDirectory;
-  /** The snapshot that the guest went on from; undefined when it was booted. */
+  /** The snapshot that the disk of the guest went on from; undefined when that is the image. */
   parent: Snapshot | undefined;
+  /** The memory that the guest went on from, or was saved as last; undefined when it was booted. */
+  parentMemory: MemoryImage | undefined;
   /** The image below all layers, and its checksum. */
   base: { path: string; sum: FileSum };
   disks: DiskBackend;
@@ -74,17 +79,8 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   };
   await vm.freeze();
   lap('frozen', 'freeze');
-  const snapfile = to.temporary.file(snapshotFiles.snapfile);
-  const state = await vm.saveState(build, to.parent?.manifest.build_id);
-  await writeFile(snapfile, state.devices, { flag: 'wx' });
-  await chmod(snapfile, readableByVms);
-  lap('device_state');
-  const target = {
-    ...{ build, memoryBytes: memoryBytes(record) },
-    parent: to.parent && memoryImageOf(to.parent),
-  };
-  const memory = await copyDifference(state.memory, target, to.temporary.file(snapshotFiles.memfile));
-  lap('memory');
+  const sums: Sums = {};
+  const describe = from.memory ? await captureMemory(from, to, build, sums, lap) : undefined;
   if (runsOn) {
     await disk.holdStill();
     failpoint('copy.switched');
@@ -93,8 +89,7 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
     stages.lap('switch');
     stages.laps.frozen = stages.laps.total ?? 0;
   }
-  const sums: Sums = { [snapshotFiles.memfile]: memory.sum };
-  await describeMemory(await headerOf(state.memory.since, memory.diff, target), to, sums);
+  await describe?.();
   await captureDisk(from, to, disk, sums);
   lap('disk');
   await writeIdentity(from.identity, to.temporary);
@@ -113,6 +108,7 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
       machine: { vcpus: record.vcpus, memory_mb: record.memory_mb, disk_mb: record.disk_mb },
       kernel_content_id: record.kernel,
       initramfs_content_id: record.initramfs,
+      ...(from.memory ? {} : { memory: false }),
     },
     sums,
     durable: from.durable,
@@ -130,15 +126,38 @@ function memoryBytes({ memory_mb }: SandboxRecord): number {
   return memory_mb * 2 ** 20;
 }
 
+/**
+ * Writes device state and memory of a guest that stands still.
+ * @returns what is to be called when it may run again: says what the pages mean over those of the parent
+ */
+async function captureMemory(
+  { vm, record }: Capture,
+  to: CaptureTarget,
+  build: BuildId,
+  sums: Sums,
+  lap: (stage: CaptureStep) => void,
+): Promise<() => Promise<void>> {
+  const { temporary, parentMemory: parent } = to;
+  const snapfile = temporary.file(snapshotFiles.snapfile);
+  const state = await vm.saveState(build, parent?.header.build);
+  await writeFile(snapfile, state.devices, { flag: 'wx' });
+  await chmod(snapfile, readableByVms);
+  lap('device_state');
+  const target = { build, memoryBytes: memoryBytes(record), parent };
+  const memory = await copyDifference(state.memory, target, temporary.file(snapshotFiles.memfile));
+  lap('memory');
+  sums[snapshotFiles.memfile] = memory.sum;
+  return async () => describeMemory(await headerOf(state.memory.since, memory.diff, target), to, sums);
+}
+
 async function describeMemory(
   header: MemoryHeader,
-  { temporary, parent }: CaptureTarget,
+  { temporary, parent, parentMemory }: CaptureTarget,
   sums: Sums,
 ): Promise<void> {
   await writeHeader(temporary, header);
-  for (const build of parent ? inheritedBuilds(header) : []) {
-    const path = parent?.directory.memfileOf(build, parent.header.build);
-    await inherit(parent, path, temporary, ancestorMemfile(build), sums);
+  for (const build of parentMemory ? inheritedBuilds(header) : []) {
+    await inherit(parent, parentMemory?.memfileOf(build), temporary, ancestorMemfile(build), sums);
   }
 }
 
@@ -197,6 +216,6 @@ async function inherit(
 }
 
 async function writeIdentity(identity: HeldIdentity, to: SnapshotDirectory): Promise<void> {
-  const captured: CapturedIdentity = { access_token: identity.accessToken, number: identity.number };
-  await writeFile(to.file(snapshotFiles.identity), JSON.stringify(captured), { mode: 0o600, flag: 'wx' });
+  const text = JSON.stringify(toCaptured(identity));
+  await writeFile(to.file(snapshotFiles.identity), text, { mode: 0o600, flag: 'wx' });
 }

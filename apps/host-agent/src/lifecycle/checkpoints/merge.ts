@@ -5,6 +5,7 @@
 import { failpoint } from '../../failpoints/index.ts';
 import {
   commitSnapshot,
+  isWithMemory,
   memfileName,
   type Pace,
   type Snapshot,
@@ -45,18 +46,22 @@ export interface Merged {
 
 /** @param layers whether those of its disk are beyond their bound */
 export async function excessOf(snapshot: Snapshot, memoryPercent: number, layers: boolean): Promise<Excess> {
-  const { manifest, header, directory } = snapshot;
-  const { memoryBytes } = header.mapping;
-  const { build: own, baseBuild } = header;
-  const later = new Set([own, ...header.mapping.builds].filter((one) => one !== baseBuild));
+  const memoryBytes = memoryBeyond(snapshot, memoryPercent);
+  const chain = layers ? await snapshot.directory.bytesOf(layerFiles(snapshot)) : 0;
+  return { memory: memoryBytes !== undefined, layers, bytes: (memoryBytes ?? 0) + chain };
+}
+
+/** Bytes of the memory in one file, when there is some and it is beyond its bound. */
+function memoryBeyond({ manifest, header }: Snapshot, memoryPercent: number): number | undefined {
+  if (!header) return undefined;
+  const { build: own, baseBuild, mapping } = header;
+  const later = new Set([own, ...mapping.builds].filter((one) => one !== baseBuild));
   const changed = [...later].reduce(
     (sum, one) => sum + (manifest.files[memfileName(one, own)]?.length ?? 0),
     0,
   );
-  const memory = changed * 100 > memoryBytes * memoryPercent;
-  const stored = [...header.mapping].reduce((sum, { build, length }) => sum + (build ? length : 0), 0);
-  const chain = layers ? await directory.bytesOf(layerFiles(snapshot)) : 0;
-  return { memory, layers, bytes: (memory ? stored : 0) + chain };
+  if (changed * 100 <= mapping.memoryBytes * memoryPercent) return undefined;
+  return [...mapping].reduce((sum, { build, length }) => sum + (build ? length : 0), 0);
 }
 
 /**
@@ -75,7 +80,7 @@ export async function mergeSnapshot(
   const sums = await shareFiles(from, temporary, anew);
   failpoint('merge.linked');
   const merged = { memoryBytes: 0, layerBytes: 0 };
-  if (what.memory) {
+  if (what.memory && isWithMemory(from)) {
     merged.memoryBytes = await writeFlatMemory(from, temporary, from.header.build, sums, pace);
   }
   failpoint('merge.memory');

@@ -12,6 +12,7 @@ import {
   type Snapshot,
   type SnapshotDirectory,
   snapshotFiles,
+  type WithMemory,
   writeHeader,
 } from '../../snapshot/index.ts';
 
@@ -19,7 +20,8 @@ import {
 export type Sums = Record<string, FileSum>;
 
 /** Names of the files that hold the memory. */
-export function memoryFiles({ header }: Snapshot): Set<string> {
+export function memoryFiles({ header }: Pick<Snapshot, 'header'>): Set<string> {
+  if (!header) return new Set();
   const names = new Set<string>([snapshotFiles.memfile, snapshotFiles.memfileHeader]);
   for (const build of [header.baseBuild, ...header.mapping.builds]) {
     if (build !== header.build) names.add(ancestorMemfile(build));
@@ -50,7 +52,7 @@ export async function shareFiles(
 
 /** Writes all memory as one file that a monitor can map. @returns bytes written */
 export async function writeFlatMemory(
-  from: Snapshot,
+  from: WithMemory,
   to: SnapshotDirectory,
   build: BuildId,
   sums: Sums,

@@ -12,6 +12,7 @@ import { failpoint } from '../../failpoints/index.ts';
 import {
   assertCompatible,
   type FileSum,
+  hasMemory,
   type Manifest,
   memoryImageOf,
   type Occupied,
@@ -31,7 +32,7 @@ import type { DiskRoom, HeldIdentity, SandboxRecord } from '../journal/index.ts'
 import { type Capture, capture } from './capture.ts';
 import { assertBase, diskOf } from './disk.ts';
 import { copyFlat, type FlatCopyTarget } from './flat-copy.ts';
-import { CapturedIdentity } from './identity.ts';
+import { CapturedIdentity, maxIdentityBytes, toHeld } from './identity.ts';
 
 export interface SavedStatesOptions {
   /** Absolute; on the file system of the VMs' directories. */
@@ -47,9 +48,10 @@ export interface SavedStatesOptions {
 
 /** Everything that a new life needs of the one before. */
 export interface SavedState {
-  vm: VmState;
+  /** Undefined when there is no memory, or none is wanted: a guest is booted from the disk. */
+  vm: VmState | undefined;
   disk: DiskState;
-  /** The identity that the guest agent believes in. */
+  /** The identity that the guest agent in the memory believes in. */
   identity: HeldIdentity;
 }
 
@@ -65,6 +67,7 @@ export interface Checkpoint {
   /** The checkpoint that was gone on from; null when it is not kept. */
   parent: number | null;
   kind: 'start' | 'pause' | 'snapshot';
+  memory: boolean;
   createdAt: string;
   occupied: Occupied;
 }
@@ -130,10 +133,12 @@ export class SavedStates {
     const path = parent?.directory.file(below) ?? baseImage(record.base);
     if (path === undefined) throw new Error('The image that it was booted from is gone.');
     const sum = parent?.manifest.files[below] ?? (await this.#baseSum(path));
+    const isOfGuest = record.last_checkpoint !== record.rebooted;
     return capture(from, {
       temporary: this.#temporary(record.id, record.captures),
       final: this.directory(record.id, record.captures),
       ...{ parent, base: { path, sum }, disks, machine },
+      parentMemory: parent && isOfGuest ? memoryImageOf(parent) : undefined,
     });
   }
 
@@ -155,9 +160,9 @@ export class SavedStates {
     await rename(temporary.path, this.directory(id, startCheckpoint).path);
   }
 
-  /** @throws SnapshotDamaged */
-  async copy(id: string, checkpoint: number, to: FlatCopyTarget): Promise<void> {
-    await copyFlat(await this.#open(id, checkpoint), to);
+  /** @param memory as `copyFlat` @throws SnapshotDamaged */
+  async copy(id: string, checkpoint: number, to: FlatCopyTarget, memory = true): Promise<void> {
+    await copyFlat(await this.#open(id, checkpoint), to, memory);
   }
 
   /** Whether a checkpoint was committed. */
@@ -206,6 +211,7 @@ export class SavedStates {
       number,
       parent: found.find((one) => one.manifest.build_id === manifest.parent)?.number ?? null,
       kind: number === startCheckpoint || manifest.kind === 'copy' ? 'start' : manifest.kind,
+      memory: hasMemory(manifest),
       createdAt: manifest.created_at,
       occupied,
     }));
@@ -225,26 +231,25 @@ export class SavedStates {
   }
 
   /**
+   * @param memory whether the memory is wanted, if there is some
    * @throws PerchError checkpoint_not_found, snapshot_damaged, resume_failed when this host cannot go on from it
    */
-  async open(id: string, checkpoint: number): Promise<SavedState> {
+  async open(id: string, checkpoint: number, memory = true): Promise<SavedState> {
     if (!(await this.#checkpoints(id)).includes(checkpoint)) {
       const details = { id, checkpoint };
       throw new PerchError('checkpoint_not_found', `Sandbox ${id} has no checkpoint ${checkpoint}.`, details);
     }
     try {
       const snapshot = await this.#open(id, checkpoint);
-      assertCompatible(snapshot, this.#options.machine);
+      const image = memory ? memoryImageOf(snapshot) : undefined;
+      if (image) assertCompatible(snapshot, this.#options.machine);
       await assertBase(snapshot);
-      const { directory } = snapshot;
-      const captured = await readSnapshotJson(snapshot, snapshotFiles.identity, CapturedIdentity);
+      const { identity, snapfile } = snapshotFiles;
+      const captured = await readSnapshotJson(snapshot, identity, CapturedIdentity, maxIdentityBytes);
       return {
-        vm: {
-          image: memoryImageOf(snapshot),
-          devices: directory.file(snapshotFiles.snapfile),
-        },
+        vm: image && { image, devices: snapshot.directory.file(snapfile) },
         disk: diskOf(snapshot),
-        identity: { accessToken: captured.access_token, number: captured.number },
+        identity: toHeld(captured),
       };
     } catch (cause) {
       if (cause instanceof SnapshotDamaged) throw cause.toPerchError(id);

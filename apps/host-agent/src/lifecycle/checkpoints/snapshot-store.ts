@@ -9,7 +9,13 @@ import { hasCode, sync } from '@perch/node-kit';
 import { PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../../failpoints/index.ts';
-import { openSnapshot, type Snapshot, SnapshotDamaged, SnapshotDirectory } from '../../snapshot/index.ts';
+import {
+  hasMemory,
+  openSnapshot,
+  type Snapshot,
+  SnapshotDamaged,
+  SnapshotDirectory,
+} from '../../snapshot/index.ts';
 import { asDiskFull, Mutex } from '../journal/index.ts';
 import type { FlatCopyTarget } from './flat-copy.ts';
 
@@ -195,6 +201,7 @@ async function view(name: string, { directory, manifest, rootfs }: Snapshot): Pr
     ...{ size_bytes: ownBytes + sharedBytes, own_bytes: ownBytes, shared_bytes: sharedBytes },
     standalone: rootfs === null,
     disk_format: rootfs?.format ?? 'image',
+    memory: hasMemory(manifest),
     sandbox_id: manifest.sandbox_id,
     created_at: manifest.created_at,
   };

@@ -84,6 +84,8 @@ test('a journal in which the last checkpoint had another name keeps it', async (
   const old = new DatabaseSync(home.file);
   old.exec(`alter table sandboxes rename column last_checkpoint to snapshot;
     alter table sandboxes drop column processes;
+    alter table sandboxes drop column env;
+    alter table sandboxes drop column rebooted;
     alter table sandboxes add column pid integer;
     alter table sandboxes add column pid_start integer;
     pragma user_version = 3;`);

@@ -40,6 +40,11 @@ export interface SandboxRecord extends SandboxSpec {
   last_checkpoint: number | null;
   /** Checkpoints that were begun: the number of the last. */
   captures: number;
+  /**
+   * Checkpoint from whose disk its guest was booted though it has memory, which is not that of the guest; null when
+   * there is none.
+   */
+  rebooted: number | null;
   changed_at: string;
   timings_ms: Record<string, number>;
 }
@@ -49,6 +54,8 @@ export interface HeldIdentity {
   accessToken: string;
   /** Number of identities that this guest's memory has seen: the next must be higher. */
   number: number;
+  /** Its environment, for when its memory is not there to keep it. A secret as the token is. */
+  env?: Readonly<Record<string, string>>;
 }
 
 export interface TransitionDetail {
@@ -58,6 +65,8 @@ export interface TransitionDetail {
   last_checkpoint?: number;
   /** Checkpoint that is begun. */
   captures?: number;
+  /** As in the record. */
+  rebooted?: number | null;
   /** Why, for `failed`. */
   reason?: string;
   /** Milliseconds of each stage. */
@@ -100,6 +109,8 @@ const versions = [
    update sandboxes set processes = json_array(json_object('pid', pid, 'startTime', pid_start)) where pid is not null;
    alter table sandboxes drop column pid;
    alter table sandboxes drop column pid_start;`,
+  `alter table sandboxes add column env text;
+   alter table sandboxes add column rebooted integer;`,
 ];
 
 export class Journal {
@@ -171,7 +182,8 @@ export class Journal {
       this.#db
         .prepare(
           `update sandboxes
-           set status = ?, generation = ?, last_checkpoint = ?, captures = ?, reason = ?, changed_at = ?, timings_ms = ?
+           set status = ?, generation = ?, last_checkpoint = ?, captures = ?, rebooted = ?, reason = ?, changed_at = ?,
+             timings_ms = ?
            where id = ?`,
         )
         .run(
@@ -179,6 +191,7 @@ export class Journal {
           generation,
           detail.last_checkpoint ?? from.last_checkpoint,
           detail.captures ?? from.captures,
+          detail.rebooted === undefined ? from.rebooted : detail.rebooted,
           detail.reason ?? from.reason,
           now(),
           JSON.stringify(detail.timings_ms ?? from.timings_ms),
@@ -200,9 +213,17 @@ export class Journal {
   }
 
   setIdentity(id: string, identity: HeldIdentity | null): void {
+    const env = identity?.env && JSON.stringify(identity.env);
     this.#db
-      .prepare('update sandboxes set access_token = ?, identity_number = ? where id = ?')
-      .run(identity?.accessToken ?? null, identity?.number ?? null, id);
+      .prepare('update sandboxes set access_token = ?, identity_number = ?, env = ? where id = ?')
+      .run(identity?.accessToken ?? null, identity?.number ?? null, env ?? null, id);
+  }
+
+  /** Content ids of what its guest was booted from. */
+  setBooted(id: string, { kernel, initramfs }: Pick<SandboxSpec, 'kernel' | 'initramfs'>): void {
+    this.#db
+      .prepare('update sandboxes set kernel = ?, initramfs = ? where id = ?')
+      .run(kernel, initramfs, id);
   }
 
   get(id: string): SandboxRecord | undefined {
@@ -264,14 +285,17 @@ export class Journal {
 }
 
 function toRecord(row: Row): SandboxRecord {
-  const { processes, access_token, identity_number, timings_ms, ...rest } = row;
+  const { processes, access_token, identity_number, env, timings_ms, ...rest } = row;
   return {
     ...(rest as unknown as SandboxRecord),
     processes: JSON.parse(processes as string) as ProcessRef[],
     identity:
       access_token === null
         ? null
-        : { accessToken: access_token as string, number: identity_number as number },
+        : {
+            ...{ accessToken: access_token as string, number: identity_number as number },
+            ...(env === null ? {} : { env: JSON.parse(env as string) as Record<string, string> }),
+          },
     timings_ms: JSON.parse(timings_ms as string) as Record<string, number>,
   };
 }

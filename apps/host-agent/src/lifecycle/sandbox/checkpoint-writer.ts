@@ -8,6 +8,9 @@ import { captured, milliseconds, type SandboxRecord } from '../journal/index.ts'
 import type { CopyRequest } from './intent-queue.ts';
 import { type SandboxState, sentence } from './sandbox-state.ts';
 
+/** A pause with everything. */
+const pausing = { kind: 'pause', durable: true, memory: true } as const;
+
 export class CheckpointWriter {
   readonly #state: SandboxState;
   readonly #saved: StateStore;
@@ -30,33 +33,37 @@ export class CheckpointWriter {
     this.#watch = watch;
   }
 
-  async pause(record: SandboxRecord, generation: number): Promise<void> {
+  /** @param memory whether it is kept */
+  async pause(record: SandboxRecord, generation: number, memory: boolean): Promise<void> {
     if (record.status === 'paused' && record.generation === generation) return;
     if (record.status !== 'running' || record.generation !== generation)
       throw this.#state.notRunning(record.status);
-    const unsavedBytes = await this.#state.resources.running(record).unsavedBytesAtMost();
+    const unsavedBytes = memory ? await this.#state.resources.running(record).unsavedBytesAtMost() : 0;
     await this.#saved.assertRoom(record, unsavedBytes);
     this.#state.transition('pausing', { captures: record.captures + 1 });
     captured(this.#state.expect(), 'journaled');
     let timings_ms: Record<string, number>;
     try {
-      timings_ms = await this.#capture(this.#state.expect(), { kind: 'pause', durable: true });
+      const begun = this.#state.expect();
+      timings_ms = await (memory ? this.#capture(begun, pausing) : this.#captureDisk(begun));
     } catch (cause) {
       if (this.#signal.aborted) throw this.#state.goingAway();
-      throw await this.#undoCapture(record, cause, 'pause_failed', 'was not paused');
+      const error = await this.#undoCapture(record, cause, 'pause_failed', 'was not paused');
+      if (!memory && error.code !== 'sandbox_failed') await this.#letGoOfDisk();
+      throw error;
     }
     await this.#settlePause(this.#state.expect(), timings_ms);
   }
 
   async copy(record: SandboxRecord, generation: number, request: CopyRequest): Promise<void> {
-    const { as, checkpoint, take } = request;
+    const { as, checkpoint, memory, take } = request;
     if (record.generation !== generation || (record.status !== 'running' && record.status !== 'paused')) {
       throw this.#state.notRunning(record.status);
     }
     if (record.status === 'paused' || checkpoint !== undefined) {
       const at = checkpoint ?? record.last_checkpoint;
       // Whatever cannot be gone on from is said before anything is made of it.
-      await this.#state.saved(record, at, this.#signal);
+      await this.#state.saved(record, at, this.#signal, memory);
       await this.#assertCopyRoom(record);
       if (at !== null) await take(at, {});
       return;
@@ -68,7 +75,9 @@ export class CheckpointWriter {
     const isCheckpoint = as === 'snapshotting';
     let timings_ms: Record<string, number>;
     try {
-      timings_ms = await this.#capture(begun, { kind: 'snapshot', durable: isCheckpoint });
+      // The history has the memory all the same: what the guest is saved as next differs from that.
+      if (memory === false) await this.#state.resources.writeOut(begun, this.#signal);
+      timings_ms = await this.#capture(begun, { kind: 'snapshot', durable: isCheckpoint, memory: true });
       await take(begun.captures, timings_ms);
     } catch (cause) {
       if (this.#signal.aborted) throw this.#state.goingAway();
@@ -87,10 +96,21 @@ export class CheckpointWriter {
   /** @returns milliseconds of each stage */
   async #capture(
     record: SandboxRecord,
-    how: Pick<Capture, 'kind' | 'durable'>,
+    how: Pick<Capture, 'kind' | 'durable' | 'memory'>,
   ): Promise<Record<string, number>> {
     const guest = this.#state.resources.guest(record);
     return this.#saved.capture({ record, ...guest, ...how, signal: this.#signal });
+  }
+
+  /** The same of a guest whose memory is not kept: its file system is written out, and clean. */
+  async #captureDisk(record: SandboxRecord): Promise<Record<string, number>> {
+    const { resources } = this.#state;
+    const start = performance.now();
+    await resources.holdDisk(record, this.#signal);
+    failpoint('cold.held');
+    const hold = milliseconds(start);
+    const laps = await this.#capture(record, { ...pausing, memory: false });
+    return { hold, ...laps, total: tenths((laps.total ?? 0) + hold) };
   }
 
   /**
@@ -145,10 +165,18 @@ export class CheckpointWriter {
       const total = (timings_ms.total ?? 0) + teardown;
       this.#state.transition('paused', {
         last_checkpoint: record.captures,
-        timings_ms: { ...timings_ms, teardown, total: Math.round(total * 10) / 10 },
+        timings_ms: { ...timings_ms, teardown, total: tenths(total) },
       });
     });
     failpoint('pause.paused');
+  }
+
+  /** A guest agent that cannot be told does it by itself after a while. */
+  async #letGoOfDisk(): Promise<void> {
+    const { resources } = this.#state;
+    await this.#state.attempt('let go of the disk', () =>
+      resources.letGoOfDisk(this.#state.expect(), this.#signal),
+    );
   }
 
   /** Checkpoints that stay too long go after the next capture. */
@@ -198,4 +226,9 @@ export class CheckpointWriter {
     this.#state.transition('running');
     this.#watch(generation);
   }
+}
+
+/** Milliseconds, as they are told. */
+function tenths(exact: number): number {
+  return Math.round(exact * 10) / 10;
 }

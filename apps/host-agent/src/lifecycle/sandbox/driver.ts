@@ -7,7 +7,14 @@ import { failpoint } from '../../failpoints/index.ts';
 import type { Vm } from '../../vmm/index.ts';
 import { asDiskFull, milliseconds, type SandboxRecord, started } from '../journal/index.ts';
 import { CheckpointWriter } from './checkpoint-writer.ts';
-import { type CopyRequest, type Intent, IntentQueue, type PausedWork, type Queued } from './intent-queue.ts';
+import {
+  type CopyRequest,
+  type Intent,
+  IntentQueue,
+  type PausedWork,
+  type Queued,
+  type ResumeRequest,
+} from './intent-queue.ts';
 import type { Resources } from './resources.ts';
 import { SandboxState, type SandboxStateDeps, sentence } from './sandbox-state.ts';
 import { originOf, type StartPlan } from './start-plan.ts';
@@ -68,20 +75,20 @@ export class SandboxDriver {
 
   /**
    * Resolves once it is paused; at once when that life is paused already.
+   * @param memory whether its memory is kept; else the next life begins from power-on
    * @throws PerchError sandbox_not_running, capacity_exhausted, pause_failed (it runs on), sandbox_failed
    */
-  pause(generation: number): Promise<void> {
-    return this.#ask({ kind: 'pause', generation });
+  pause(generation: number, memory = true): Promise<void> {
+    return this.#ask({ kind: 'pause', generation, memory });
   }
 
   /**
    * Begins a new life from the snapshot of the last; resolves once it runs, at once when it does already.
-   * @param checkpoint of its history; default: the last
    * @throws PerchError sandbox_not_paused, checkpoint_not_found, capacity_exhausted, host_disk_full, snapshot_damaged,
    *   resume_failed (still paused)
    */
-  resume(generation: number, accessToken: string, checkpoint?: number): Promise<void> {
-    return this.#ask({ kind: 'resume', generation, accessToken, checkpoint });
+  resume(request: ResumeRequest): Promise<void> {
+    return this.#ask({ kind: 'resume', ...request });
   }
 
   /**
@@ -226,7 +233,7 @@ export class SandboxDriver {
     else if (intent.kind === 'recover') await this.#finishRecovery();
     else if (intent.kind === 'destroy')
       await this.#state.insist('destroy', () => this.#destroy(), this.#state.released);
-    else if (intent.kind === 'pause') await this.#checkpoints.pause(record, intent.generation);
+    else if (intent.kind === 'pause') await this.#checkpoints.pause(record, intent.generation, intent.memory);
     else if (intent.kind === 'resume') await this.#resume(record, intent);
     else if (intent.kind === 'copy') await this.#checkpoints.copy(record, intent.generation, intent.request);
     else if (intent.kind === 'paused') await doWhilePaused(record, intent.generation, intent.request);
@@ -269,7 +276,7 @@ export class SandboxDriver {
 
   async #resume(
     record: SandboxRecord,
-    { generation, accessToken, checkpoint }: Extract<Intent, { kind: 'resume' }>,
+    { generation, accessToken, checkpoint, memory }: ResumeRequest,
   ): Promise<void> {
     if (record.status === 'running' && record.generation === generation) return;
     if (record.status !== 'paused' || record.generation + 1 !== generation) {
@@ -281,9 +288,10 @@ export class SandboxDriver {
       });
     }
     const at = checkpoint ?? record.last_checkpoint;
-    const snapshot = await this.#state.saved(record, at, this.#abort.signal);
+    const snapshot = await this.#state.saved(record, at, this.#abort.signal, memory);
     const origin = { kind: 'snapshot', snapshot } as const;
-    await this.#deps.admitAgain(record, () => this.#state.transition('resuming', { generation }));
+    const rebooted = memory === false ? at : null;
+    await this.#deps.admitAgain(record, () => this.#state.transition('resuming', { generation, rebooted }));
     const resuming = this.#state.expect();
     started(resuming, 'journaled');
     try {

@@ -14,10 +14,12 @@ export async function historyOf(
   const places = record ? [resources.directory(record), ...(await saved.paths(id))] : [];
   const all = await occupiedBy(places, diskRoots);
   return {
-    items: checkpoints.map(({ number, parent, kind, createdAt, occupied: { ownBytes, sharedBytes } }) => ({
-      ...{ checkpoint: number, parent, kind, created_at: createdAt },
-      ...{ size_bytes: ownBytes + sharedBytes, own_bytes: ownBytes, shared_bytes: sharedBytes },
-    })),
+    items: checkpoints.map(
+      ({ number, parent, kind, memory, createdAt, occupied: { ownBytes, sharedBytes } }) => ({
+        ...{ checkpoint: number, parent, kind, memory, created_at: createdAt },
+        ...{ size_bytes: ownBytes + sharedBytes, own_bytes: ownBytes, shared_bytes: sharedBytes },
+      }),
+    ),
     own_bytes: all.ownBytes,
     shared_bytes: all.sharedBytes,
   };

@@ -13,6 +13,8 @@ export interface CopyRequest {
   as: 'snapshotting' | 'forking';
   /** Checkpoint of its history; default: as it is now. */
   checkpoint?: number | undefined;
+  /** Whether the memory is wanted; default: true. Else a guest that runs writes its disk out first. */
+  memory?: boolean;
   /**
    * Takes over what it needs of the checkpoint, which may be gone afterwards.
    * @param timings milliseconds of each stage so far
@@ -26,11 +28,21 @@ export interface PausedWork {
   work: () => Promise<void>;
 }
 
+/** A new life of a paused sandbox. */
+export interface ResumeRequest {
+  generation: number;
+  accessToken: string;
+  /** Of its history; default: the last. */
+  checkpoint?: number | undefined;
+  /** Whether it goes on with its memory, if there is some; default: true. */
+  memory?: boolean | undefined;
+}
+
 export type Intent =
   | { kind: 'recover' }
   | { kind: 'create'; generation: number }
-  | { kind: 'pause'; generation: number }
-  | { kind: 'resume'; generation: number; accessToken: string; checkpoint?: number | undefined }
+  | { kind: 'pause'; generation: number; memory: boolean }
+  | ({ kind: 'resume' } & ResumeRequest)
   | { kind: 'copy'; generation: number; request: CopyRequest }
   | { kind: 'paused'; generation: number; request: PausedWork }
   | { kind: 'exited'; generation: number; reason: string }

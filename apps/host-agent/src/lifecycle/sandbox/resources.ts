@@ -16,7 +16,7 @@ import { failpoint } from '../../failpoints/index.ts';
 import type { GuestReadiness } from '../../guest/index.ts';
 import type { BaseImage, BootFiles } from '../../images/index.ts';
 import type { NetworkLayer, Slot } from '../../network/index.ts';
-import type { Vm, VmMonitor, VmSpec } from '../../vmm/index.ts';
+import type { Vm, VmMonitor, VmSpec, VmState } from '../../vmm/index.ts';
 import type { SavedState } from '../checkpoints/index.ts';
 import {
   type HeldIdentity,
@@ -67,6 +67,11 @@ export interface HeldGuest {
   uid: number;
 }
 
+/** The state that a guest goes on from; undefined of one that is booted. */
+function stateOf(origin: NewOrigin): VmState | undefined {
+  return origin.kind === 'snapshot' ? origin.snapshot.vm : undefined;
+}
+
 /** User that commands run as unless a request names another. Every base image has it. */
 const defaultUser = 'user';
 
@@ -99,7 +104,8 @@ export class Resources {
     const slot = await this.#begin(record, origin, signal, stages);
     await this.#letRun(record, origin, slot, signal, stages);
     const before = origin.kind === 'snapshot' ? origin.snapshot.identity : undefined;
-    await this.#identify(record, before, secrets, slot, signal, stages);
+    const isNew = stateOf(origin) === undefined;
+    await this.#identify(record, { before, isNew }, secrets, slot, signal, stages);
     return stages.laps;
   }
 
@@ -112,7 +118,8 @@ export class Resources {
     origin: Origin,
     signal: AbortSignal,
   ): Promise<Record<string, number>> {
-    if (origin.kind !== 'snapshot') throw new Error(`The guest ${record.vm} has no snapshot.`);
+    if (origin.kind !== 'snapshot' || !stateOf(origin))
+      throw new Error(`The guest ${record.vm} has no snapshot with memory.`);
     const stages = new Stopwatch();
     await this.#begin(record, origin, signal, stages);
     stages.lap('monitor');
@@ -154,12 +161,13 @@ export class Resources {
     signal: AbortSignal,
     stages: Stopwatch,
   ): Promise<void> {
-    if (origin.kind === 'snapshot') await this.running(record).thaw();
+    const state = stateOf(origin);
+    if (state) await this.running(record).thaw();
     started(record, 'thawed');
     stages.lap('monitor');
     const { memoryWay } = this.running(record);
     if (memoryWay) stages.note(`memory_${memoryWay.name}`, memoryWay.ms);
-    if (origin.kind === 'snapshot') return;
+    if (state) return;
     await this.#whileReady(record, signal, (ready) => this.#deps.guest.waitForAgent(slot.address, ready));
     failpoint('template.agent');
     stages.lap('agent');
@@ -178,7 +186,7 @@ export class Resources {
     started(record, 'thawed');
     stages.lap('thaw');
     const slot = this.#deps.network.describe(record.slot);
-    await this.#identify(record, identity, secrets, slot, signal, stages);
+    await this.#identify(record, { before: identity, isNew: false }, secrets, slot, signal, stages);
   }
 
   /** Has a guest that runs, and that nobody else uses, run a line of shell. */
@@ -189,6 +197,34 @@ export class Resources {
     await this.#whileReady(record, signal, (ready) =>
       this.#deps.guest.warmUp(address, accessToken, line, ready),
     );
+  }
+
+  /**
+   * Has a guest that runs write all of its disk out, and change nothing of it until it ends or is let go of. Its guest
+   * agent lets go by itself after ten seconds. @throws Error when the guest does not say that it is done
+   */
+  holdDisk(record: SandboxRecord, signal: AbortSignal): Promise<void> {
+    return this.#askAbout(record, signal, this.#deps.guest.holdDisk);
+  }
+
+  /** As `holdDisk`, and it goes on changing it. */
+  writeOut(record: SandboxRecord, signal: AbortSignal): Promise<void> {
+    return this.#askAbout(record, signal, this.#deps.guest.writeOut);
+  }
+
+  letGoOfDisk(record: SandboxRecord, signal: AbortSignal): Promise<void> {
+    return this.#askAbout(record, signal, this.#deps.guest.letGoOfDisk);
+  }
+
+  async #askAbout(
+    record: SandboxRecord,
+    signal: AbortSignal,
+    ask: (address: string, accessToken: string, signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const { slot, identity } = record;
+    if (slot === null || !identity) throw new Error(`Sandbox ${record.id} holds no guest.`);
+    const { address } = this.#deps.network.describe(slot);
+    await this.#whileReady(record, signal, (ready) => ask(address, identity.accessToken, ready));
   }
 
   /**
@@ -232,8 +268,13 @@ export class Resources {
   async #startMonitor(record: SandboxRecord, origin: NewOrigin, slot: Slot, disk: VmDisk): Promise<void> {
     const { journal, monitor } = this.#deps;
     const spec = { ...this.#spec(record, slot.number), disk };
-    const vm =
-      origin.kind === 'image' ? await monitor.boot(spec) : await monitor.restore(spec, origin.snapshot.vm);
+    const state = stateOf(origin);
+    if (!state && origin.kind === 'snapshot') {
+      const { kernelId: kernel, initramfsId: initramfs } = this.#deps.boot;
+      journal.setBooted(record.id, { kernel, initramfs });
+      failpoint('reboot.journaled');
+    }
+    const vm = state ? await monitor.restore(spec, state) : await monitor.boot(spec);
     this.vm = vm;
     started(record, 'monitor');
     journal.setProcesses(record.id, vm.processes);
@@ -242,11 +283,12 @@ export class Resources {
 
   /**
    * The guest takes over who it is now; until it confirmed all of it, nobody else may use it.
-   * @param before what it believes; undefined of one that was booted
+   * @param guest `before`: who the sandbox was until now; undefined when it is new. `isNew`: its guest was booted, and
+   *   believes nothing
    */
   async #identify(
     record: SandboxRecord,
-    before: HeldIdentity | undefined,
+    { before, isNew }: { before: HeldIdentity | undefined; isNew: boolean },
     secrets: Secrets,
     slot: Slot,
     signal: AbortSignal,
@@ -254,18 +296,23 @@ export class Resources {
   ): Promise<void> {
     const { guest, journal } = this.#deps;
     const number = (before?.number ?? 0) + 1;
+    const env = secrets.env ?? before?.env;
     const identity = {
       sandboxId: record.id,
       templateId: record.template,
       number,
       accessToken: secrets.accessToken,
-      proof: before?.accessToken,
-      env: secrets.env,
+      proof: isNew ? undefined : before?.accessToken,
+      env: isNew ? env : secrets.env,
       defaultUser,
     };
     await this.#whileReady(record, signal, (ready) => guest.giveIdentity(slot.address, identity, ready));
     started(record, 'ready');
-    journal.setIdentity(record.id, { accessToken: secrets.accessToken, number });
+    const isEmpty = Object.keys(env ?? {}).length === 0;
+    journal.setIdentity(record.id, {
+      ...{ accessToken: secrets.accessToken, number },
+      ...(env && !isEmpty ? { env } : {}),
+    });
     stages.lap('identity');
   }
 

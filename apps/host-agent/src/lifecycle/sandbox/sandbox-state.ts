@@ -108,17 +108,19 @@ export class SandboxState {
    * all that go on from it, and what they make in turn, keep to the bound.
    * @param checkpoint default: the last
    * @param signal aborted by a destroy
+   * @param memory as StateStore.open
    * @throws PerchError checkpoint_not_found, snapshot_damaged, capacity_exhausted, resume_failed
    */
   async saved(
     record: SandboxRecord,
     checkpoint: number | null | undefined,
     signal: AbortSignal,
+    memory?: boolean,
   ): Promise<SavedState> {
     const at = checkpoint ?? record.last_checkpoint;
     if (at === null) throw new Error(`Sandbox ${this.id} has no snapshot.`);
     const { saved, disks, mergeNow } = this.#deps;
-    const state = await saved.open(record.id, at);
+    const state = await saved.open(record.id, at, memory);
     const isOther = isOfOtherKind(state.disk, disks);
     // Nothing goes on from such a disk before its layers are merged, or are those of this kind of disk.
     if (!isOther && (await disks.mergeNeed(state.disk, record.disk_mb * 2 ** 20)) !== 'now') return state;
@@ -133,7 +135,7 @@ export class SandboxState {
       const message = `Nothing can go on from the state of sandbox ${id}. ${reason}`;
       throw new PerchError('resume_failed', message, { id, reason }, { cause });
     }
-    return saved.open(record.id, at);
+    return saved.open(record.id, at, memory);
   }
 
   /** @param lacks whether the guest stands still since the host's disk is full, or goes on */

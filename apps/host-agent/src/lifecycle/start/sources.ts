@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { type HostCreate, isPerchError, PerchError, type Snapshot as SnapshotView } from '@perch/protocol';
 import { type DiskBackend, isOfOtherKind } from '../../disk/index.ts';
 import type { BaseImage, BootFiles, ImageStore } from '../../images/index.ts';
-import type { Snapshot, SnapshotDirectory } from '../../snapshot/index.ts';
+import { hasMemory, type Snapshot, type SnapshotDirectory } from '../../snapshot/index.ts';
 import { type Conversions, diskOf, type SnapshotStore, type StateStore } from '../checkpoints/index.ts';
 import type { StartFiles } from '../sandbox/index.ts';
 import { aborted } from './aborted.ts';
@@ -112,7 +112,10 @@ export class Sources {
   #snapshot(name: string, snapshot: Snapshot): Source {
     return {
       shape: shapeOf(snapshot),
-      ready: { content: snapshot.manifest.build_id, mayRun: false },
+      // A guest of one without memory would have to run before it is anybody's, and has its environment from there.
+      ready: hasMemory(snapshot.manifest)
+        ? { content: snapshot.manifest.build_id, mayRun: false }
+        : undefined,
       begin: async (id, signal) => {
         // Its format is looked at anew each time: the name may be of other layers by now.
         while (!(await this.#linked(name, id, signal))) {
@@ -175,6 +178,7 @@ async function describeImage({ name, rootfs, sizeBytes }: BaseImage): Promise<Sn
     ...{ name, type: 'base', template: name, vcpus: null, memory_mb: null },
     disk_mb: Math.ceil(sizeBytes / 2 ** 20),
     ...{ size_bytes: bytes, own_bytes: bytes, shared_bytes: 0, standalone: true, disk_format: 'image' },
+    memory: false,
     sandbox_id: null,
     created_at: mtime.toISOString(),
   };

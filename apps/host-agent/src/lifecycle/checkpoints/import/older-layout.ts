@@ -26,15 +26,15 @@ import {
   writeHeader,
 } from '../../../snapshot/index.ts';
 import type { FlatCopyTarget } from '../flat-copy.ts';
-import { CapturedIdentity } from '../identity.ts';
+import { CapturedIdentity, maxIdentityBytes } from '../identity.ts';
 import { type Known, settleFacts } from './facts.ts';
 import { modeOf } from './modes.ts';
 import { findDisk } from './older-disk.ts';
 import { ImportRefused } from './refused.ts';
 import type { Assumed, ImportHost, ImportRequest } from './request.ts';
 
-/** Bounds of what a monitor writes as device state, and of `identity.json`. */
-const [maxSnapfileBytes, maxIdentityBytes] = [16 * 2 ** 20, 4096];
+/** Bound of what a monitor writes as device state. */
+const maxSnapfileBytes = 16 * 2 ** 20;
 /** Higher than any number that a guest was given; the next must be higher than the last. */
 const unknownNumber = 2 ** 32;
 
