@@ -23,9 +23,10 @@ import { memory } from './memory.ts';
 import { pause } from './pause.ts';
 import { ready } from './ready.ts';
 import { table } from './table.ts';
+import { tree } from './tree.ts';
 
 /** `exec` first: it looks at the memory of daemons that have done nothing else. */
-const measures: Record<string, Measure> = { exec, files, create, burst, ready, pause, memory, fork };
+const measures: Record<string, Measure> = { exec, files, tree, create, burst, ready, pause, memory, fork };
 const hostMeasures: Record<string, HostMeasure> = { disks, density };
 /** Of each processor, before we add to it. */
 const quietLoad = 0.25;

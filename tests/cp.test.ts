@@ -140,10 +140,12 @@ test('cp brings many small files out of a sandbox, or none when it is broken off
   for (const name of names) {
     expect(await readFile(join(dir, 'many', `${Number(name) % 4}`, name), 'utf8')).toBe(`${name}\n`);
   }
+  // What takes long enough to be broken off.
+  await sh(perch, id, 'truncate -s 64G many/large');
   const before = await readdir(dir);
   const child = line.start(['cp', '-r', `${id}:many`, 'half.back']);
   const ended = end(child);
-  const partial = /^\.half\.back\.perch-[^/]*\/0\/./;
+  const partial = /^\.half\.back\.perch-[^/]*\/large$/;
   await eventually(async () => {
     return (await readdir(dir, { recursive: true })).some((name) => partial.test(name));
   });

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { FileChange, FileEntry, TerminalSize } from '@perch/protocol';
 import type { Pool } from 'undici';
-import { type FileContent, readFile, type WriteOptions, writeFile } from './files/content.ts';
+import { type FileContent, readArchive, readFile, type WriteOptions, writeFile } from './files/content.ts';
 import {
   type DirectoryPage,
   listPage,
@@ -68,6 +68,8 @@ export interface GuestClient extends AsyncDisposable {
   /** Its kept output and then what follows; leaving it changes nothing. @throws command_not_found */
   attach(pid: number, options?: StreamOptions): Promise<AttachedProcess>;
   readFile(path: string, options?: PathOptions): Promise<FileContent>;
+  /** See `readArchive`. @throws agent_too_old */
+  readArchive(path: string, options?: PathOptions): Promise<Readable>;
   writeFile(
     path: string,
     source: Readable | AsyncIterable<Uint8Array>,
@@ -105,6 +107,7 @@ export function createGuestClient(options: GuestClientOptions): GuestClient {
     command: (pid, abort) => readCommand(transport, pid, abort),
     attach: (pid, how = {}) => attachCommand(transport, pid, how, kill),
     readFile: (path, how) => readFile(transport, path, how),
+    readArchive: (path, how) => readArchive(transport, path, how),
     writeFile: (path, source, how) => writeFile(transport, path, source, how),
     stat: (path, how) => stat(transport, path, how),
     listPage: (path, how) => listPage(transport, path, how),

@@ -39,6 +39,15 @@ export function guestProtocol(sandboxId: string, problem: string, cause?: unknow
   );
 }
 
+/** The agent of an older snapshot lacks what was asked for. */
+export function agentTooOld(sandboxId: string, what: string): PerchError {
+  return new PerchError(
+    'agent_too_old',
+    `The guest agent of ${sandboxId} is of an older Perch, and does not know ${what}.`,
+    { id: sandboxId },
+  );
+}
+
 export function guestUnavailable(sandboxId: string, why: string, cause?: unknown): PerchError {
   return new PerchError(
     'guest_unavailable',

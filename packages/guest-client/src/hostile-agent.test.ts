@@ -393,6 +393,19 @@ test('the agent of an older snapshot gets input in the form that it knows', asyn
   expect(await client.sendStdin(8, Buffer.from('x'))).toBe(false);
 });
 
+test('an archive that breaks off is an error, and the agent of an older snapshot has none', async () => {
+  const answers = [
+    jsonAnswer('501 Not Implemented', { code: 'unimplemented', message: 'only POST is implemented' }),
+    'HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n',
+  ];
+  await using agent = await fakeAgent((socket) => socket.end(answers.shift() ?? ''));
+  const client = clientOf(agent);
+  expect(await codeOf(client.readArchive('/dir'))).toBe('agent_too_old');
+  const archive = await client.readArchive('/dir');
+  expect(await codeOf(archive.toArray())).toBe('transfer_interrupted');
+  expect(agent.received()).toContain('GET /files/archive?path=%2Fdir ');
+});
+
 test('a guest that ignores its deadline is cut off', async () => {
   await using agent = await fakeAgent((socket) => {
     socket.write(streamAnswer(started));

@@ -50,6 +50,7 @@ export interface ErrorContexts {
   database_unavailable: Record<string, never>;
   guest_unavailable: { id: string };
   guest_protocol: { id: string; problem: string };
+  agent_too_old: { id: string };
   sandbox_busy: { id: string; limit: number };
   exec_timeout: {
     timeout_sec: number;
@@ -130,6 +131,7 @@ export const errorStatus: Record<ErrorCode, number> = {
   database_unavailable: 503,
   guest_unavailable: 502,
   guest_protocol: 502,
+  agent_too_old: 409,
   sandbox_busy: 429,
   exec_timeout: 504,
   command_not_found: 404,
@@ -213,6 +215,7 @@ export const errorRemedy: Record<ErrorCode, string> = {
   database_unavailable: 'Check that PostgreSQL runs (`perch doctor`), then try again.',
   guest_unavailable: 'Try again; if it stays, read GET /v1/sandboxes/{id}/logs.',
   guest_protocol: 'The guest sent what its agent never sends; destroy the sandbox if you do not trust it.',
+  agent_too_old: 'Ask for the files one by one, or create the sandbox anew from a template of this Perch.',
   sandbox_busy:
     'Let some of them end, or close streams (kill what nobody needs: DELETE /v1/sandboxes/{id}/commands/{pid}), then try again.',
   exec_timeout: 'Ask for a longer timeout_sec, or use exec/stream for long commands.',

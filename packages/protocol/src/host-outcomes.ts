@@ -66,6 +66,7 @@ const meanings: Record<ErrorCode, Meaning> = {
   database_unavailable: unknown,
   guest_unavailable: unknown,
   guest_protocol: unknown,
+  agent_too_old: unknown,
   sandbox_busy: unknown,
   exec_timeout: unknown,
   command_not_found: unknown,

@@ -140,3 +140,16 @@ test('a directory comes by page, or all of it as it is taken', async () => {
     'path=%2Fd&limit=1000&cursor=YQ',
   ]);
 });
+
+test('an archive comes as it is, and one that breaks off is an error', async () => {
+  await using server = await fakeServer((request, response) => {
+    response.writeHead(200, { 'content-type': 'application/x-tar' }).write('archive');
+    if (request.url?.includes('whole')) response.end();
+    else setImmediate(() => response.destroy());
+  });
+  const files = filesAt(server.url);
+  expect(await new Response(await files.archive('sb0', 'whole')).text()).toBe('archive');
+  expect(server.requests[0]?.url).toBe('/v1/sandboxes/sb0/files/archive?path=whole');
+  const broken = await files.archive('sb0', 'broken');
+  expect(await failure(new Response(broken).text())).toMatchObject({ code: 'transfer_interrupted' });
+});

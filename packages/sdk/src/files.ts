@@ -85,6 +85,17 @@ export class Files {
     };
   }
 
+  /**
+   * A directory with all that is below, as a tar stream. Its names and links are those of the guest: unpack it with care.
+   * The stream fails with transfer_interrupted when it breaks off.
+   * @throws PerchError file_not_found, not_a_directory, agent_too_old
+   */
+  async archive(id: string, path: string, options: RequestOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    const request = { ...options, query: { path }, endless: true };
+    const answer = await this.#http.send('GET', `${at(id)}/archive`, request);
+    return wholeBody(answer, path, options.signal).stream;
+  }
+
   /** @throws PerchError file_not_found */
   async stat(id: string, path: string, options: RequestOptions = {}): Promise<FileEntry> {
     return this.#http.json<FileEntry>('GET', `${at(id)}/stat`, {

@@ -1,4 +1,4 @@
-import { mkdtempDisposable, writeFile } from 'node:fs/promises';
+import { mkdtempDisposable, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -53,4 +53,56 @@ test.each(['', 'dir', 'new/'])('standard input has no name in the directory ID:%
   const copied = copy(perch, { kind: 'standard' }, { kind: 'sandbox', id: 'sb', path }, options);
   await expect(copied).rejects.toThrow('Standard input has no name.');
   expect(written).toEqual([]);
+});
+
+test.each(['agent_too_old', 'route_not_found'] as const)(
+  'a directory comes file by file where its archive is %s',
+  async (code) => {
+    await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-copy-'));
+    const time = '2001-02-03T04:05:06Z';
+    const about = { mode: 0o755, modified_at: time };
+    const files = {
+      stat: async () => ({ type: 'directory', ...about }),
+      archive: async () => {
+        throw new PerchError(code, 'It is older.', { id: 'sb', method: 'GET', path: '/' });
+      },
+      async *all() {
+        yield { name: 'file', type: 'file', ...about };
+      },
+      download: async () => ({ stream: new Blob(['content']).stream(), size: 7, ...about }),
+    };
+    const execStream = async () => ({
+      async *[Symbol.asyncIterator]() {},
+      async [Symbol.asyncDispose]() {},
+    });
+    const perch = { sandboxes: { files, execStream } } as unknown as Perch;
+    const to = join(dir.path, 'to');
+    const source = { kind: 'sandbox', id: 'sb', path: 'dir' } as const;
+    const copied = await copy(perch, source, { kind: 'file', path: to }, { ...options, recursive: true });
+    expect(copied).toEqual({ destination: to, bytes: 7 });
+    expect(await readFile(join(to, 'file'), 'utf8')).toBe('content');
+  },
+);
+
+test('an archive that is not unpacked, since something is there, is given up', async () => {
+  await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-copy-'));
+  let cancelled = false;
+  const cancel = () => {
+    cancelled = true;
+  };
+  const files = {
+    stat: async () => ({ type: 'directory', mode: 0o755, modified_at: '2001-02-03T04:05:06Z' }),
+    archive: async () => new ReadableStream({ cancel }),
+  };
+  const perch = { sandboxes: { files } } as unknown as Perch;
+  await writeFile(join(dir.path, 'to'), 'mine');
+  const source = { kind: 'sandbox', id: 'sb', path: 'dir' } as const;
+  const copied = copy(
+    perch,
+    source,
+    { kind: 'file', path: join(dir.path, 'to') },
+    { ...options, recursive: true },
+  );
+  await expect(copied).rejects.toThrow('to is there already');
+  expect(cancelled).toBe(true);
 });

@@ -3,6 +3,7 @@ import { basename, resolve } from 'node:path';
 import { isPerchError } from '@perch/protocol';
 import type { FileEntry, Perch } from '@perch/sdk';
 import { CliError } from '../errors.ts';
+import { saveArchive } from './archive-out.ts';
 import { linksBelow } from './links.ts';
 import { destinationOf, openSource, writeWhole } from './local.ts';
 import { type Place, withName } from './place.ts';
@@ -120,10 +121,33 @@ async function downloadTree(
   }
   using progress = new Progress(showProgress, undefined);
   const through = (content: AsyncIterable<Uint8Array>) => progress.over(content);
-  const links = await linksBelow(perch, id, path, signal);
-  const options = { files: perch.sandboxes.files, id, links, through, leftOut, signal };
-  await saveTree(options, path, target.replace(/(?<=.)\/+$/, ''), { mode, modifiedAt });
+  const { files } = perch.sandboxes;
+  const to = target.replace(/(?<=.)\/+$/, '');
+  const archive = await archiveOf(perch, id, path, signal);
+  if (archive) {
+    try {
+      await saveArchive({ leftOut, signal }, through(archive), path, to);
+    } catch (error) {
+      // Of an archive that nobody has begun to read; any other has been given up.
+      await archive.cancel().catch(() => {});
+      throw error;
+    }
+  } else {
+    const links = await linksBelow(perch, id, path, signal);
+    const options = { files, id, links, through, leftOut, signal };
+    await saveTree(options, path, to, { mode, modifiedAt });
+  }
   return { destination: target, bytes: progress.bytes };
+}
+
+/** Undefined where the Perch or the guest agent is older than archives. */
+async function archiveOf(perch: Perch, id: string, path: string, signal: AbortSignal) {
+  try {
+    return await perch.sandboxes.files.archive(id, path, { signal });
+  } catch (error) {
+    if (isPerchError(error, 'agent_too_old') || isPerchError(error, 'route_not_found')) return undefined;
+    throw error;
+  }
 }
 
 /** The beginning of the path of a file that is to go into this directory of the sandbox; undefined when it is none. */

@@ -1,13 +1,12 @@
 /**
- * A directory of a sandbox, with all that is below, as a new one of this machine. The guest is hostile: it says what
- * there is, and may say other things the next time.
+ * A directory of a sandbox, with all that is below, as a new one of this machine: file by file, from the agent of an older
+ * snapshot. The guest is hostile: it says what there is, and may say other things the next time.
  */
-import { chmod, lstat, lutimes, mkdir, readdir, rename, rm, symlink, utimes } from 'node:fs/promises';
-import { quoted } from '@perch/node-kit';
+import { chmod, lutimes, mkdir, symlink, utimes } from 'node:fs/promises';
 import type { FileEntry, Perch } from '@perch/sdk';
-import { CliError } from '../errors.ts';
 import { type Attributes, permissionBits, secondsOf } from './attributes.ts';
-import { fileError, partialName, writeNew } from './local.ts';
+import { budgetOf, inside, isSingleName, refused, whole } from './fresh-tree.ts';
+import { writeNew } from './local.ts';
 import { bytesOfName, keyOf } from './names.ts';
 import { Together } from './together.ts';
 
@@ -28,12 +27,6 @@ export interface SaveOptions {
 
 /** Files on their way at once: small ones take longer to ask for than to come. Each holds a piece of its content. */
 const mostDownloads = 8;
-const mostEntries = 1_000_000;
-const deepest = 200;
-/** What all links say, characters. */
-const mostLinked = 64 * 2 ** 20;
-/** Longest name of a file, `bytes`; limits.h: NAME_MAX */
-const longestName = 255;
 
 /**
  * The directory appears whole or not at all, where nothing may be: it is filled under another name. Nothing is written
@@ -47,27 +40,12 @@ export async function saveTree(
   to: string,
   attributes: Attributes,
 ): Promise<void> {
-  if (await lstat(to).catch(() => undefined)) throw fileError(to, { code: 'EEXIST' });
-  const partial = Buffer.from(partialName(to));
-  const together = new Together(options.signal, mostDownloads);
-  const tree = new Tree(options, from.replace(/\/+$/, ''), together);
-  try {
+  await whole(to, async (partial) => {
+    const together = new Together(options.signal, mostDownloads);
+    const tree = new Tree(options, from.replace(/\/+$/, ''), together);
     await together.start(() => tree.save({ below: '', to: partial, attributes, depth: 0 }));
     await together.end();
-    await rename(partial, to);
-  } catch (error) {
-    await removeTree(partial);
-    throw fileError(to, error);
-  }
-}
-
-/** Also what is below directories whose mode keeps their owner out. */
-async function removeTree(path: Buffer): Promise<void> {
-  await chmod(path, 0o700).catch(() => {});
-  for (const entry of await readdir(path, { withFileTypes: true, encoding: 'buffer' }).catch(() => [])) {
-    if (entry.isDirectory()) await removeTree(inside(path, entry.name));
-  }
-  await rm(path, { recursive: true, force: true });
+  });
 }
 
 interface Directory {
@@ -85,8 +63,7 @@ class Tree {
   /** Without a slash at its end; '' is the root of the sandbox. */
   readonly #from: string;
   readonly #together: Together;
-  #entries = 0;
-  #linked = 0;
+  readonly #budget = budgetOf();
 
   constructor(options: SaveOptions, from: string, together: Together) {
     this.#options = options;
@@ -100,19 +77,18 @@ class Tree {
     const { files, id, links: known, leftOut } = this.#options;
     const { signal } = this.#together;
     const from = `${this.#from}/${below}`;
-    if (depth > deepest) throw refused(from, `lies more than ${deepest} directories deep`);
+    this.#budget.directory(from, depth);
     await mkdir(to, { mode: 0o700 });
     const links: Link[] = [];
     const underWay = new Set<Promise<void>>();
     for await (const entry of files.all(id, from, { signal })) {
-      if (++this.#entries > mostEntries) throw refused(from, `is beyond the first ${mostEntries} files`);
+      this.#budget.entry(from);
       const { name } = entry;
       const target = inside(to, singleName(name));
       const source = `${from}${name}`;
       if (entry.symlink_target !== undefined) {
         const says = known.get(keyOf(`${below}${name}`)) ?? bytesOfName(entry.symlink_target);
-        this.#linked += says.length;
-        if (this.#linked > mostLinked) throw refused(source, 'is a link beyond what is kept of links');
+        this.#budget.kept(source, says.length);
         links.push([target, says, attributesOf(entry)]);
       } else if (entry.type === 'directory') {
         const its = { below: `${below}${name}/`, to: target, attributes: attributesOf(entry) };
@@ -152,25 +128,13 @@ function attributesOf({ mode, modified_at: modifiedAt }: FileEntry): Attributes 
 
 /** @throws CliError for what is no single name */
 function singleName(name: string): Buffer {
-  const single = name !== '' && name !== '.' && name !== '..' && !/[/\0]/.test(name);
   const bytes = bytesOfName(name);
-  if (single && bytes.byteLength <= longestName) return bytes;
+  if (isSingleName(bytes)) return bytes;
   throw refused(name, 'is no name of a file');
-}
-
-function inside(directory: Buffer, name: Buffer): Buffer {
-  return Buffer.concat([directory, Buffer.from('/'), name]);
 }
 
 async function link(target: Buffer, path: Buffer, { modifiedAt }: Attributes): Promise<void> {
   await symlink(target, path);
   const seconds = secondsOf(modifiedAt);
   if (seconds !== undefined) await lutimes(path, new Date(), seconds);
-}
-
-function refused(path: string, why: string): CliError {
-  return new CliError(
-    `"${quoted(path)}" in the sandbox ${why}.`,
-    'Nothing was copied. Name a directory below it, or pack it in the sandbox and copy that.',
-  );
 }

@@ -12,6 +12,7 @@ export type Guest = Pick<
   | 'command'
   | 'attach'
   | 'readFile'
+  | 'readArchive'
   | 'writeFile'
   | 'stat'
   | 'listPage'

@@ -69,6 +69,15 @@ export class LocalGuest {
           modifiedAt: found.mtime.toISOString(),
         };
       },
+      readArchive: async (path, how) => {
+        if (!(await this.#file(path)).isDirectory())
+          throw new PerchError('not_a_directory', `${path} is no directory.`, { path });
+        const tar = spawn('tar', ['--create', '--format=gnu', '--directory', this.#at(path), '.'], {
+          ...{ stdio: ['ignore', 'pipe', 'ignore'], signal: how?.signal },
+        });
+        tar.on('error', (error) => tar.stdout.destroy(error));
+        return tar.stdout;
+      },
       writeFile: async (path, source, how) => {
         const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
         const unfinished = `${this.#at(path)}.part`;

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
@@ -252,6 +253,23 @@ test('a slow reader holds the file up instead of filling the memory', async () =
   await sleep(1_000);
   answer.destroy();
   expect(process.memoryUsage().external - before).toBeLessThan(30_000_000);
+});
+
+test('a directory comes as a tar stream', async () => {
+  await mkdir(join(root, 'packed/sub'), { recursive: true });
+  await writeFile(join(root, 'packed/sub/a'), 'content of a');
+  const answer = await files('/archive?path=packed');
+  expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'application/x-tar']);
+  const archive = Buffer.from(await answer.arrayBuffer());
+  const listed = execFileSync('tar', ['--list'], { input: archive, encoding: 'utf8' });
+  expect(listed.trimEnd().split('\n').sort()).toEqual(['./', './sub/', './sub/a']);
+  for (const [path, status, error] of [
+    ['missing', 404, 'file_not_found'],
+    ['packed/sub/a', 400, 'not_a_directory'],
+  ] as const) {
+    const refused = await files(`/archive?path=${path}`);
+    expect([refused.status, await code(refused)]).toEqual([status, error]);
+  }
 });
 
 test('what cannot be read says why', async () => {

@@ -1,5 +1,6 @@
-//! `GET` and `POST /files`: whole files, streamed, in constant memory.
+//! `GET` and `POST /files`: whole files, streamed, in constant memory. `GET /files/archive`: directories.
 
+mod archive;
 mod attributes;
 mod batch;
 mod download;
@@ -9,6 +10,8 @@ mod range;
 mod staged;
 mod target;
 mod upload;
+
+pub use archive::archive;
 
 use http::{Method, StatusCode};
 

@@ -32,6 +32,7 @@ async fn dispatch(agent: &Agent, request: Request) -> Result<Response, ApiError>
             let metrics = metrics::measure(&agent.cpu).map_err(ApiError::internal)?;
             Ok(json(StatusCode::OK, &metrics))
         }
+        (_, "/files/archive") => files::archive(&agent.identity, request).await,
         (&Method::GET, "/envs") => Ok(json(StatusCode::OK, &agent.identity.environment())),
         (&Method::POST, "/disk/write-out") => done(agent.disk.write_out().await),
         (&Method::POST, "/disk/hold") => done(agent.disk.hold().await),

@@ -4,6 +4,7 @@
 mod network;
 mod support;
 
+mod archives;
 mod authorization;
 mod background;
 mod backpressure;

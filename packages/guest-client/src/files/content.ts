@@ -1,7 +1,13 @@
 /** `GET` and `POST /files`: content of any size, in constant memory. */
 import { type Readable, Transform } from 'node:stream';
 import type { Dispatcher } from 'undici';
-import { connectionError, guestProtocol, guestUnavailable, transferInterrupted } from '../errors.ts';
+import {
+  agentTooOld,
+  connectionError,
+  guestProtocol,
+  guestUnavailable,
+  transferInterrupted,
+} from '../errors.ts';
 import type { Transport } from '../transport.ts';
 import type { PathOptions } from './directory.ts';
 import { pathError } from './path-error.ts';
@@ -33,6 +39,27 @@ export async function readFile(
   const size = contentLength(transport, response);
   const attributes = attributesOf(transport, response);
   return { stream: whole(response.body, path, size, signal), size, ...attributes };
+}
+
+/**
+ * A directory with all that is below, as a tar stream: its own entry is the first, as `./`, and a directory comes before
+ * what is in it. The stream fails with transfer_interrupted when it breaks off.
+ * @throws agent_too_old from the agent of an older snapshot
+ */
+export async function readArchive(
+  transport: Transport,
+  path: string,
+  { user, signal }: PathOptions = {},
+): Promise<Readable> {
+  const request = { method: 'GET', path: filesUrl(path, user, '/archive'), signal } as const;
+  const response = await transport.request({ ...request, headers: transport.headers() });
+  if (response.statusCode !== 200) {
+    const refusal = await transport.refusal(response);
+    const { sandboxId } = transport.options;
+    if (refusal.code === 'unimplemented') throw agentTooOld(sandboxId, 'archives of directories');
+    throw pathError(refusal, { sandboxId, path, user });
+  }
+  return whole(response.body, path, undefined, signal);
 }
 
 export interface WriteOptions extends PathOptions {
@@ -214,7 +241,7 @@ function whole(
   return checked;
 }
 
-function filesUrl(path: string, user: string | undefined): string {
+function filesUrl(path: string, user: string | undefined, below = ''): string {
   const as = user === undefined ? '' : `&username=${encodeURIComponent(user)}`;
-  return `/files?path=${encodeURIComponent(path)}${as}`;
+  return `/files${below}?path=${encodeURIComponent(path)}${as}`;
 }

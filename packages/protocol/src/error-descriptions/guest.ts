@@ -13,6 +13,10 @@ export const guestErrors = {
     when: 'The answer of the guest is none that its agent gives, such as a malformed message or more bytes than it may have. A guest is root over its own agent, so this can be intent.',
     after: 'The connection was closed. The sandbox runs on; the outcome of what was asked is unknown.',
   },
+  agent_too_old: {
+    when: 'The sandbox goes on from a snapshot of an older Perch, whose guest agent does not know what was asked for, such as the archive of a directory.',
+    after: asBefore,
+  },
   sandbox_busy: {
     when: 'A command or a stream was asked for where 400 are followed already; or 48 transfers, moves and removals were under way, and none ended within 30 s. A sandbox has its own numbers.',
     after: 'Nothing was started and nothing was changed. What is under way goes on.',

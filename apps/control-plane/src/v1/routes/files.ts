@@ -1,4 +1,5 @@
 import type { OutgoingHttpHeaders } from 'node:http';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import multipart from '@fastify/multipart';
 import {
@@ -45,6 +46,13 @@ const written = {
   ...sandboxErrors,
   413: 'The file came before its path and is too large to wait for it.',
   507: 'The disk of the sandbox is full.',
+};
+const archive = {
+  ...bytes,
+  contentType: 'application/x-tar',
+  description:
+    'The archive: the directory itself as `./`, and each directory before what is in it; permission bits, times up to ' +
+    'nanoseconds, numbers of owners, links as links. A pipe, socket or device is an entry of a pipe.',
 };
 const read = { 200: content, 400: 'The path is a directory or a device.', ...sandboxErrors };
 const done = { 204: 'Done.', 400: 'The path is wrong.', ...sandboxErrors };
@@ -125,6 +133,31 @@ function addJsonRoutes(app: App, services: Services): void {
       response: read as object,
     },
     handler: (request, reply) => sendFile(services, request, reply, request.query.path),
+  });
+
+  app.route({
+    method: 'GET',
+    url: '/v1/sandboxes/:id/files/archive',
+    schema: {
+      summary: 'Read a directory, with all that is below, as a tar stream',
+      description:
+        'Names are bytes as they are in the sandbox, whose root may write any: unpack it only with a tool that lets none ' +
+        'lead out of its directory. An archive that breaks off lacks the two blocks of zeros at its end.',
+      tags,
+      params: IdParams,
+      querystring: PathQuery,
+      response: {
+        200: archive,
+        400: 'The path is no directory.',
+        ...sandboxErrors,
+        409: 'The sandbox does not run, or its guest agent is older than this call.',
+      } as object,
+    },
+    handler: (request, reply) =>
+      send(services, request, reply, async (guest, how) => ({
+        stream: await guest.readArchive(request.query.path, how),
+        headers: { 'content-type': 'application/x-tar' },
+      })),
   });
 
   const changes = {
@@ -268,43 +301,62 @@ async function inLife<T>(life: Life, task: Promise<T>): Promise<T> {
   }
 }
 
-/**
- * Sends a file as it comes. When it breaks off the connection is cut, so that a part is never taken for the
- * whole: by length where there is one, else by the missing end of the chunks.
- */
-async function sendFile(
+interface Sent {
+  stream: Readable;
+  headers: OutgoingHttpHeaders;
+  /** Bytes, if known. */
+  size?: number | undefined;
+}
+
+function sendFile(
   services: Services,
   request: FastifyRequest,
   reply: FastifyReply,
   path: string,
 ): Promise<FastifyReply> {
+  return send(services, request, reply, async (guest, how) => {
+    const { stream, size, mode, modifiedAt } = await guest.readFile(path, how);
+    const headers: OutgoingHttpHeaders = { 'content-type': 'application/octet-stream' };
+    if (size !== undefined) headers['content-length'] = size;
+    if (mode !== undefined) headers['perch-mode'] = mode.toString(8).padStart(4, '0');
+    if (modifiedAt !== undefined) headers['perch-mtime'] = modifiedAt;
+    return { stream, size, headers };
+  });
+}
+
+/**
+ * Sends what the guest gives as it comes. When it breaks off the connection is cut, so that a part is never taken for the
+ * whole: by length where there is one, else by the missing end of the chunks.
+ */
+async function send(
+  services: Services,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  open: (guest: Guest, how: { signal: AbortSignal }) => Promise<Sent>,
+): Promise<FastifyReply> {
   const life = await services.sandboxes.ready((request.params as { id: string }).id, request.id);
   using _ = services.sandboxes.hold(life);
   const signal = clientGone(reply);
-  const file = await inLife(life, services.guests.of(life).readFile(path, { signal }));
+  const { stream, size, headers } = await inLife(life, open(services.guests.of(life), { signal }));
   using _silence = cutSilence(request);
   void reply
-    .type('application/octet-stream')
+    .headers(headers)
     .header('content-disposition', 'attachment')
-
     .header('x-content-type-options', 'nosniff');
-  if (file.size !== undefined) void reply.header('content-length', file.size);
-  if (file.mode !== undefined) void reply.header('perch-mode', file.mode.toString(8).padStart(4, '0'));
-  if (file.modifiedAt !== undefined) void reply.header('perch-mtime', file.modifiedAt);
   reply.hijack();
   reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders);
   if (request.method === 'HEAD') {
-    file.stream.destroy();
+    stream.destroy();
     reply.raw.end();
     return reply;
   }
   try {
-    await pipeline(counted(inBatches(file.stream, file.size), services), reply.raw);
+    await pipeline(counted(inBatches(stream, size), services), reply.raw);
   } catch (error) {
     // The head has gone, and the pipeline has cut the connection: that is the answer.
     request.log.debug({ err: error }, 'a download broke off');
   } finally {
-    file.stream.destroy();
+    stream.destroy();
   }
   return reply;
 }

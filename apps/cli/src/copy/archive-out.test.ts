@@ -1,0 +1,175 @@
+import {
+  chmod,
+  mkdir,
+  mkdtempDisposable,
+  readdir,
+  readFile,
+  readlink,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test as property } from '@fast-check/vitest';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { saveArchive } from './archive-out.ts';
+import { archiveOf, entryOf, type Said } from './testing/tar.ts';
+
+const seconds = 981_173_106;
+const root: Said = { name: './', type: '5', mode: 0o755 };
+
+/** A directory `to` is to be made in, beside something that must stay as it is. */
+async function place() {
+  const dir = await mkdtempDisposable(join(tmpdir(), 'perch-archive-'));
+  await mkdir(join(dir.path, 'in'));
+  await mkdir(join(dir.path, 'outside'));
+  await writeFile(join(dir.path, 'outside/kept'), 'kept');
+  return {
+    to: join(dir.path, 'in/to'),
+    async expectUntouched(inside: string[]) {
+      expect(await readdir(dir.path)).toEqual(['in', 'outside']);
+      expect(await readdir(join(dir.path, 'in'))).toEqual(inside);
+      expect(await readdir(join(dir.path, 'outside'))).toEqual(['kept']);
+      expect(await readFile(join(dir.path, 'outside/kept'), 'utf8')).toBe('kept');
+    },
+    [Symbol.asyncDispose]: () => dir.remove(),
+  };
+}
+
+async function save(archive: Buffer, to: string, signal = new AbortController().signal) {
+  const leftOut: string[] = [];
+  async function* pieces() {
+    for (let at = 0; at < archive.length; at += 700) yield archive.subarray(at, at + 700);
+  }
+  await saveArchive({ leftOut: (path) => leftOut.push(path), signal }, pieces(), '/s/', to);
+  return leftOut;
+}
+
+test('files, directories and links come with their modes and times', async () => {
+  await using here = await place();
+  const archive = archiveOf(
+    root,
+    { name: 'up', type: '2', target: '../../outside' },
+    { name: 'sub/', type: '5', mode: 0o500 },
+    { name: 'sub/empty', mode: 0o600 },
+    { name: 'sub/run', content: 'content'.repeat(200), mode: 0o4755 },
+    { name: 'pipe', type: '6' },
+    { name: 'sub/shut/', type: '5', mode: 0 },
+    { name: 'sub/shut/in', content: 'x' },
+    { name: Buffer.from('caf\xe9', 'latin1') },
+  );
+  expect(await save(archive, here.to)).toEqual(['/s/pipe']);
+  expect(await readdir(here.to, 'latin1')).toEqual(['caf\xe9', 'sub', 'up']);
+  expect(await readlink(join(here.to, 'up'))).toBe('../../outside');
+  expect(await readFile(join(here.to, 'sub/run'), 'utf8')).toBe('content'.repeat(200));
+  for (const [path, mode] of [
+    ['', 0o755],
+    ['sub', 0o500],
+    ['sub/empty', 0o600],
+    ['sub/run', 0o755],
+    ['sub/shut', 0],
+  ] as const) {
+    const { mode: bits, mtimeMs } = await stat(join(here.to, path));
+    expect([path, bits & 0o7777, mtimeMs]).toEqual([path, mode & ~process.umask(), seconds * 1000]);
+  }
+  await here.expectUntouched(['to']);
+  for (const path of ['sub', 'sub/shut']) await chmod(join(here.to, path), 0o700);
+});
+
+const link: Said = { name: 'x', type: '2', target: '../../outside' };
+test.each<[string, Said[]]>([
+  ['does not begin with its directory', [{ name: 'a' }]],
+  ['begins with a file', [{ name: '.', content: 'x' }]],
+  ['is of nothing', []],
+  ['goes up', [root, { name: '../x' }]],
+  ['goes up as a directory', [root, { name: '../', type: '5' }, { name: '../x' }]],
+  ['goes down and up', [root, { name: 'a/', type: '5' }, { name: 'a/../../x' }]],
+  ['is absolute', [root, { name: '/tmp/x' }]],
+  ['is the root', [root, { name: '/', type: '5' }]],
+  ['is its directory again', [root, root]],
+  ['is empty', [root, { name: '' }]],
+  ['has two slashes', [root, { name: 'a/', type: '5' }, { name: 'a//b' }]],
+  ['has a slash at its end', [root, { name: 'a/' }]],
+  ['is too long', [root, { name: 'n'.repeat(256) }]],
+  ['is in no directory', [root, { name: 'a/b' }]],
+  ['is in a file', [root, { name: 'a' }, { name: 'a/b' }]],
+  ['is in a link', [root, link, { name: 'x/kept' }]],
+  [
+    'is that of a link before it, as a directory',
+    [root, link, { name: 'x/', type: '5' }, { name: 'x/kept' }],
+  ],
+  ['is that of a link before it, as a file', [root, link, { name: 'x' }]],
+  ['is that of a file before it', [root, { name: 'x' }, { name: 'x' }]],
+  ['is that of a link twice', [root, link, link]],
+  ['is a hard link', [root, { name: 'x', type: '1', target: '/etc/passwd' }]],
+  ['states more than there is', [root, { name: 'x', size: 4096 }]],
+])('a name that %s writes nothing outside, and leaves nothing', async (_, entries) => {
+  await using here = await place();
+  await expect(save(archiveOf(...entries), here.to)).rejects.toThrow();
+  await here.expectUntouched([]);
+});
+
+test('directories lie no deeper than 200 in each other', async () => {
+  await using here = await place();
+  const deep = Array.from({ length: 201 }, (_, depth): Said => ({ name: 'd/'.repeat(depth + 1), type: '5' }));
+  await expect(save(archiveOf(root, ...deep), here.to)).rejects.toThrow('more than 200 directories deep');
+  await here.expectUntouched([]);
+  expect(await save(archiveOf(root, ...deep.slice(0, 200)), here.to)).toEqual([]);
+});
+
+test('an archive that breaks off, or is broken off, leaves nothing and says why', async () => {
+  await using here = await place();
+  const whole = archiveOf(root, { name: 'a', content: 'x'.repeat(5000) });
+  await expect(save(whole.subarray(0, 3000), here.to)).rejects.toThrow('no archive that its agent makes');
+  const reason = new Error('Interrupted');
+  await expect(save(whole, here.to, AbortSignal.abort(reason))).rejects.toBe(reason);
+  const broken = new Error('broken off');
+  async function* failing() {
+    yield whole.subarray(0, 3000);
+    throw broken;
+  }
+  const options = { leftOut: () => {}, signal: new AbortController().signal };
+  await expect(saveArchive(options, failing(), '/s', here.to)).rejects.toBe(broken);
+  await here.expectUntouched([]);
+});
+
+test('what is there already stays', async () => {
+  await using here = await place();
+  await writeFile(here.to, 'mine');
+  await expect(save(archiveOf(root), here.to)).rejects.toMatchObject({
+    message: `${here.to} is there already.`,
+  });
+  expect(await readFile(here.to, 'utf8')).toBe('mine');
+});
+
+const part = fc.constantFrom('a', 'b', '..', '.', '', '/', 'kept', '../../outside', '/etc', 'a/b', '\0', 'é');
+const name = fc.oneof(
+  part,
+  fc.array(part, { maxLength: 4 }).map((parts) => parts.join('/')),
+);
+const entry: fc.Arbitrary<Said> = fc.record(
+  {
+    name: fc.oneof(
+      name,
+      name.map((of) => `${of}/`),
+    ),
+    type: fc.constantFrom('0', '0', '1', '2', '2', '5', '5', '6', '\0'),
+    target: part,
+    content: fc.constantFrom('', 'content'),
+    mode: fc.nat(0o7777),
+  },
+  { requiredKeys: ['name', 'type'] },
+);
+
+property.prop([fc.array(entry, { maxLength: 8 }), fc.option(fc.nat(2000), { nil: undefined })], {
+  numRuns: 200,
+})('whatever an archive says stays in the directory, or is not there at all', async (entries, cut) => {
+  await using here = await place();
+  const archive = Buffer.concat([entryOf(root), archiveOf(...entries)]);
+  const saved = await save(cut === undefined ? archive : archive.subarray(0, cut), here.to).then(
+    () => true,
+    () => false,
+  );
+  await here.expectUntouched(saved ? ['to'] : []);
+});

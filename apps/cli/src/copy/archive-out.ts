@@ -1,0 +1,150 @@
+/**
+ * A directory of a sandbox, with all that is below, as a new one of this machine: unpacked from the archive that the
+ * guest agent makes. The guest is hostile: its archive says what it likes.
+ */
+import {
+  chmodSync,
+  closeSync,
+  futimesSync,
+  lutimesSync,
+  mkdirSync,
+  openSync,
+  symlinkSync,
+  utimesSync,
+  writeSync,
+} from 'node:fs';
+import { permissionBits } from './attributes.ts';
+import { type Budget, budgetOf, inside, isSingleName, refused, whole } from './fresh-tree.ts';
+import { NoArchive, type TarEntry, TarReader } from './tar-reader.ts';
+
+export interface UnpackOptions {
+  /** Told of what is neither file, directory nor link, and is left out. */
+  leftOut: (path: string) => void;
+  signal: AbortSignal;
+}
+
+/**
+ * The directory appears whole or not at all, where nothing may be: it is filled under another name. Nothing is written
+ * outside of it: an entry is a single new name in a directory that came before, and links come last, when nobody goes
+ * there any more.
+ * @throws CliError where `to` is there already, or the archive says what cannot be
+ */
+export async function saveArchive(
+  { leftOut, signal }: UnpackOptions,
+  archive: AsyncIterable<Uint8Array>,
+  from: string,
+  to: string,
+): Promise<void> {
+  await whole(to, async (partial) => {
+    const reader = new TarReader();
+    const tree = new Unpacking(from.replace(/\/+$/, ''), partial, leftOut);
+    try {
+      for await (const chunk of archive) {
+        signal.throwIfAborted();
+        for (const part of reader.push(chunk)) {
+          if ('content' in part) tree.write(part.content);
+          else tree.add(part.entry);
+        }
+      }
+      reader.end();
+      tree.finish();
+    } catch (error) {
+      if (!(error instanceof NoArchive)) throw error;
+      throw refused(from, `came as no archive that its agent makes: ${error.message}`);
+    } finally {
+      tree.close();
+    }
+  });
+}
+
+interface Directory {
+  path: Buffer;
+  mode: number;
+  modified: number;
+  depth: number;
+}
+
+/** Calls of the system are made one after another and waited for: for a small file that takes a third of the time. */
+class Unpacking {
+  readonly #from: string;
+  readonly #to: Buffer;
+  readonly #leftOut: (path: string) => void;
+  readonly #budget: Budget = budgetOf();
+  /** By their bytes from the first one, which is ''; each after the one that it is in. */
+  readonly #directories = new Map<string, Directory>();
+  readonly #links: { path: Buffer; target: Buffer; modified: number }[] = [];
+  #file: { fd: number; left: number; modified: number } | undefined;
+
+  constructor(from: string, to: Buffer, leftOut: (path: string) => void) {
+    this.#from = from;
+    this.#to = to;
+    this.#leftOut = leftOut;
+  }
+
+  /** What came before it is whole. */
+  add(entry: TarEntry): void {
+    const { kind, mode, modified } = entry;
+    const text = entry.name.toString('latin1').replace(kind === 'directory' ? /\/$/ : /$^/, '');
+    if (this.#directories.size === 0) {
+      if (kind !== 'directory' || text !== '.') throw new NoArchive('it does not begin with its directory');
+      mkdirSync(this.#to, { mode: 0o700 });
+      this.#directories.set('', { path: this.#to, mode, modified, depth: 0 });
+      return;
+    }
+    const shown = `${this.#from}/${entry.name}`;
+    this.#budget.entry(shown);
+    const slash = text.lastIndexOf('/');
+    const directory = this.#directories.get(slash === -1 ? '' : text.slice(0, slash));
+    const name = Buffer.from(text.slice(slash + 1), 'latin1');
+    // A path of which each part is a name that was looked at, in directories that were made here.
+    if (slash === 0 || !directory || !isSingleName(name)) throw refused(shown, 'is no name of a file');
+    const path = inside(directory.path, name);
+    if (kind === 'file') {
+      this.#file = { fd: openSync(path, 'wx', mode), left: entry.size, modified };
+      this.#closeWhole();
+    } else if (kind === 'directory') {
+      const depth = directory.depth + 1;
+      this.#budget.directory(shown, depth);
+      this.#budget.kept(shown, path.length + text.length);
+      mkdirSync(path, { mode: 0o700 });
+      this.#directories.set(text, { path, mode, modified, depth });
+    } else if (kind === 'link') {
+      this.#budget.kept(shown, path.length + entry.target.length);
+      this.#links.push({ path, target: entry.target, modified });
+    } else {
+      this.#leftOut(shown);
+    }
+  }
+
+  write(content: Buffer): void {
+    if (!this.#file) return;
+    for (let at = 0; at < content.length; ) at += writeSync(this.#file.fd, content, at);
+    this.#file.left -= content.length;
+    this.#closeWhole();
+  }
+
+  /** Mode and time of a directory come last: its mode may keep its owner out, and whatever is made in it sets its time. */
+  finish(): void {
+    if (this.#directories.size === 0) throw new NoArchive('it is empty');
+    for (const { path, target, modified } of this.#links) {
+      symlinkSync(target, path);
+      lutimesSync(path, new Date(), modified);
+    }
+    const umask = process.umask();
+    for (const { path, mode, modified } of [...this.#directories.values()].reverse()) {
+      chmodSync(path, mode & permissionBits & ~umask);
+      utimesSync(path, new Date(), modified);
+    }
+  }
+
+  close(): void {
+    if (this.#file) closeSync(this.#file.fd);
+    this.#file = undefined;
+  }
+
+  #closeWhole(): void {
+    if (this.#file?.left !== 0) return;
+    futimesSync(this.#file.fd, new Date(), this.#file.modified);
+    this.close();
+  }
+}
