@@ -29,6 +29,7 @@ test('every setting of a user has a default', async () => {
       bootSnapshots: 8,
     },
     ready: { guests: 2, most: 32, pressure: 80 },
+    limits: { diskBytes: undefined, diskRequests: undefined, networkBytes: undefined },
   });
 });
 
@@ -44,6 +45,13 @@ test.each([
   ],
 ])('of ready guests %j means %j', async (set, means) => {
   expect((await readConfig({ ...given, ...set })).ready).toMatchObject(means);
+});
+
+test('limits of guests are MiB and requests of a second; 0 is none', async () => {
+  const set = { PERCH_DISK_MB_PER_SEC: '20', PERCH_DISK_REQUESTS_PER_SEC: '500', PERCH_NET_MB_PER_SEC: '0' };
+  expect((await readConfig({ ...given, ...set })).limits).toEqual({
+    ...{ diskBytes: 20 * 2 ** 20, diskRequests: 500, networkBytes: undefined },
+  });
 });
 
 test.each([

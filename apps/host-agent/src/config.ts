@@ -9,7 +9,7 @@ import {
   monitorChoices,
   readSettings,
 } from '@perch/protocol';
-import { type RestoreSetting, restoreSettings } from './vmm/index.ts';
+import { type IoLimits, type RestoreSetting, restoreSettings } from './vmm/index.ts';
 
 export interface Config {
   dataDir: string;
@@ -54,6 +54,8 @@ export interface Config {
   pager: string | undefined;
   /** MiB of a guest's memory that are put in place before it asks, at most. */
   prefetchMb: number;
+  /** Of each guest. */
+  limits: IoLimits;
   /** File that says where this process shall end, or wait: for tests. */
   failpoints: string | undefined;
 }
@@ -102,7 +104,21 @@ export async function readConfig(env: NodeJS.ProcessEnv = process.env): Promise<
       pager: env.PERCH_PAGER || undefined,
       prefetchMb: whole(env, 'PERCH_PREFETCH_MB') ?? 64,
     },
+    limits: readLimits(env),
     failpoints: env.PERCH_FAILPOINTS || undefined,
+  };
+}
+
+/** 0 is no limit, as it is without a value. */
+function readLimits(env: NodeJS.ProcessEnv): IoLimits {
+  const limit = (name: string, unit = 1) => {
+    const value = whole(env, name) || undefined;
+    return value === undefined ? undefined : value * unit;
+  };
+  return {
+    diskBytes: limit('PERCH_DISK_MB_PER_SEC', 2 ** 20),
+    diskRequests: limit('PERCH_DISK_REQUESTS_PER_SEC'),
+    networkBytes: limit('PERCH_NET_MB_PER_SEC', 2 ** 20),
   };
 }
 
@@ -143,7 +159,7 @@ export function hostPaths(dataDir: string) {
     journal: join(host, 'journal.db'),
     vms: join(host, 'vms'),
     boot: join(host, 'boot'),
-    probe: join(host, 'probe.json'),
+    probes: { qemu: join(host, 'probe.json'), firecracker: join(host, 'probe-firecracker.json') },
     workingSets: join(host, 'working-sets'),
     sandboxes: join(dataDir, 'sandboxes'),
     bootSnapshots: join(dataDir, 'boot-snapshots'),

@@ -27,7 +27,14 @@ import { createMetrics } from './metrics.ts';
 import { createNetworkLayer, findUplinkDns, type NetworkLayer } from './network/index.ts';
 import { requireOneFileSystem } from './one-file-system.ts';
 import { disksInUse, requireOneKindOfDisk } from './one-kind-of-disk.ts';
-import { monitorsInUse, requireMonitorThatFits } from './one-kind-of-monitor.ts';
+import {
+  keepKind,
+  kindOfStates,
+  monitorsInUse,
+  onlyKind,
+  requireMonitorThatFits,
+  requireMonitorThatLimits,
+} from './one-kind-of-monitor.ts';
 import { lookUpUser } from './user.ts';
 import { type MonitorProbe, monitors, probeMonitor } from './vmm/index.ts';
 
@@ -68,15 +75,16 @@ async function serve(config: Config, log: Logger): Promise<void> {
   await mkdir(paths.host, { recursive: true });
   await chmod(paths.host, 0o711);
   const journal = new Journal(paths.journal);
-  const disks = await openDisks(config, journal, log);
+  const { disks, only } = await openDisks(config, journal, log);
   const network = await openNetwork(config, journal, user.uid, log);
 
   const images = new ImageStore(paths.images);
   await images.open();
   await images.import('base', config.baseImage.path, config.baseImage.contentId);
   const boot = await adoptBootFiles(paths.boot, config.kernel, config.initramfs);
-  const probe = await probeMonitor({ ...boot, cacheFile: paths.probe, force: config.vmm, log });
+  const probe = await probeMonitor({ ...boot, cacheFiles: paths.probes, force: config.vmm, only, log });
   log.info({ probe }, 'monitor probed');
+  requireMonitorThatLimits(probe.choice, config.limits);
 
   const room = new DiskRoom({ dir: config.dataDir, keepMb: config.keepDiskMb });
   const { instance, restore } = config;
@@ -86,7 +94,9 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const monitor = await monitors[choice].create({
     ...{ instance, version, restore, dir: paths.host, pager, log },
     prefetch: { dir: paths.workingSets, limitMib: config.prefetchMb },
+    limits: config.limits,
   });
+  keepKind(journal, choice);
   const machine: HostMachine = { ...monitor.machine, disk: { format: disks.capabilities.format } };
   const admission = new Admission({
     memoryMb: config.memoryMb ?? defaultMemoryMb(),
@@ -166,15 +176,20 @@ function hasTime(cpuPressure: number): boolean {
   return (pressureOf('cpu') ?? 0) <= cpuPressure && (pressureOf('memory') ?? 0) <= memoryPressure;
 }
 
-/** The kind that sandboxes run on, else the one that the setting or the machine says. */
+/**
+ * The kind that sandboxes run on, else the one that the setting or the machine says.
+ * @returns the only kind of monitor too that goes with them and with all that is there
+ */
 async function openDisks({ dataDir, rootfs, instance, vmm }: Config, journal: Journal, log: Logger) {
-  const { host, vms } = hostPaths(dataDir);
+  const { host, vms, sandboxes, snapshots } = hostPaths(dataDir);
   const wanted = requireOneKindOfDisk(rootfs, await disksInUse({ instance, journal, vmsDir: vms }));
   const { kind, disks, refused } = await chooseDisks(wanted, { instance, dir: join(host, 'disk-trial') });
   const areFiles = disks.capabilities.format === 'qcow2';
-  requireMonitorThatFits(vmm, monitorsInUse(journal), { kind, areFiles });
+  const inUse = monitorsInUse(journal);
+  requireMonitorThatFits(vmm, inUse, { kind, areFiles });
   log.info({ kind, refused }, 'disks chosen');
-  return disks;
+  const ofStates = await kindOfStates(journal, [sandboxes, snapshots]);
+  return { disks, only: onlyKind(inUse, ofStates, { kind, areFiles }) };
 }
 
 /** Slots are addresses: sandboxes that hold some keep the range from changing. */

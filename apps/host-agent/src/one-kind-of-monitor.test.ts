@@ -1,13 +1,20 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFile, mkdtempDisposable } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtempDisposable } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { MonitorChoice } from '@perch/protocol';
 import { expect, test } from 'vitest';
 import { Journal } from './lifecycle/index.ts';
 import { readProcess } from './linux/index.ts';
-import { monitorsInUse, requireMonitorThatFits } from './one-kind-of-monitor.ts';
+import {
+  keepKind,
+  kindOfStates,
+  monitorsInUse,
+  onlyKind,
+  requireMonitorThatFits,
+  requireMonitorThatLimits,
+} from './one-kind-of-monitor.ts';
 
 const devices = { kind: 'device-mapper', areFiles: false };
 const files = { kind: 'qcow2', areFiles: true };
@@ -44,8 +51,7 @@ async function sandboxUnder(name: string) {
 
 test.each<[program: string, same: (MonitorChoice | undefined)[], other: MonitorChoice | undefined]>([
   ['qemu-system-x86_64', [undefined, 'qemu-kvm', 'qemu-tcg'], 'firecracker'],
-  ['firecracker', ['firecracker'], undefined],
-  ['firecracker', ['firecracker'], 'qemu-kvm'],
+  ['firecracker', [undefined, 'firecracker'], 'qemu-kvm'],
 ])(
   'sandboxes that run under %s keep a host from starting with another, as long as they do',
   async (...row) => {
@@ -69,4 +75,33 @@ test('a monitor that opens devices only is refused where disks are files', () =>
     expect(() => requireMonitorThatFits(choice, none, files)).not.toThrow();
   }
   expect(() => requireMonitorThatFits('firecracker', none, devices)).not.toThrow();
+});
+
+test('a host whom nobody tells keeps the kind that its sandboxes or its states have', async () => {
+  const running = new Map([['firecracker', ['sb1']]] as const);
+  expect(onlyKind(running, 'qemu', devices)?.kind).toBe('firecracker');
+  expect(onlyKind(new Map(), 'firecracker', devices)?.kind).toBe('firecracker');
+  expect(onlyKind(new Map(), 'firecracker', files)?.kind).toBe('qemu');
+  expect(onlyKind(new Map(), undefined, devices)).toBeUndefined();
+
+  await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-test-'));
+  const journal = new Journal(join(dir.path, 'journal.db'));
+  const dirs = [join(dir.path, 'sandboxes'), join(dir.path, 'snapshots')] as const;
+  await mkdir(dirs[1]);
+  expect(await kindOfStates(journal, dirs)).toBeUndefined();
+  await mkdir(join(dirs[1], 'one'));
+  // Those of a host that had no choice.
+  expect(await kindOfStates(journal, dirs)).toBe('qemu');
+  keepKind(journal, 'firecracker');
+  expect(await kindOfStates(journal, dirs)).toBe('firecracker');
+  keepKind(journal, 'qemu-tcg');
+  expect(await kindOfStates(journal, dirs)).toBe('qemu');
+  journal.close();
+});
+
+test('a limit that the monitor does not keep is refused', () => {
+  const limits = { networkBytes: 1 };
+  expect(() => requireMonitorThatLimits('qemu-kvm', limits)).toThrow('Start without them');
+  expect(() => requireMonitorThatLimits('firecracker', limits)).not.toThrow();
+  expect(() => requireMonitorThatLimits('qemu-tcg', { networkBytes: undefined })).not.toThrow();
 });

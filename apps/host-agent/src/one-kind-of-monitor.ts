@@ -1,10 +1,15 @@
-/** A host has one kind of monitor: VMs that run under another keep it from changing, and its disks must be of use to it. */
+/**
+ * A host has one kind of monitor: VMs that run under another keep it from changing, states of another from changing by
+ * itself, and its disks and limits must be of use to it.
+ */
 import { readlinkSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { type MonitorChoice, type MonitorKind, monitorChoices } from '@perch/protocol';
+import { ifThere } from '@perch/node-kit';
+import { type MonitorChoice, type MonitorKind, monitorChoices, monitorNames } from '@perch/protocol';
 import type { Journal } from './lifecycle/index.ts';
 import { isAlive } from './linux/index.ts';
-import { monitors } from './vmm/index.ts';
+import { type IoLimits, monitors } from './vmm/index.ts';
 
 /** Ids in an error. */
 const maxNamed = 10;
@@ -24,7 +29,7 @@ export function monitorsInUse(journal: Pick<Journal, 'list'>): MonitorsInUse {
 }
 
 /**
- * @param choice the value of PERCH_VMM, undefined where the machine is asked: it answers with QEMU
+ * @param choice the value of PERCH_VMM, undefined where the machine is asked: a kind in use is kept then
  * @param disks the kind of the host's disks
  * @throws Error for the operator, with the way out
  */
@@ -33,12 +38,55 @@ export function requireMonitorThatFits(
   inUse: MonitorsInUse,
   disks: { kind: string; areFiles: boolean },
 ): void {
-  const kind = choice === undefined ? 'qemu' : monitorChoices[choice].kind;
+  const [first] = inUse.keys();
+  const kind = choice === undefined ? first : monitorChoices[choice].kind;
   for (const [other, ids] of inUse) if (other !== kind) throw new Error(refusal(other, choice, ids));
   if (choice === undefined || !disks.areFiles || monitors[choice].capabilities.takesFiles) return;
   throw new Error(
     `PERCH_VMM is ${choice}, which opens disks that are devices only, and those of this host are ${disks.kind}. ` +
       'Start with PERCH_ROOTFS=device-mapper; perch doctor tells what that needs.',
+  );
+}
+
+/** The kind of the host's states: those of paused sandboxes and snapshots, with which no other goes on. */
+export async function kindOfStates(
+  journal: Pick<Journal, 'setting'>,
+  dirs: readonly string[],
+): Promise<MonitorKind | undefined> {
+  const found = await Promise.all(dirs.map(async (dir) => (await ifThere(readdir(dir))) ?? []));
+  if (found.every((names) => names.length === 0)) return undefined;
+  return journal.setting(settingName) === 'firecracker' ? 'firecracker' : 'qemu';
+}
+
+/** For `kindOfStates` of later starts: all states from now on are of this kind. */
+export function keepKind(journal: Pick<Journal, 'setSetting'>, choice: MonitorChoice): void {
+  journal.setSetting(settingName, monitorChoices[choice].kind);
+}
+
+/** In the journal. One without it is of a host that could have QEMU only. */
+const settingName = 'monitor';
+
+/** The only kind that a host can have whom nobody tells which, and why: undefined where the machine may be asked. */
+export function onlyKind(
+  inUse: MonitorsInUse,
+  ofStates: MonitorKind | undefined,
+  disks: { kind: string; areFiles: boolean },
+): { kind: MonitorKind; why: string } | undefined {
+  const [running] = inUse.keys();
+  if (running) return { kind: running, why: `sandboxes run under ${monitorNames[running]}` };
+  if (disks.areFiles)
+    return { kind: 'qemu', why: `disks of ${disks.kind} are files, which it does not open` };
+  if (ofStates) return { kind: ofStates, why: `the states of this host are of ${monitorNames[ofStates]}` };
+  return undefined;
+}
+
+/** @throws Error for the operator: a limit that nobody keeps is worse than none */
+export function requireMonitorThatLimits(choice: MonitorChoice, limits: IoLimits): void {
+  const isSet = Object.values(limits).some((limit) => limit !== undefined);
+  if (!isSet || monitors[choice].capabilities.limitsIo) return;
+  throw new Error(
+    `PERCH_DISK_MB_PER_SEC, PERCH_DISK_REQUESTS_PER_SEC or PERCH_NET_MB_PER_SEC is set, and ${choice}, which this host ` +
+      'runs, holds guests to no such limit. Start without them, or with PERCH_VMM=firecracker.',
   );
 }
 

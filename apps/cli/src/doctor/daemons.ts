@@ -33,7 +33,7 @@ function absent(error: NodeJS.ErrnoException, { dataDir }: Settings): Finding {
   const name = 'perch-host';
   if (error.code === 'EACCES')
     return warning(name, 'its socket is for root and perch only', 'Run it as root.');
-  return warning(name, `does not run on ${dataDir}; QEMU and KVM are probed when it starts`, start);
+  return warning(name, `does not run on ${dataDir}; its monitor is probed when it starts`, start);
 }
 
 function present(info: HostInfo, { dataDir }: Settings): Finding[] {

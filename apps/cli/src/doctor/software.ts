@@ -1,6 +1,6 @@
 /** Programs of other projects, and the user that perchd runs as. */
 import { findFirecracker, findQemu, findTool, findUser, lineThatAdds, qemuProgram } from '@perch/node-kit';
-import { type Finding, ok, problem } from './finding.ts';
+import { type Finding, ok, problem, warning } from './finding.ts';
 
 const packages: Record<string, string> = {
   'qemu-img': 'qemu-utils',
@@ -19,12 +19,22 @@ export async function programs(): Promise<Finding[]> {
           `${missing.join(', ')} missing`,
           `\`npm run setup\`, or: apt-get install ${missing.map((name) => packages[name]).join(' ')}`,
         );
-  return [await monitor(), tools];
+  return [...(await monitors()), tools];
 }
 
-/** The one that sandboxes get, by the value of PERCH_VMM. */
-export async function monitor(env: NodeJS.ProcessEnv = process.env): Promise<Finding> {
-  return env.PERCH_VMM === 'firecracker' ? await firecracker(env) : await qemu();
+/** The one that PERCH_VMM names. Else those that a host may choose from: Firecracker where there is a part of it. */
+export async function monitors(env: NodeJS.ProcessEnv = process.env): Promise<Finding[]> {
+  if (env.PERCH_VMM === 'firecracker') return [await firecracker(env)];
+  const found = env.PERCH_VMM ? undefined : await findFirecracker(env);
+  if (!found || found.programs.firecracker === '') return [await qemu()];
+  const { version, problem: what } = found;
+  const name = 'Firecracker';
+  return [
+    await qemu(),
+    what
+      ? warning(name, `${what.what}, so that it is not taken`, what.remedy)
+      : ok(name, `${version} at ${found.programs.firecracker}, taken where a guest starts with it`),
+  ];
 }
 
 async function firecracker(env: NodeJS.ProcessEnv): Promise<Finding> {

@@ -49,7 +49,7 @@ async function copyOf(machine: TestMachine, spec: VmSpec, id: string): Promise<V
   return machine.specFor(id, { initramfs: spec.initramfs });
 }
 
-describe.runIf(canRunGuests).each(choices)('a VM of %s', { timeout: 120_000 }, (choice) => {
+describe.runIf(canRunGuests).each(choices)('a VM of %s', { timeout: patience.timeout }, (choice) => {
   const { capabilities } = monitors[choice];
 
   test('runs a guest as nobody, without privileges, in its own network; killed, it leaves nothing', async () => {
@@ -205,144 +205,150 @@ describe.runIf(canRunGuests).each(choices)('a VM of %s', { timeout: 120_000 }, (
   });
 });
 
-describe.runIf(canRunGuests).each(choices)('the state of a VM of %s', { timeout: 120_000 }, (choice) => {
-  const { capabilities } = monitors[choice];
+describe.runIf(canRunGuests).each(choices)(
+  'the state of a VM of %s',
+  { timeout: patience.timeout },
+  (choice) => {
+    const { capabilities } = monitors[choice];
 
-  test('is what others go on from, as often as they like, and a thawed source too', async () => {
-    await using machine = new TestMachine();
-    const monitor = await machine.monitor(choice);
-    const spec = await machine.spec('source', talking);
-    const source = await monitor.boot(spec);
-    await untilSays(source, 'still here');
-    await source.freeze();
-    await source.freeze();
-    expect(await source.isFrozen()).toBe(true);
-    const state = await save(machine, source, spec);
-    expect(state.since).toBe(capabilities.differences);
-    const bytes = await readFile(state.devices);
-    expect(monitor.recognises(bytes)).toBe(true);
-    expect(monitor.recognises(bytes.subarray(1))).toBe(false);
+    test('is what others go on from, as often as they like, and a thawed source too', async () => {
+      await using machine = new TestMachine();
+      const monitor = await machine.monitor(choice);
+      const spec = await machine.spec('source', talking);
+      const source = await monitor.boot(spec);
+      await untilSays(source, 'still here');
+      await source.freeze();
+      await source.freeze();
+      expect(await source.isFrozen()).toBe(true);
+      const state = await save(machine, source, spec);
+      expect(state.since).toBe(capabilities.differences);
+      const bytes = await readFile(state.devices);
+      expect(monitor.recognises(bytes)).toBe(true);
+      expect(monitor.recognises(bytes.subarray(1))).toBe(false);
 
-    for (const id of ['first', 'second']) {
-      const copy = await monitor.restore(await copyOf(machine, spec, id), state);
-      expect(await copy.isFrozen()).toBe(true);
-      expect(String(await copy.console())).toBe('');
-      await copy.thaw();
-      await untilSays(copy, 'still here');
-      expect(String(await copy.console())).not.toContain('guest is up');
-      expect(await readFile(join(machine.root, 'vms', id, logName), 'utf8')).toBe('');
-      await copy.kill();
-    }
-    await source.thaw();
-    expect(await source.isFrozen()).toBe(false);
-    await source.console();
-    await untilSays(source, 'still here');
-    await source.kill();
-  });
+      for (const id of ['first', 'second']) {
+        const copy = await monitor.restore(await copyOf(machine, spec, id), state);
+        expect(await copy.isFrozen()).toBe(true);
+        expect(String(await copy.console())).toBe('');
+        await copy.thaw();
+        await untilSays(copy, 'still here');
+        expect(String(await copy.console())).not.toContain('guest is up');
+        expect(await readFile(join(machine.root, 'vms', id, logName), 'utf8')).toBe('');
+        await copy.kill();
+      }
+      await source.thaw();
+      expect(await source.isFrozen()).toBe(false);
+      await source.console();
+      await untilSays(source, 'still here');
+      await source.kill();
+    });
 
-  test('goes on in processes of which none outlives another', async () => {
-    await using machine = new TestMachine();
-    const monitor = await machine.monitor(choice);
-    const spec = await machine.spec('source', talking);
-    const source = await monitor.boot(spec);
-    await untilSays(source, 'still here');
-    await source.freeze();
-    const state = await save(machine, source, spec);
-    await source.kill();
-    let count = 1;
-    for (let nth = 0; nth < count; nth++) {
-      const copySpec = await copyOf(machine, spec, `copy${nth}`);
-      const copy = await monitor.restore(copySpec, state);
-      await copy.thaw();
-      await untilSays(copy, 'still here');
-      count = copy.processes.length;
-      const process = copy.processes[nth];
-      if (!process) throw new Error('The VM has too few processes');
-      signalProcess(process, 9);
-      expect(await copy.exited).toMatch(/ was ended by signal 9 \(SIGKILL\)$/);
-      expect(copy.processes.map(({ pid }) => readProcess(pid))).toEqual(copy.processes.map(() => undefined));
-      expect(await leftovers(machine, copySpec)).toEqual(none);
-    }
-  });
-
-  test('of a copy is its changed pages over the same memory', async () => {
-    await using machine = new TestMachine();
-    const monitor = await machine.monitor(choice);
-    const spec = await machine.spec('source', talking);
-    const source = await monitor.boot(spec);
-    await untilSays(source, 'still here');
-    await source.freeze();
-    const state = await save(machine, source, spec);
-    await source.kill();
-
-    const copy = await monitor.restore(await copyOf(machine, spec, 'copy'), state);
-    await copy.thaw();
-    await untilSays(copy, 'still here');
-    const atMost = await copy.unsavedBytesAtMost();
-    await copy.freeze();
-    const next = await save(machine, copy, spec, state.image);
-    expect(next.changedBytes).toBeLessThan(state.changedBytes / 4);
-    expect(next.changedBytes).toBeGreaterThan(0);
-    expect(atMost).toBeGreaterThan(0);
-    await copy.kill();
-
-    const third = await monitor.restore(await copyOf(machine, spec, 'third'), next);
-    await third.thaw();
-    await untilSays(third, 'still here');
-    await third.kill();
-  });
-
-  test('is gone on from while its source lives, whose disk lies on layers that both have', async () => {
-    await using machine = new TestMachine();
-    const monitor = await machine.monitor(choice);
-    const { disks } = machine;
-    const spec = await machine.spec('source', talking);
-    const source = await monitor.boot(spec);
-    await untilSays(source, 'still here');
-    const place = { ...spec, sizeBytes: diskBytes };
-    const early = await disks.prepareCapture(place, source);
-    if (disks.capabilities.online === 'switch')
-      await expect(early.holdStill()).rejects.toThrow('not stopped');
-    let parent: DiskState = { format: 'image', image: await machine.emptyBase() };
-    for (const id of ['first', 'second']) {
-      const capture = await disks.prepareCapture(place, source);
+    test('goes on in processes of which none outlives another', async () => {
+      await using machine = new TestMachine();
+      const monitor = await machine.monitor(choice);
+      const spec = await machine.spec('source', talking);
+      const source = await monitor.boot(spec);
+      await untilSays(source, 'still here');
       await source.freeze();
       const state = await save(machine, source, spec);
-      await capture.holdStill();
-      await source.thaw();
-      let files = 0;
-      parent = await capture.write(parent, () => join(machine.root, `${id}-${files++}.cow`));
-      const copy = await monitor.restore(
-        await machine.specFor(id, { initramfs: spec.initramfs, from: parent }),
-        state,
-      );
+      await source.kill();
+      let count = 1;
+      for (let nth = 0; nth < count; nth++) {
+        const copySpec = await copyOf(machine, spec, `copy${nth}`);
+        const copy = await monitor.restore(copySpec, state);
+        await copy.thaw();
+        await untilSays(copy, 'still here');
+        count = copy.processes.length;
+        const process = copy.processes[nth];
+        if (!process) throw new Error('The VM has too few processes');
+        signalProcess(process, 9);
+        expect(await copy.exited).toMatch(/ was ended by signal 9 \(SIGKILL\)$/);
+        expect(copy.processes.map(({ pid }) => readProcess(pid))).toEqual(
+          copy.processes.map(() => undefined),
+        );
+        expect(await leftovers(machine, copySpec)).toEqual(none);
+      }
+    });
+
+    test('of a copy is its changed pages over the same memory', async () => {
+      await using machine = new TestMachine();
+      const monitor = await machine.monitor(choice);
+      const spec = await machine.spec('source', talking);
+      const source = await monitor.boot(spec);
+      await untilSays(source, 'still here');
+      await source.freeze();
+      const state = await save(machine, source, spec);
+      await source.kill();
+
+      const copy = await monitor.restore(await copyOf(machine, spec, 'copy'), state);
       await copy.thaw();
       await untilSays(copy, 'still here');
-    }
-    await source.console();
-    await untilSays(source, 'still here');
-  });
+      const atMost = await copy.unsavedBytesAtMost();
+      await copy.freeze();
+      const next = await save(machine, copy, spec, state.image);
+      expect(next.changedBytes).toBeLessThan(state.changedBytes / 4);
+      expect(next.changedBytes).toBeGreaterThan(0);
+      expect(atMost).toBeGreaterThan(0);
+      await copy.kill();
 
-  test('that cannot be loaded leaves no process and no file', async () => {
-    await using machine = new TestMachine();
-    const monitor = await machine.monitor(choice);
-    const spec = await machine.spec('source', talking);
-    const memory = join(machine.root, 'memfile');
-    const headerFile = join(machine.root, 'memfile.header');
-    const build = newBuildId();
-    const header = {
-      generation: 0,
-      build,
-      baseBuild: build,
-      mapping: createMapping(spec.memoryMb * 2 ** 20),
-    };
-    const state: VmState = {
-      image: { header, headerFile, memfileOf: () => memory },
-      devices: join(machine.root, 'snapfile'),
-    };
-    await writeFile(headerFile, encodeHeader(header), { mode: 0o444 });
-    await writeFile(memory, Buffer.alloc(spec.memoryMb * 2 ** 20), { mode: 0o444 });
-    await writeFile(state.devices, 'no device state', { mode: 0o444 });
-    await expect(monitor.restore(spec, state)).rejects.toThrow('did not start');
-  });
-});
+      const third = await monitor.restore(await copyOf(machine, spec, 'third'), next);
+      await third.thaw();
+      await untilSays(third, 'still here');
+      await third.kill();
+    });
+
+    test('is gone on from while its source lives, whose disk lies on layers that both have', async () => {
+      await using machine = new TestMachine();
+      const monitor = await machine.monitor(choice);
+      const { disks } = machine;
+      const spec = await machine.spec('source', talking);
+      const source = await monitor.boot(spec);
+      await untilSays(source, 'still here');
+      const place = { ...spec, sizeBytes: diskBytes };
+      const early = await disks.prepareCapture(place, source);
+      if (disks.capabilities.online === 'switch')
+        await expect(early.holdStill()).rejects.toThrow('not stopped');
+      let parent: DiskState = { format: 'image', image: await machine.emptyBase() };
+      for (const id of ['first', 'second']) {
+        const capture = await disks.prepareCapture(place, source);
+        await source.freeze();
+        const state = await save(machine, source, spec);
+        await capture.holdStill();
+        await source.thaw();
+        let files = 0;
+        parent = await capture.write(parent, () => join(machine.root, `${id}-${files++}.cow`));
+        const copy = await monitor.restore(
+          await machine.specFor(id, { initramfs: spec.initramfs, from: parent }),
+          state,
+        );
+        await copy.thaw();
+        await untilSays(copy, 'still here');
+      }
+      await source.console();
+      await untilSays(source, 'still here');
+    });
+
+    test('that cannot be loaded leaves no process and no file', async () => {
+      await using machine = new TestMachine();
+      const monitor = await machine.monitor(choice);
+      const spec = await machine.spec('source', talking);
+      const memory = join(machine.root, 'memfile');
+      const headerFile = join(machine.root, 'memfile.header');
+      const build = newBuildId();
+      const header = {
+        generation: 0,
+        build,
+        baseBuild: build,
+        mapping: createMapping(spec.memoryMb * 2 ** 20),
+      };
+      const state: VmState = {
+        image: { header, headerFile, memfileOf: () => memory },
+        devices: join(machine.root, 'snapfile'),
+      };
+      await writeFile(headerFile, encodeHeader(header), { mode: 0o444 });
+      await writeFile(memory, Buffer.alloc(spec.memoryMb * 2 ** 20), { mode: 0o444 });
+      await writeFile(state.devices, 'no device state', { mode: 0o444 });
+      await expect(monitor.restore(spec, state)).rejects.toThrow('did not start');
+    });
+  },
+);

@@ -2,6 +2,7 @@
 export { type RestoreSetting, restoreSettings } from './firecracker/index.ts';
 export { monitors, workplaces } from './kinds.ts';
 export type {
+  IoLimits,
   Vm,
   VmMonitor,
   VmSpec,

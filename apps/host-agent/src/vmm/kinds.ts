@@ -7,7 +7,7 @@ import {
   jailRoot,
   type RestoreSetting,
 } from './firecracker/index.ts';
-import type { MonitorCapabilities, VmIdentity, VmMonitor } from './monitor.ts';
+import type { IoLimits, MonitorCapabilities, VmIdentity, VmMonitor } from './monitor.ts';
 import { createQemuMonitor, qemuCapabilities } from './qemu/index.ts';
 
 export interface MonitorOptions {
@@ -23,6 +23,8 @@ export interface MonitorOptions {
   pager?: string | undefined;
   /** Where it is noted what guests ask for first, and how much of that is put in place ahead. */
   prefetch: { dir: string; limitMib: number };
+  /** Of each guest, of a monitor that limits. */
+  limits: IoLimits;
   log: Logger;
 }
 

@@ -100,6 +100,16 @@ export interface Vm {
   release(): void;
 }
 
+/** What one guest may do in a second, each unlimited where it is undefined. */
+export interface IoLimits {
+  /** Bytes that it reads and writes of its disk. */
+  diskBytes?: number | undefined;
+  /** Requests to its disk. */
+  diskRequests?: number | undefined;
+  /** Bytes of its network, in each direction. */
+  networkBytes?: number | undefined;
+}
+
 /** The ways in which monitors differ. `docs/architecture/host-agent.md` has a table of them. */
 export interface MonitorCapabilities {
   /** `MemoryDifference.since` of what it saves. */
@@ -110,6 +120,8 @@ export interface MonitorCapabilities {
   waitsForRoom: boolean;
   /** Whether the disk of a guest may be a file; a device always may. */
   takesFiles: boolean;
+  /** Whether it holds guests to `IoLimits`. */
+  limitsIo: boolean;
 }
 
 export interface VmMonitor {

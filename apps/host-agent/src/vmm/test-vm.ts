@@ -8,8 +8,10 @@ import { copyDifference, headerOf, type MemoryImage, newBuildId } from '../snaps
 import type { Vm, VmSpec, VmState } from './monitor.ts';
 import type { TestMachine } from './qemu/test-machine.ts';
 
+/** What takes 1 on a machine takes so much in the lab. */
+const slowness = Number(process.env.PERCH_TEST_SLOWNESS || 1);
 /** Of a guest under TCG, or in the lab, on a machine that does other things too. */
-export const patience = { timeout: 120_000, interval: 50 };
+export const patience = { timeout: 120_000 * slowness, interval: 50 };
 
 export async function untilSays(vm: Vm, text: string): Promise<void> {
   await expect.poll(async () => String(await vm.console()), patience).toContain(text);

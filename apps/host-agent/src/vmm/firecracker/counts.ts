@@ -7,11 +7,12 @@ import type { Counters } from '../counters.ts';
 const counted: Readonly<Record<string, readonly string[]>> = {
   block: [
     ...['read_bytes', 'write_bytes', 'read_count', 'write_count', 'flush_count'],
-    ...['execute_fails', 'invalid_reqs_count'],
+    ...['execute_fails', 'invalid_reqs_count', 'rate_limiter_throttled_events'],
   ],
   net: [
     ...['rx_bytes_count', 'tx_bytes_count', 'rx_packets_count', 'tx_packets_count'],
     ...['rx_fails', 'tx_fails', 'tap_read_fails', 'tap_write_fails'],
+    ...['rx_rate_limiter_throttled', 'tx_rate_limiter_throttled'],
   ],
   vcpu: ['exit_io_in', 'exit_io_out', 'exit_mmio_read', 'exit_mmio_write', 'failures'],
   entropy: ['entropy_bytes'],

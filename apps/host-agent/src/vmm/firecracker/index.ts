@@ -2,3 +2,4 @@
 export { jailRoot } from './jail.ts';
 export { type RestoreSetting, restoreSettings } from './memory-way.ts';
 export { createFirecrackerMonitor, firecrackerCapabilities } from './monitor.ts';
+export { firecrackerRunsGuest } from './trial.ts';

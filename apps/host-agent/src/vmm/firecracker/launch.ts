@@ -10,7 +10,9 @@ export interface Programs {
   jailer: string;
 }
 
-export interface Launch extends Pick<VmSpec, 'id' | 'dir' | 'uid' | 'vcpus' | 'network'> {
+export interface Launch extends Pick<VmSpec, 'id' | 'dir' | 'uid' | 'vcpus'> {
+  /** A guest without one stays in the network of this process, and has no device of it. */
+  network?: VmSpec['network'];
   programs: Programs;
   /** Descriptors, which stay the caller's: where the guest's console goes, and stderr. */
   console: number;
@@ -34,8 +36,7 @@ const maxOpen = 256;
  * @throws when the first tool of the chain cannot be started. A later failure shows as an exit
  */
 export async function launch(to: Launch): Promise<Spawned> {
-  const { namespace, tap } = to.network;
-  giveTap(namespace, tap, to.uid);
+  if (to.network) giveTap(to.network.namespace, to.network.tap, to.uid);
   const limits = { maxFileBytes: to.maxFileBytes, maxTasks: taskLimit(to.vcpus) };
   const streams = { cwd: to.dir, stdout: to.console, stderr: to.log };
   return await identified(
@@ -48,7 +49,7 @@ export function jailerArguments({ id, dir, uid, network, programs, maxFileBytes 
   return [
     ...['--id', id, '--exec-file', programs.firecracker],
     ...['--uid', `${uid}`, '--gid', `${uid}`],
-    ...['--netns', join('/run/netns', network.namespace)],
+    ...(network ? ['--netns', join('/run/netns', network.namespace)] : []),
     ...['--chroot-base-dir', dir],
     ...['--resource-limit', `fsize=${maxFileBytes}`, '--resource-limit', `no-file=${maxOpen}`],
     '--',

@@ -8,8 +8,15 @@ import { failpoint } from '../../failpoints/index.ts';
 import { cpuFingerprint, endProcess, hasClones, type Leftover, type ProcessRef } from '../../linux/index.ts';
 import { isOneFile, type MemoryImage } from '../../snapshot/index.ts';
 import { type Counted, Counters } from '../counters.ts';
-import { kernelArguments } from '../kernel-arguments.ts';
-import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
+import type {
+  IoLimits,
+  MonitorCapabilities,
+  Vm,
+  VmIdentity,
+  VmMonitor,
+  VmSpec,
+  VmState,
+} from '../monitor.ts';
 import {
   clearPager,
   keepWorkingSet,
@@ -20,12 +27,13 @@ import {
   WorkingSets,
 } from '../pager/index.ts';
 import { createLog, findProcess, logName, notStarted, VmLimits } from '../process/index.ts';
+import { bootArguments } from './boot-arguments.ts';
 import { consoleName, makeConsole } from './console.ts';
 import { jailRoot, makeJail, removeJail } from './jail.ts';
 import { launch, type Programs, taskLimit } from './launch.ts';
 import { copiedBytes, placeMemory } from './memory.ts';
 import { type MemoryMeans, mayCopy, meansLacking, memoryWay, type RestoreSetting } from './memory-way.ts';
-import { bootRequests, count, loadRequest, start } from './requests.ts';
+import { bootRequests, count, limitRequests, loadRequest, start } from './requests.ts';
 import { FirecrackerVm, maxDeviceState, type RunningVm } from './vm.ts';
 
 export const firecrackerCapabilities: MonitorCapabilities = {
@@ -33,6 +41,7 @@ export const firecrackerCapabilities: MonitorCapabilities = {
   memory: 'chosen',
   waitsForRoom: false,
   takesFiles: false,
+  limitsIo: true,
 };
 
 export interface FirecrackerOptions {
@@ -47,6 +56,8 @@ export interface FirecrackerOptions {
   pager?: string | undefined;
   /** Nothing is put in place ahead without a limit above 0. */
   prefetch: Prefetch;
+  /** Of each guest. */
+  limits: IoLimits;
   log: Logger;
 }
 
@@ -66,7 +77,7 @@ const stateMagic = Buffer.from([0, 0, 0x64, 0x86, 0x84, 0x19, 0x10, 0x07]);
 
 export async function createFirecrackerMonitor(options: FirecrackerOptions): Promise<VmMonitor> {
   const { programs, stateFormat, problem } = await findFirecracker();
-  if (problem) throw new Error(`PERCH_VMM is firecracker, and ${problem.what}: ${problem.remedy}`);
+  if (problem) throw new Error(`This host runs Firecracker, and ${problem.what}: ${problem.remedy}`);
   const { restore: setting, dir, pager } = options;
   const means = { setting, hasReflinks: await hasReflinks(dir), hasPager: pager !== undefined };
   const lacking = meansLacking(means);
@@ -156,9 +167,10 @@ class Firecracker implements VmMonitor {
   #boot(spec: VmSpec): Promise<Vm> {
     return this.#launch(spec, undefined, async (vm) => {
       const { vcpus, memoryMb, network } = spec;
-      const machine = { vcpus, memoryMb, network, kernelArguments: bootArguments };
+      const machine = { vcpus, memoryMb, network, kernelArguments: bootArguments() };
       for (const request of bootRequests(machine)) await vm.send(request);
       await vm.send(start, startTimeoutMs);
+      if (Object.values(this.#options.limits).some((limit) => limit !== undefined)) await this.#limit(vm);
       vm.booted();
       await outlivesStart(vm);
     });
@@ -170,8 +182,13 @@ class Firecracker implements VmMonitor {
       await vm.send(loadRequest(spec.network.tap, memory), startTimeoutMs);
       // Whoever connects is served once.
       await rm(join(jailRoot(spec), pagerSocket), { force: true });
+      await this.#limit(vm);
       vm.restoredFrom(state.image.header.build);
     });
+  }
+
+  async #limit(vm: FirecrackerVm): Promise<void> {
+    for (const request of limitRequests(this.#options.limits)) await vm.send(request);
   }
 
   async #launch(
@@ -300,12 +317,6 @@ async function hasSaid(vm: FirecrackerVm, over: AbortSignal): Promise<void> {
     await sleep(atOnceLooksMs);
   }
 }
-
-/** There is no PCI, and of a keyboard controller only the line that resets the machine. */
-const bootArguments = [
-  kernelArguments({ accelerator: 'kvm' }),
-  ...['pci=off', 'i8042.noaux', 'i8042.nomux', 'i8042.dumbkbd', 'no_timer_check', 'tsc=reliable'],
-].join(' ');
 
 /** The monitor must be gone. */
 async function clearDirectory({ id, dir }: VmIdentity): Promise<void> {

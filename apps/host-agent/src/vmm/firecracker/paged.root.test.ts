@@ -4,8 +4,8 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import { chmod, chown, copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findTool } from '@perch/node-kit';
@@ -18,6 +18,7 @@ import type { Vm, VmMonitor, VmSpec, VmState } from '../monitor.ts';
 import { canRunGuests, TestMachine } from '../qemu/test-machine.ts';
 import { leftovers, none, of, patience, untilSays } from '../test-vm.ts';
 import { jailRoot } from './jail.ts';
+import { standInPrograms } from './testing/stand-in.ts';
 
 const { PERCH_PAGER: pager } = process.env;
 const page = 4096;
@@ -80,14 +81,8 @@ async function specOf(machine: TestMachine, id: string): Promise<VmSpec> {
 
 /** The programs are found by what names them. */
 async function standIn(machine: TestMachine): Promise<VmMonitor> {
-  const program = join(machine.root, 'firecracker');
-  const jailer = join(machine.root, 'jailer');
-  if (!existsSync(program)) {
-    await copyFile(join(import.meta.dirname, 'testing/stand-in.py'), program);
-    await chmod(program, 0o755);
-    await symlink(program, jailer);
-  }
-  vi.stubEnv('PERCH_FIRECRACKER', program);
+  const { firecracker, jailer } = await standInPrograms(machine.root);
+  vi.stubEnv('PERCH_FIRECRACKER', firecracker);
   vi.stubEnv('PERCH_JAILER', jailer);
   return await machine.monitor('firecracker');
 }
@@ -244,6 +239,40 @@ describe.runIf(canPage)(`a VM whose memory is served${unless}`, { timeout: 120_0
     expect(await readFile(join(other.dir, 'boots'), 'utf8')).toBe('++');
     expect(readdirSync(other.dir)).toEqual([...before, 'boots'].sort());
     expect(await leftovers(machine, other)).toEqual(none);
+  });
+
+  test('is held to the limits of its host from the start on, or to none, whatever its state says', async () => {
+    await using machine = new TestMachine();
+    const { state } = await aState(machine);
+    const limitsOf = async (vm: Vm) => {
+      const lines = String(await vm.console()).split('\n');
+      const said = lines.filter((line) => line.startsWith('limits '));
+      return said.map((line) => JSON.parse(line.slice('limits '.length)) as object);
+    };
+    const free = await standIn(machine);
+    machine.limits = { diskBytes: 2 ** 20, networkBytes: 2 ** 21 };
+    const held = await standIn(machine);
+    const booted = await held.boot(await specOf(machine, 'booted'));
+    const restored = await held.restore(await specOf(machine, 'restored'), state);
+    const none = { size: 0, refill_time: 0 };
+    const network = { bandwidth: { size: 2 ** 21, refill_time: 1000 }, ops: none };
+    for (const vm of [booted, restored]) {
+      expect(await limitsOf(vm)).toEqual([
+        {
+          drive_id: 'rootfs',
+          rate_limiter: { bandwidth: { size: 2 ** 20, refill_time: 1000 }, ops: none },
+        },
+        { iface_id: 'eth0', rx_rate_limiter: network, tx_rate_limiter: network },
+      ]);
+      await vm.kill();
+    }
+    const unlimited = { bandwidth: none, ops: none };
+    const letGo = await free.restore(await specOf(machine, 'free'), state);
+    expect(await limitsOf(letGo)).toEqual([
+      { drive_id: 'rootfs', rate_limiter: unlimited },
+      { iface_id: 'eth0', rx_rate_limiter: unlimited, tx_rate_limiter: unlimited },
+    ]);
+    await letGo.kill();
   });
 
   test('that cannot be loaded, or whose memory is too short, leaves nothing', async () => {

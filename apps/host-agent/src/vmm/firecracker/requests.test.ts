@@ -9,6 +9,7 @@ import {
   count,
   describe as describeRequest,
   flush,
+  limitRequests,
   loadRequest,
   machineConfig,
   pause,
@@ -27,6 +28,8 @@ const machine = {
 const all: ApiRequest[] = [
   ...bootRequests(machine),
   ...[start, pause, resume, describeRequest, machineConfig, count, flush],
+  ...limitRequests({ diskBytes: 2 ** 20, diskRequests: 100, networkBytes: 2 ** 21 }),
+  ...limitRequests({}),
   ...[saveRequest('Diff'), saveRequest('Full'), loadRequest('tap0', 'File'), loadRequest('tap0', 'Uffd')],
 ];
 
@@ -58,4 +61,15 @@ describe.runIf(isThere)(`each request is one that the description of the API kno
     const validate = ajv.compile({ definitions, ...schema });
     expect(validate(body), JSON.stringify(validate.errors)).toBe(true);
   });
+});
+
+test('a limit is that of a second; a guest without one is held to none, whatever its state says', () => {
+  const [disk, network] = limitRequests({ diskRequests: 100, networkBytes: 5000 });
+  const unlimited = { size: 0, refill_time: 0 };
+  expect(disk?.body).toEqual({
+    drive_id: 'rootfs',
+    rate_limiter: { bandwidth: unlimited, ops: { size: 100, refill_time: 1000 } },
+  });
+  const both = { bandwidth: { size: 5000, refill_time: 1000 }, ops: unlimited };
+  expect(network?.body).toEqual({ iface_id: 'eth0', rx_rate_limiter: both, tx_rate_limiter: both });
 });

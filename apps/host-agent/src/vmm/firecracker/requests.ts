@@ -2,6 +2,7 @@
  * Requests to Firecracker, as far as Perch makes them. Source: the description of its API (firecracker.yaml), 1.12 to
  * 1.16. Paths are those of the jail, the same in each: so a state goes on in another one.
  */
+import type { IoLimits } from '../monitor.ts';
 import { jailed } from './jail.ts';
 
 export interface ApiRequest {
@@ -22,8 +23,22 @@ const nic = 'eth0';
 const drive = 'rootfs';
 
 /** From an empty Firecracker to a machine that is about to run. */
-export function bootRequests(machine: FirecrackerMachine): ApiRequest[] {
-  const { vcpus, memoryMb, kernelArguments, network } = machine;
+export function bootRequests({ network, ...machine }: FirecrackerMachine): ApiRequest[] {
+  return [
+    ...kernelRequests(machine),
+    put(`/drives/${drive}`, {
+      ...{ drive_id: drive, path_on_host: jailed.disk, is_root_device: false, is_read_only: false },
+      // Writes go to the page cache of the host: a guest that asks hears of those that failed.
+      ...{ cache_type: 'Writeback', io_engine: 'Sync' },
+    }),
+    put(`/network-interfaces/${nic}`, { iface_id: nic, guest_mac: network.mac, host_dev_name: network.tap }),
+    put('/entropy', {}),
+  ];
+}
+
+/** The same of a machine without devices. */
+export function kernelRequests(machine: Omit<FirecrackerMachine, 'network'>): ApiRequest[] {
+  const { vcpus, memoryMb, kernelArguments } = machine;
   return [
     put('/machine-config', {
       ...{ vcpu_count: vcpus, mem_size_mib: memoryMb, smt: false },
@@ -33,14 +48,29 @@ export function bootRequests(machine: FirecrackerMachine): ApiRequest[] {
     put('/boot-source', {
       ...{ kernel_image_path: jailed.kernel, initrd_path: jailed.initramfs, boot_args: kernelArguments },
     }),
-    put(`/drives/${drive}`, {
-      ...{ drive_id: drive, path_on_host: jailed.disk, is_root_device: false, is_read_only: false },
-      // Writes go to the page cache of the host: a guest that asks hears of those that failed.
-      ...{ cache_type: 'Writeback', io_engine: 'Sync' },
-    }),
-    put(`/network-interfaces/${nic}`, { iface_id: nic, guest_mac: network.mac, host_dev_name: network.tap }),
-    put('/entropy', {}),
   ];
+}
+
+/**
+ * Holds a machine that has been started or loaded to limits, and to no others: a state has those of the host that it was
+ * saved on.
+ */
+export function limitRequests({ diskBytes, diskRequests, networkBytes }: IoLimits): ApiRequest[] {
+  const network = { bandwidth: bucket(networkBytes), ops: bucket(undefined) };
+  return [
+    patch(`/drives/${drive}`, {
+      drive_id: drive,
+      rate_limiter: { bandwidth: bucket(diskBytes), ops: bucket(diskRequests) },
+    }),
+    patch(`/network-interfaces/${nic}`, {
+      ...{ iface_id: nic, rx_rate_limiter: network, tx_rate_limiter: network },
+    }),
+  ];
+}
+
+/** Tokens that come back within a second, and as many at once. One without room is no limit. */
+function bucket(perSecond: number | undefined): { size: number; refill_time: number } {
+  return perSecond === undefined ? { size: 0, refill_time: 0 } : { size: perSecond, refill_time: 1000 };
 }
 
 /** Writes the state of a machine that is paused: the pages that were written since the last, or all. */

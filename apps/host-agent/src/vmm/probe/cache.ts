@@ -1,9 +1,9 @@
 /** Keeps an answer that takes seconds to find. A file that cannot be read or says something else is no answer. */
 import { readFile, rename, writeFile } from 'node:fs/promises';
-import type { Accelerator } from '@perch/protocol';
 
-interface Kept {
-  accelerator: Accelerator;
+export interface Kept {
+  /** Whether a guest has run. */
+  runs: boolean;
   why: string;
 }
 
@@ -11,9 +11,8 @@ export async function readAnswer(file: string, key: Record<string, string>): Pro
   try {
     const kept = JSON.parse(await readFile(file, 'utf8')) as { key?: unknown; answer?: Partial<Kept> };
     if (JSON.stringify(kept.key) !== JSON.stringify(key)) return undefined;
-    const { accelerator, why } = kept.answer ?? {};
-    if ((accelerator !== 'kvm' && accelerator !== 'tcg') || typeof why !== 'string') return undefined;
-    return { accelerator, why };
+    const { runs, why } = kept.answer ?? {};
+    return typeof runs === 'boolean' && typeof why === 'string' ? { runs, why } : undefined;
   } catch {
     return undefined;
   }

@@ -15,7 +15,7 @@ describe('the kept answer', () => {
   const dir = mkdtempSync(join(tmpdir(), 'perch-probe-'));
   afterAll(() => rmSync(dir, { recursive: true }));
   const file = join(dir, 'probe.json');
-  const answer = { accelerator: 'kvm', why: 'tried' } as const;
+  const answer = { runs: true, why: 'tried' };
 
   test('counts for what it was found under, and no more', async () => {
     expect(await readAnswer(file, { qemu: '1' })).toBeUndefined();
@@ -42,7 +42,7 @@ describe('the kept answer', () => {
     'null',
     '[]',
     '{"key":{"qemu":"1"}}',
-    '{"key":{"qemu":"1"},"answer":{"accelerator":"x"}}',
+    '{"key":{"qemu":"1"},"answer":{"runs":"x"}}',
   ]) {
     test(`is none when the file says ${JSON.stringify(text)}`, async () => {
       writeFileSync(file, text);
@@ -62,12 +62,16 @@ describe.runIf(canRunGuests)('a trial on this machine', () => {
 
   test('ends with an accelerator and a sentence, and is not repeated', async () => {
     await using machine = await setUp();
-    const options = { ...machine.guest, cacheFile: join(machine.root, 'probe.json') };
+    const cacheFiles = {
+      qemu: join(machine.root, 'qemu.json'),
+      firecracker: join(machine.root, 'firecracker.json'),
+    };
+    const options = { ...machine.guest, cacheFiles, only: { kind: 'qemu', why: 'it is told' } as const };
     const found = await probeMonitor(options);
     expect(found).toMatchObject({ choice: expect.stringMatching(/^qemu-(kvm|tcg)$/), problems: [] });
     expect(found.why).not.toBe('');
     if (found.why.includes('guest')) {
-      expect(JSON.parse(readFileSync(options.cacheFile, 'utf8')).answer.why).toBe(found.why);
+      expect(JSON.parse(readFileSync(cacheFiles.qemu, 'utf8')).answer.why).toBe(found.why);
       expect(await probeMonitor({ ...options, kernel: options.kernel })).toEqual(found);
     }
     expect(await probeMonitor({ ...options, force: 'qemu-kvm' })).toMatchObject({ choice: 'qemu-kvm' });

@@ -6,6 +6,7 @@ export {
   logName,
   makeFiles,
   makeZeros,
+  readLogTail,
   removeFiles,
   takeFile,
 } from './directory.ts';

@@ -21,6 +21,7 @@ export const qemuCapabilities: MonitorCapabilities = {
   memory: 'mapped',
   waitsForRoom: true,
   takesFiles: true,
+  limitsIo: false,
 };
 
 export interface QemuMonitorOptions {

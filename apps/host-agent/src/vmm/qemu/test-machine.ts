@@ -10,7 +10,7 @@ import { type DiskPlace, type DiskState, diskKinds } from '../../disk/index.ts';
 import { createTap, endProcess, openCgroups, processesOfUid, run } from '../../linux/index.ts';
 import { restoreSettings } from '../firecracker/index.ts';
 import { monitors } from '../kinds.ts';
-import type { VmMonitor, VmSpec } from '../monitor.ts';
+import type { IoLimits, VmMonitor, VmSpec } from '../monitor.ts';
 import { type Step, testGuest } from './test-guest.ts';
 
 /** The latest kernel that set-up made, undefined where it has not run. */
@@ -40,6 +40,9 @@ export class TestMachine implements AsyncDisposable {
   readonly disks = (
     process.env.PERCH_ROOTFS === 'device-mapper' ? diskKinds['device-mapper'] : diskKinds.qcow2
   ).create(this.instance);
+  /** Of each guest, for monitors that are made from then on. */
+  limits: IoLimits = {};
+  prefetchMib = 64;
   readonly #places: DiskPlace[] = [];
   readonly #uids: number[] = [];
   readonly #namespaces: string[] = [];
@@ -59,10 +62,11 @@ export class TestMachine implements AsyncDisposable {
   async monitor(choice: MonitorChoice = 'qemu-tcg'): Promise<VmMonitor> {
     const { instance, root: dir, log } = this;
     const restore = restoreSettings.find((setting) => setting === process.env.PERCH_RESTORE) ?? 'auto';
-    const prefetch = { dir: join(dir, 'working-sets'), limitMib: 64 };
+    const prefetch = { dir: join(dir, 'working-sets'), limitMib: this.prefetchMib };
     const { PERCH_PAGER: built } = process.env;
     const pager = built ? await this.shared('perch-pager', built, 0o555) : undefined;
-    return monitors[choice].create({ instance, version: 'test', restore, dir, pager, prefetch, log });
+    const limits = this.limits;
+    return monitors[choice].create({ instance, version: 'test', restore, dir, pager, prefetch, limits, log });
   }
 
   /** Everything that a VM is made of, but for the process. `steps` is what its guest does. */

@@ -46,16 +46,18 @@ def leave(code):
 
 
 def boot():
-    os.close(os.open("boots", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=state["cwd"]))
-    file = os.open("boots", os.O_WRONLY | os.O_APPEND, dir_fd=state["cwd"])
-    os.write(file, b"+")
-    os.close(file)
+    # A directory that is root's is one of a trial.
+    if os.access(".", os.W_OK, dir_fd=state["cwd"]):
+        file = os.open("boots", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600, dir_fd=state["cwd"])
+        os.write(file, b"+")
+        os.close(file)
     code = 0
     try:
         os.unlink("dies", dir_fd=state["cwd"])
     except IsADirectoryError:
         code = 3
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
+        say("Run /init as init process")
         say("guest is up")
         state["vm"] = "Running"
         return
@@ -143,6 +145,8 @@ def route(method, path, body):
         boot()
     if path == "/snapshot/load":
         load(body)
+    if method == "PATCH" and path.startswith(("/drives/", "/network-interfaces/")):
+        say(f"limits {json.dumps(body)}")
     if path == "/vm":
         state["vm"] = {"Paused": "Paused", "Resumed": "Running"}[body["state"]]
         if body["state"] == "Resumed":

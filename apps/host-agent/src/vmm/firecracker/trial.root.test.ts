@@ -1,0 +1,50 @@
+import { readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { findTool } from '@perch/node-kit';
+import { describe, expect, test } from 'vitest';
+import { processesOfUid } from '../../linux/index.ts';
+import { testGuest } from '../qemu/test-guest.ts';
+import { canRunGuests, findKernel, TestMachine } from '../qemu/test-machine.ts';
+import { patience } from '../test-vm.ts';
+import { standInPrograms } from './testing/stand-in.ts';
+import { firecrackerRunsGuest } from './trial.ts';
+
+const can = canRunGuests && findTool('python3') !== undefined;
+/** `trial.ts` has it. */
+const uid = 2 ** 30 - 1;
+
+async function trialOn(machine: TestMachine) {
+  const initramfs = join(machine.root, 'i.cpio');
+  writeFileSync(initramfs, testGuest('wait for ever'), { mode: 0o444 });
+  const kernel = await machine.shared('vmlinux', findKernel() ?? '');
+  const programs = await standInPrograms(machine.root);
+  return { programs, kernel, initramfs, near: join(machine.root, 'probe.json') };
+}
+
+describe.runIf(can)('a guest that is started to see whether Firecracker runs one', () => {
+  test('runs, or says what it did instead, and leaves nothing', async () => {
+    await using machine = new TestMachine();
+    const trial = await trialOn(machine);
+    const before = readdirSync(machine.root);
+    expect(await firecrackerRunsGuest(trial)).toBeUndefined();
+    expect(
+      await firecrackerRunsGuest({ ...trial, programs: { ...trial.programs, jailer: '/bin/false' } }),
+    ).toBe('it ended at once');
+    expect(readdirSync(machine.root)).toEqual(before);
+    expect(processesOfUid(uid)).toEqual([]);
+  });
+});
+
+const { PERCH_LAB, PERCH_FIRECRACKER: firecracker, PERCH_JAILER: jailer } = process.env;
+
+/** Its guests are emulated there. */
+test.runIf(PERCH_LAB && firecracker && jailer)(
+  'a trial of firecracker itself runs a guest',
+  { timeout: patience.timeout },
+  async () => {
+    await using machine = new TestMachine();
+    const trial = await trialOn(machine);
+    const programs = { firecracker: firecracker ?? '', jailer: jailer ?? '' };
+    expect(await firecrackerRunsGuest({ ...trial, programs }, patience.timeout / 2)).toBeUndefined();
+  },
+);
