@@ -6,12 +6,14 @@
 //! ([`server`]). For each it looks up in `memfile.header` whose bytes the pages around it are
 //! ([`header`], [`chain`]), reads them, and puts them in place ([`window`], [`uffd`]).
 //!
-//! The monitor is not trusted: whatever it sends is checked and bounded. A fault that cannot be
+//! The monitor is not trusted: whatever it sends is checked and bounded, and taken behind a filter
+//! of system calls ([`confinement`]). A fault that cannot be
 //! served is an error that ends the program, since a guest that waits for ever looks like an idle
 //! one. The host agent ends the machine then.
 
 pub mod chain;
 pub mod config;
+pub mod confinement;
 pub mod handoff;
 pub mod header;
 pub mod metrics;

@@ -2,7 +2,14 @@
 
 use std::process::ExitCode;
 
-use perch_pager::{Error, Result, config::Config, handoff, server::Server};
+use perch_pager::{
+    Error, Result,
+    config::Config,
+    confinement::{Stage, confine},
+    handoff,
+    metrics::State,
+    server::Server,
+};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
 fn main() -> ExitCode {
@@ -18,14 +25,17 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     keep_memory_private()?;
     let mut parts = Config::read(std::io::stdin().lock())?.open()?;
-    parts.metrics.set_state(perch_pager::metrics::State::Waiting);
+    // Nothing is opened from here on.
+    confine(Stage::HandOff)?;
+    parts.metrics.set_state(State::Waiting);
     let machine = handoff::take(&parts.socket, parts.chain.pages(), &parts.metrics)?;
     // Nobody else is let in.
     drop(parts.socket);
-    parts.metrics.set_state(perch_pager::metrics::State::Serving);
+    confine(Stage::Serving)?;
+    parts.metrics.set_state(State::Serving);
     let server = Server::new(machine, &mut parts.chain, &parts.metrics, parts.options);
     let ended = server.run();
-    parts.metrics.set_state(perch_pager::metrics::State::Ended);
+    parts.metrics.set_state(State::Ended);
     ended
 }
 

@@ -119,6 +119,7 @@ describe.runIf(canPage)(`a VM whose memory is served${unless}`, { timeout: 120_0
     expect(status(pid, 'Uid')).toBe(Array(4).fill(spec.uid).join('\t'));
     expect(status(pid, 'Groups')?.trim()).toBe('');
     expect(status(pid, 'NoNewPrivs')).toBe('1');
+    expect(status(pid, 'Seccomp')).toBe('2');
     for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) {
       expect(status(pid, set)).toBe('0'.repeat(16));
     }
