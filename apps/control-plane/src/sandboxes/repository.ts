@@ -1,6 +1,6 @@
 import type { SandboxStatus } from '@perch/protocol';
-import { type SqlBool, sql } from 'kysely';
-import type { Database, NewSandboxRow, SandboxChanges, SandboxRow } from '../database/index.ts';
+import { type QueryCreator, type SqlBool, sql } from 'kysely';
+import type { Database, NewSandboxRow, SandboxChanges, SandboxRow, Tables } from '../database/index.ts';
 import type { Position } from './cursor.ts';
 
 export interface ListFilter {
@@ -37,51 +37,47 @@ export class SandboxRepository {
     this.#db = db;
   }
 
-  /** Adds a row and its first event, and in the same step ties it to an idempotency key. */
-  async insert(row: NewSandboxRow, key?: { apiKeyId: string; key: string }): Promise<SandboxRow> {
-    return this.#db.transaction().execute(async (tx) => {
-      const inserted = await tx.insertInto('sandboxes').values(row).returningAll().executeTakeFirstOrThrow();
-      await tx
-        .insertInto('sandbox_events')
-        .values({ sandbox_id: inserted.id, at: inserted.created_at, status: inserted.status, detail: null })
-        .execute();
-      if (key) {
-        await tx
+  /** Adds a row and its first event, and in the same step ties it to an idempotency key. One statement: one way there and back. */
+  insert(row: NewSandboxRow, key?: { apiKeyId: string; key: string }): Promise<SandboxRow> {
+    const added = this.#db
+      .with('changed', (db) => db.insertInto('sandboxes').values(row).returningAll())
+      .with('noted', (db) => noteEvent(db, row.created_at, null));
+    if (!key) return added.selectFrom('changed').selectAll().executeTakeFirstOrThrow();
+    return added
+      .with('tied', (db) =>
+        db
           .updateTable('idempotency_keys')
-          .set({ sandbox_id: inserted.id })
+          .set({ sandbox_id: row.id })
           .where('api_key_id', '=', key.apiKeyId)
-          .where('key', '=', key.key)
-          .execute();
-      }
-      return inserted;
-    });
+          .where('key', '=', key.key),
+      )
+      .selectFrom('changed')
+      .selectAll()
+      .executeTakeFirstOrThrow();
   }
 
   /** The row after the change, or undefined when it was in none of the expected statuses. */
-  async transition(
+  transition(
     id: string,
     generation: number,
     expected: readonly SandboxStatus[],
     changes: SandboxChanges & { status: SandboxStatus },
     detail: string | null,
   ): Promise<SandboxRow | undefined> {
-    return this.#db.transaction().execute(async (tx) => {
-      const row = await tx
-        .updateTable('sandboxes')
-        .set(changes)
-        .where('id', '=', id)
-        .where('generation', '=', generation)
-        .where('status', 'in', expected)
-        .returningAll()
-        .executeTakeFirst();
-      if (row) {
-        await tx
-          .insertInto('sandbox_events')
-          .values({ sandbox_id: id, at: new Date(), status: row.status, detail })
-          .execute();
-      }
-      return row;
-    });
+    return this.#db
+      .with('changed', (db) =>
+        db
+          .updateTable('sandboxes')
+          .set(changes)
+          .where('id', '=', id)
+          .where('generation', '=', generation)
+          .where('status', 'in', expected)
+          .returningAll(),
+      )
+      .with('noted', (db) => noteEvent(db, new Date(), detail))
+      .selectFrom('changed')
+      .selectAll()
+      .executeTakeFirst();
   }
 
   /** Takes a row away of which nothing was ever made. */
@@ -167,4 +163,25 @@ export class SandboxRepository {
       .where('ended_at', '<', before)
       .execute();
   }
+}
+
+/** The event of each row that was `changed` in the same statement. */
+function noteEvent(
+  db: QueryCreator<Tables & { changed: Tables['sandboxes'] }>,
+  at: Date,
+  detail: string | null,
+) {
+  return db
+    .insertInto('sandbox_events')
+    .columns(['sandbox_id', 'at', 'status', 'detail'])
+    .expression((of) =>
+      of
+        .selectFrom('changed')
+        .select([
+          'id',
+          sql<Date>`${at}::timestamptz`.as('at'),
+          'status',
+          sql<string | null>`${detail}::text`.as('detail'),
+        ]),
+    );
 }
