@@ -11,12 +11,14 @@ import { BareGuests } from './bare-guest.ts';
 import { type HostMeasure, type Measure, machine } from './bench.ts';
 import { burst } from './burst.ts';
 import { create } from './create.ts';
+import { crowd } from './crowd.ts';
 import { density } from './density.ts';
 import { disks } from './disks.ts';
 import { exec } from './exec.ts';
 import { type Figure, figure, type Measured } from './figures.ts';
 import { files } from './files.ts';
 import { fork } from './fork.ts';
+import { list } from './list.ts';
 import { loadPerProcessor, shareOfOthers, useOfProcessors } from './load.ts';
 import { describeMachine } from './machine.ts';
 import { memory } from './memory.ts';
@@ -26,7 +28,9 @@ import { table } from './table.ts';
 import { tree } from './tree.ts';
 
 /** `exec` first: it looks at the memory of daemons that have done nothing else. */
-const measures: Record<string, Measure> = { exec, files, tree, create, burst, ready, pause, memory, fork };
+const measures: Record<string, Measure> = {
+  ...{ exec, list, crowd, files, tree, create, burst, ready, pause, memory, fork },
+};
 const hostMeasures: Record<string, HostMeasure> = { disks, density };
 /** Of each processor, before we add to it. */
 const quietLoad = 0.25;
