@@ -49,7 +49,7 @@ function every<O extends string, S extends string>(
 
 export const failpoints = [
   ...every(starts, startSteps),
-  /** The checkpoint that the first life goes on from: linked one file after the other, renamed, and journaled after that. */
+  /** The checkpoint that the first life goes on from: linked one file after the other, and renamed after that. */
   'create.linked',
   'create.begun',
   /** Between what the monitor's own steps are: a cgroup without a process, a process without a cgroup. */

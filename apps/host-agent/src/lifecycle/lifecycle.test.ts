@@ -305,7 +305,7 @@ test('a destroy removes what a create links once it is linked', async () => {
   h.machine.saved.linkStart = async (...args) => {
     linking.resolve();
     await linked.promise;
-    await linkStart(...args);
+    return linkStart(...args);
   };
   let isOver = false;
   const creating = expect(h.lifecycle.create(id, request))

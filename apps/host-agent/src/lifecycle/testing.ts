@@ -13,8 +13,14 @@ import { type DiskBackend, DiskGone, type VmDisk } from '../disk/index.ts';
 import type { GuestIdentity } from '../guest/index.ts';
 import type { ImageStore } from '../images/index.ts';
 import type { NetworkLayer, Slot } from '../network/index.ts';
-import { createMapping, type MemoryImage, newBuildId, SnapshotDirectory } from '../snapshot/index.ts';
-import type { Vm, VmMonitor } from '../vmm/index.ts';
+import {
+  createMapping,
+  type MemoryImage,
+  newBuildId,
+  type Snapshot,
+  SnapshotDirectory,
+} from '../snapshot/index.ts';
+import type { Started, Vm, VmMonitor } from '../vmm/index.ts';
 import type { MergeCheckpoint } from './checkpoints/merges.ts';
 import type { StateStore } from './checkpoints/saved-states.ts';
 import { SnapshotStore } from './checkpoints/snapshot-store.ts';
@@ -90,14 +96,14 @@ export class FakeMachine {
     diskMb: ({ memoryMb }) => memoryMb,
     takenBytes: async () => 0,
     recognises: () => true,
-    boot: async ({ dir }) => {
+    boot: async ({ dir }, started) => {
       await this.bootGate;
       this.booted++;
-      return this.#start(dir, false);
+      return this.#start(dir, false, started);
     },
-    restore: async ({ dir }) => {
+    restore: async ({ dir }, _, started) => {
       await this.bootGate;
-      return this.#start(dir, true);
+      return this.#start(dir, true, started);
     },
     adopt: async ({ dir }) => (this.vms.has(dir) ? this.#vm(dir) : undefined),
     unowned: async () => [],
@@ -108,10 +114,12 @@ export class FakeMachine {
     this.#step(name);
   }
 
-  #start(dir: string, frozen: boolean): Vm {
+  #start(dir: string, frozen: boolean, started: Started | undefined): Vm {
     const { promise: exited, resolve: end } = Promise.withResolvers<string>();
     this.vms.set(dir, { end, exited, pid: this.#pid++, frozen });
-    return this.#vm(dir);
+    const vm = this.#vm(dir);
+    started?.(vm.processes);
+    return vm;
   }
 
   #step(name: string): void {
@@ -188,7 +196,7 @@ export class FakeMachine {
     use: async (shape, boot, use, signal) => {
       if (!this.isBooted) await Promise.race([boot(shape, async () => this.#step('keep')), aborted(signal)]);
       this.isBooted = true;
-      return use(new SnapshotDirectory('/boot-snapshots'));
+      return use({ directory: new SnapshotDirectory('/boot-snapshots') } as Snapshot);
     },
   };
 
@@ -217,6 +225,7 @@ export class FakeMachine {
     linkStart: async (id) => {
       this.#step('begin');
       this.captured.set(id, { checkpoint: 0, identity: { accessToken: 'boot', number: 1 } });
+      return this.saved.open(id, 0);
     },
     directory: (id, checkpoint) => new SnapshotDirectory(join('/nowhere', id, `${checkpoint}`)),
     open: async (id, _checkpoint, memory) => {

@@ -5,6 +5,7 @@
  * program's own and nothing of ours runs between fork and exec.
  */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { inNamespace } from './netns.ts';
 
 export interface Confinement {
   /** Network namespace under /run/netns. Without one the program gets a new namespace with nothing in it. */
@@ -30,14 +31,10 @@ export interface Confinement {
 
 const toolPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** The command line of the whole chain. Pure. */
+/** The command line of the whole chain, which begins in the network namespace that is named. Pure. */
 export function confinedCommand(to: Confinement, program: readonly string[]): string[] {
-  const network =
-    to.namespace === undefined
-      ? ['unshare', '--net', '--ipc', '--uts', '--']
-      : ['nsenter', `--net=/run/netns/${to.namespace}`, '--', 'unshare', '--ipc', '--uts', '--'];
   return [
-    ...network,
+    ...['unshare', ...(to.namespace === undefined ? ['--net'] : []), '--ipc', '--uts', '--'],
     // A core file would hold the guest's memory.
     ...['prlimit', `--fsize=${to.maxFileBytes}`, `--nproc=${to.maxTasks}`],
     ...[`--nofile=${to.maxOpen ?? 1024}`, '--core=0', '--'],
@@ -81,7 +78,9 @@ export function jailerCommand(
  * @returns the child; when the first tool cannot be started it has no pid and reports `error`
  */
 export function spawnConfined(to: Confinement, program: readonly string[]): ChildProcess {
-  return spawnChain(confinedCommand(to, program), to);
+  const start = () => spawnChain(confinedCommand(to, program), to);
+  // A tool less in the chain, of which each is a millisecond of every start.
+  return to.namespace === undefined ? start() : inNamespace(to.namespace, start);
 }
 
 /** The same of the jailer and what it starts. */

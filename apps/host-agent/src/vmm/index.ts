@@ -3,6 +3,7 @@ export { type RestoreSetting, restoreSettings } from './firecracker/index.ts';
 export { monitors, workplaces } from './kinds.ts';
 export type {
   IoLimits,
+  Started,
   Vm,
   VmMonitor,
   VmSpec,

@@ -124,6 +124,9 @@ export interface MonitorCapabilities {
   limitsIo: boolean;
 }
 
+/** Told of the processes as soon as they are there, before a guest runs. What it throws ends the start, and them. */
+export type Started = (processes: readonly ProcessRef[]) => void;
+
 export interface VmMonitor {
   /** Its part of what a snapshot needs of the host that goes on from it. */
   readonly machine: Pick<HostMachine, 'monitor' | 'cpu'>;
@@ -141,12 +144,12 @@ export interface VmMonitor {
   /** Sums of what its VMs have counted, as it is known every ten seconds; of a monitor that counts. */
   counted?(): Counted[];
   /** Starts the guest from power-on. When it rejects, no process, cgroup or file of it is left. */
-  boot(spec: VmSpec): Promise<Vm>;
+  boot(spec: VmSpec, started?: Started): Promise<Vm>;
   /**
    * Starts a machine in the state of another and leaves it stopped: `thaw` lets it run. When it rejects, no
    * process, cgroup or file of it is left.
    */
-  restore(spec: VmSpec, state: VmState): Promise<Vm>;
+  restore(spec: VmSpec, state: VmState, started?: Started): Promise<Vm>;
   /**
    * Finds the VM of `spec` again: its processes by (pid, start time) where these are known, and by uid and directory
    * where the journal has none yet. Undefined when its monitor is not alive.

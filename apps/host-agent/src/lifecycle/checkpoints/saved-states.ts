@@ -150,14 +150,29 @@ export class SavedStates {
     await sync(this.#options.dir);
   }
 
-  /** Makes a snapshot what the first life of a sandbox goes on from; files are shared. */
-  async linkStart(id: string, from: SnapshotDirectory): Promise<void> {
+  /**
+   * Makes a snapshot what the first life of a sandbox goes on from; files are shared. What was read of it holds for
+   * its links, which are the same files.
+   * @param from one that is open is not read again; nobody removes or replaces it meanwhile
+   * @throws SnapshotIncompatible when this host cannot go on from it; PerchError snapshot_damaged
+   */
+  async linkStart(id: string, from: Snapshot | SnapshotDirectory): Promise<SavedState> {
+    const opened = from instanceof SnapshotDirectory ? await openSnapshot(from) : from;
     const temporary = this.#temporary(id, startCheckpoint);
-    await temporary.remove();
     await temporary.ensure();
-    for (const name of await from.names()) await link(from.file(name), temporary.file(name));
+    const names = [...Object.keys(opened.manifest.files), snapshotFiles.manifest];
+    const links = names.map((name) => link(opened.directory.file(name), temporary.file(name)));
+    // Also after a failure nothing is made once this has settled.
+    for (const linked of await Promise.allSettled(links))
+      if (linked.status === 'rejected') throw linked.reason;
     failpoint('create.linked');
-    await rename(temporary.path, this.directory(id, startCheckpoint).path);
+    const directory = this.directory(id, startCheckpoint);
+    await rename(temporary.path, directory.path);
+    try {
+      return await this.#stateOf({ ...opened, directory }, true);
+    } catch (cause) {
+      throw cause instanceof SnapshotDamaged ? cause.toPerchError(id) : cause;
+    }
   }
 
   /** @param memory as `copyFlat` @throws SnapshotDamaged */
@@ -240,17 +255,7 @@ export class SavedStates {
       throw new PerchError('checkpoint_not_found', `Sandbox ${id} has no checkpoint ${checkpoint}.`, details);
     }
     try {
-      const snapshot = await this.#open(id, checkpoint);
-      const image = memory ? memoryImageOf(snapshot) : undefined;
-      if (image) assertCompatible(snapshot, this.#options.machine);
-      await assertBase(snapshot);
-      const { identity, snapfile } = snapshotFiles;
-      const captured = await readSnapshotJson(snapshot, identity, CapturedIdentity, maxIdentityBytes);
-      return {
-        vm: image && { image, devices: snapshot.directory.file(snapfile) },
-        disk: diskOf(snapshot),
-        identity: toHeld(captured),
-      };
+      return await this.#stateOf(await this.#open(id, checkpoint), memory);
     } catch (cause) {
       if (cause instanceof SnapshotDamaged) throw cause.toPerchError(id);
       if (!(cause instanceof SnapshotIncompatible)) throw cause;
@@ -262,6 +267,22 @@ export class SavedStates {
         { cause },
       );
     }
+  }
+
+  /** @throws SnapshotDamaged, SnapshotIncompatible */
+  async #stateOf(snapshot: Snapshot, memory: boolean): Promise<SavedState> {
+    const image = memory ? memoryImageOf(snapshot) : undefined;
+    if (image) assertCompatible(snapshot, this.#options.machine);
+    const { identity, snapfile } = snapshotFiles;
+    const [captured] = await Promise.all([
+      readSnapshotJson(snapshot, identity, CapturedIdentity, maxIdentityBytes),
+      assertBase(snapshot),
+    ]);
+    return {
+      vm: image && { image, devices: snapshot.directory.file(snapfile) },
+      disk: diskOf(snapshot),
+      identity: toHeld(captured),
+    };
   }
 
   /** Makes all checkpoints of one those of another, which has none; no error when it is done already. */

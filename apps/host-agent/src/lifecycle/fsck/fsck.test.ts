@@ -106,9 +106,8 @@ test('a paused sandbox whose state is missing, or empty, is told', async () => {
 test('a running sandbox needs the state that it went on from', async () => {
   await using it = await host();
   enter(it.journal);
-  it.journal.setLastCheckpoint(id, 0);
   expect(await it.look()).toEqual([]);
-  it.journal.transition(id, 'running');
+  it.journal.transition(id, 'running', { last_checkpoint: 0 });
   const [finding] = await fsck(it.deps, false);
   expect(finding).toMatchObject({ what: join(it.deps.sandboxesDir, id, '0') });
   expect(finding?.remedy).toContain('cannot be paused');

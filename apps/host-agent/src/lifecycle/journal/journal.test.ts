@@ -79,7 +79,7 @@ test('a journal of an older version keeps its sandboxes', async () => {
 test('a journal in which the last checkpoint had another name keeps it', async () => {
   await using home = await open();
   home.journal.insert(spec);
-  home.journal.setLastCheckpoint(spec.id, 7);
+  home.journal.transition(spec.id, 'running', { last_checkpoint: 7 });
   home.journal.close();
   const old = new DatabaseSync(home.file);
   old.exec(`alter table sandboxes rename column last_checkpoint to snapshot;

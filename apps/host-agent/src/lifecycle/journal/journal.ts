@@ -67,6 +67,8 @@ export interface TransitionDetail {
   captures?: number;
   /** As in the record. */
   rebooted?: number | null;
+  /** The identity that its guest agent has confirmed. */
+  identity?: HeldIdentity;
   /** Why, for `failed`. */
   reason?: string;
   /** Milliseconds of each stage. */
@@ -173,6 +175,7 @@ export class Journal {
     assertCanGo(id, from.status, to);
     this.#atomically(() => {
       const generation = detail.generation ?? from.generation;
+      const identity = detail.identity ?? from.identity;
       this.#note(id, generation, from.status, to, detail.reason ?? null);
       if (to === 'destroyed') {
         this.#db.prepare('delete from sandboxes where id = ?').run(id);
@@ -182,8 +185,8 @@ export class Journal {
       this.#db
         .prepare(
           `update sandboxes
-           set status = ?, generation = ?, last_checkpoint = ?, captures = ?, rebooted = ?, reason = ?, changed_at = ?,
-             timings_ms = ?
+           set status = ?, generation = ?, last_checkpoint = ?, captures = ?, rebooted = ?, access_token = ?,
+             identity_number = ?, env = ?, reason = ?, changed_at = ?, timings_ms = ?
            where id = ?`,
         )
         .run(
@@ -192,6 +195,9 @@ export class Journal {
           detail.last_checkpoint ?? from.last_checkpoint,
           detail.captures ?? from.captures,
           detail.rebooted === undefined ? from.rebooted : detail.rebooted,
+          identity?.accessToken ?? null,
+          identity?.number ?? null,
+          identity?.env ? JSON.stringify(identity.env) : null,
           detail.reason ?? from.reason,
           now(),
           JSON.stringify(detail.timings_ms ?? from.timings_ms),
@@ -208,15 +214,14 @@ export class Journal {
     this.#db.prepare('update sandboxes set processes = ? where id = ?').run(JSON.stringify(processes), id);
   }
 
-  setLastCheckpoint(id: string, checkpoint: number): void {
-    this.#db.prepare('update sandboxes set last_checkpoint = ? where id = ?').run(checkpoint, id);
-  }
-
-  setIdentity(id: string, identity: HeldIdentity | null): void {
-    const env = identity?.env && JSON.stringify(identity.env);
+  /** Nothing of its life is left: no process, and no guest that believes anything. */
+  setEnded(id: string): void {
     this.#db
-      .prepare('update sandboxes set access_token = ?, identity_number = ?, env = ? where id = ?')
-      .run(identity?.accessToken ?? null, identity?.number ?? null, env ?? null, id);
+      .prepare(
+        `update sandboxes set processes = '[]', access_token = null, identity_number = null, env = null
+         where id = ?`,
+      )
+      .run(id);
   }
 
   /** Content ids of what its guest was booted from. */

@@ -152,6 +152,7 @@ test('children of a sandbox without memory boot too, each as itself', async () =
   vi.spyOn(h.machine.saved, 'linkStart').mockImplementation(async (of) => {
     const captured = h.machine.captured.get(id);
     if (captured) h.machine.captured.set(of, { ...captured, checkpoint: 0 });
+    return h.machine.saved.open(of, 0);
   });
   const children = [{ id: child, access_token: 'd'.repeat(64) }];
   const { results } = await h.lifecycle.fork(id, { generation: 1, children });

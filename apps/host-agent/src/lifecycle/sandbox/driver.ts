@@ -5,6 +5,7 @@
 import { PerchError } from '@perch/protocol';
 import { failpoint } from '../../failpoints/index.ts';
 import type { Vm } from '../../vmm/index.ts';
+import { startCheckpoint } from '../checkpoints/index.ts';
 import { asDiskFull, milliseconds, type SandboxRecord, started } from '../journal/index.ts';
 import { CheckpointWriter } from './checkpoint-writer.ts';
 import {
@@ -252,11 +253,12 @@ export class SandboxDriver {
       signal.throwIfAborted();
       const template = milliseconds(start);
       const made = this.#state.expect();
-      const laps = plan.secrets
+      const { laps, identity } = plan.secrets
         ? await this.resources.make(made, origin, plan.secrets, signal)
         : await this.resources.makeStill(made, origin, signal);
       const timings_ms = { template, ...laps, total: milliseconds(start) };
-      this.#state.transition('running', { timings_ms });
+      const at = origin.kind === 'snapshot' ? { last_checkpoint: startCheckpoint } : {};
+      this.#state.transition('running', { timings_ms, identity, ...at });
       started(record, 'running');
       this.#watch(record.generation);
     } catch (cause) {
@@ -295,8 +297,13 @@ export class SandboxDriver {
     const resuming = this.#state.expect();
     started(resuming, 'journaled');
     try {
-      const timings_ms = await this.resources.make(resuming, origin, { accessToken }, this.#abort.signal);
-      this.#state.transition('running', { timings_ms, ...(at === null ? {} : { last_checkpoint: at }) });
+      const made = await this.resources.make(resuming, origin, { accessToken }, this.#abort.signal);
+      const { laps: timings_ms, identity } = made;
+      this.#state.transition('running', {
+        timings_ms,
+        identity,
+        ...(at === null ? {} : { last_checkpoint: at }),
+      });
       started(resuming, 'running');
       this.#watch(generation);
     } catch (cause) {

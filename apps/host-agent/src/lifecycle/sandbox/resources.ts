@@ -15,6 +15,7 @@ import {
 import { failpoint } from '../../failpoints/index.ts';
 import type { GuestReadiness } from '../../guest/index.ts';
 import type { BaseImage, BootFiles } from '../../images/index.ts';
+import type { ProcessRef } from '../../linux/index.ts';
 import type { NetworkLayer, Slot } from '../../network/index.ts';
 import type { Vm, VmMonitor, VmSpec, VmState } from '../../vmm/index.ts';
 import type { SavedState } from '../checkpoints/index.ts';
@@ -57,6 +58,14 @@ export type Origin =
 
 type NewOrigin = Exclude<Origin, { kind: 'ready' }>;
 
+/** What was made, for the journal. */
+export interface Made {
+  /** The identity that its guest agent believes in. */
+  identity: HeldIdentity;
+  /** Milliseconds of each stage. */
+  laps: Record<string, number>;
+}
+
 /** A guest that runs, and what is known of it. */
 export interface HeldGuest {
   vm: Vm;
@@ -88,43 +97,29 @@ export class Resources {
 
   /**
    * Makes everything. On failure the caller tears down what the journal names.
-   * @returns milliseconds of each stage
    */
-  async make(
-    record: SandboxRecord,
-    origin: Origin,
-    secrets: Secrets,
-    signal: AbortSignal,
-  ): Promise<Record<string, number>> {
+  async make(record: SandboxRecord, origin: Origin, secrets: Secrets, signal: AbortSignal): Promise<Made> {
     const stages = new Stopwatch();
     if (origin.kind === 'ready') {
-      await this.#takeOver(record, origin, secrets, signal, stages);
-      return stages.laps;
+      const identity = await this.#takeOver(record, origin, secrets, signal, stages);
+      return { identity, laps: stages.laps };
     }
     const slot = await this.#begin(record, origin, signal, stages);
     await this.#letRun(record, origin, slot, signal, stages);
     const before = origin.kind === 'snapshot' ? origin.snapshot.identity : undefined;
     const isNew = stateOf(origin) === undefined;
-    await this.#identify(record, { before, isNew }, secrets, slot, signal, stages);
-    return stages.laps;
+    const identity = await this.#identify(record, { before, isNew }, secrets, slot, signal, stages);
+    return { identity, laps: stages.laps };
   }
 
-  /**
-   * As `make`, of a guest that stands still as its snapshot has it: it has not run yet, and nobody has told it anything.
-   * @returns milliseconds of each stage
-   */
-  async makeStill(
-    record: SandboxRecord,
-    origin: Origin,
-    signal: AbortSignal,
-  ): Promise<Record<string, number>> {
+  /** As `make`, of a guest that stands still as its snapshot has it: it has not run yet, and nobody has told it anything. */
+  async makeStill(record: SandboxRecord, origin: Origin, signal: AbortSignal): Promise<Made> {
     if (origin.kind !== 'snapshot' || !stateOf(origin))
       throw new Error(`The guest ${record.vm} has no snapshot with memory.`);
     const stages = new Stopwatch();
     await this.#begin(record, origin, signal, stages);
     stages.lap('monitor');
-    this.#deps.journal.setIdentity(record.id, origin.snapshot.identity);
-    return stages.laps;
+    return { identity: origin.snapshot.identity, laps: stages.laps };
   }
 
   /** Makes all that it needs to run, and its monitor. A guest that goes on from a snapshot stands still. */
@@ -179,14 +174,14 @@ export class Resources {
     secrets: Secrets,
     signal: AbortSignal,
     stages: Stopwatch,
-  ): Promise<void> {
+  ): Promise<HeldIdentity> {
     if (record.slot === null) throw new Error(`The ready guest ${record.vm} has no slot.`);
     this.vm = vm;
     await vm.thaw();
     started(record, 'thawed');
     stages.lap('thaw');
     const slot = this.#deps.network.describe(record.slot);
-    await this.#identify(record, { before: identity, isNew: false }, secrets, slot, signal, stages);
+    return this.#identify(record, { before: identity, isNew: false }, secrets, slot, signal, stages);
   }
 
   /** Has a guest that runs, and that nobody else uses, run a line of shell. */
@@ -264,7 +259,7 @@ export class Resources {
     return { ...this.#place(record), uid, sizeBytes: record.disk_mb * 2 ** 20 };
   }
 
-  /** A guest that goes on from a snapshot may run once the journal has its process. */
+  /** The journal has its process before the guest can run. */
   async #startMonitor(record: SandboxRecord, origin: NewOrigin, slot: Slot, disk: VmDisk): Promise<void> {
     const { journal, monitor } = this.#deps;
     const spec = { ...this.#spec(record, slot.number), disk };
@@ -274,11 +269,12 @@ export class Resources {
       journal.setBooted(record.id, { kernel, initramfs });
       failpoint('reboot.journaled');
     }
-    const vm = state ? await monitor.restore(spec, state) : await monitor.boot(spec);
-    this.vm = vm;
-    started(record, 'monitor');
-    journal.setProcesses(record.id, vm.processes);
-    started(record, 'process_journaled');
+    const there = (processes: readonly ProcessRef[]) => {
+      started(record, 'monitor');
+      journal.setProcesses(record.id, processes);
+      started(record, 'process_journaled');
+    };
+    this.vm = state ? await monitor.restore(spec, state, there) : await monitor.boot(spec, there);
   }
 
   /**
@@ -293,8 +289,7 @@ export class Resources {
     slot: Slot,
     signal: AbortSignal,
     stages: Stopwatch,
-  ): Promise<void> {
-    const { guest, journal } = this.#deps;
+  ): Promise<HeldIdentity> {
     const number = (before?.number ?? 0) + 1;
     const env = secrets.env ?? before?.env;
     const identity = {
@@ -306,14 +301,13 @@ export class Resources {
       env: isNew ? env : secrets.env,
       defaultUser,
     };
-    await this.#whileReady(record, signal, (ready) => guest.giveIdentity(slot.address, identity, ready));
+    await this.#whileReady(record, signal, (ready) =>
+      this.#deps.guest.giveIdentity(slot.address, identity, ready),
+    );
     started(record, 'ready');
-    const isEmpty = Object.keys(env ?? {}).length === 0;
-    journal.setIdentity(record.id, {
-      ...{ accessToken: secrets.accessToken, number },
-      ...(env && !isEmpty ? { env } : {}),
-    });
     stages.lap('identity');
+    const isEmpty = Object.keys(env ?? {}).length === 0;
+    return { accessToken: secrets.accessToken, number, ...(env && !isEmpty ? { env } : {}) };
   }
 
   /** The source of a checkpoint. @throws Error when there is no guest, or nobody knows what it believes */
@@ -358,8 +352,7 @@ export class Resources {
       this.vm = undefined;
     }
     tornDown(record, 'killed');
-    journal.setProcesses(record.id, []);
-    journal.setIdentity(record.id, null);
+    journal.setEnded(record.id);
     const failures: unknown[] = [];
     const step = async (work: () => Promise<unknown>) => {
       try {

@@ -82,10 +82,10 @@ export class SandboxState {
     const before = this.expect();
     this.#deps.journal.transition(this.id, to, detail);
     const after = this.record ?? { ...before, status: to };
-    this.#deps.log.info(
-      { sandbox: this.id, generation: after.generation, from: before.status, to, ...detail },
-      'transition',
-    );
+    // An identity opens the guest agent.
+    const { identity: _, ...told } = detail;
+    const { generation } = after;
+    this.#deps.log.info({ sandbox: this.id, generation, from: before.status, to, ...told }, 'transition');
     this.#deps.changed(after);
   }
 

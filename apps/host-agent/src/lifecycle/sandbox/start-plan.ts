@@ -1,9 +1,8 @@
 /** How the first life of a sandbox begins. It is made before the driver is asked, which needs nobody else then. */
-import { isPerchError } from '@perch/protocol';
 import { failpoint } from '../../failpoints/index.ts';
 import type { BaseImage } from '../../images/index.ts';
-import { type SavedState, type StateStore, startCheckpoint } from '../checkpoints/index.ts';
-import type { Journal, SandboxRecord } from '../journal/index.ts';
+import type { SavedState, StateStore } from '../checkpoints/index.ts';
+import type { SandboxRecord } from '../journal/index.ts';
 import type { Origin, Resources, Secrets } from './resources.ts';
 
 /** Files that a sandbox goes on from. */
@@ -12,7 +11,7 @@ export interface StartFiles {
    * Makes it the checkpoint that the first life of a sandbox goes on from. Once it has settled, nothing more is made.
    * @throws what `signal` was aborted with, which cuts everything short but the linking of files
    */
-  begin: (id: string, signal: AbortSignal) => Promise<void>;
+  begin: (id: string, signal: AbortSignal) => Promise<SavedState>;
 }
 
 export interface StartPlan {
@@ -23,7 +22,6 @@ export interface StartPlan {
 }
 
 export interface OriginDeps {
-  journal: Journal;
   saved: StateStore;
 }
 
@@ -32,7 +30,7 @@ export async function originOf(
   { from }: StartPlan,
   { id, vm, identity }: SandboxRecord,
   resources: Resources,
-  { journal, saved }: OriginDeps,
+  { saved }: OriginDeps,
   signal: AbortSignal,
 ): Promise<Origin> {
   if ('image' in from) return { kind: 'image', image: from.image };
@@ -42,18 +40,7 @@ export async function originOf(
     failpoint('takeover.moved');
     return { kind: 'ready', vm: resources.vm, identity };
   }
-  await from.begin(id, signal);
+  const snapshot = await from.begin(id, signal);
   failpoint('create.begun');
-  journal.setLastCheckpoint(id, startCheckpoint);
-  return { kind: 'snapshot', snapshot: await openStart(id, saved) };
-}
-
-async function openStart(id: string, saved: StateStore): Promise<SavedState> {
-  try {
-    return await saved.open(id, startCheckpoint);
-  } catch (cause) {
-    // Of a sandbox that never ran nothing is left to be resumed.
-    if (!isPerchError(cause, 'resume_failed')) throw cause;
-    throw new Error(cause.details.reason, { cause });
-  }
+  return { kind: 'snapshot', snapshot };
 }

@@ -4,7 +4,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { HostMachine } from '@perch/protocol';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
-import { commitSnapshot, SnapshotDirectory } from '../../snapshot/index.ts';
+import { commitSnapshot, type Snapshot, SnapshotDirectory } from '../../snapshot/index.ts';
 import { contentId, facts, fillDirectory, temporaryDirectory } from '../../snapshot/testing.ts';
 import { type BootGuest, BootSnapshots, type GuestShape } from './boot-snapshots.ts';
 
@@ -38,7 +38,7 @@ async function store({ limit = 8 } = {}) {
     await bootSnapshots.start(now);
     /** Where the boot snapshot is, once it was used. */
     const get = (wanted: GuestShape, by = boot, signal = nobody) =>
-      bootSnapshots.use(wanted, by, async (snapshot) => snapshot, signal);
+      bootSnapshots.use(wanted, by, async ({ directory }) => directory, signal);
     return Object.assign(bootSnapshots, { get });
   };
   return { booted, boot, open, [Symbol.asyncDispose]: () => root[Symbol.asyncDispose]() };
@@ -173,10 +173,10 @@ test('one goes only when nobody links its files', async () => {
   const bootSnapshots = await it.open();
   const linking = Promise.withResolvers<void>();
   const seen = Promise.withResolvers<SnapshotDirectory>();
-  const link = async (snapshot: SnapshotDirectory) => {
-    seen.resolve(snapshot);
+  const link = async ({ directory }: Snapshot) => {
+    seen.resolve(directory);
     await linking.promise;
-    return snapshot.exists();
+    return directory.exists();
   };
   const used = bootSnapshots.use(shape, it.boot, link, nobody);
   const { path } = await seen.promise;

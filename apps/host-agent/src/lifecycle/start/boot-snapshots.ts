@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import { failpoint } from '../../failpoints/index.ts';
 import {
   openSnapshot,
+  type Snapshot,
   SnapshotDamaged,
   SnapshotDirectory,
   snapshotFiles,
@@ -78,15 +79,16 @@ export class BootSnapshots {
   async use<T>(
     shape: GuestShape,
     boot: BootGuest,
-    use: (snapshot: SnapshotDirectory) => Promise<T>,
+    use: (snapshot: Snapshot) => Promise<T>,
     signal: AbortSignal,
   ): Promise<T> {
     const key = this.#key(shape);
     for (let boots = 0; ; boots++) {
       const used = await this.#mutex.run(async () => {
-        if (!(await this.#isWhole(key))) return undefined;
+        const whole = await this.#whole(key);
+        if (!whole) return undefined;
         signal.throwIfAborted();
-        return { value: await use(this.#directory(key)) };
+        return { value: await use(whole) };
       });
       if (used) return used.value;
       if (boots === mostBoots) throw new Error('Each guest of this shape was damaged or gone at once.');
@@ -101,21 +103,22 @@ export class BootSnapshots {
     return this.#mutex.run(() => this.#directory(key).remove());
   }
 
-  /** Whether there is one that can be used, which counts as asked for. A damaged one goes. */
-  async #isWhole(key: string): Promise<boolean> {
+  /** The one that can be used, which counts as asked for. A damaged one goes. */
+  async #whole(key: string): Promise<Snapshot | undefined> {
     const directory = this.#directory(key);
-    if (!(await directory.isThere())) return false;
+    if (!(await directory.isThere())) return undefined;
     try {
-      await verifyFiles(await openSnapshot(directory), [snapshotFiles.snapfile, snapshotFiles.identity]);
+      const snapshot = await openSnapshot(directory);
+      await verifyFiles(snapshot, [snapshotFiles.snapfile, snapshotFiles.identity]);
+      const now = new Date();
+      await utimes(directory.path, now, now);
+      return snapshot;
     } catch (err) {
       if (!(err instanceof SnapshotDamaged)) throw err;
       this.#options.log.warn({ err, key }, 'a boot snapshot is damaged, and is made again');
       await directory.remove();
-      return false;
+      return undefined;
     }
-    const now = new Date();
-    await utimes(directory.path, now, now);
-    return true;
   }
 
   async #boot(key: string, shape: GuestShape, boot: BootGuest): Promise<void> {

@@ -15,7 +15,11 @@ function setUp(format: LayerFormat) {
   const [begun, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const it = { format, begun: begun.promise, goOn: go.resolve, conversions: 0, linked: [] as string[] };
   const machine = new FakeMachine();
-  machine.saved.linkStart = async (id) => void it.linked.push(`${id} ${it.format}`);
+  const { linkStart } = machine.saved;
+  machine.saved.linkStart = async (id, from) => {
+    it.linked.push(`${id} ${it.format}`);
+    return linkStart(id, from);
+  };
   const snapshots: Pick<SourceDeps['snapshots'], 'use' | 'get' | 'change'> = {
     use: (_name, use) => {
       const rootfs = { format: it.format, base_content_id: 'a'.repeat(64), layers: [] };

@@ -4,7 +4,13 @@ import { type HostCreate, isPerchError, PerchError, type Snapshot as SnapshotVie
 import { type DiskBackend, isOfOtherKind } from '../../disk/index.ts';
 import type { BaseImage, BootFiles, ImageStore } from '../../images/index.ts';
 import { hasMemory, type Snapshot, type SnapshotDirectory } from '../../snapshot/index.ts';
-import { type Conversions, diskOf, type SnapshotStore, type StateStore } from '../checkpoints/index.ts';
+import {
+  type Conversions,
+  diskOf,
+  type SavedState,
+  type SnapshotStore,
+  type StateStore,
+} from '../checkpoints/index.ts';
 import type { StartFiles } from '../sandbox/index.ts';
 import { aborted } from './aborted.ts';
 import type { BootGuest, BootSnapshots, GuestShape } from './boot-snapshots.ts';
@@ -118,21 +124,22 @@ export class Sources {
         : undefined,
       begin: async (id, signal) => {
         // Its format is looked at anew each time: the name may be of other layers by now.
-        while (!(await this.#linked(name, id, signal))) {
+        for (;;) {
+          const state = await this.#linked(name, id, signal);
+          if (state) return state;
           await Promise.race([this.#convert(name), aborted(signal)]);
         }
       },
     };
   }
 
-  /** @returns false, without a link, when its layers have to be converted first */
-  #linked(name: string, id: string, signal: AbortSignal): Promise<boolean> {
+  /** @returns undefined, without a link, when its layers have to be converted first */
+  #linked(name: string, id: string, signal: AbortSignal): Promise<SavedState | undefined> {
     const { snapshots, saved, disks } = this.#deps;
     return snapshots.use(name, async (snapshot) => {
       signal.throwIfAborted();
-      if (isOfOtherKind(diskOf(snapshot), disks)) return false;
-      await saved.linkStart(id, snapshot.directory);
-      return true;
+      if (isOfOtherKind(diskOf(snapshot), disks)) return undefined;
+      return saved.linkStart(id, snapshot);
     });
   }
 

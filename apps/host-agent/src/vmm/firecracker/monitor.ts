@@ -11,6 +11,7 @@ import { type Counted, Counters } from '../counters.ts';
 import type {
   IoLimits,
   MonitorCapabilities,
+  Started,
   Vm,
   VmIdentity,
   VmMonitor,
@@ -151,21 +152,21 @@ class Firecracker implements VmMonitor {
   }
 
   /** One boot in some hundred ends before the guest has said a word, without a reason: it is begun once more. */
-  async boot(spec: VmSpec): Promise<Vm> {
+  async boot(spec: VmSpec, started?: Started): Promise<Vm> {
     try {
-      return await this.#boot(spec);
+      return await this.#boot(spec, started);
     } catch (err) {
       if (!(err instanceof Error) || !(err.cause instanceof EndedAtOnce)) throw err;
       this.#options.log.warn(
         { err, id: spec.id },
         'a guest ended as soon as it was started, and is started again',
       );
-      return await this.#boot(spec);
+      return await this.#boot(spec, started);
     }
   }
 
-  #boot(spec: VmSpec): Promise<Vm> {
-    return this.#launch(spec, undefined, async (vm) => {
+  #boot(spec: VmSpec, started: Started | undefined): Promise<Vm> {
+    const begin = async (vm: FirecrackerVm) => {
       const { vcpus, memoryMb, network } = spec;
       const machine = { vcpus, memoryMb, network, kernelArguments: bootArguments() };
       for (const request of bootRequests(machine)) await vm.send(request);
@@ -173,18 +174,20 @@ class Firecracker implements VmMonitor {
       if (Object.values(this.#options.limits).some((limit) => limit !== undefined)) await this.#limit(vm);
       vm.booted();
       await outlivesStart(vm);
-    });
+    };
+    return this.#launch(spec, undefined, begin, started);
   }
 
-  restore(spec: VmSpec, state: VmState): Promise<Vm> {
-    return this.#launch(spec, state, async (vm) => {
+  restore(spec: VmSpec, state: VmState, started?: Started): Promise<Vm> {
+    const load = async (vm: FirecrackerVm) => {
       const memory = vm.memoryWay?.name === 'paged' ? 'Uffd' : 'File';
       await vm.send(loadRequest(spec.network.tap, memory), startTimeoutMs);
       // Whoever connects is served once.
       await rm(join(jailRoot(spec), pagerSocket), { force: true });
       await this.#limit(vm);
       vm.restoredFrom(state.image.header.build);
-    });
+    };
+    return this.#launch(spec, state, load, started);
   }
 
   async #limit(vm: FirecrackerVm): Promise<void> {
@@ -195,6 +198,7 @@ class Firecracker implements VmMonitor {
     spec: VmSpec,
     state: VmState | undefined,
     begin: (vm: FirecrackerVm) => Promise<void>,
+    started: Started | undefined,
   ): Promise<Vm> {
     if (spec.disk.kind !== 'block')
       throw new Error('Firecracker opens block devices only; start with PERCH_ROOTFS=device-mapper');
@@ -224,6 +228,7 @@ class Firecracker implements VmMonitor {
       });
       vm = this.#running(spec, { process, child, ...memory });
       failpoint('monitor.spawned');
+      started?.(vm.processes);
       for (const one of vm.processes) await vm.whileAlive(cgroup.add(one));
       await vm.whileAlive(vm.connect(AbortSignal.timeout(startTimeoutMs)));
       await vm.send(count);

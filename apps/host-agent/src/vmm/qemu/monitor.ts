@@ -7,12 +7,11 @@ import type { VmDisk } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
 import { cpuFingerprint, type Leftover, measureTscKhz, type ProcessRef } from '../../linux/index.ts';
 import { kernelArguments } from '../kernel-arguments.ts';
-import type { MonitorCapabilities, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
-import { findProcess, notStarted, VmLimits } from '../process/index.ts';
+import type { MonitorCapabilities, Started, Vm, VmIdentity, VmMonitor, VmSpec, VmState } from '../monitor.ts';
+import { findProcess, notStarted, type VmCgroup, VmLimits } from '../process/index.ts';
 import { emulatedCpu, translationBufferMb } from './arguments.ts';
 import { fill } from './fill.ts';
 import { launch, taskLimit } from './launch.ts';
-import type { QmpClient } from './qmp/index.ts';
 import { QemuVm } from './vm.ts';
 import { clearDirectory, fileNames, maxDeviceState, prepareDirectory } from './vm-directory.ts';
 
@@ -97,21 +96,24 @@ class Qemu implements VmMonitor {
     return deviceState.toString('latin1', 0, deviceStateMagic.length) === deviceStateMagic;
   }
 
-  boot(spec: VmSpec): Promise<Vm> {
-    return this.#launch(spec, undefined, begin);
+  boot(spec: VmSpec, started?: Started): Promise<Vm> {
+    return this.#launch(spec, undefined, begin, started);
   }
 
-  restore(spec: VmSpec, state: VmState): Promise<Vm> {
-    return this.#launch(spec, state, (vm) => load(vm, state));
+  restore(spec: VmSpec, state: VmState, started?: Started): Promise<Vm> {
+    return this.#launch(spec, state, (vm) => load(vm, state), started);
   }
 
-  async #launch(spec: VmSpec, state: VmState | undefined, start: Start): Promise<Vm> {
+  async #launch(
+    spec: VmSpec,
+    state: VmState | undefined,
+    start: Start,
+    started: Started | undefined,
+  ): Promise<Vm> {
     const cgroup = this.#limits.of(spec.id);
     const log = await prepareDirectory(spec.dir, { ...spec, state });
     let vm: QemuVm | undefined;
     try {
-      await cgroup.create(this.#allowed(spec));
-      failpoint('monitor.cgroup');
       const { child, process } = await launch({
         dir: spec.dir,
         uid: spec.uid,
@@ -130,7 +132,10 @@ class Qemu implements VmMonitor {
       });
       vm = this.#running(spec, process, child);
       failpoint('monitor.spawned');
-      await vm.whileAlive(cgroup.add(process));
+      started?.(vm.processes);
+      // While QEMU starts, which takes longer: its guest does not run before it is limited.
+      const signal = AbortSignal.timeout(startTimeoutMs);
+      await vm.whileAlive(Promise.all([this.#limit(cgroup, process, spec), vm.connect(signal)]));
       await vm.whileAlive(start(vm));
       return vm;
     } catch (cause) {
@@ -169,12 +174,14 @@ class Qemu implements VmMonitor {
     return new QemuVm(child ? { ...base, child } : base);
   }
 
-  #allowed(spec: VmSpec) {
-    return {
+  async #limit(cgroup: VmCgroup, process: ProcessRef, spec: VmSpec): Promise<void> {
+    await cgroup.create({
       memoryBytes: (spec.memoryMb + this.overheadMb()) * 2 ** 20,
       cpus: spec.vcpus + deviceCpus,
       tasks: taskLimit(spec.vcpus),
-    };
+    });
+    failpoint('monitor.cgroup');
+    await cgroup.add(process);
   }
 }
 
@@ -187,28 +194,23 @@ type Start = (vm: QemuVm) => Promise<void>;
 
 /** The machine is there and stopped; let it go. */
 async function begin(vm: QemuVm): Promise<void> {
-  const qmp = await connected(vm, 'prelaunch');
+  const signal = AbortSignal.timeout(startTimeoutMs);
+  const qmp = await vm.connect(signal);
+  const status = await vm.status(signal);
+  if (status !== 'prelaunch') throw new Error(`the machine is ${status}, not prelaunch`);
   await qmp.execute('cont');
 }
 
-/** The machine waits for the state of another. */
+/** The machine waits for the state of another: else it would refuse that. */
 async function load(vm: QemuVm, state: VmState): Promise<void> {
-  const qmp = await connected(vm, 'inmigrate');
+  const signal = AbortSignal.timeout(startTimeoutMs);
+  const qmp = await vm.connect(signal);
   await fill(state.image, vm.memory().write);
   await qmp.execute('migrate-incoming', { uri: `file:${fileNames.snapfile}` });
-  const signal = AbortSignal.timeout(startTimeoutMs);
   for (;;) {
     const status = await vm.status(signal);
     if (status === 'paused') break;
     if (status !== 'inmigrate') throw new Error(`the machine is ${status}, not paused`);
     await sleep(loadPollMs, undefined, { signal });
   }
-}
-
-async function connected(vm: QemuVm, expected: string): Promise<QmpClient> {
-  const signal = AbortSignal.timeout(startTimeoutMs);
-  const qmp = await vm.connect(signal);
-  const status = await vm.status(signal);
-  if (status !== expected) throw new Error(`the machine is ${status}, not ${expected}`);
-  return qmp;
 }
