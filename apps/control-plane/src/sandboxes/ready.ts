@@ -43,9 +43,11 @@ export class Ready {
   async ready(id: string, requestId: string, how: ReadyRequest = {}): Promise<Life> {
     for (let tries = 0; tries < mostTries; tries++) {
       const life = this.#lives.get(id);
-      if (!life || !((life.autoResume && life.pausedMemory) || how.always)) break;
-      if (this.#operations.kind(id) === 'pause') await this.#operations.ended(id);
-      else if (life.status === 'paused' || this.#operations.kind(id) === 'resume') {
+      if (!life || !(life.autoResume || how.always)) break;
+      const mayWake = how.always || life.pausedMemory;
+      const under = this.#operations.kind(id);
+      if (under === 'pause') await this.#operations.ended(id);
+      else if (under === 'resume' || (life.status === 'paused' && mayWake)) {
         await this.#resume(life, requestId, how);
       } else break;
     }

@@ -29,7 +29,8 @@ function setUp() {
         changed: async (name: string) => void it.gone.push(name),
       };
       const find = async ({ template }: { template: string }) => {
-        if (template === 'base' || it.snapshots.has(template)) return {};
+        if (template === 'alone') return { ready: undefined };
+        if (template === 'base' || it.snapshots.has(template)) return { ready: {} };
         throw new PerchError('template_not_found', 'There is none.', { template });
       };
       const get = async (name: string) => {
@@ -54,6 +55,15 @@ function setUp() {
   };
   return it;
 }
+
+test('guests of a snapshot without memory are not pinned, since none can stand ready', async () => {
+  const { guests, pins } = setUp().open();
+  await expect(guests.pin({ ...mine, template: 'alone', count: 1 })).rejects.toMatchObject({
+    ...{ code: 'validation_failed', details: { problems: [{ where: 'template' }] } },
+    message: expect.stringContaining('The template alone is a snapshot without memory'),
+  });
+  expect(pins.all()).toEqual([]);
+});
 
 test('a number is pinned for a template and shape, and given back', async () => {
   const { guests, pins } = setUp().open();

@@ -9,7 +9,7 @@ import type { Logger } from 'pino';
 import type { ImageStore } from '../images/index.ts';
 import type { SnapshotStore } from './checkpoints/index.ts';
 import type { Pin } from './ready/index.ts';
-import type { ReadyOptions, StartPlanner } from './start/index.ts';
+import type { ReadyOptions, Source, StartPlanner } from './start/index.ts';
 
 export interface ReadyGuestsDeps {
   images: Pick<ImageStore, 'find'>;
@@ -49,11 +49,12 @@ export class ReadyGuests {
   /**
    * Sets how many stand ready for creates of this template and shape, for good; the guests come when there is time and
    * memory. The same call again changes nothing.
-   * @throws PerchError template_not_found, disk_too_small, shape_mismatch, too_many_ready
+   * @throws PerchError template_not_found, disk_too_small, shape_mismatch, too_many_ready; validation_failed for a
+   *   template whose guests cannot stand ready
    */
   async pin({ count, ...request }: HostPinReady): Promise<ReadyGuestsView> {
     const { pins, pool, sources } = this.#planner;
-    if (count !== null) await sources.find(request);
+    if (count !== null) assertMayStand(request.template, await sources.find(request));
     const next = pins.with(request, count);
     if (count !== null) assertFit(next, this.#deps.ready.most);
     pins.keep(next);
@@ -107,6 +108,15 @@ export class ReadyGuests {
 
 function isSame(a: Pin['request'], b: Pin['request']): boolean {
   return (['template', 'vcpus', 'memory_mb', 'disk_mb'] as const).every((field) => a[field] === b[field]);
+}
+
+/** A guest of a snapshot without memory boots when somebody asks for it, with what that one brings. */
+function assertMayStand(template: string, { ready }: Pick<Source, 'ready'>): void {
+  if (ready) return;
+  const message = `is a snapshot without memory: its guests boot when they are asked for, and none stand ready`;
+  throw new PerchError('validation_failed', `The template ${template} ${message}.`, {
+    problems: [{ where: 'template', message }],
+  });
 }
 
 /** Each pin takes a place at least, so that there is an end to them. */

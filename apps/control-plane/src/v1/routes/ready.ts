@@ -33,7 +33,7 @@ export function addReadyRoutes(app: App, { host, directory }: Services): void {
       body: PinReady,
       response: {
         200: { ...ReadyGuests, description: 'The number is set.' },
-        400: 'A field is wrong; or shape_mismatch, disk_too_small.',
+        400: 'A field is wrong, or the template is a snapshot without memory; or shape_mismatch, disk_too_small.',
         404: 'No such template.',
         409: 'too_many_ready: more than the host may keep.',
         503: 'The host does not answer.',

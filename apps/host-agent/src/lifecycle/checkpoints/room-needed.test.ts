@@ -41,15 +41,16 @@ test('a pause needs room for what has changed, of which nothing has to stay free
   await expect(statesOn(roomOf(needed - block)).assertRoom(record, unsaved)).rejects.toMatchObject(refused);
 });
 
-test('a copy needs room for all memory, and for what has changed of one that runs, beside what stays free', async () => {
+test('a copy needs room for all memory that it has, and for what has changed of one that runs, beside what stays free', async () => {
   const kept = 1024 * MiB;
-  for (const [of, needed] of [
-    [0, 128 * MiB + rest],
-    [unsaved, 128 * MiB + unsaved + rest],
+  for (const [of, memory, needed] of [
+    [0, true, 128 * MiB + rest],
+    [unsaved, true, 128 * MiB + unsaved + rest],
+    [unsaved, false, unsaved + rest],
   ] as const) {
-    await statesOn(roomOf(needed + kept, 1024)).assertCopyRoom(record, of);
+    await statesOn(roomOf(needed + kept, 1024)).assertCopyRoom(record, of, memory);
     const short = statesOn(roomOf(needed + kept - block, 1024));
-    await expect(short.assertCopyRoom(record, of)).rejects.toMatchObject(refused);
+    await expect(short.assertCopyRoom(record, of, memory)).rejects.toMatchObject(refused);
   }
 });
 

@@ -111,10 +111,12 @@ export class SavedStates {
   /**
    * Whether a copy fits on the disk, which has all of the memory.
    * @param guestBytes of a guest that runs, which are written as well
+   * @param memory whether the copy has it
    * @throws PerchError capacity_exhausted
    */
-  async assertCopyRoom({ id, memory_mb }: SandboxRecord, guestBytes: number): Promise<void> {
-    await this.#options.room.require(memory_mb * 2 ** 20 + guestBytes + rest, `A copy of sandbox ${id}`);
+  async assertCopyRoom({ id, memory_mb }: SandboxRecord, guestBytes: number, memory = true): Promise<void> {
+    const memoryBytes = memory ? memory_mb * 2 ** 20 : 0;
+    await this.#options.room.require(memoryBytes + guestBytes + rest, `A copy of sandbox ${id}`);
   }
 
   /**

@@ -64,11 +64,11 @@ export class CheckpointWriter {
       const at = checkpoint ?? record.last_checkpoint;
       // Whatever cannot be gone on from is said before anything is made of it.
       await this.#state.saved(record, at, this.#signal, memory);
-      await this.#assertCopyRoom(record);
+      await this.#assertCopyRoom(record, memory);
       if (at !== null) await take(at, {});
       return;
     }
-    await this.#assertCopyRoom(record);
+    await this.#assertCopyRoom(record, memory);
     this.#state.transition(as, { captures: record.captures + 1 });
     const begun = this.#state.expect();
     captured(begun, 'journaled');
@@ -88,9 +88,10 @@ export class CheckpointWriter {
   }
 
   /** With the capture of a guest that runs. @throws PerchError capacity_exhausted */
-  async #assertCopyRoom(record: SandboxRecord): Promise<void> {
+  async #assertCopyRoom(record: SandboxRecord, memory?: boolean): Promise<void> {
     const { resources } = this.#state;
-    await this.#saved.assertCopyRoom(record, resources.vm ? await resources.copyBytesAtMost(record) : 0);
+    const guestBytes = resources.vm ? await resources.copyBytesAtMost(record) : 0;
+    await this.#saved.assertCopyRoom(record, guestBytes, memory);
   }
 
   /** @returns milliseconds of each stage */

@@ -3,5 +3,5 @@ export { Admission, defaultMemoryMb } from './admission.ts';
 export { BootSnapshots } from './boot-snapshots.ts';
 export { Forks } from './forks.ts';
 export type { Reservations } from './reservations.ts';
-export type { Sources } from './sources.ts';
+export type { Source, Sources } from './sources.ts';
 export { type ReadyOptions, type StartDeps, StartPlanner } from './start-planner.ts';
