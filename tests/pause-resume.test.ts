@@ -1,7 +1,9 @@
 /** A sandbox that is paused is only files; resumed, it is the same machine as before. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Failpoint } from '../apps/host-agent/src/failpoints/index.ts';
 import type { Perch } from '../packages/sdk/src/index.ts';
+import { Armed } from './setup/armed.ts';
 import { expectRightClock, timed } from './setup/clock.ts';
 import { eventually } from './setup/eventually.ts';
 import { daemonPid, footprint, footprintOf } from './setup/machine.ts';
@@ -11,15 +13,19 @@ import { slowness } from './setup/slowness.ts';
 
 let instance: PerchInstance;
 let perch: Perch;
+let armed: Armed<Failpoint>;
 const small = { memory_mb: 256, disk_mb: 1024, timeout_sec: 1800 };
 
 beforeAll(async () => {
-  instance = await PerchInstance.start({ network: 83 });
+  armed = await Armed.make<Failpoint>();
+  const env = { PERCH_FAILPOINTS: armed.file, PERCH_GOOD_RUN_SEC: '0' };
+  instance = await PerchInstance.start({ network: 83, env });
   ({ perch } = instance);
 });
 
 afterAll(async () => {
   await instance?.[Symbol.asyncDispose]();
+  await armed?.[Symbol.asyncDispose]();
 });
 
 /**
@@ -111,67 +117,77 @@ const aliveIn = (id: string) =>
   sh(perch, id, 'cat /proc/sys/kernel/random/boot_id; pgrep -x sleep >/dev/null && echo asleep || true');
 const sleepIn = (id: string) => sh(perch, id, 'setsid sleep infinity >/dev/null 2>&1 </dev/null &');
 
-test('a sandbox that is paused without memory boots from its disk, as the same sandbox', async () => {
-  await using sandbox = await newSandbox(perch, { ...small, env: { COLOUR: 'blue' }, metadata: { a: 'b' } });
+test(
+  'a sandbox that is paused without memory boots from its disk, as the same sandbox',
+  async () => {
+    await using sandbox = await newSandbox(perch, {
+      ...small,
+      env: { COLOUR: 'blue' },
+      metadata: { a: 'b' },
+    });
+    const { id } = sandbox;
+    await sleepIn(id);
+    const before = await aliveIn(id);
+    expect(before).toContain('asleep');
+    // Not a byte of it is on the disk when it is paused, but for the pause itself.
+    await sh(perch, id, 'head -c 3000000 /dev/urandom > kept; md5sum kept > sum; echo left > /dev/shm/left');
+
+    const paused = await perch.sandboxes.pause(id, { memory: false });
+    expect(Object.keys(paused.timings_ms).sort()).toEqual(
+      ['hold', 'freeze', 'disk', 'commit', 'teardown', 'total'].sort(),
+    );
+    expect(footprint(instance)).toMatchObject({ monitors: [], cgroups: [], directories: [] });
+    const [, checkpoint] = (await perch.sandboxes.history(id)).items;
+    expect(checkpoint).toMatchObject({ checkpoint: 1, parent: 0, kind: 'pause', memory: false });
+    expect(checkpoint?.own_bytes).toBeLessThan(small.memory_mb * 2 ** 18);
+
+    const [resumed, toldWithin] = await timed(() => perch.sandboxes.resume(id));
+    expect(resumed).toMatchObject({ id, status: 'running', metadata: { a: 'b' } });
+    expect(resumed.timings_ms).toMatchObject({ agent: expect.any(Number), identity: expect.any(Number) });
+    await expectRightClock(perch, id, toldWithin);
+    expect(await sh(perch, id, 'md5sum -c --quiet sum; ls /dev/shm; hostname; echo $COLOUR')).toBe(
+      `${id}\nblue\n`,
+    );
+    expect(await sh(perch, id, 'sudo dmesg | grep -ci recover || true')).toBe('0\n');
+    const after = await aliveIn(id);
+    expect(after).not.toContain('asleep');
+    expect(after).not.toBe(before.replace('asleep\n', ''));
+
+    // What runs since then is kept as ever, and what goes on from its disk alone boots.
+    await sleepIn(id);
+    await sh(perch, id, 'echo later > later');
+    await perch.sandboxes.pause(id);
+    await perch.sandboxes.resume(id);
+    expect(await aliveIn(id)).toBe(`${after}asleep\n`);
+    await perch.snapshots.create({ sandbox_id: id, name: 'disk-alone', memory: false });
+    expect(await aliveIn(id)).toBe(`${after}asleep\n`);
+    await perch.sandboxes.pause(id);
+    expect((await perch.sandboxes.history(id)).items.map(({ memory }) => memory)).toEqual([true, true, true]);
+    await perch.sandboxes.resume(id, { memory: false });
+    expect(await aliveIn(id)).not.toContain('asleep');
+    await perch.sandboxes.pause(id);
+    await perch.sandboxes.resume(id);
+    expect(await sh(perch, id, 'md5sum -c --quiet sum; cat later')).toBe('later\n');
+
+    expect(await perch.snapshots.get('disk-alone')).toMatchObject({ memory: false, sandbox_id: id });
+    await using made = await newSandbox(perch, { ...small, template: 'disk-alone' });
+    expect(await sh(perch, made.id, 'md5sum -c --quiet sum; ls; hostname')).toBe(
+      `kept\nlater\nsum\n${made.id}\n`,
+    );
+    expect(await aliveIn(made.id)).not.toContain('asleep');
+    await perch.snapshots.delete('disk-alone');
+  },
+  300_000 * slowness,
+);
+
+test('a guest that holds its disk for a pause which nobody goes on with writes again by itself', async () => {
+  await using sandbox = await newSandbox(perch, small);
   const { id } = sandbox;
-  await sleepIn(id);
-  const before = await aliveIn(id);
-  expect(before).toContain('asleep');
-  // Not a byte of it is on the disk when it is paused, but for the pause itself.
-  await sh(perch, id, 'head -c 3000000 /dev/urandom > kept; md5sum kept > sum; echo left > /dev/shm/left');
-
-  const paused = await perch.sandboxes.pause(id, { memory: false });
-  expect(Object.keys(paused.timings_ms).sort()).toEqual(
-    ['hold', 'freeze', 'disk', 'commit', 'teardown', 'total'].sort(),
-  );
-  expect(footprint(instance)).toMatchObject({ monitors: [], cgroups: [], directories: [] });
-  const [, checkpoint] = (await perch.sandboxes.history(id)).items;
-  expect(checkpoint).toMatchObject({ checkpoint: 1, parent: 0, kind: 'pause', memory: false });
-  expect(checkpoint?.own_bytes).toBeLessThan(small.memory_mb * 2 ** 18);
-
-  const [resumed, toldWithin] = await timed(() => perch.sandboxes.resume(id));
-  expect(resumed).toMatchObject({ id, status: 'running', metadata: { a: 'b' } });
-  expect(resumed.timings_ms).toMatchObject({ agent: expect.any(Number), identity: expect.any(Number) });
-  await expectRightClock(perch, id, toldWithin);
-  expect(await sh(perch, id, 'md5sum -c --quiet sum; ls /dev/shm; hostname; echo $COLOUR')).toBe(
-    `${id}\nblue\n`,
-  );
-  expect(await sh(perch, id, 'sudo dmesg | grep -ci recover || true')).toBe('0\n');
-  const after = await aliveIn(id);
-  expect(after).not.toContain('asleep');
-  expect(after).not.toBe(before.replace('asleep\n', ''));
-
-  await sleepIn(id);
-  const { results } = await perch.sandboxes.fork(id, { checkpoint: 1 });
-  const [fork] = results.flatMap((result) => ('sandbox' in result ? [result.sandbox.id] : []));
-  if (fork === undefined) throw new Error(JSON.stringify(results));
-  expect(await sh(perch, fork, 'md5sum -c --quiet sum; hostname; echo $COLOUR')).toBe(`${fork}\nblue\n`);
-  expect(await aliveIn(fork)).not.toContain('asleep');
-  await perch.sandboxes.delete(fork);
-
-  // What runs since then is kept as ever, and what goes on from its disk alone boots.
-  await sh(perch, id, 'echo later > later');
-  await perch.sandboxes.pause(id);
-  await perch.sandboxes.resume(id);
-  expect(await aliveIn(id)).toBe(`${after}asleep\n`);
-  await perch.snapshots.create({ sandbox_id: id, name: 'disk-alone', memory: false });
-  expect(await aliveIn(id)).toBe(`${after}asleep\n`);
-  await perch.sandboxes.pause(id);
-  expect((await perch.sandboxes.history(id)).items.map(({ memory }) => memory)).toEqual([true, true, true]);
-  await perch.sandboxes.resume(id, { memory: false });
-  expect(await aliveIn(id)).not.toContain('asleep');
-  await perch.sandboxes.pause(id);
-  await perch.sandboxes.resume(id);
-  expect(await sh(perch, id, 'md5sum -c --quiet sum; cat later')).toBe('later\n');
-
-  expect(await perch.snapshots.get('disk-alone')).toMatchObject({ memory: false, sandbox_id: id });
-  await using made = await newSandbox(perch, { ...small, template: 'disk-alone' });
-  expect(await sh(perch, made.id, 'md5sum -c --quiet sum; ls; hostname')).toBe(
-    `kept\nlater\nsum\n${made.id}\n`,
-  );
-  expect(await aliveIn(made.id)).not.toContain('asleep');
-  await perch.snapshots.delete('disk-alone');
-}, 300_000);
+  const call = () => perch.sandboxes.pause(id, { memory: false }).then(() => []);
+  expect(await armed.endAt('cold.held', { call })).toHaveProperty('refused');
+  await eventually(async () => (await perch.sandboxes.get(id)).status === 'running', 30_000 * slowness);
+  expect(await sh(perch, id, 'echo written > file && sync && cat file')).toBe('written\n');
+});
 
 test('the guest has the time of day and random numbers of its own after each resume', async () => {
   await using sandbox = await newSandbox(perch, small);
