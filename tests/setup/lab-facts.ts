@@ -10,10 +10,14 @@ import { text } from 'node:stream/consumers';
 const lab = join(import.meta.dirname, '../../lab/main.ts');
 /** The time that the lab takes for what takes 1 on a machine; the probe gives KVM less time than a guest takes there. */
 const settings = ['NO_COLOR=1', 'PERCH_ROOTFS=device-mapper', 'PERCH_VMM=qemu-kvm', 'PERCH_TEST_SLOWNESS=20'];
-/** A run of tests, in the lab, on disks of device-mapper. @param args of vitest */
-export const testsInLab = (...args: string[]): string[] => [
-  ...['env', ...settings, 'vitest', 'run', '--reporter=verbose', ...args],
-];
+/** A run of tests, in the lab, on disks of device-mapper. @param args settings that differ, `NAME=value`, and those of vitest */
+export const testsInLab = (...args: string[]): string[] => {
+  const first = args.findIndex((arg) => !/^[A-Z_]+=/.test(arg));
+  return [
+    ...['env', ...settings, ...args.slice(0, first)],
+    ...['vitest', 'run', '--reporter=verbose', ...args.slice(first)],
+  ];
+};
 
 /** The file systems that a test in the lab is run on; all by default. */
 export const labFileSystems = (process.env.PERCH_LAB_DATA ?? 'ext4,xfs').split(',');

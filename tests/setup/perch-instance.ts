@@ -29,7 +29,10 @@ export const seedVariable = 'PERCH_TEST_SEED';
 type Ready = Extract<UpEvent, { event: 'ready' }>;
 
 /** Settings of whoever runs the tests: all of them are to pass with each kind of disk and each monitor. */
-const passedOn = ['PERCH_CACHE', 'PERCH_ROOTFS', 'PERCH_VMM'] as const;
+const passedOn = [
+  ...['PERCH_CACHE', 'PERCH_ROOTFS', 'PERCH_VMM'],
+  ...['PERCH_FIRECRACKER', 'PERCH_JAILER', 'PERCH_RESTORE'],
+] as const;
 
 function fromOutside(): Record<string, string> {
   return Object.fromEntries(
