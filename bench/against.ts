@@ -31,24 +31,23 @@ export interface Comparison {
 export interface Against {
   /** The other checkout, in which `npm run setup` has run. */
   dir: string;
-  names: readonly string[];
+  /** Names of measures, and options. */
+  args: readonly string[];
   rounds: number;
-  atMost: string | undefined;
   signal: AbortSignal;
   progress: (text: string) => void;
 }
 
 /** Who goes first changes from round to round. @throws Error when one of the checkouts cannot be measured */
-export async function measureAgainst({ dir, names, rounds, signal, ...options }: Against): Promise<Round[]> {
+export async function measureAgainst({ dir, args, rounds, signal, progress }: Against): Promise<Round[]> {
   const there = resolve(dir);
   const here = join(import.meta.dirname, '..');
-  const args = [...names, ...(options.atMost === undefined ? [] : ['--at-most', options.atMost])];
   const measured: Round[] = [];
   for (let turn = 0; turn < rounds; turn++) {
     const round: Record<keyof Round, Figure[]> = { here: [], there: [] };
     const order = [['here', here] as const, ['there', there] as const];
     for (const [side, checkout] of turn % 2 === 0 ? order : order.toReversed()) {
-      options.progress(`round ${turn + 1} of ${rounds}: ${checkout}`);
+      progress(`round ${turn + 1} of ${rounds}: ${checkout}`);
       round[side] = await figuresOf(checkout, args, signal);
     }
     measured.push(round);

@@ -22,10 +22,7 @@ export type Measure = (bench: Bench) => Promise<Measured[]>;
 export type HostMeasure = (bench: Pick<Bench, 'atMost' | 'signal' | 'progress'>) => Promise<Measured[]>;
 
 /**
- * All sandboxes of a run, and all bare guests. Their disks are small, so that the room of ten forks can be promised;
- * `PERCH_BENCH_MEMORY_MB` makes them fit where their memory cannot, as in the lab.
+ * All sandboxes of a run, and all bare guests. Their disks are small, so that the room of ten forks can be promised.
+ * `--memory` sets their memory before anything is measured.
  */
-export const machine: CreateSandbox = {
-  memory_mb: Number(process.env.PERCH_BENCH_MEMORY_MB ?? 512),
-  ...{ disk_mb: 1024, timeout_sec: 3600 },
-};
+export const machine: CreateSandbox = { memory_mb: 512, disk_mb: 1024, timeout_sec: 3600 };

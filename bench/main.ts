@@ -18,6 +18,7 @@ import { exec } from './exec.ts';
 import { type Figure, figure, type Measured } from './figures.ts';
 import { files } from './files.ts';
 import { fork } from './fork.ts';
+import { life } from './life.ts';
 import { list } from './list.ts';
 import { loadPerProcessor, shareOfOthers, useOfProcessors } from './load.ts';
 import { describeMachine } from './machine.ts';
@@ -29,7 +30,7 @@ import { tree } from './tree.ts';
 
 /** `exec` first: it looks at the memory of daemons that have done nothing else. */
 const measures: Record<string, Measure> = {
-  ...{ exec, list, crowd, files, tree, create, burst, ready, pause, memory, fork },
+  ...{ exec, list, crowd, files, tree, create, burst, ready, pause, memory, fork, life },
 };
 const hostMeasures: Record<string, HostMeasure> = { disks, density };
 /** Of each processor, before we add to it. */
@@ -40,7 +41,8 @@ const help = `npm run bench -- [MEASURE ...] [OPTION ...]
 Measures Perch on this machine, each figure beside its floor in the same run. Without a name it takes all:
 ${names.join(', ')}.
 
-  --at-most N       samples of create, pause and fork at most, for the lab, and sandboxes of density
+  --at-most N       samples of create, pause, fork and life at most, for the lab, and sandboxes of density
+  --memory MB       memory of the guests, MiB (512): less where ten of them must find room, as in the lab
   --against DIR     measures another checkout in turn, in which \`npm run setup\` has run, and prints the ratios
   --rounds N        with --against: how often each of them is measured (3)
   --json FILE       writes the figures to a file, too
@@ -60,6 +62,11 @@ if (!(atMost >= 1)) {
 }
 if (!(Number.isInteger(rounds) && rounds >= 1)) {
   console.error('--rounds is a whole number, from 1.');
+  process.exit(2);
+}
+machine.memory_mb = Number(values.memory ?? machine.memory_mb);
+if (!Number.isInteger(machine.memory_mb)) {
+  console.error('--memory is a whole number of MiB.');
   process.exit(2);
 }
 const unknown = positionals.find((name) => !names.includes(name));
@@ -88,6 +95,7 @@ function readArguments() {
       options: {
         json: { type: 'string' },
         'at-most': { type: 'string' },
+        memory: { type: 'string' },
         against: { type: 'string' },
         rounds: { type: 'string', default: '3' },
         help: { type: 'boolean', short: 'h' },
@@ -102,7 +110,10 @@ function readArguments() {
 async function compareWith(dir: string): Promise<void> {
   const { signal } = stop;
   const wanted = positionals.length > 0 ? positionals : names;
-  const options = { dir, names: wanted, rounds, signal, progress, atMost: values['at-most'] };
+  const passed = (['at-most', 'memory'] as const).flatMap((name) =>
+    values[name] === undefined ? [] : [`--${name}`, values[name]],
+  );
+  const options = { dir, args: [...wanted, ...passed], rounds, signal, progress };
   const comparisons = compare(await measureAgainst(options));
   console.log(`\n${comparisonTable(comparisons)}`);
   await writeRows(comparisons);
