@@ -5,70 +5,87 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::batch::Batch;
 
+/// How far a file is grown ahead of its content when nobody knows how long it will be, `bytes`.
+const AHEAD: u64 = 64 << 20;
+
 pub struct PlainFile {
-    file: File,
-    /// `bytes`
+    ways: Arc<Ways>,
+    /// Of all batches that were begun, `bytes`.
     size: u64,
-    way: Way,
+    /// The length that the file has by now, or is to have in the end, `bytes`.
+    grown: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Cached,
-    Direct,
-    /// The file system, or its disk, does not do direct output as it is done here.
-    OnlyCached,
+/// The same file, opened twice.
+struct Ways {
+    cached: File,
+    /// Missing where the file system, or its disk, does no direct output.
+    direct: Option<File>,
 }
 
 impl PlainFile {
-    pub fn new(file: File) -> Self {
-        Self { file, size: 0, way: Way::Cached }
+    /// `file` is new, and lies at `path`.
+    pub fn new(file: File, path: &Path) -> Self {
+        let direct = File::options().write(true).custom_flags(libc::O_DIRECT).open(path).ok();
+        Self { ways: Arc::new(Ways { cached: file, direct }), size: 0, grown: 0 }
     }
 
-    /// Only whole batches go directly: a short file is likely to be read soon, and what is left of
+    /// The next batch of the file, which may be written beside those before it. The batches of a file are full but for
+    /// its last one.
+    pub fn begin(&mut self, batch: Batch) -> io::Result<Piece> {
+        let offset = self.size;
+        self.size += batch.bytes().len() as u64;
+        // Grown first: ext4 puts a file's size down in its journal for each write, and each page of the cache, that grows
+        // it, and lets only one write at a time do so.
+        let wanted = if batch.is_full() { self.size.next_multiple_of(AHEAD) } else { self.size };
+        if self.grown < wanted {
+            self.grown = wanted;
+            if self.ways.cached.set_len(wanted).is_err() {
+                // Beyond what the file system, or a limit, has for one file.
+                self.ways.cached.set_len(self.size)?;
+                self.grown = self.size;
+            }
+        }
+        Ok(Piece { ways: Arc::clone(&self.ways), offset, batch })
+    }
+
+    /// All pieces must have been written.
+    pub fn into_file(self) -> io::Result<File> {
+        if self.grown != self.size {
+            self.ways.cached.set_len(self.size)?;
+        }
+        match Arc::try_unwrap(self.ways) {
+            Ok(ways) => Ok(ways.cached),
+            Err(shared) => shared.cached.try_clone(),
+        }
+    }
+}
+
+/// A batch, and where it belongs.
+pub struct Piece {
+    ways: Arc<Ways>,
+    offset: u64,
+    batch: Batch,
+}
+
+impl Piece {
+    /// Gives back the memory. Only whole batches go directly: a short file is likely to be read soon, and what is left of
     /// a long one does not fill its last block.
-    pub fn append(&mut self, batch: &Batch) -> io::Result<()> {
-        let bytes = batch.bytes();
-        self.choose(if batch.is_full() { Way::Direct } else { Way::Cached })?;
-        let mut written = self.write(bytes);
-        if self.way == Way::Direct && is_refusal(&written) {
-            self.choose(Way::OnlyCached)?;
-            written = self.write(bytes);
+    pub fn write(self) -> io::Result<Batch> {
+        let Self { ways, offset, batch } = self;
+        let direct = ways.direct.as_ref().filter(|_| batch.is_full());
+        match direct.map(|file| file.write_all_at(batch.bytes(), offset)) {
+            // At the offset that it belongs to, so that a second attempt repairs the first.
+            Some(written) if !is_refusal(&written) => written?,
+            _ => ways.cached.write_all_at(batch.bytes(), offset)?,
         }
-        written?;
-        self.size += bytes.len() as u64;
-        Ok(())
-    }
-
-    pub fn into_file(self) -> File {
-        self.file
-    }
-
-    /// At the offset that it belongs to, so that a second attempt repairs the first.
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        if self.way != Way::Direct {
-            // Grown first: ext4 puts a file's size down in its journal for each page that a write
-            // grows it by, which costs more than the rest of the write.
-            self.file.set_len(self.size + bytes.len() as u64)?;
-        }
-        self.file.write_all_at(bytes, self.size)
-    }
-
-    fn choose(&mut self, way: Way) -> io::Result<()> {
-        if self.way == Way::OnlyCached || self.way == way {
-            return Ok(());
-        }
-        let mut flags = fcntl_getfl(&self.file)?;
-        flags.set(OFlags::DIRECT, way == Way::Direct);
-        let set = fcntl_setfl(&self.file, flags).map_err(io::Error::from);
-        self.way = if is_refusal(&set) { Way::OnlyCached } else { way };
-        if self.way == way { set } else { Ok(()) }
+        Ok(batch)
     }
 }
 
@@ -83,16 +100,20 @@ mod tests {
 
     use super::*;
 
-    fn copy(folder: &std::path::Path, bytes: &Bytes) {
+    fn copy(folder: &Path, bytes: &Bytes) {
         let path = tempfile::NamedTempFile::new_in(folder).unwrap();
-        let mut file = PlainFile::new(path.reopen().unwrap());
-        let (mut left, mut batch) = (bytes.clone(), Batch::new());
+        let mut file = PlainFile::new(path.reopen().unwrap(), path.path());
+        let (mut left, mut pieces) = (bytes.clone(), Vec::new());
         while !left.is_empty() {
-            batch.clear();
+            let mut batch = Batch::new();
             batch.fill(&mut left);
-            file.append(&batch).unwrap();
+            pieces.push(file.begin(batch).unwrap());
         }
-        drop(file.into_file());
+        // In whatever order they come to their end.
+        for piece in pieces.into_iter().rev() {
+            piece.write().unwrap();
+        }
+        drop(file.into_file().unwrap());
         assert!(std::fs::read(path.path()).unwrap() == *bytes);
     }
 

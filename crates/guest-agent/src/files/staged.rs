@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::attributes::Attributes;
 use super::batch::Batch;
-use super::plain::PlainFile;
+use super::plain::{Piece, PlainFile};
 use crate::errno::Reason;
 use crate::filesystem::{Made, Metadata, OwnName, Owner, make_parents, replace_metadata};
 use crate::http::ApiError;
@@ -61,26 +61,40 @@ impl Staged {
         staged.sink = Some(if gzip {
             Sink::Gzip(Box::new(MultiGzDecoder::new(file)))
         } else {
-            Sink::Plain(PlainFile::new(file))
+            Sink::Plain(PlainFile::new(file, &staged.temporary))
         });
         Ok(staged)
     }
 
-    pub fn append(&mut self, batch: &Batch) -> Result<(), ApiError> {
-        let written = match &mut self.sink {
-            Some(Sink::Plain(file)) => file.append(batch),
+    /// What is to be done with the next batch, on a thread that may block. Steps may be done beside each other.
+    pub fn begin(&mut self, batch: Batch) -> Result<Step, ApiError> {
+        match &mut self.sink {
+            Some(Sink::Plain(file)) => match file.begin(batch) {
+                Ok(piece) => Ok(Step { piece, path: self.destination.clone() }),
+                Err(error) => Err(self.failure(&error)),
+            },
+            _ => Err(self.failure(&io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    pub fn is_packed(&self) -> bool {
+        matches!(self.sink, Some(Sink::Gzip(_)))
+    }
+
+    /// The next batch of what is packed.
+    pub fn unpack(&mut self, batch: &Batch) -> Result<(), ApiError> {
+        match &mut self.sink {
             Some(Sink::Gzip(decoder)) => {
-                return decoder.write_all(batch.bytes()).map_err(|error| self.encoding(&error));
+                decoder.write_all(batch.bytes()).map_err(|error| self.encoding(&error))
             }
-            None => Err(io::ErrorKind::BrokenPipe.into()),
-        };
-        written.map_err(|error| self.failure(&error))
+            _ => Err(self.failure(&io::ErrorKind::BrokenPipe.into())),
+        }
     }
 
     /// The body has arrived whole: checks what can be checked before the file is put in place.
     pub fn finish(&mut self, metadata: &Metadata, attributes: Attributes) -> Result<(), ApiError> {
         let file = match self.sink.take() {
-            Some(Sink::Plain(file)) => Ok(file.into_file()),
+            Some(Sink::Plain(file)) => file.into_file(),
             Some(Sink::Gzip(decoder)) => {
                 Ok(decoder.finish().map_err(|error| self.encoding(&error))?)
             }
@@ -133,6 +147,20 @@ impl Staged {
 
     fn failure(&self, error: &io::Error) -> ApiError {
         ApiError::from_io(self.destination.display(), error)
+    }
+}
+
+/// A piece of a file, and whose it is, for errors.
+pub struct Step {
+    piece: Piece,
+    path: PathBuf,
+}
+
+impl Step {
+    /// Gives back the memory.
+    pub fn write(self) -> Result<Batch, ApiError> {
+        let Self { piece, path } = self;
+        piece.write().map_err(|error| ApiError::from_io(path.display(), &error))
     }
 }
 

@@ -21,6 +21,8 @@ use crate::http::{ApiError, Incoming, Request, Response, json};
 use crate::identity::Identity;
 use crate::users::User;
 
+/// Batches of one file that are there at once.
+const AT_ONCE: usize = 2;
 /// Most files of one form.
 const MAX_FILES: usize = 10_000;
 const METADATA_HEADER: &str = "x-metadata-";
@@ -117,27 +119,28 @@ async fn receive_form(
     Ok(staged)
 }
 
-/// Writes the whole body, in batches: each goes to a thread that may block, while the next one is
-/// gathered. When the body breaks off, that thread drops the file after the batch that it has.
+/// Writes the whole body, in batches: each goes to a thread that may block, while the next one is gathered. That one is on
+/// its way before the end of the first is waited for, so that the disk always has something to do.
 async fn receive(mut staged: Staged, source: Source<'_>) -> Result<Staged, ApiError> {
     let mut body = Body { source, rest: Bytes::new() };
-    let (mut batch, mut spare) = (body.fill(Batch::new()).await?, None);
+    let (mut steps, mut spare) = (VecDeque::with_capacity(AT_ONCE), None);
     loop {
+        let batch = body.fill(spare.take().unwrap_or_else(Batch::new)).await?;
         let is_last = !batch.is_full();
-        let writing = tokio::task::spawn_blocking(move || {
-            staged.append(&batch)?;
-            Ok::<_, ApiError>((staged, batch))
-        });
-        let next = match is_last {
-            false => Some(body.fill(spare.take().unwrap_or_else(Batch::new)).await?),
-            true => None,
-        };
-        let (file, written) = writing.await.map_err(ApiError::internal)??;
-        staged = file;
-        spare = Some(written);
-        match next {
-            Some(next) => batch = next,
-            None => return Ok(staged),
+        if staged.is_packed() {
+            let unpacking = move || staged.unpack(&batch).map(|()| (staged, batch));
+            let (unpacked, batch) = aside(unpacking).await?;
+            (staged, spare) = (unpacked, Some(batch));
+        } else {
+            let step = staged.begin(batch)?;
+            steps.push_back(tokio::task::spawn_blocking(move || step.write()));
+            while steps.len() == AT_ONCE || (is_last && !steps.is_empty()) {
+                let Some(step) = steps.pop_front() else { break };
+                spare = Some(step.await.map_err(ApiError::internal)??);
+            }
+        }
+        if is_last {
+            return Ok(staged);
         }
     }
 }
