@@ -60,6 +60,7 @@ test('a create without wishes gives a running sandbox with all defaults', async 
     timeout_sec: 300,
     timeout_mode: 'idle',
     on_timeout: 'destroy',
+    pause_memory: true,
     auto_resume: false,
     metadata: {},
     host_id: expect.stringMatching(/./),
