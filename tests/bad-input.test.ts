@@ -259,7 +259,7 @@ test.each<[string, object, RegExp | string]>([
 });
 
 test.each([
-  ['limit=0', /^limit must be an integer between 1 and 100, got 0/],
+  ['limit=0', /^limit must be an integer between 1 and 1000, got 0/],
   ['limit=1e3', /^limit must/],
   ['limit=1&limit=2', /^limit must/],
   ['cursor=nonsense', /^cursor must be the next_cursor/],

@@ -149,7 +149,7 @@ export const ListSandboxesQuery = Type.Object({
   status: Type.Optional(
     Type.String({ description: 'One status, or several with commas. `destroyed` must be asked for.' }),
   ),
-  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 50 })),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 50 })),
   cursor: Type.Optional(Type.String({ maxLength: 512 })),
 });
 

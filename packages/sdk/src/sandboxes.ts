@@ -80,7 +80,7 @@ export class Sandboxes {
 
   /** All pages. */
   all(filter: Omit<ListFilter, 'cursor'> = {}, options: RequestOptions = {}): AsyncGenerator<Sandbox> {
-    return itemsOf((cursor) => this.list({ limit: 100, ...filter, cursor }, options));
+    return itemsOf((cursor) => this.list({ limit: 1000, ...filter, cursor }, options));
   }
 
   get(id: string, options: RequestOptions = {}): Promise<Sandbox> {

@@ -156,8 +156,8 @@ test.each([
 });
 
 test.each([
-  ['?limit=0', /^limit must be an integer between 1 and 100/],
-  ['?limit=101', /^limit must/],
+  ['?limit=0', /^limit must be an integer between 1 and 1000/],
+  ['?limit=1001', /^limit must/],
   ['?limit=ten', /^limit must/],
   ['?limit=1&limit=2', /^limit must/],
   ['?cursor=nonsense', /^cursor must be the next_cursor/],
