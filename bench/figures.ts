@@ -2,7 +2,7 @@
 import { quietShare } from './load.ts';
 
 /** A limit that a figure is held against. Ratios are of the subject to its floor. */
-export type Target = 'ratio_p50' | 'ratio_p99' | 'p50' | 'p95';
+export type Target = 'ratio_p50' | 'ratio_p99' | 'p50' | 'p95' | 'p99';
 
 export interface Measured {
   name: string;

@@ -14,6 +14,8 @@ import { create } from './create.ts';
 import { crowd } from './crowd.ts';
 import { density } from './density.ts';
 import { disks } from './disks.ts';
+import { e2b } from './e2b.ts';
+import { edge } from './edge.ts';
 import { exec } from './exec.ts';
 import { type Figure, figure, type Measured } from './figures.ts';
 import { files } from './files.ts';
@@ -30,7 +32,7 @@ import { tree } from './tree.ts';
 
 /** `exec` first: it looks at the memory of daemons that have done nothing else. */
 const measures: Record<string, Measure> = {
-  ...{ exec, list, crowd, files, tree, create, burst, ready, pause, memory, fork, life },
+  ...{ exec, list, crowd, files, tree, create, burst, ready, pause, memory, fork, e2b, edge, life },
 };
 const hostMeasures: Record<string, HostMeasure> = { disks, density };
 /** Of each processor, before we add to it. */

@@ -43,7 +43,7 @@ export const ready: Measure = async ({ signal, progress }) => {
 };
 
 /** Waits until so many machines are there that use no CPU. @returns their pids */
-async function untilStanding(dataDir: string, count: number): Promise<number[]> {
+export async function untilStanding(dataDir: string, count: number): Promise<number[]> {
   const deadline = Date.now() + waitMs;
   for (;;) {
     const pids = [...monitors(dataDir).values()];
