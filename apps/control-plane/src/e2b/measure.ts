@@ -1,4 +1,4 @@
-/** What a guest says that its machine uses. */
+/** What a guest says that its machine uses, and that it is well. */
 import { PerchError } from '@perch/protocol';
 import type { GuestPool } from '../guests/index.ts';
 import type { Life } from '../sandboxes/index.ts';
@@ -27,28 +27,18 @@ export async function measure(guests: GuestPool, life: Life) {
   };
 }
 
-async function ask(guests: GuestPool, life: Life): Promise<Record<string, unknown>> {
-  const port = guests.agentPort;
-  const asked = guests.upstream(life).request(port, {
-    path: '/metrics',
-    headers: { host: 'localhost', 'x-access-token': life.accessToken },
-    signal: AbortSignal.timeout(withinMs),
+/** @throws PerchError guest_unavailable when it does not say in time that it is well */
+export async function expectHealthy(guests: GuestPool, life: Life): Promise<void> {
+  const said = await get(guests, life, '/health').catch(() => undefined);
+  if (said?.status === 204) return;
+  throw new PerchError('guest_unavailable', 'The guest agent does not answer: the sandbox runs on.', {
+    id: life.id,
   });
+}
+
+async function ask(guests: GuestPool, life: Life): Promise<Record<string, unknown>> {
   try {
-    const text = await new Promise<string>((resolve, reject) => {
-      asked.once('error', reject).once('response', (answer) => {
-        const chunks: Buffer[] = [];
-        let size = 0;
-        answer.on('data', (chunk: Buffer) => {
-          size += chunk.length;
-          chunks.push(chunk);
-          if (size > mostBytes) asked.destroy(new Error('it says too much'));
-        });
-        answer.once('error', reject).once('end', () => resolve(Buffer.concat(chunks).toString()));
-      });
-      asked.end();
-    });
-    const said: unknown = JSON.parse(text);
+    const said: unknown = JSON.parse((await get(guests, life, '/metrics')).text);
     return said !== null && typeof said === 'object' ? (said as Record<string, unknown>) : {};
   } catch (cause) {
     throw new PerchError(
@@ -58,4 +48,26 @@ async function ask(guests: GuestPool, life: Life): Promise<Record<string, unknow
       { cause },
     );
   }
+}
+
+function get(guests: GuestPool, life: Life, path: string): Promise<{ status: number; text: string }> {
+  const asked = guests.upstream(life).request(guests.agentPort, {
+    path,
+    headers: { host: 'localhost', 'x-access-token': life.accessToken },
+    signal: AbortSignal.timeout(withinMs),
+  });
+  return new Promise((resolve, reject) => {
+    asked.once('error', reject).once('response', (answer) => {
+      const chunks: Buffer[] = [];
+      let size = 0;
+      answer.on('data', (chunk: Buffer) => {
+        size += chunk.length;
+        chunks.push(chunk);
+        if (size > mostBytes) asked.destroy(new Error('it says too much'));
+      });
+      const whole = () => ({ status: answer.statusCode ?? 0, text: Buffer.concat(chunks).toString() });
+      answer.once('error', reject).once('end', () => resolve(whole()));
+    });
+    asked.end();
+  });
 }

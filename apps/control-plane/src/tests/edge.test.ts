@@ -9,9 +9,10 @@ import { ask, echo, type Reply, sendRaw, sign, WebServer } from '../testing/web-
 
 let plane: TestPlane;
 let agent: WebServer;
+let well = true;
 beforeAll(async () => {
   agent = await WebServer.start((asked, answer) => {
-    if (asked.url === '/health') answer.writeHead(204).end();
+    if (asked.url === '/health') answer.writeHead(well ? 204 : 503).end();
     else echo(asked, answer);
   });
   plane = await TestPlane.start({}, undefined, agent.port);
@@ -141,6 +142,20 @@ describe('the guest agent', () => {
     // By the number of its port in the guest it is the same.
     const direct = await ask(plane.url, '/init', { ...toAgent(box), ...to(box.sandboxID, agent.port) });
     expect(direct.status).toBe(404);
+  });
+
+  test('is asked before a pause that is to be refused where it does not answer', async () => {
+    const strictly = async () =>
+      (
+        await plane.fetch(`/sandboxes/${box.sandboxID}/pause`, {
+          ...{ method: 'POST', json: { requireHealthyGuest: true } },
+        })
+      ).status;
+    well = false;
+    expect(await strictly()).toBe(503);
+    well = true;
+    expect((await plane.get(box.sandboxID)).status).toBe('running');
+    expect(await strictly()).toBe(204);
   });
 
   test('answers /health without a token, and pages of any site may ask', async () => {

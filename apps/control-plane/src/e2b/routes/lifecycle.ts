@@ -12,12 +12,13 @@ import {
   readResume,
   readTimeout,
 } from '../fields.ts';
+import { expectHealthy } from '../measure.ts';
 import { toAccess } from '../view.ts';
 import { callersDomain, notFound, type OfSandbox, visible } from './visible.ts';
 
 const defaultTimeoutSec = 300;
 
-export function addLifecycleRoutes(app: FastifyInstance, { publicUrl, sandboxes }: Services): void {
+export function addLifecycleRoutes(app: FastifyInstance, { guests, publicUrl, sandboxes }: Services): void {
   /** Answers 201 when it was paused. */
   const connect = async (
     request: FastifyRequest<OfSandbox>,
@@ -55,9 +56,12 @@ export function addLifecycleRoutes(app: FastifyInstance, { publicUrl, sandboxes 
   app.post<OfSandbox>('/sandboxes/:id/pause', async (request, reply) => {
     const { id } = request.params;
     const { memory, requireHealthyGuest } = readPause(request.body);
-    // Without memory the guest is asked in any case.
-    if (requireHealthyGuest && memory !== false) refuse('requireHealthyGuest');
     await visible(sandboxes, id);
+    const life = sandboxes.life(id);
+    // Without memory the guest is asked in any case.
+    if (requireHealthyGuest && memory !== false && life?.status === 'running') {
+      await expectHealthy(guests, life);
+    }
     await sandboxes.pause(id, request.id, { memory });
     return reply.code(204).send();
   });
