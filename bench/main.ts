@@ -27,12 +27,13 @@ import { describeMachine } from './machine.ts';
 import { memory } from './memory.ts';
 import { pause } from './pause.ts';
 import { ready } from './ready.ts';
+import { states } from './states.ts';
 import { table } from './table.ts';
 import { tree } from './tree.ts';
 
 /** `exec` first: it looks at the memory of daemons that have done nothing else. */
 const measures: Record<string, Measure> = {
-  ...{ exec, list, crowd, files, tree, create, burst, ready, pause, memory, fork, e2b, edge, life },
+  ...{ exec, list, crowd, files, tree, create, burst, ready, pause, states, memory, fork, e2b, edge, life },
 };
 const hostMeasures: Record<string, HostMeasure> = { disks, density };
 /** Of each processor, before we add to it. */
@@ -43,7 +44,7 @@ const help = `npm run bench -- [MEASURE ...] [OPTION ...]
 Measures Perch on this machine, each figure beside its floor in the same run. Without a name it takes all:
 ${names.join(', ')}.
 
-  --at-most N       samples of create, pause, fork and life at most, for the lab, and sandboxes of density
+  --at-most N       samples of create, pause, states, fork and life at most, for the lab, and sandboxes of density
   --memory MB       memory of the guests, MiB (512): less where ten of them must find room, as in the lab
   --against DIR     measures another checkout in turn, in which \`npm run setup\` has run, and prints the ratios
   --rounds N        with --against: how often each of them is measured (3)
