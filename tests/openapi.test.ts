@@ -39,6 +39,7 @@ const routes = [
   'GET /v1/sandboxes/{id}/commands/{pid}',
   'DELETE /v1/sandboxes/{id}/commands/{pid}',
   'GET /v1/sandboxes/{id}/files',
+  'GET /v1/sandboxes/{id}/files/archive',
   'GET /v1/sandboxes/{id}/files/stat',
   'POST /v1/sandboxes/{id}/files/read',
   'POST /v1/sandboxes/{id}/files/write',
