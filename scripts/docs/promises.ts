@@ -21,7 +21,7 @@ const columns = new Set(['held by', 'measured by', 'shown by']);
 const failpoints = new Set<string>([...ofHostAgent, ...ofControlPlane]);
 const fromRoot = /^(apps|packages|crates|scripts|images|bench)\//;
 /** A file that can hold a promise: tests of TypeScript and Rust, and benchmarks. */
-const holder = /(\.test\.ts|^crates\/.*\.rs|^bench\/[a-z-]+\.ts)$/;
+const holder = /(\.test\.ts|^crates\/.*\.rs|^bench\/[a-z0-9-]+\.ts)$/;
 const name = /`([^`]+)`(?:\s+"([^"]+)")?/g;
 
 /**
