@@ -3,9 +3,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type ClientHttp2Session, connect, constants, type IncomingHttpHeaders } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Failure, Route } from './forward.ts';
-import { byName } from './headers.ts';
+import { byName, isOfOneConnection } from './headers.ts';
 
-const { NGHTTP2_CANCEL, NGHTTP2_FLAG_END_STREAM } = constants;
+const { NGHTTP2_CANCEL, NGHTTP2_FLAG_END_STREAM, NGHTTP2_REFUSED_STREAM } = constants;
 /** Of one connection, or said by HTTP/2 in another way. */
 const unsaid: ReadonlySet<string> = new Set(['host', 'transfer-encoding', 'expect', 'content-length']);
 
@@ -25,7 +25,12 @@ export function forwardGrpc(
 ): Promise<Failure | undefined> {
   return new Promise((resolve) => {
     let failure: Failure = 'broken';
-    const session = connect('http://guest', { createConnection: () => endingWhole(upstream.connect(port)) });
+    const session = connect('http://guest', {
+      settings: { enablePush: false },
+      createConnection: () => endingWhole(upstream.connect(port)),
+    });
+    // A program that pushes all the same: a stream that nobody listens to ends perchd by its error.
+    session.on('stream', (pushed) => pushed.on('error', () => {}).close(NGHTTP2_REFUSED_STREAM));
     session.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'ECONNREFUSED') failure = 'refused';
     });
@@ -43,22 +48,25 @@ export function forwardGrpc(
       resolve(undefined);
     });
     out.once('response', (head, flags) => {
-      if (!writeHead(response, head)) {
+      const isAll = (flags & NGHTTP2_FLAG_END_STREAM) !== 0;
+      if (!writeHead(response, head, isAll)) {
         out.close(NGHTTP2_CANCEL);
         return;
       }
-      told = (flags & NGHTTP2_FLAG_END_STREAM) !== 0;
-      // Clients look for an error that is all of an answer in a head that ends it.
-      if (!told) response.flushHeaders();
+      told = isAll;
       out.pipe(response, { end: false });
     });
     out.once('trailers', (trailers: IncomingHttpHeaders) => {
       told = true;
-      response.addTrailers(trailers as Record<string, string>);
+      response.addTrailers(passable(trailers) as Record<string, string>);
     });
     const end = () => {
       whole = true;
-      response.end();
+      try {
+        response.end();
+      } catch {
+        response.destroy();
+      }
     };
     out.once('end', () => {
       if (told) end();
@@ -88,18 +96,27 @@ function open(session: ClientHttp2Session, method: string, path: string, headers
   }
 }
 
-/** @returns false when no server may say so */
-function writeHead(response: ServerResponse, { ':status': status, ...head }: IncomingHttpHeaders) {
+/** @returns false when no server may say so, or nobody is there to hear it; then none of it is left */
+function writeHead(
+  response: ServerResponse,
+  { ':status': status, ...head }: IncomingHttpHeaders,
+  isAll: boolean,
+) {
   try {
     response.sendDate = false;
     response.statusCode = Number(status);
-    for (const [name, value] of Object.entries(head)) {
-      if (value !== undefined) response.setHeader(name, value as string);
-    }
+    for (const [name, value] of Object.entries(passable(head))) response.setHeader(name, value as string);
+    // Clients look for an error that is all of an answer in a head that ends it.
+    if (!isAll) response.flushHeaders();
     return true;
   } catch {
+    for (const name of response.getHeaderNames()) response.removeHeader(name);
     return false;
   }
+}
+
+function passable(headers: IncomingHttpHeaders): IncomingHttpHeaders {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !isOfOneConnection(name)));
 }
 
 /** A connection whose program has ended its half is of no use to HTTP/2. */

@@ -13,6 +13,7 @@ const hops: ReadonlySet<string> = new Set([
   'trailer',
   'transfer-encoding',
   'upgrade',
+  'http2-settings',
   'expect',
 ]);
 /** Not after a body (RFC 9110, 6.5.1): they say where it ends, whom it is for, or by what right. */
@@ -86,6 +87,11 @@ export function addTrailers(from: IncomingMessage, to: OutgoingMessage): void {
   } catch {
     // A parser that is more lenient than the writer: the body is whole without them.
   }
+}
+
+/** @param name in lower case */
+export function isOfOneConnection(name: string): boolean {
+  return hops.has(name);
 }
 
 /** Names and values in turn, by name in lower case. */

@@ -12,7 +12,7 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { request as requestTls } from 'node:https';
-import { type AddressInfo, connect as connectTcp } from 'node:net';
+import { type AddressInfo, connect as connectTcp, createServer } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -402,6 +402,90 @@ describe('gRPC', () => {
     expect(await asked(other.port)).toBe(502);
     expect(await asked(1)).toBe(502);
   });
+});
+
+/** Fields of a head as HPACK has them: literals, of which nothing is kept. */
+const fields = (...pairs: [name: string, value: string][]) =>
+  Buffer.concat(
+    pairs
+      .flat()
+      .map((text, at) => Buffer.from(`${at % 2 === 0 ? '\0' : ''}${lengthOf(text)}${text}`, 'latin1')),
+  );
+const lengthOf = (text: string) => String.fromCharCode(text.length);
+const frame = (type: number, flags: number, id: number, payload: Buffer) => {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(id, 5);
+  return Buffer.concat([head, payload]);
+};
+const [endStream, endHeaders] = [1, 4];
+const [head, reset, settings, promise] = [1, 3, 4, 5];
+const ok: [string, string][] = [
+  [':status', '200'],
+  ['content-type', 'application/grpc'],
+];
+const odd: [string, string] = ['http2-settings', 'x'];
+const end = frame(head, endHeaders | endStream, 1, fields(['grpc-status', '0']));
+const asked: [string, string][] = [
+  [':method', 'GET'],
+  [':scheme', 'http'],
+  [':path', '/'],
+  [':authority', 'a'],
+];
+
+/** Whether the head of the first call has come, type, flags and stream. */
+const hasCall = (come: Buffer) => /\x01[\x04\x05\x24\x25]\0{3}\x01/.test(come.toString('latin1'));
+
+test.each<[string, Buffer[]]>([
+  ['a head of another connection', [frame(head, endHeaders, 1, fields(...ok, odd)), end]],
+  ['an end of another connection', [frame(head, endHeaders | endStream, 1, fields(...ok, odd))]],
+  [
+    'trailers of another connection',
+    [frame(head, endHeaders, 1, fields(...ok)), frame(head, endHeaders | endStream, 1, fields(odd))],
+  ],
+  [
+    'an answer that nobody asked for',
+    [
+      frame(promise, endHeaders, 1, Buffer.concat([Buffer.from([0, 0, 0, 2]), fields(...asked)])),
+      frame(reset, 0, 2, Buffer.from([0, 0, 0, 2])),
+      frame(head, endHeaders | endStream, 1, fields(...ok)),
+    ],
+  ],
+])('a program of gRPC that sends %s harms nobody else', async (_name, frames) => {
+  const program = createServer((socket) => {
+    let come = Buffer.alloc(0);
+    socket.on('error', () => {}).write(frame(settings, 0, 0, Buffer.alloc(0)));
+    socket.on('data', (chunk: Buffer) => {
+      const had = hasCall(come);
+      come = Buffer.concat([come, chunk]);
+      if (!had && hasCall(come)) socket.write(Buffer.concat(frames));
+    });
+  });
+  program.listen(0, '0.0.0.0');
+  await once(program, 'listening');
+  const name = host(box.sandboxID, (program.address() as AddressInfo).port);
+  const stream = open(name, {
+    ...{ ':method': 'POST', ':path': '/a.Service/Call', 'content-type': 'application/grpc', te: 'trailers' },
+  });
+  stream.resume().end();
+  await closed(stream);
+  expect((await ask('api.perch.test', { ':path': '/health' })).headers[':status']).toBe(200);
+  program.close();
+});
+
+test('trailers that HTTP/2 cannot say are dropped', async () => {
+  await using program = await WebServer.start((incoming) => {
+    incoming.socket.end(
+      'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nbody\r\n0\r\n' +
+        `${incoming.url === '/odd' ? 'HTTP2-Settings: x' : 'ETag: a\r\nETag: b'}\r\n\r\n`,
+    );
+  });
+  for (const path of ['/odd', '/twice']) {
+    const answer = await ask(host(box.sandboxID, program.port), { ':path': path });
+    expect([answer.text, answer.code]).toEqual(['body', constants.NGHTTP2_NO_ERROR]);
+  }
 });
 
 test('trailers are passed on both ways, and none that have a meaning before a body', async () => {

@@ -99,6 +99,15 @@ function serve(request: Http2ServerRequest, response: Http2ServerResponse, onReq
     if (!stream.closed) stream.close(constants.NGHTTP2_INTERNAL_ERROR);
     return response;
   };
+  // Node asks for them by an event, in which an error ends perchd. The body is whole without them.
+  const sendTrailers = stream.sendTrailers.bind(stream);
+  stream.sendTrailers = (trailers) => {
+    try {
+      sendTrailers(trailers);
+    } catch {
+      if (!stream.closed) sendTrailers({});
+    }
+  };
   // Those who wait for the end of a client ask whether it has been.
   Object.defineProperty(response, 'destroyed', { get: () => stream.destroyed });
   const problem = asHttp1(request);
