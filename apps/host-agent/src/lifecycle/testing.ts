@@ -204,7 +204,8 @@ export class FakeMachine {
     start: async () => [],
     assertRoom: async () => this.#step('find room'),
     assertCopyRoom: async () => this.#step('find room'),
-    capture: async ({ record, vm, identity, signal, kind, memory }) => {
+    capture: async ({ record, vm, identity, signal, kind, memory, hold }) => {
+      await hold?.();
       await vm.freeze();
       await this.captureGate;
       signal.throwIfAborted();
@@ -212,7 +213,7 @@ export class FakeMachine {
       if (kind === 'snapshot') await vm.thaw();
       this.captured.set(record.id, { checkpoint: record.captures, identity, memory });
       this.#step('answer');
-      return { freeze: 1, total: 2 };
+      return { ...(hold ? { hold: 1 } : {}), freeze: 1, total: 2 };
     },
     isComplete: async (id, checkpoint) => this.captured.get(id)?.checkpoint === checkpoint,
     drop: async (id, checkpoint) => {

@@ -41,6 +41,8 @@ export interface Capture {
   kind: 'pause' | 'snapshot';
   /** Whether its memory is written. Else only its disk is, which it must have written out. */
   memory: boolean;
+  /** Called when nothing is left to be done but to stop the guest, which holds its disk for a short time only. */
+  hold?: () => Promise<void>;
   /** Whether it must be there after a power cut. */
   durable: boolean;
   /** Gives up between two steps. */
@@ -77,6 +79,11 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
     stages.lap(name);
     signal.throwIfAborted();
   };
+  if (from.hold) {
+    await from.hold();
+    stages.lap('hold');
+    signal.throwIfAborted();
+  }
   await vm.freeze();
   lap('frozen', 'freeze');
   const sums: Sums = {};

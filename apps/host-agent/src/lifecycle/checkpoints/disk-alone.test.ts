@@ -1,7 +1,7 @@
 /** Snapshots without memory: made of others, read, merged. */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import {
   commitSnapshot,
   newBuildId,
@@ -11,8 +11,12 @@ import {
   verifySnapshot,
 } from '../../snapshot/index.ts';
 import { facts, fillDirectory, temporaryDirectory } from '../../snapshot/testing.ts';
+import { DiskRoom } from '../journal/disk-room.ts';
+import { aMachine, FakeMachine } from '../testing.ts';
+import type { Capture } from './capture.ts';
 import { copyFlat } from './flat-copy.ts';
 import { excessOf, mergeSnapshot } from './merge.ts';
+import { SavedStates } from './saved-states.ts';
 
 async function setUp() {
   const dir = await temporaryDirectory();
@@ -69,4 +73,33 @@ test('there is no memory of it to merge, and its layers are merged as those of a
     ...{ memoryBytes: 0, layerBytes: 0 },
   });
   expect((await verifySnapshot(to.final)).header).toBeNull();
+});
+
+test('a guest holds its disk for no longer than it takes to stop it: all else is done before', async () => {
+  await using it = await setUp();
+  const order: string[] = [];
+  const step = (name: string) => async () => void order.push(name);
+  const { disk } = new FakeMachine();
+  const prepare = vi.spyOn(disk, 'prepareCapture');
+  prepare.mockImplementation(async () => {
+    order.push('prepare');
+    return { holdStill: step('hold still'), write: async (parent) => parent };
+  });
+  const dir = it.place().final.path;
+  const states = new SavedStates({
+    ...{ dir, disks: disk, keep: 1, machine: aMachine, room: new DiskRoom({ dir, keepMb: 0 }) },
+    baseImage: () => it.whole.directory.file('rootfs.base'),
+  });
+  const stopped = new Error('far enough');
+  const freeze = async () => {
+    order.push('freeze');
+    throw stopped;
+  };
+  const capture = {
+    record: { id: 'sb1', vm: 'sb1', last_checkpoint: null, rebooted: null, captures: 1, disk_mb: 64 },
+    ...{ vm: { freeze }, dir, uid: 1, kind: 'pause', memory: false, durable: true, hold: step('hold') },
+    signal: new AbortController().signal,
+  } as unknown as Capture;
+  await expect(states.capture(capture)).rejects.toBe(stopped);
+  expect(order).toEqual(['prepare', 'hold', 'freeze']);
 });

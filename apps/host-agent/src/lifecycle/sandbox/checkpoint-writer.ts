@@ -97,21 +97,19 @@ export class CheckpointWriter {
   /** @returns milliseconds of each stage */
   async #capture(
     record: SandboxRecord,
-    how: Pick<Capture, 'kind' | 'durable' | 'memory'>,
+    how: Pick<Capture, 'kind' | 'durable' | 'memory' | 'hold'>,
   ): Promise<Record<string, number>> {
     const guest = this.#state.resources.guest(record);
     return this.#saved.capture({ record, ...guest, ...how, signal: this.#signal });
   }
 
   /** The same of a guest whose memory is not kept: its file system is written out, and clean. */
-  async #captureDisk(record: SandboxRecord): Promise<Record<string, number>> {
-    const { resources } = this.#state;
-    const start = performance.now();
-    await resources.holdDisk(record, this.#signal);
-    failpoint('cold.held');
-    const hold = milliseconds(start);
-    const laps = await this.#capture(record, { ...pausing, memory: false });
-    return { hold, ...laps, total: tenths((laps.total ?? 0) + hold) };
+  #captureDisk(record: SandboxRecord): Promise<Record<string, number>> {
+    const hold = async () => {
+      await this.#state.resources.holdDisk(record, this.#signal);
+      failpoint('cold.held');
+    };
+    return this.#capture(record, { ...pausing, memory: false, hold });
   }
 
   /**
