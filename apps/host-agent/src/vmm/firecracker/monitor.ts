@@ -171,8 +171,14 @@ class Firecracker implements VmMonitor {
       const machine = { vcpus, memoryMb, network, kernelArguments: bootArguments() };
       for (const request of bootRequests(machine)) await vm.send(request);
       await vm.send(start, startTimeoutMs);
-      if (Object.values(this.#options.limits).some((limit) => limit !== undefined)) await this.#limit(vm);
       vm.booted();
+      if (Object.values(this.#options.limits).some((limit) => limit !== undefined)) {
+        await this.#limit(vm).catch(async (error: unknown) => {
+          // A guest that has ended takes no limits, and is started again.
+          await outlivesStart(vm);
+          throw error;
+        });
+      }
       await outlivesStart(vm);
     };
     return this.#launch(spec, undefined, begin, started);

@@ -223,8 +223,12 @@ describe.runIf(canPage)(`a VM whose memory is served${unless}`, { timeout: 120_0
     expect(await leftovers(machine, third)).toEqual(none);
   });
 
-  test('that ends as soon as it is started is started again, once', async () => {
+  test.each([
+    ['', {}],
+    [', also one that is to be limited', { diskBytes: 2 ** 20 }],
+  ])('that ends as soon as it is started is started again, once%s', async (_, limits) => {
     await using machine = new TestMachine();
+    machine.limits = limits;
     const monitor = await standIn(machine);
     const spec = await specOf(machine, 'again');
     const dies = join(spec.dir, 'dies');

@@ -3,6 +3,7 @@
 
 It says on its console the SHA-256 of the memory that it was given. Each boot adds a byte to the file `boots` of the
 directory that it was started in; while that directory has a file `dies`, a machine that is booted takes it and ends; with a directory of that name each does.
+A change of such a machine finds it gone.
 """
 import array, ctypes, fcntl, hashlib, http.server, json, mmap, os, socket, socketserver, struct, sys, threading
 
@@ -61,6 +62,7 @@ def boot():
         say("guest is up")
         state["vm"] = "Running"
         return
+    state["leaves"] = code
     # The answer goes out first, as it does with Firecracker.
     threading.Timer(0.2, leave, [code]).start()
 
@@ -146,6 +148,8 @@ def route(method, path, body):
     if path == "/snapshot/load":
         load(body)
     if method == "PATCH" and path.startswith(("/drives/", "/network-interfaces/")):
+        if "leaves" in state:
+            leave(state["leaves"])
         say(f"limits {json.dumps(body)}")
     if path == "/vm":
         state["vm"] = {"Paused": "Paused", "Resumed": "Running"}[body["state"]]
