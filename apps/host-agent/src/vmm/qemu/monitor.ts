@@ -113,6 +113,7 @@ class Qemu implements VmMonitor {
     const cgroup = this.#limits.of(spec.id);
     const log = await prepareDirectory(spec.dir, { ...spec, state });
     let vm: QemuVm | undefined;
+    let limited: Promise<void> | undefined;
     try {
       const { child, process } = await launch({
         dir: spec.dir,
@@ -135,12 +136,15 @@ class Qemu implements VmMonitor {
       started?.(vm.processes);
       // While QEMU starts, which takes longer: its guest does not run before it is limited.
       const signal = AbortSignal.timeout(startTimeoutMs);
-      await vm.whileAlive(Promise.all([this.#limit(cgroup, process, spec), vm.connect(signal)]));
+      limited = this.#limit(cgroup, process, spec);
+      await vm.whileAlive(Promise.all([limited, vm.connect(signal)]));
       await vm.whileAlive(start(vm));
       return vm;
     } catch (cause) {
       // Nothing of a process that cannot be ended may be taken away under it.
       await vm?.kill();
+      // A group that is made late would stay.
+      await limited?.catch(() => {});
       await Promise.allSettled([cgroup.remove(), clearDirectory(spec.dir)]);
       throw notStarted(spec.id, cause);
     } finally {
