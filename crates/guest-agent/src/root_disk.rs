@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -19,20 +19,44 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct RootDisk {
     machine: Machine,
-    /// How often it was held or let go of.
-    changes: Arc<AtomicU64>,
+    told: Arc<Told>,
+    kernel: Kernel,
+}
+
+#[derive(Clone, Copy)]
+struct Kernel {
+    sync: fn(),
+    /// Does one of the two with the root file system.
+    tell: fn(libc::c_ulong) -> io::Result<()>,
+}
+
+#[derive(Default)]
+struct Told {
+    /// How often somebody asked to let go of the disk.
+    let_go: AtomicU64,
+    /// How often it was held or let go of. Locked while the kernel is told, on threads that may block: the kernel does
+    /// not let go of what it is still about to hold.
+    changes: Mutex<u64>,
+}
+
+impl Told {
+    fn changes(&self) -> MutexGuard<'_, u64> {
+        self.changes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 impl RootDisk {
     pub fn new(machine: Machine) -> Self {
-        Self { machine, changes: Arc::default() }
+        let kernel = Kernel { sync: rustix::fs::sync, tell };
+        Self { machine, told: Arc::default(), kernel }
     }
 
     /// Writes out what is only in memory yet.
     pub async fn write_out(&self) -> io::Result<()> {
         self.owned()?;
-        blocking(|| {
-            rustix::fs::sync();
+        let Kernel { sync, .. } = self.kernel;
+        blocking(move || {
+            sync();
             Ok(())
         })
         .await
@@ -41,20 +65,27 @@ impl RootDisk {
     /// The same, and nothing is written from then on until it is let go of. Safe to repeat.
     pub async fn hold(&self) -> io::Result<()> {
         self.owned()?;
-        let changes = Arc::clone(&self.changes);
+        let (told, kernel) = (Arc::clone(&self.told), self.kernel);
+        let before = told.let_go.load(Ordering::SeqCst);
         blocking(move || {
             // Also file systems that lie in files of this one.
-            rustix::fs::sync();
-            let held = changes.fetch_add(1, Ordering::SeqCst) + 1;
+            (kernel.sync)();
+            let mut changes = told.changes();
+            if told.let_go.load(Ordering::SeqCst) != before {
+                return Err(io::Error::other("the disk was let go of while it was written out"));
+            }
+            *changes += 1;
+            let (held, later) = (*changes, Arc::clone(&told));
             // A thread of its own, and there before: a call that writes may hold the others up.
             thread::Builder::new().spawn(move || {
                 thread::sleep(PATIENCE);
-                if changes.load(Ordering::SeqCst) == held {
+                let changes = later.changes();
+                if *changes == held {
                     // Without a hold there is nothing to let go of.
-                    let _ = thaw();
+                    let _ = thaw(kernel);
                 }
             })?;
-            match tell(FIFREEZE) {
+            match (kernel.tell)(FIFREEZE) {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
                 result => result,
             }
@@ -65,8 +96,14 @@ impl RootDisk {
     /// Lets programs write again. Safe to repeat.
     pub async fn let_go(&self) -> io::Result<()> {
         self.owned()?;
-        self.changes.fetch_add(1, Ordering::SeqCst);
-        blocking(thaw).await
+        let (told, kernel) = (Arc::clone(&self.told), self.kernel);
+        told.let_go.fetch_add(1, Ordering::SeqCst);
+        blocking(move || {
+            let mut changes = told.changes();
+            *changes += 1;
+            thaw(kernel)
+        })
+        .await
     }
 
     /// The disk of a process that is not the machine's first belongs to somebody else.
@@ -84,8 +121,8 @@ async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io:
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn thaw() -> io::Result<()> {
-    match tell(FITHAW) {
+fn thaw(kernel: Kernel) -> io::Result<()> {
+    match (kernel.tell)(FITHAW) {
         // It is not held.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         result => result,
@@ -101,7 +138,39 @@ fn tell(what: libc::c_ulong) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+
     use super::*;
+
+    static IS_HELD: AtomicBool = AtomicBool::new(false);
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
+
+    /// As a kernel that waits for writes under way before it holds a file system.
+    fn slow_kernel(what: libc::c_ulong) -> io::Result<()> {
+        if what == FITHAW {
+            let was = IS_HELD.swap(false, Ordering::SeqCst);
+            return if was { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EINVAL)) };
+        }
+        BEGUN.fetch_add(1, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(200));
+        IS_HELD.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_let_go_of_while_the_kernel_is_about_to_hold_it_is_not_held() {
+        let kernel = Kernel { sync: || {}, tell: slow_kernel };
+        let disk = RootDisk { kernel, ..RootDisk::new(Machine::Own) };
+        let let_go = async {
+            while BEGUN.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            disk.let_go().await
+        };
+        let (held, gone) = tokio::join!(disk.hold(), let_go);
+        assert!(held.is_ok() && gone.is_ok());
+        assert!(!IS_HELD.load(Ordering::SeqCst));
+    }
 
     #[tokio::test]
     async fn an_agent_that_is_not_the_machines_own_touches_no_disk() {

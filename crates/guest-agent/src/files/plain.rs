@@ -5,8 +5,8 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
 use std::sync::Arc;
 
 use super::batch::Batch;
@@ -30,8 +30,9 @@ struct Ways {
 }
 
 impl PlainFile {
-    /// `file` is new, and lies at `path`.
-    pub fn new(file: File, path: &Path) -> Self {
+    /// `file` is new. It is opened again by its descriptor: whoever owns its directory may have put another thing there.
+    pub fn new(file: File) -> Self {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let direct = File::options().write(true).custom_flags(libc::O_DIRECT).open(path).ok();
         Self { ways: Arc::new(Ways { cached: file, direct }), size: 0, grown: 0 }
     }
@@ -96,13 +97,15 @@ fn is_refusal(result: &io::Result<()>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use bytes::Bytes;
 
     use super::*;
 
-    fn copy(folder: &Path, bytes: &Bytes) {
+    fn copy(folder: &std::path::Path, bytes: &Bytes) {
         let path = tempfile::NamedTempFile::new_in(folder).unwrap();
-        let mut file = PlainFile::new(path.reopen().unwrap(), path.path());
+        let mut file = PlainFile::new(path.reopen().unwrap());
         let (mut left, mut pieces) = (bytes.clone(), Vec::new());
         while !left.is_empty() {
             let mut batch = Batch::new();
@@ -115,6 +118,24 @@ mod tests {
         }
         drop(file.into_file().unwrap());
         assert!(std::fs::read(path.path()).unwrap() == *bytes);
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_file_gets_nothing_of_it() {
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
+        std::fs::write(&theirs, "").unwrap();
+        let created = File::create_new(&ours).unwrap();
+        std::fs::remove_file(&ours).unwrap();
+        std::os::unix::fs::symlink(&theirs, &ours).unwrap();
+        let mut file = PlainFile::new(created);
+        let mut batch = Batch::new();
+        batch.fill(&mut Bytes::from(vec![1; Batch::SIZE]));
+        file.begin(batch).unwrap().write().unwrap();
+        let written = file.into_file().unwrap();
+        assert_eq!(written.metadata().unwrap().len(), Batch::SIZE as u64);
+        assert!(written.metadata().unwrap().blocks() > 0);
+        assert!(std::fs::read(&theirs).unwrap().is_empty());
     }
 
     #[test]

@@ -61,12 +61,12 @@ impl Staged {
         staged.sink = Some(if gzip {
             Sink::Gzip(Box::new(MultiGzDecoder::new(file)))
         } else {
-            Sink::Plain(PlainFile::new(file, &staged.temporary))
+            Sink::Plain(PlainFile::new(file))
         });
         Ok(staged)
     }
 
-    /// What is to be done with the next batch, on a thread that may block. Steps may be done beside each other.
+    /// What is to be done with the next batch. It blocks, as the step does. Steps may be done beside each other.
     pub fn begin(&mut self, batch: Batch) -> Result<Step, ApiError> {
         match &mut self.sink {
             Some(Sink::Plain(file)) => match file.begin(batch) {

@@ -132,7 +132,9 @@ async fn receive(mut staged: Staged, source: Source<'_>) -> Result<Staged, ApiEr
             let (unpacked, batch) = aside(unpacking).await?;
             (staged, spare) = (unpacked, Some(batch));
         } else {
-            let step = staged.begin(batch)?;
+            // On a thread that may block too: the file grows by it.
+            let step;
+            (staged, step) = aside(move || staged.begin(batch).map(|step| (staged, step))).await?;
             steps.push_back(tokio::task::spawn_blocking(move || step.write()));
             while steps.len() == AT_ONCE || (is_last && !steps.is_empty()) {
                 let Some(step) = steps.pop_front() else { break };
