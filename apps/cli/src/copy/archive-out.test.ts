@@ -1,5 +1,6 @@
 import {
   chmod,
+  lstat,
   mkdir,
   mkdtempDisposable,
   readdir,
@@ -10,11 +11,13 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { saveArchive } from './archive-out.ts';
-import { archiveOf, entryOf, type Said } from './testing/tar.ts';
+import { archiveEnd, archiveOf, entryOf, type Said } from './testing/tar.ts';
 
 const seconds = 981_173_106;
 const root: Said = { name: './', type: '5', mode: 0o755 };
@@ -108,6 +111,48 @@ test.each<[string, Said[]]>([
   await using here = await place();
   await expect(save(archiveOf(...entries), here.to)).rejects.toThrow();
   await here.expectUntouched([]);
+});
+
+test('times before 1970 and after 2038 come as they are', async () => {
+  await using here = await place();
+  const [before, after] = ['19 mtime=-5000.500\n', '21 mtime=5000000000.0\n'];
+  const archive = archiveOf(
+    { ...root, pax: before },
+    { name: 'a', pax: before },
+    { name: 'b', type: '2', target: 'a', pax: before },
+    { name: 'c', pax: after },
+  );
+  await save(archive, here.to);
+  for (const [path, ms] of [
+    ['', -5_000_500],
+    ['a', -5_000_500],
+    ['b', -5_000_500],
+    ['c', 5e12],
+  ] as const) {
+    expect([path, (await lstat(join(here.to, path))).mtimeMs]).toEqual([path, ms]);
+  }
+});
+
+test('a link is kept in about as much memory as it has bytes, whatever comes between', async () => {
+  await using here = await place();
+  setFlagsFromString('--expose-gc');
+  const held = () => {
+    runInNewContext('gc')();
+    return process.memoryUsage().arrayBuffers;
+  };
+  const deep = Array.from({ length: 14 }, (_, at) => `${'d'.repeat(240)}/`.repeat(at + 1));
+  const pipe = entryOf({ name: `${deep.at(-1)}${'p'.repeat(200)}`, type: '6' });
+  const before = held();
+  async function* pieces() {
+    for (const name of ['./', ...deep]) yield entryOf({ name, type: '5', mode: 0o755 });
+    for (let at = 0; at < 1000; at++) {
+      yield Buffer.concat([entryOf({ name: `${at}`, type: '2', target: 'x' }), pipe]);
+    }
+    expect(held() - before).toBeLessThan(4 * 2 ** 20);
+    yield archiveEnd;
+  }
+  const options = { leftOut: () => {}, signal: new AbortController().signal };
+  await saveArchive(options, pieces(), '/s', here.to);
 });
 
 test('directories lie no deeper than 200 in each other', async () => {

@@ -13,7 +13,7 @@ import {
   utimesSync,
   writeSync,
 } from 'node:fs';
-import { permissionBits } from './attributes.ts';
+import { permissionBits, settable } from './attributes.ts';
 import { type Budget, budgetOf, inside, isSingleName, refused, whole } from './fresh-tree.ts';
 import { NoArchive, type TarEntry, TarReader } from './tar-reader.ts';
 
@@ -57,8 +57,8 @@ export async function saveArchive(
   });
 }
 
+/** Of what is kept until the end bytes are text, in latin1: a short Buffer would keep all of the pool that it is cut from. */
 interface Directory {
-  path: Buffer;
   mode: number;
   modified: number;
   depth: number;
@@ -70,9 +70,9 @@ class Unpacking {
   readonly #to: Buffer;
   readonly #leftOut: (path: string) => void;
   readonly #budget: Budget = budgetOf();
-  /** By their bytes from the first one, which is ''; each after the one that it is in. */
+  /** By their path from the first one, which is ''; each after the one that it is in. */
   readonly #directories = new Map<string, Directory>();
-  readonly #links: { path: Buffer; target: Buffer; modified: number }[] = [];
+  readonly #links: { path: string; target: string; modified: number }[] = [];
   #file: { fd: number; left: number; modified: number } | undefined;
 
   constructor(from: string, to: Buffer, leftOut: (path: string) => void) {
@@ -88,7 +88,7 @@ class Unpacking {
     if (this.#directories.size === 0) {
       if (kind !== 'directory' || text !== '.') throw new NoArchive('it does not begin with its directory');
       mkdirSync(this.#to, { mode: 0o700 });
-      this.#directories.set('', { path: this.#to, mode, modified, depth: 0 });
+      this.#directories.set('', { mode, modified, depth: 0 });
       return;
     }
     const shown = `${this.#from}/${entry.name}`;
@@ -98,7 +98,7 @@ class Unpacking {
     const name = Buffer.from(text.slice(slash + 1), 'latin1');
     // A path of which each part is a name that was looked at, in directories that were made here.
     if (slash === 0 || !directory || !isSingleName(name)) throw refused(shown, 'is no name of a file');
-    const path = inside(directory.path, name);
+    const path = this.#pathOf(text);
     if (kind === 'file') {
       this.#file = { fd: openSync(path, 'wx', mode), left: entry.size, modified };
       this.#closeWhole();
@@ -107,10 +107,10 @@ class Unpacking {
       this.#budget.directory(shown, depth);
       this.#budget.kept(shown, path.length + text.length);
       mkdirSync(path, { mode: 0o700 });
-      this.#directories.set(text, { path, mode, modified, depth });
+      this.#directories.set(text, { mode, modified, depth });
     } else if (kind === 'link') {
       this.#budget.kept(shown, path.length + entry.target.length);
-      this.#links.push({ path, target: entry.target, modified });
+      this.#links.push({ path: text, target: entry.target.toString('latin1'), modified });
     } else {
       this.#leftOut(shown);
     }
@@ -126,15 +126,21 @@ class Unpacking {
   /** Mode and time of a directory come last: its mode may keep its owner out, and whatever is made in it sets its time. */
   finish(): void {
     if (this.#directories.size === 0) throw new NoArchive('it is empty');
-    for (const { path, target, modified } of this.#links) {
-      symlinkSync(target, path);
-      lutimesSync(path, new Date(), modified);
+    for (const link of this.#links) {
+      const path = this.#pathOf(link.path);
+      symlinkSync(Buffer.from(link.target, 'latin1'), path);
+      lutimesSync(path, new Date(), settable(link.modified));
     }
     const umask = process.umask();
-    for (const { path, mode, modified } of [...this.#directories.values()].reverse()) {
+    for (const [below, { mode, modified }] of [...this.#directories].reverse()) {
+      const path = this.#pathOf(below);
       chmodSync(path, mode & permissionBits & ~umask);
-      utimesSync(path, new Date(), modified);
+      utimesSync(path, new Date(), settable(modified));
     }
+  }
+
+  #pathOf(below: string): Buffer {
+    return below === '' ? this.#to : inside(this.#to, Buffer.from(below, 'latin1'));
   }
 
   close(): void {
@@ -144,7 +150,7 @@ class Unpacking {
 
   #closeWhole(): void {
     if (this.#file?.left !== 0) return;
-    futimesSync(this.#file.fd, new Date(), this.#file.modified);
+    futimesSync(this.#file.fd, new Date(), settable(this.#file.modified));
     this.close();
   }
 }

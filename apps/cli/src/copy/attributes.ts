@@ -24,3 +24,8 @@ export function secondsOf(text: string | undefined): number | undefined {
   const seconds = Date.parse(`${parts?.[1]}${parts?.[3]}`) / 1000 + Number(parts?.[2] ?? 0);
   return Number.isFinite(seconds) ? seconds : undefined;
 }
+
+/** Of seconds since 1970 what Node sets as a time of a file: it takes a negative number for now. */
+export function settable(seconds: number): number | Date {
+  return seconds < 0 ? new Date(seconds * 1000) : seconds;
+}

@@ -6,7 +6,7 @@ import { basename, dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { CliError } from '../errors.ts';
-import { type Attributes, permissionBits, secondsOf, timeOf } from './attributes.ts';
+import { type Attributes, permissionBits, secondsOf, settable, timeOf } from './attributes.ts';
 
 export interface LocalSource extends Attributes {
   stream: Readable;
@@ -83,7 +83,7 @@ export async function writeNew(
   await using file = await open(path, 'wx', mode & permissionBits);
   await writeFile(file, content);
   const seconds = secondsOf(modifiedAt);
-  if (seconds !== undefined) await file.utimes(new Date(), seconds);
+  if (seconds !== undefined) await file.utimes(new Date(), settable(seconds));
 }
 
 const problems: Record<string, [problem: string, remedy: string]> = {

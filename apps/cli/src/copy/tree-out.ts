@@ -4,7 +4,7 @@
  */
 import { chmod, lutimes, mkdir, symlink, utimes } from 'node:fs/promises';
 import type { FileEntry, Perch } from '@perch/sdk';
-import { type Attributes, permissionBits, secondsOf } from './attributes.ts';
+import { type Attributes, permissionBits, secondsOf, settable } from './attributes.ts';
 import { budgetOf, inside, isSingleName, refused, whole } from './fresh-tree.ts';
 import { writeNew } from './local.ts';
 import { bytesOfName, keyOf } from './names.ts';
@@ -118,7 +118,7 @@ class Tree {
     }
     await chmod(to, (attributes.mode ?? permissionBits) & permissionBits & ~process.umask());
     const seconds = secondsOf(attributes.modifiedAt);
-    if (seconds !== undefined) await utimes(to, new Date(), seconds);
+    if (seconds !== undefined) await utimes(to, new Date(), settable(seconds));
   }
 }
 
@@ -136,5 +136,5 @@ function singleName(name: string): Buffer {
 async function link(target: Buffer, path: Buffer, { modifiedAt }: Attributes): Promise<void> {
   await symlink(target, path);
   const seconds = secondsOf(modifiedAt);
-  if (seconds !== undefined) await lutimes(path, new Date(), seconds);
+  if (seconds !== undefined) await lutimes(path, new Date(), settable(seconds));
 }
