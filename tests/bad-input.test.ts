@@ -274,7 +274,7 @@ test.each([
 });
 
 test.each([
-  ['limit=0', /^limit must be an integer between 1 and 100, got 0/],
+  ['limit=0', /^limit must be an integer between 1 and 1000, got 0/],
   ['cursor=%00', /^cursor must be the next_cursor/],
   ['type=image', /^type must be/],
   ['colour=red', /^colour is unknown/],

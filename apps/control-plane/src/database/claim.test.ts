@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { sql } from 'kysely';
 import { pino } from 'pino';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { ConfigError, StartError } from '../config/index.ts';
 import { databaseOwner } from '../database-owner.ts';
 import { readablePrograms } from '../testing/postgres-programs.ts';
@@ -33,6 +33,8 @@ beforeAll(async () => {
   await migrate(database);
 }, 60_000);
 afterAll(() => stack.disposeAsync());
+/** A session that has ended has its lock until its server has seen that. */
+beforeEach(() => expect.poll(holders).toEqual([]));
 
 const claim = (withinMs: number, onLost: (error: Error) => void = () => {}) =>
   claimDatabase({ connectionString, log, onLost, withinMs });

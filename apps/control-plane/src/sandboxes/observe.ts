@@ -59,7 +59,7 @@ export class Observer {
     if (seen.status === 'destroyed') await destroyer.gone(life, 'destroyed on its host');
     else if (life.status === 'destroying') await destroyer.destroy(id, 'finished after a restart');
     else if (seen.status === 'failed') await destroyer.fail(life, seen.reason ?? 'the VM ended');
-    else if (life.status === 'failed') await destroyer.sweep(id);
+    else if (life.status === 'failed') await this.#leftOver(seen);
     else if (life.status === 'creating') await creator.recover(life, seen);
     else if (seen.generation === life.generation) await this.#sameLife(life, seen);
     else if (seen.generation === life.generation + 1) await this.#nextLife(life, seen);
@@ -73,6 +73,11 @@ export class Observer {
       await destroyer.destroy(life.id, 'perchd ended while it was being created');
     } else if (life.status === 'destroying') await destroyer.destroy(life.id, 'finished after a restart');
     else if (life.status !== 'failed') await destroyer.fail(life, 'Its host no longer has it.');
+  }
+
+  /** Of a failed one. Word of a change under way may be older than the failure; what comes of it is told, too. */
+  async #leftOver({ id, status }: HostSandbox): Promise<void> {
+    if (status === 'running' || status === 'paused') await this.#parts.destroyer.sweep(id);
   }
 
   async #sameLife(life: Life, seen: HostSandbox): Promise<void> {

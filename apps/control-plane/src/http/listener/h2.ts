@@ -47,6 +47,7 @@ export class H2 {
       take,
     );
     this.#server.on('checkContinue', take);
+    this.#server.on('connect', (_request, response) => refuse(response, 405, 'CONNECT is not offered here'));
     // A peer that breaks the protocol loses its connection, and that is all.
     this.#server.on('sessionError', () => {});
   }
@@ -92,6 +93,12 @@ export class H2 {
   }
 }
 
+/** Whoever is refused may send no end of a body: what is open of the stream would keep its connection. */
+function refuse(response: Http2ServerResponse, status: number, problem: string): void {
+  response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' });
+  response.end(`${problem}\n`, () => response.stream.close(constants.NGHTTP2_NO_ERROR));
+}
+
 function serve(request: Http2ServerRequest, response: Http2ServerResponse, onRequest: RequestListener): void {
   const { stream } = response;
   // Node's own says NO_ERROR, by which a client takes what came for the whole.
@@ -115,7 +122,6 @@ function serve(request: Http2ServerRequest, response: Http2ServerResponse, onReq
     onRequest(request as never, response as never);
     return;
   }
-  response.writeHead(400, { 'content-type': 'text/plain; charset=utf-8' });
-  response.end(`${problem}\n`);
+  refuse(response, 400, problem);
   request.resume();
 }
