@@ -51,3 +51,28 @@ test('what the end of its time does goes with the create', async () => {
   await new Perch({ url: server.url, apiKey }).sandboxes.create(choice);
   expect(JSON.parse(body)).toEqual(choice);
 });
+
+test('all sandboxes come in pages as large as the server gives them', async () => {
+  const refusal = new PerchError('validation_failed', 'limit must be at most 100.', {
+    problems: [],
+  }).toBody();
+  await using server = await fakeServer((request, response) => {
+    const query = new URL(request.url ?? '', server.url).searchParams;
+    if (Number(query.get('limit')) > 100) json(response, 400, refusal);
+    else if (query.get('status') === 'none') json(response, 400, refusal);
+    else if (query.has('cursor')) json(response, 200, { items: [{ id: 'sb1' }], next_cursor: null });
+    else json(response, 200, { items: [{ id: 'sb0' }], next_cursor: 'next' });
+  });
+  const { sandboxes } = new Perch({ url: server.url, apiKey });
+  const ids: string[] = [];
+  for await (const { id } of sandboxes.all()) ids.push(id);
+  expect(ids).toEqual(['sb0', 'sb1']);
+  expect(server.requests.map(({ url }) => url)).toEqual([
+    '/v1/sandboxes?limit=1000',
+    '/v1/sandboxes?limit=100',
+    '/v1/sandboxes?limit=100&cursor=next',
+  ]);
+  await expect(sandboxes.all({ status: 'none' as never }).next()).rejects.toMatchObject({
+    code: 'validation_failed',
+  });
+});

@@ -1,17 +1,18 @@
-import type {
-  CreateSandbox,
-  ExecRequest,
-  ExecResult,
-  ForkResults,
-  ForkSandbox,
-  PauseSandbox,
-  ResumeSandbox,
-  Sandbox,
-  SandboxHistory,
-  SandboxList,
-  SandboxLogs,
-  SandboxStatus,
-  SandboxTransition,
+import {
+  type CreateSandbox,
+  type ExecRequest,
+  type ExecResult,
+  type ForkResults,
+  type ForkSandbox,
+  isPerchError,
+  type PauseSandbox,
+  type ResumeSandbox,
+  type Sandbox,
+  type SandboxHistory,
+  type SandboxList,
+  type SandboxLogs,
+  type SandboxStatus,
+  type SandboxTransition,
 } from '@perch/protocol';
 import { Commands } from './commands.ts';
 import { type ExecStart, ExecStream } from './exec/stream.ts';
@@ -80,7 +81,16 @@ export class Sandboxes {
 
   /** All pages. */
   all(filter: Omit<ListFilter, 'cursor'> = {}, options: RequestOptions = {}): AsyncGenerator<Sandbox> {
-    return itemsOf((cursor) => this.list({ limit: 1000, ...filter, cursor }, options));
+    let limit = 1000;
+    const page = (cursor?: string) => this.list({ limit, ...filter, cursor }, options);
+    return itemsOf((cursor) =>
+      page(cursor).catch((error: unknown) => {
+        // An older Perch gives 100 at most, and refuses to be asked for more.
+        if (limit === 100 || !isPerchError(error, 'validation_failed')) throw error;
+        limit = 100;
+        return page(cursor);
+      }),
+    );
   }
 
   get(id: string, options: RequestOptions = {}): Promise<Sandbox> {
