@@ -115,6 +115,11 @@ function serve(request: Http2ServerRequest, response: Http2ServerResponse, onReq
       if (!stream.closed) sendTrailers({});
     }
   };
+  // Node throws where the client has reset the stream and has not been read to its end.
+  const writeContinue = response.writeContinue.bind(response);
+  response.writeContinue = () => {
+    if (!stream.closed) writeContinue();
+  };
   // Those who wait for the end of a client ask whether it has been.
   Object.defineProperty(response, 'destroyed', { get: () => stream.destroyed });
   const problem = asHttp1(request);

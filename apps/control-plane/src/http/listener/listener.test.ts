@@ -18,6 +18,7 @@ let dir: string;
 let ca: Buffer;
 let port: number;
 const held = Promise.withResolvers<ServerResponse>();
+const left = { asked: Promise.withResolvers<void>(), told: Promise.withResolvers<void>() };
 const http1 = createServer({ headersTimeout: 60_000 }, (_request, response) => response.end());
 
 beforeAll(async () => {
@@ -28,7 +29,12 @@ beforeAll(async () => {
     onRequest: (request, response) => {
       if (request.url === '/held') held.resolve(response);
       else if (request.url === '/held/too') response.write('begun');
-      else response.end('answered');
+      else if (request.url === '/left') {
+        request.pause().once('aborted', () => {
+          left.told.resolve(new Promise((resolve) => resolve(response.writeContinue())));
+        });
+        left.asked.resolve();
+      } else response.end('answered');
     },
     certificate: new CertificateFile(dir, pino({ level: 'silent' })),
     ...{ beginWithinMs: withinMs, handshakeWithinMs: withinMs, idleMs },
@@ -114,6 +120,15 @@ test('a connection of HTTP/2 whose client stays when it is told to leave is cut'
   const pings = setInterval(() => socket.write(ping), 50);
   expect(await lifeOf(socket)).toBeLessThan(20_000);
   clearInterval(pings);
+});
+
+test('a client of HTTP/2 that has left is told to go on in vain', async () => {
+  const session = connectH2(`https://127.0.0.1:${port}`, { ca, servername: 'localhost' });
+  const stream = session.request({ ':path': '/left', ':method': 'POST' }).on('error', () => {});
+  await left.asked.promise;
+  stream.close(constants.NGHTTP2_NO_ERROR);
+  await left.told.promise;
+  session.destroy();
 });
 
 test('an answer of HTTP/2 whose client has gone says so, as one of HTTP/1.1', async () => {
