@@ -44,7 +44,7 @@ const help = `npm run bench -- [MEASURE ...] [OPTION ...]
 Measures Perch on this machine, each figure beside its floor in the same run. Without a name it takes all:
 ${names.join(', ')}.
 
-  --at-most N       samples of create, pause, states, fork and life at most, for the lab, and sandboxes of density
+  --at-most N       samples of create, pause, states, fork, e2b, edge and life at most, for the lab, and sandboxes of density
   --memory MB       memory of the guests, MiB (512): less where ten of them must find room, as in the lab
   --against DIR     measures another checkout in turn, in which \`npm run setup\` has run, and prints the ratios
   --rounds N        with --against: how often each of them is measured (3)
