@@ -1,4 +1,5 @@
 import { readdirSync, writeFileSync } from 'node:fs';
+import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findTool } from '@perch/node-kit';
 import { describe, expect, test } from 'vitest';
@@ -6,6 +7,8 @@ import { processesOfUid } from '../../linux/index.ts';
 import { testGuest } from '../qemu/test-guest.ts';
 import { canRunGuests, findKernel, TestMachine } from '../qemu/test-machine.ts';
 import { patience } from '../test-vm.ts';
+import { jailRoot } from './jail.ts';
+import { launch } from './launch.ts';
 import { standInPrograms } from './testing/stand-in.ts';
 import { firecrackerRunsGuest } from './trial.ts';
 
@@ -32,6 +35,21 @@ describe.runIf(can)('a guest that is started to see whether Firecracker runs one
     ).toBe('it ended at once');
     expect(readdirSync(machine.root)).toEqual(before);
     expect(processesOfUid(uid)).toEqual([]);
+  });
+
+  test('does not outlive the next one when the host agent ended in the middle', async () => {
+    await using machine = new TestMachine();
+    const trial = await trialOn(machine);
+    const before = readdirSync(machine.root);
+    const dir = `${trial.near}-trial-left`;
+    await mkdir(jailRoot({ dir, id: 'trial' }), { recursive: true });
+    await using log = await open('/dev/null', 'r+');
+    const streams = { console: log.fd, log: log.fd, maxFileBytes: 2 ** 20 };
+    await launch({ id: 'trial', dir, uid, vcpus: 1, programs: trial.programs, ...streams });
+    await expect.poll(() => processesOfUid(uid).length, patience).toBe(1);
+    expect(await firecrackerRunsGuest(trial)).toBeUndefined();
+    expect(processesOfUid(uid)).toEqual([]);
+    expect(readdirSync(machine.root)).toEqual(before);
   });
 });
 

@@ -6,7 +6,14 @@ import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { quoted } from '@perch/node-kit';
 import { endProcess } from '../../linux/index.ts';
-import { ConsoleTail, createLog, linkReadable, readLogTail, type Spawned } from '../process/index.ts';
+import {
+  ConsoleTail,
+  createLog,
+  findProcess,
+  linkReadable,
+  readLogTail,
+  type Spawned,
+} from '../process/index.ts';
 import { FirecrackerApi } from './api.ts';
 import { bootArguments } from './boot-arguments.ts';
 import { drainConsole, makeConsole } from './console.ts';
@@ -82,12 +89,15 @@ async function whyEnded(dir: string): Promise<string> {
   return `it ended at once${said === '' ? '' : `: ${quoted(said)}`}`;
 }
 
-/** The rest of a trial that crashed in the middle. */
+/** The rest of a trial that crashed in the middle, whose guest would run on. */
 async function sweepTrials(near: string): Promise<void> {
   const prefix = `${basename(near)}-trial-`;
   for (const name of await readdir(dirname(near))) {
     if (!name.startsWith(prefix)) continue;
-    await rm(join(dirname(near), name), { recursive: true, force: true });
+    const dir = join(dirname(near), name);
+    const left = findProcess(uid, undefined, jailRoot({ dir, id }));
+    if (left) await endProcess(left);
+    await rm(dir, { recursive: true, force: true });
   }
 }
 
