@@ -1,10 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
-import { measureTscKhz } from '../../linux/index.ts';
+import { measureTscKhz, processesOfUid } from '../../linux/index.ts';
 import { testGuest } from '../qemu/test-guest.ts';
 import { canRunGuests, findKernel, TestMachine } from '../qemu/test-machine.ts';
 import { runTrial } from '../qemu/trial.ts';
@@ -84,4 +84,25 @@ describe.runIf(canRunGuests)('a trial on this machine', () => {
       await runTrial(trial, { accelerator: 'tcg', tscKhz: await measureTscKhz(), timeoutMs: 55_000 }),
     ).toBeUndefined();
   }, 60_000);
+
+  test('does not outlive the next one when the host agent ended in the middle', async () => {
+    await using machine = await setUp();
+    const trial = { ...machine.guest, near: join(machine.root, 'left') };
+    const how = { accelerator: 'tcg', timeoutMs: 55_000 } as const;
+    const left = runTrial(trial, how).catch((error: unknown) => error);
+    const monitors = () => processesOfUid(65_534).filter(({ pid }) => cwdOf(pid).startsWith(trial.near));
+    await expect.poll(() => monitors().length, { timeout: 30_000 }).toBe(1);
+    await runTrial(trial, { ...how, timeoutMs: 1 }).catch(() => {});
+    expect(await left).toBeInstanceOf(Error);
+    expect(monitors()).toEqual([]);
+  }, 60_000);
 });
+
+/** Of a process that may be gone. */
+function cwdOf(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`);
+  } catch {
+    return '';
+  }
+}

@@ -4,7 +4,9 @@ import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Accelerator } from '@perch/protocol';
 import type { Logger } from 'pino';
+import { endProcess } from '../../linux/index.ts';
 import { kernelArguments } from '../kernel-arguments.ts';
+import { findProcess } from '../process/index.ts';
 import { launch } from './launch.ts';
 import { QemuVm } from './vm.ts';
 import { prepareDirectory } from './vm-directory.ts';
@@ -62,11 +64,15 @@ export async function runTrial(
   }
 }
 
-/** The rest of a trial that crashed in the middle. Its monitor ended with the process that held it. */
+/** The rest of a trial that crashed in the middle, whose guest would run on. */
 async function sweepTrials(near: string): Promise<void> {
   const prefix = `${basename(near)}-trial-`;
   for (const name of await readdir(dirname(near))) {
-    if (name.startsWith(prefix)) await rm(join(dirname(near), name), { recursive: true, force: true });
+    if (!name.startsWith(prefix)) continue;
+    const dir = join(dirname(near), name);
+    const left = findProcess(uid, undefined, dir);
+    if (left) await endProcess(left);
+    await rm(dir, { recursive: true, force: true });
   }
 }
 
