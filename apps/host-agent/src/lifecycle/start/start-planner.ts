@@ -136,7 +136,10 @@ export class StartPlanner {
     return [...pinned, { request: defaultRequest, count: this.#deps.ready.guests, isFixed: false }];
   }
 
-  /** Half of the network slots, less those that are in use: whoever needs more of them finds ready guests gone. */
+  /**
+   * Half of the network slots, less those that are in use. Ready guests go as sandboxes take more, once no create is
+   * under way.
+   */
   #roomForReady(): number {
     const { journal, network } = this.#deps;
     const used = journal.list().filter(({ kind, slot }) => kind !== 'ready' && slot !== null).length;
