@@ -52,7 +52,9 @@ describe('the list', () => {
   });
 
   test('has the URLs by which clients find a Perch behind a proxy, and so has the API of E2B', async () => {
-    await using other = await TestPlane.start({ PERCH_PUBLIC_URL: 'https://Sbx.test:8443/' });
+    await using other = await TestPlane.start({
+      ...{ PERCH_PUBLIC_URL: 'https://Sbx.test:8443/', PERCH_DOMAIN: 'inner.test' },
+    });
     const { id } = await other.create();
     const answer = await other.fetch(`/v1/sandboxes/${id}/ports`);
     expect(await answer.json()).toMatchObject({ url_pattern: `https://{port}-${id}.sbx.test:8443/` });

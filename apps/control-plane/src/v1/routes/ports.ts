@@ -22,8 +22,8 @@ export function addPortRoutes(app: App, services: Services): void {
     schema: {
       summary: 'List the ports that programs in a sandbox listen on',
       description:
-        'TCP only, by number. A URL is of the scheme by which the request came, below PERCH_DOMAIN, or else of ' +
-        'PERCH_PUBLIC_URL; browsers and curl find names below `localhost` by themselves.',
+        'TCP only, by number. A URL is below PERCH_PUBLIC_URL, or else below PERCH_DOMAIN with the scheme by which the ' +
+        'request came; browsers and curl find names below `localhost` by themselves.',
       tags,
       params: IdParams,
       querystring: ListPortsQuery,
@@ -33,8 +33,8 @@ export function addPortRoutes(app: App, services: Services): void {
       const life = await sandboxes.ready(request.params.id, request.id);
       using _ = sandboxes.hold(life);
       const scheme = publicUrl?.protocol ?? `${request.protocol}:`;
-      const at = publicUrl ? publicUrl.port : String(request.socket.localPort);
-      const pattern = `${scheme}//{port}-${life.id}.${domain()}${at === '' ? '' : `:${at}`}/`;
+      const below = publicUrl?.host ?? `${domain()}:${request.socket.localPort}`;
+      const pattern = `${scheme}//{port}-${life.id}.${below}/`;
       const urlOf = (port: number) => pattern.replace('{port}', String(port));
       const { limit = 100, cursor = '0' } = request.query;
       const all = await listPorts(guests.of(life), life.id, guests.agentPort, urlOf);
