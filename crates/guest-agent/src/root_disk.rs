@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::machine::Machine;
 
@@ -85,10 +85,16 @@ impl RootDisk {
                     let _ = thaw(kernel);
                 }
             })?;
+            let begun = Instant::now();
             match (kernel.tell)(FIFREEZE) {
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
-                result => result,
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+                result => result?,
             }
+            // It is about to be let go of.
+            if begun.elapsed() >= PATIENCE {
+                return Err(io::Error::other("the disk was written to for too long to be held"));
+            }
+            Ok(())
         })
         .await
     }
