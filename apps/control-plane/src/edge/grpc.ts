@@ -9,6 +9,9 @@ const { NGHTTP2_CANCEL, NGHTTP2_FLAG_END_STREAM, NGHTTP2_REFUSED_STREAM } = cons
 /** Of one connection, or said by HTTP/2 in another way. */
 const unsaid: ReadonlySet<string> = new Set(['host', 'transfer-encoding', 'expect', 'content-length']);
 
+/** What Node has of a stream in C++, with that of its session, which stays as long. */
+const sessions = new FinalizationRegistry(() => {});
+
 /** Its form for browsers is like any other request. */
 export function isGrpc({ httpVersionMajor, headers }: IncomingMessage): boolean {
   return (
@@ -30,7 +33,10 @@ export function forwardGrpc(
       createConnection: () => endingWhole(upstream.connect(port)),
     });
     // A program that pushes all the same: a stream that nobody listens to ends perchd by its error.
-    session.on('stream', (pushed) => pushed.on('error', () => {}).close(NGHTTP2_REFUSED_STREAM));
+    session.on('stream', (pushed) => {
+      keepFor(pushed, session);
+      pushed.on('error', () => {}).close(NGHTTP2_REFUSED_STREAM);
+    });
     session.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'ECONNREFUSED') failure = 'refused';
     });
@@ -40,6 +46,7 @@ export function forwardGrpc(
       resolve(failure);
       return;
     }
+    out.once('ready', () => keepFor(out, session));
     // Node says `end` of a stream that is reset, too: the end of an answer is in its trailers, or is its head.
     let told = false;
     let whole = false;
@@ -117,6 +124,20 @@ function writeHead(
 
 function passable(headers: IncomingHttpHeaders): IncomingHttpHeaders {
   return Object.fromEntries(Object.entries(headers).filter(([name]) => !isOfOneConnection(name)));
+}
+
+/**
+ * The head of an answer that breaks the protocol stays in the memory of the session until its stream is collected. Node ends
+ * the process when the session is collected first.
+ */
+function keepFor(stream: object, session: object): void {
+  const [its, kept] = [handleOf(stream), handleOf(session)];
+  if (its !== undefined) sessions.register(its, kept);
+}
+
+function handleOf(of: object): WeakKey | undefined {
+  const key = Object.getOwnPropertySymbols(of).find(({ description }) => description === 'kHandle');
+  return key === undefined ? undefined : Reflect.get(of, key);
 }
 
 /** A connection whose program has ended its half is of no use to HTTP/2. */
