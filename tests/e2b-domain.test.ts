@@ -32,6 +32,8 @@ test.each(['plain', 'asynchronous'])('the %s program in Python comes to its end'
   const said = await domain.run('python3', [join(import.meta.dirname, 'e2b-python', `${name}.py`)], {
     PYTHONPATH: await e2bPackages(),
     PYTHONDONTWRITEBYTECODE: '1',
+    // An interpreter that a signal ends says where.
+    PYTHONFAULTHANDLER: '1',
   });
   expect(said).toBe('done\n');
 });

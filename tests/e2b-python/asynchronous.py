@@ -1,5 +1,6 @@
 """A program written with E2B's asynchronous Python SDK: two sandboxes at once."""
 import asyncio
+import os
 from e2b import AsyncSandbox
 
 
@@ -21,7 +22,9 @@ async def one(name: str) -> None:
 
 async def main() -> None:
     await asyncio.gather(one("first"), one("second"))
-    print("done")
+    print("done", flush=True)
 
 
 asyncio.run(main())
+# The SDK's HTTP library has threads of its own, and may abort an interpreter that is taken down beside them.
+os._exit(0)

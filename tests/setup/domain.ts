@@ -37,10 +37,14 @@ export async function startDomain(): Promise<Domain> {
     async run(file, args, env = {}) {
       // In a mount namespace of its own: the tests ask another resolver.
       const inside = 'mount --bind "$0" /etc/resolv.conf && exec "$@"';
-      const { stdout } = await run('unshare', ['--mount', 'sh', '-c', inside, resolv, file, ...args], {
-        env: { PATH: process.env.PATH, HOME: process.env.HOME, ...variables, ...env },
-      });
-      return stdout;
+      const command = ['--mount', 'sh', '-c', inside, resolv, file, ...args];
+      const inherited = { PATH: process.env.PATH, HOME: process.env.HOME };
+      try {
+        return (await run('unshare', command, { env: { ...inherited, ...variables, ...env } })).stdout;
+      } catch (cause) {
+        const { code, signal, stdout } = cause as { code?: unknown; signal?: unknown; stdout?: string };
+        throw new Error(`It ended with ${signal ?? code}, having said: ${stdout}`, { cause });
+      }
     },
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),
   };
