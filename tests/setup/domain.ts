@@ -42,8 +42,8 @@ export async function startDomain(): Promise<Domain> {
       try {
         return (await run('unshare', command, { env: { ...inherited, ...variables, ...env } })).stdout;
       } catch (cause) {
-        const { code, signal, stdout } = cause as { code?: unknown; signal?: unknown; stdout?: string };
-        throw new Error(`It ended with ${signal ?? code}, having said: ${stdout}`, { cause });
+        const { code, signal, stdout, stderr } = cause as Record<string, unknown>;
+        throw new Error(`It ended with ${signal ?? code}, having said: ${stdout}${stderr}`, { cause });
       }
     },
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),
