@@ -1,15 +1,4 @@
-import {
-  chmod,
-  lstat,
-  mkdir,
-  mkdtempDisposable,
-  readdir,
-  readFile,
-  readlink,
-  stat,
-  writeFile,
-} from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, lstat, readdir, readFile, readlink, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -17,28 +6,11 @@ import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { saveArchive } from './archive-out.ts';
+import { place } from './testing/destination.ts';
 import { archiveEnd, archiveOf, entryOf, type Said } from './testing/tar.ts';
 
 const seconds = 981_173_106;
 const root: Said = { name: './', type: '5', mode: 0o755 };
-
-/** A directory `to` is to be made in, beside something that must stay as it is. */
-async function place() {
-  const dir = await mkdtempDisposable(join(tmpdir(), 'perch-archive-'));
-  await mkdir(join(dir.path, 'in'));
-  await mkdir(join(dir.path, 'outside'));
-  await writeFile(join(dir.path, 'outside/kept'), 'kept');
-  return {
-    to: join(dir.path, 'in/to'),
-    async expectUntouched(inside: string[]) {
-      expect(await readdir(dir.path)).toEqual(['in', 'outside']);
-      expect(await readdir(join(dir.path, 'in'))).toEqual(inside);
-      expect(await readdir(join(dir.path, 'outside'))).toEqual(['kept']);
-      expect(await readFile(join(dir.path, 'outside/kept'), 'utf8')).toBe('kept');
-    },
-    [Symbol.asyncDispose]: () => dir.remove(),
-  };
-}
 
 async function save(archive: Buffer, to: string, signal = new AbortController().signal) {
   const leftOut: string[] = [];

@@ -1,19 +1,10 @@
-import {
-  chmod,
-  mkdir,
-  mkdtempDisposable,
-  readdir,
-  readFile,
-  readlink,
-  stat,
-  writeFile,
-} from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, readdir, readFile, readlink, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test as property } from '@fast-check/vitest';
 import type { FileEntry } from '@perch/sdk';
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
+import { place } from './testing/destination.ts';
 import { type GuestFiles, type SaveOptions, saveTree } from './tree-out.ts';
 
 type Said = Partial<FileEntry> & { name: string };
@@ -42,24 +33,6 @@ function guest(tree: Record<string, Said[]> | Said[], leftOut: string[] = []): S
     ...{ files, id: 'sb', links, signal },
     through: (content) => content,
     leftOut: (path) => leftOut.push(path),
-  };
-}
-
-/** A directory `to` is to be made in, beside something that must stay as it is. */
-async function place() {
-  const dir = await mkdtempDisposable(join(tmpdir(), 'perch-tree-'));
-  await mkdir(join(dir.path, 'in'));
-  await mkdir(join(dir.path, 'outside'));
-  await writeFile(join(dir.path, 'outside/kept'), 'kept');
-  return {
-    to: join(dir.path, 'in/to'),
-    async expectUntouched(inside: string[]) {
-      expect(await readdir(dir.path)).toEqual(['in', 'outside']);
-      expect(await readdir(join(dir.path, 'in'))).toEqual(inside);
-      expect(await readdir(join(dir.path, 'outside'))).toEqual(['kept']);
-      expect(await readFile(join(dir.path, 'outside/kept'), 'utf8')).toBe('kept');
-    },
-    [Symbol.asyncDispose]: () => dir.remove(),
   };
 }
 

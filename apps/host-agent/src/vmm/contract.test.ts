@@ -13,7 +13,7 @@ import { openCgroups, readProcess, signalProcess } from '../linux/index.ts';
 import { encodeHeader } from '../snapshot/header.ts';
 import { createMapping, newBuildId } from '../snapshot/index.ts';
 import { monitors } from './kinds.ts';
-import type { VmSpec, VmState } from './monitor.ts';
+import type { VmMonitor, VmSpec, VmState } from './monitor.ts';
 import { logName } from './process/index.ts';
 import type { Step } from './qemu/test-guest.ts';
 import { canRunGuests, diskBytes, TestMachine } from './qemu/test-machine.ts';
@@ -43,6 +43,17 @@ const bounding: Partial<Record<MonitorChoice, string>> = { firecracker: '0000000
 function as(uid: number, ...command: string[]) {
   const drop = ['--reuid', `${uid}`, '--regid', `${uid}`, '--clear-groups', '--'];
   return spawnSync('setpriv', [...drop, ...command], { encoding: 'utf8' });
+}
+
+/** The state of a guest that talks, and that has gone. */
+async function savedGuest(machine: TestMachine, monitor: VmMonitor) {
+  const spec = await machine.spec('source', talking);
+  const source = await monitor.boot(spec);
+  await untilSays(source, 'still here');
+  await source.freeze();
+  const state = await save(machine, source, spec);
+  await source.kill();
+  return { spec, state };
 }
 
 async function copyOf(machine: TestMachine, spec: VmSpec, id: string): Promise<VmSpec> {
@@ -246,12 +257,7 @@ describe.runIf(canRunGuests).each(choices)(
     test('goes on in processes of which none outlives another', async () => {
       await using machine = new TestMachine();
       const monitor = await machine.monitor(choice);
-      const spec = await machine.spec('source', talking);
-      const source = await monitor.boot(spec);
-      await untilSays(source, 'still here');
-      await source.freeze();
-      const state = await save(machine, source, spec);
-      await source.kill();
+      const { spec, state } = await savedGuest(machine, monitor);
       let count = 1;
       for (let nth = 0; nth < count; nth++) {
         const copySpec = await copyOf(machine, spec, `copy${nth}`);
@@ -273,12 +279,7 @@ describe.runIf(canRunGuests).each(choices)(
     test('of a copy is its changed pages over the same memory', async () => {
       await using machine = new TestMachine();
       const monitor = await machine.monitor(choice);
-      const spec = await machine.spec('source', talking);
-      const source = await monitor.boot(spec);
-      await untilSays(source, 'still here');
-      await source.freeze();
-      const state = await save(machine, source, spec);
-      await source.kill();
+      const { spec, state } = await savedGuest(machine, monitor);
 
       const copy = await monitor.restore(await copyOf(machine, spec, 'copy'), state);
       await copy.thaw();
