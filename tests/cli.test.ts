@@ -97,7 +97,8 @@ describe('run', () => {
     ['SIGHUP', 129],
   ] as const)('passes %s on, and destroys the sandbox then', async (signal, code) => {
     const added = await watch();
-    const child = start(['run', '--', 'sh', '-c', 'echo ready; sleep 600']);
+    // Without exec: dash loses a SIGINT that comes while it forks.
+    const child = start(['run', '--', 'sh', '-c', 'echo ready; exec sleep 600']);
     await once(child.stdout, 'data');
     child.kill(signal);
     expect((await end(child)).code).toBe(code);

@@ -109,7 +109,8 @@ test('a link is kept in about as much memory as it has bytes, whatever comes bet
   await using here = await place();
   setFlagsFromString('--expose-gc');
   const held = () => {
-    runInNewContext('gc')();
+    // The buffers that one collection found dead are counted out at the beginning of the next.
+    for (const collect of Array(2).fill(runInNewContext('gc'))) collect();
     return process.memoryUsage().arrayBuffers;
   };
   const deep = Array.from({ length: 14 }, (_, at) => `${'d'.repeat(240)}/`.repeat(at + 1));
