@@ -154,7 +154,13 @@ export const ListSandboxesQuery = Type.Object({
 });
 
 export const SandboxList = Type.Object(
-  { items: Type.Array(Sandbox), next_cursor: Type.Union([Type.String(), Type.Null()]) },
+  {
+    items: Type.Array(Sandbox),
+    next_cursor: Type.Union([Type.String(), Type.Null()], {
+      description:
+        'Null on the last page alone. A page may have fewer items than `limit`: it ends with 4 MiB of labels.',
+    }),
+  },
   { $id: 'SandboxList' },
 );
 export type SandboxList = Static<typeof SandboxList>;

@@ -7,6 +7,7 @@ export interface ListFilter {
   statuses: readonly SandboxStatus[];
   metadata: Record<string, string>;
   after: Position | undefined;
+  /** Rows of a page at most. */
   limit: number;
   /** By the time of its start, to which the position refers then; default: by its creation, the newest first. */
   byStart?: 'asc' | 'desc';
@@ -14,6 +15,15 @@ export interface ListFilter {
   startedFrom?: Date | undefined;
   template?: string | undefined;
 }
+
+export interface SandboxPage {
+  rows: SandboxRow[];
+  /** Whether others come after these. */
+  more: boolean;
+}
+
+/** Labels of a page, as JSON: with these it ends, the row at which they are reached included. Nothing else of a row is long. */
+const pageBytes = 4 * 1024 * 1024;
 
 export interface SandboxEvent {
   at: Date;
@@ -93,8 +103,9 @@ export class SandboxRepository {
     return this.#db.selectFrom('sandboxes').selectAll().where('status', '<>', 'destroyed').execute();
   }
 
-  list(filter: ListFilter): Promise<SandboxRow[]> {
-    const { after, byStart, startedFrom, template } = filter;
+  /** The database adds up the bytes, so that no more than a page of them comes here. */
+  async list(filter: ListFilter): Promise<SandboxPage> {
+    const { after, byStart, limit, startedFrom, template } = filter;
     const at = byStart ? sql<Date>`coalesce(started_at, created_at)` : sql<Date>`created_at`;
     const order = byStart ?? 'desc';
     let query = this.#db
@@ -103,7 +114,7 @@ export class SandboxRepository {
       .where('status', 'in', filter.statuses)
       .orderBy(at, order)
       .orderBy('id', order)
-      .limit(filter.limit);
+      .limit(limit + 1);
     if (Object.keys(filter.metadata).length > 0) {
       query = query.where(sql<SqlBool>`metadata @> ${JSON.stringify(filter.metadata)}::jsonb`);
     }
@@ -113,7 +124,28 @@ export class SandboxRepository {
       const beyond = sql.raw(order === 'asc' ? '>' : '<');
       query = query.where(sql<SqlBool>`(${at}, id) ${beyond} (${after.createdAt}, ${after.id})`);
     }
-    return query.execute();
+    const inOrder = sql`ORDER BY ${at} ${sql.raw(order)}, id ${sql.raw(order)}`;
+    const bytesBefore = sql<number>`
+      sum(octet_length(metadata::text)) OVER (${inOrder} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)`;
+    const found = await this.#db
+      .with('found', () => query)
+      .with('measured', (db) =>
+        db
+          .selectFrom('found')
+          .selectAll()
+          .select([
+            sql<number>`coalesce(${bytesBefore}, 0)`.as('bytes_before'),
+            sql<number>`count(*) OVER ()::integer`.as('found'),
+          ]),
+      )
+      .selectFrom('measured')
+      .selectAll()
+      .where('bytes_before', '<', pageBytes)
+      .orderBy(at, order)
+      .orderBy('id', order)
+      .execute();
+    const rows = found.slice(0, limit);
+    return { rows, more: rows.length < (rows[0]?.found ?? 0) };
   }
 
   async setTimeout(

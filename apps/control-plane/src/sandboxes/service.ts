@@ -36,7 +36,7 @@ import { Observer } from './observe.ts';
 import { Operations, type Transitioned } from './operations.ts';
 import { type PauseRequest, Pauser } from './pause.ts';
 import { Ready, type ReadyRequest } from './ready.ts';
-import type { ListFilter, SandboxEvent, SandboxRepository } from './repository.ts';
+import type { ListFilter, SandboxEvent, SandboxPage, SandboxRepository } from './repository.ts';
 import { type ResumeRequest, Resumer } from './resume.ts';
 import { type LastCommand, TimeUp } from './time-up.ts';
 import { toSandbox } from './view.ts';
@@ -125,7 +125,7 @@ export class SandboxService implements Disposable {
     return this.#lives.all();
   }
 
-  list(filter: ListFilter): Promise<SandboxRow[]> {
+  list(filter: ListFilter): Promise<SandboxPage> {
     return this.#dependencies.repository.list(filter);
   }
 

@@ -92,6 +92,33 @@ test('a list runs from the newest to the oldest, page by page, without gap or re
   for (const id of ids) await destroy(id);
 });
 
+test('a page ends with 4 MiB of labels, and the next one begins there', async () => {
+  const value = '€'.repeat(4096);
+  const labels = Object.fromEntries(Array.from({ length: 63 }, (_, i) => [`long-${i}`, value]));
+  const ids: string[] = [];
+  for (let i = 0; i < 8; i++) ids.push((await plane.create({ metadata: { ...labels, long: 'a' } })).id);
+  ids.reverse();
+  const whole = await list('?metadata.long=a&limit=1000');
+  // The sixth, of 757 KiB each, is the one with which they reach 4 MiB.
+  expect(whole.items.map(({ id }) => id)).toEqual(ids.slice(0, 6));
+  const rest = await list(`?metadata.long=a&limit=1000&cursor=${whole.next_cursor}`);
+  expect(rest.items.map(({ id }) => id)).toEqual(ids.slice(6));
+  expect(rest.next_cursor).toBeNull();
+  const few = await list('?metadata.long=a&limit=6');
+  expect(few.items).toHaveLength(6);
+  expect(few.next_cursor).toBe(whole.next_cursor);
+
+  const named: string[] = [];
+  for (let token: string | null = ''; token !== null; ) {
+    const page = await plane.fetch(`/v2/sandboxes?metadata=long%3Da&order=asc&nextToken=${token}`);
+    named.push(...((await page.json()) as { sandboxID: string }[]).map(({ sandboxID }) => sandboxID));
+    token = page.headers.get('x-next-token');
+    expect(named).toHaveLength(token === null ? 8 : 6);
+  }
+  expect(named).toEqual(ids.toReversed());
+  for (const id of ids) await destroy(id);
+});
+
 test('a list is filtered by labels, all of which must match, and by status', async () => {
   const a = await plane.create({ metadata: { team: 'red', 'a b': "it's", n: '1' } });
   const b = await plane.create({ metadata: { team: 'red', n: '2' } });

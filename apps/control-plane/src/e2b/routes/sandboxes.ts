@@ -60,12 +60,10 @@ export function addSandboxRoutes(app: FastifyInstance, { publicUrl, sandboxes }:
       method: 'GET',
       url,
       async handler(request, reply) {
-        const filter = readList(request.query, everywhere[url]);
-        const rows = await sandboxes.list({ ...filter, limit: filter.limit + 1 });
-        const page = rows.slice(0, filter.limit);
-        const last = rows.length > filter.limit ? page.at(-1) : undefined;
+        const { rows, more } = await sandboxes.list(readList(request.query, everywhere[url]));
+        const last = more ? rows.at(-1) : undefined;
         if (last) void reply.header('x-next-token', encodeCursor({ createdAt: startOf(last), id: last.id }));
-        return page.map(toListed);
+        return rows.map(toListed);
       },
     });
   }

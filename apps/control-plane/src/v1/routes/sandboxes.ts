@@ -84,16 +84,15 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
       } = request.query as Record<string, string> & {
         limit?: number;
       };
-      const rows = await sandboxes.list({
+      const { rows, more } = await sandboxes.list({
         statuses: parseStatuses(status),
         metadata: metadataOf(rest),
         after: cursor === undefined ? undefined : decodeCursor(cursor),
-        limit: limit + 1,
+        limit,
       });
-      const page = rows.slice(0, limit);
-      const last = rows.length > limit ? page.at(-1) : undefined;
+      const last = more ? rows.at(-1) : undefined;
       return {
-        items: page.map((row) => sandboxes.toSandbox(row)),
+        items: rows.map((row) => sandboxes.toSandbox(row)),
         next_cursor: last ? encodeCursor({ createdAt: last.created_at, id: last.id }) : null,
       };
     },
