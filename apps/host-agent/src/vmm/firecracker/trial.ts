@@ -28,6 +28,13 @@ export interface Patience {
   allMs: number;
 }
 
+/** What a guest did instead of reaching its userspace. */
+export interface Shortfall {
+  /** It can be tried again: one boot in some hundred ends at once, without a reason. */
+  ended: boolean;
+  why: string;
+}
+
 export interface TrialSpec {
   programs: Programs;
   /** A guest's kernel and initramfs; ours, 0444, on the file system of `near`. */
@@ -44,21 +51,21 @@ const memoryMb = 128;
 const consoleBytes = 64 * 1024;
 const lookMs = 20;
 /**
- * A guest that hangs says nothing for ever. One that runs, even under emulated virtualization beside other work, says
- * something every few seconds on its way to userspace.
+ * A guest that hangs says nothing for ever. One that runs is in userspace after a second; under emulated virtualization
+ * beside other work its kernel takes half a minute to its first word, and says something every few seconds after it.
  */
-const defaultPatience: Patience = { silenceMs: 20_000, allMs: 90_000 };
+const defaultPatience: Patience = { silenceMs: 45_000, allMs: 90_000 };
 /** The kernel's line before it starts the first program (init/main.c). */
 const userspace = 'as init process';
 
 /**
- * @returns undefined when the guest reached its userspace, else what happened instead
+ * @returns undefined when the guest reached its userspace
  * @throws when none could be started
  */
 export async function firecrackerRunsGuest(
   spec: TrialSpec,
   patience = defaultPatience,
-): Promise<string | undefined> {
+): Promise<Shortfall | undefined> {
   await sweepTrials(spec.near);
   const dir = await mkdtemp(`${spec.near}-trial-`);
   let spawned: Spawned | undefined;
@@ -96,9 +103,9 @@ async function endOf(child: ChildProcess, signal: AbortSignal): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit', { signal });
 }
 
-async function whyEnded(dir: string): Promise<string> {
+async function whyEnded(dir: string): Promise<Shortfall> {
   const said = (await readLogTail(dir)).trim();
-  return `it ended at once${said === '' ? '' : `: ${quoted(said)}`}`;
+  return { ended: true, why: `it ended at once${said === '' ? '' : `: ${quoted(said)}`}` };
 }
 
 /** The rest of a trial that crashed in the middle, whose guest would run on. */
@@ -119,7 +126,7 @@ async function watch(
   console: Awaited<ReturnType<typeof makeConsole>>,
   { silenceMs, allMs }: Patience,
   over: AbortSignal,
-): Promise<string | undefined> {
+): Promise<Shortfall | undefined> {
   const signal = AbortSignal.any([over, AbortSignal.timeout(allMs)]);
   const at = { dir: jailRoot({ dir, id }), name: jailed.api.slice(1), pid: process.pid, uid };
   const tail = new ConsoleTail(consoleBytes);
@@ -145,5 +152,8 @@ async function watch(
     api.close();
   }
   const silent = ((performance.now() - lastWord) / 1000).toFixed(0);
-  return `a guest did not reach its userspace, and had said nothing for ${silent} s (${said} bytes on its console)`;
+  const last = tail.last().toString('latin1').trimEnd().split('\n').at(-1) ?? '';
+  const all = `${said} bytes on its console${last === '' ? '' : `, at last: ${quoted(last)}`}`;
+  const why = `a guest did not reach its userspace, and had said nothing for ${silent} s (${all})`;
+  return { ended: false, why };
 }

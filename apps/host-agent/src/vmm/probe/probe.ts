@@ -86,18 +86,14 @@ async function askFirecracker(
   programs: FoundFirecracker['programs'],
 ): Promise<Kept> {
   let why = '';
-  // One boot in some hundred ends at once, without a reason.
   for (const attempt of [1, 2]) {
     try {
-      const silence = await firecrackerRunsGuest({
-        kernel,
-        initramfs,
-        programs,
-        near: cacheFiles.firecracker,
-      });
-      if (silence === undefined)
+      const trial = { kernel, initramfs, programs, near: cacheFiles.firecracker };
+      const shortfall = await firecrackerRunsGuest(trial);
+      if (shortfall === undefined)
         return { runs: true, why: 'a guest of Firecracker reached its userspace under KVM' };
-      why = silence;
+      why = shortfall.why;
+      if (!shortfall.ended) break;
     } catch (error) {
       why = `no guest of it starts: ${error instanceof Error ? error.message : String(error)}`;
     }
