@@ -55,9 +55,12 @@ export function forward(
       }
       answer.pipe(response);
     });
-    out.on('error', (error: NodeJS.ErrnoException) => {
+    out.once('close', () => {
+      // By HTTP/2 a stream ends with its body, also one that nobody wants.
       request.unpipe(out);
       request.resume();
+    });
+    out.on('error', (error: NodeJS.ErrnoException) => {
       // A server may answer and end before it has read all; then its answer is what counts.
       if (response.headersSent) return;
       resolve(error.code === 'ECONNREFUSED' ? 'refused' : 'broken');

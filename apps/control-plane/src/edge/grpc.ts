@@ -51,7 +51,8 @@ export function forwardGrpc(
     let told = false;
     let whole = false;
     response.once('close', () => {
-      if (!whole) out.close(NGHTTP2_CANCEL);
+      // A call of which the program wants no more stays open.
+      if (!whole || !out.writableFinished) out.close(NGHTTP2_CANCEL);
       resolve(undefined);
     });
     out.once('response', (head, flags) => {

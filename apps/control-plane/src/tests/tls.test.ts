@@ -1,5 +1,6 @@
 /** The one address by TLS: HTTP/2 and HTTP/1.1, for the API and for ports of sandboxes. */
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import {
   type ClientHttp2Session,
@@ -83,6 +84,23 @@ async function ask(authority: string, { body, ...headers }: Asked = {}, on = ses
 async function closed(stream: ClientHttp2Stream): Promise<[IncomingHttpHeaders]> {
   if (!stream.closed) await new Promise((resolve) => stream.once('close', resolve));
   return [{}];
+}
+
+/** Sends what a program that reads nothing leaves a part of at its client. */
+async function fill(stream: ClientHttp2Stream): Promise<void> {
+  for (let at = 0; at < 96; at++) stream.write(Buffer.alloc(65_536));
+  await eventually(async () => {
+    const before = stream.writableLength;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    return stream.writableLength === before;
+  });
+}
+
+/** Whether this side of a connection of this machine is. A program that does not read does not see it end. */
+async function isOpen(from: number): Promise<boolean> {
+  const hex = from.toString(16).toUpperCase().padStart(4, '0');
+  const established = new RegExp(`^ *\\d+: \\w+:${hex} \\w+:\\w+ 01 `, 'm');
+  return established.test(await readFile('/proc/net/tcp', 'utf8'));
 }
 
 const host = (id: string, at: number) => `${at}-${id}.perch.test`;
@@ -283,6 +301,30 @@ describe('a stream of HTTP/2', () => {
     await ended.promise;
   });
 
+  test('of which its client wants no more ends at a program that reads no body', async () => {
+    let from = 0;
+    await using program = await WebServer.start((asked, answer) => {
+      from = asked.socket.remotePort ?? 0;
+      answer.write('begun');
+    });
+    const stream = open(host(box.sandboxID, program.port), { ':method': 'POST' });
+    const answered = once(stream, 'response');
+    await fill(stream);
+    await answered;
+    expect(await isOpen(from)).toBe(true);
+    stream.close(constants.NGHTTP2_NO_ERROR);
+    await eventually(async () => !(await isOpen(from)));
+  });
+
+  test('has its end though its program answers and reads no body', async () => {
+    await using program = await WebServer.start((_asked, answer) => {
+      answer.writeHead(200, { 'content-length': 5 }).write('whole');
+    });
+    const name = host(box.sandboxID, program.port);
+    const answer = await ask(name, { ':method': 'POST', body: 'x'.repeat(96 * 65_536) });
+    expect([answer.text, answer.code]).toEqual(['whole', constants.NGHTTP2_NO_ERROR]);
+  });
+
   test('whose client never reads holds up its program, and no other stream', async () => {
     let written = 0;
     await using program = await WebServer.start((_asked, answer) => {
@@ -314,7 +356,7 @@ describe('gRPC', () => {
   /** A program that speaks HTTP/2 in plain text and nothing else. */
   async function serve(onStream: Serve) {
     const server = createH2cServer();
-    const sessions = new Set<{ destroy(): void }>();
+    const sessions = new Set<{ readonly destroyed: boolean; destroy(): void }>();
     server.on('session', (one) => sessions.add(one.on('error', () => {})));
     server.on('stream', (stream, headers) => onStream(stream.on('error', () => {}) as never, headers));
     server.listen(0, '0.0.0.0');
@@ -388,6 +430,19 @@ describe('gRPC', () => {
     await plane.fetch(`/sandboxes/${box.sandboxID}`, { method: 'DELETE' });
     await closed(last);
     expect(last.rstCode).toBe(constants.NGHTTP2_INTERNAL_ERROR);
+  });
+
+  test('that has ended while its body is unread leaves nothing at its program', async () => {
+    await using program = await serve((stream) => {
+      stream.pause().respond({ ':status': 200 }, { waitForTrailers: true });
+      stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' })).end('begun');
+    });
+    const stream = open(program.name, { ':method': 'POST', 'content-type': 'application/grpc' });
+    const over = once(stream.resume(), 'end');
+    await fill(stream);
+    await over;
+    stream.close(constants.NGHTTP2_NO_ERROR);
+    await eventually(() => [...program.sessions].every((one) => one.destroyed));
   });
 
   test('to a program that speaks something else, or to none, is 502', async () => {
@@ -602,12 +657,7 @@ describe('bad input', () => {
       else asked.resume().on('end', () => answer.end('read'));
     });
     const stream = open(toPort(program.port), { ':method': 'POST' });
-    for (let at = 0; at < 96; at++) stream.write(Buffer.alloc(65_536));
-    await eventually(async () => {
-      const before = stream.writableLength;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-      return stream.writableLength === before;
-    });
+    await fill(stream);
     expect(stream.writableLength).toBeGreaterThan(65_536);
     const other = await ask(toPort(program.port), {
       ':method': 'POST',

@@ -120,6 +120,7 @@ function serve(request: Http2ServerRequest, response: Http2ServerResponse, onReq
   response.writeContinue = () => {
     if (!stream.closed) writeContinue();
   };
+  endWithReset(stream);
   // Those who wait for the end of a client ask whether it has been.
   Object.defineProperty(response, 'destroyed', { get: () => stream.destroyed });
   const problem = asHttp1(request);
@@ -129,4 +130,21 @@ function serve(request: Http2ServerRequest, response: Http2ServerResponse, onReq
   }
   refuse(response, 400, problem);
   request.resume();
+}
+
+/**
+ * Node keeps a stream that its client resets with NO_ERROR until what came of its body has been read, which may be
+ * never. Nothing is said of such a reset but by the end of the body, which then is none.
+ */
+function endWithReset(stream: Http2ServerResponse['stream']): void {
+  const push = stream.push.bind(stream);
+  let isWhole = stream.endAfterHeaders;
+  stream.push = (chunk, encoding) => {
+    const wantsMore = push(chunk, encoding);
+    if (chunk !== null) return wantsMore;
+    if (!stream.closed) isWhole = true;
+    // Node is not done with it yet.
+    else if (!isWhole || stream.aborted) process.nextTick(() => stream.destroy());
+    return wantsMore;
+  };
 }
