@@ -1,6 +1,6 @@
 /**
  * Figures of the ways in which a guest under Firecracker gets its memory back: each way goes on from the same state, which
- * lies over another, and in turn, in the lab on XFS. Milliseconds. `--samples N` of each.
+ * lies over another, and in turn, in the lab on XFS. Milliseconds: median, least and most. `--samples N` of each.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -59,7 +59,7 @@ for (let turn = 0; turn < Number(samples); turn++) {
   }
 }
 for (const [name, times] of Object.entries(seen)) {
-  const [ready, restored, first] = [0, 1, 2].map((at) => median(times.map((one) => one[at] ?? 0)));
+  const [ready, restored, first] = [0, 1, 2].map((at) => spread(times.map((one) => one[at] ?? 0)));
   facts.add(name, { n: times.length, 'memory ready': ready, 'guest stands': restored, 'first word': first });
 }
 facts.tell();
@@ -68,6 +68,8 @@ async function says(vm: Vm): Promise<void> {
   while (!(await vm.console()).includes(word)) await sleep(5);
 }
 
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+/** @returns the median, and the least and the most */
+function spread(values: readonly number[]): [number, number, number] {
+  const sorted = values.toSorted((a, b) => a - b);
+  return [sorted[Math.floor(sorted.length / 2)] ?? 0, sorted[0] ?? 0, sorted.at(-1) ?? 0];
 }
