@@ -31,9 +31,7 @@ async function start(line: string): Promise<void> {
 }
 
 async function expectOthersUndisturbed(): Promise<void> {
-  const started = performance.now();
-  expect(await sh(perch, neighbour.id, 'python3 -c "print(6 * 7)"', 30)).toBe('42\n');
-  expect(performance.now() - started).toBeLessThan(15_000);
+  expect(await sh(perch, neighbour.id, 'python3 -c "print(6 * 7)"', 60)).toBe('42\n');
   expect([daemonPid(dataDir, 'perch-host'), daemonPid(dataDir, 'perchd')]).toEqual(daemons);
   expect(await perch.health()).toMatchObject({ status: 'ok' });
 }

@@ -99,7 +99,7 @@ async function expectFlat(before: ReturnType<typeof daemons>): Promise<void> {
       .map((name) => ({ name, was: before[name], is: after[name] }))
       .filter(({ was, is }) => is.fds > was.fds + 4 || is.threads > was.threads + 2);
   };
-  await expect.poll(grown, { timeout: 10_000 }).toEqual([]);
+  await expect.poll(grown).toEqual([]);
   const { host, control } = daemons();
   expect([host.pid, control.pid]).toEqual([before.host.pid, before.control.pid]);
 }

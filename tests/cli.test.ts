@@ -190,9 +190,9 @@ describe('exec', () => {
   });
 
   test('tells time-outs and what it cannot run by exit codes of its own', async () => {
-    const late = await run(['exec', '-t', '1', id, '--', 'bash', '-c', 'echo begun; sleep 3600']);
+    const late = await run(['exec', '-t', '3', id, '--', 'bash', '-c', 'echo begun; sleep 3600']);
     expect(late).toMatchObject({ code: 124, stdout: 'begun\n' });
-    expect(late.stderr).toMatch(/took longer than 1 s/);
+    expect(late.stderr).toMatch(/took longer than 3 s/);
     const nobody = await run(['exec', '-u', 'nobody-here', id, '--', 'true']);
     expect(nobody).toMatchObject({ code: 125, stderr: expect.stringContaining('nobody-here') });
   });

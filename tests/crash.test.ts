@@ -73,7 +73,7 @@ async function expectNewOnesWork(): Promise<void> {
 /** The things on the machine are those that are listed, in every kind of resource, and what the journal has. */
 async function expectNothingElse(...ids: string[]): Promise<void> {
   await expect.poll(() => footprint(instance), { timeout: 60_000 }).toEqual(footprintOf(...ids));
-  await expect.poll(() => listed(), { timeout: 10_000 }).toEqual(ids.toSorted());
+  await expect.poll(() => listed()).toEqual(ids.toSorted());
   expect((await hostSandboxes(instance.dataDir)).map(({ id }) => id).sort()).toEqual(ids.toSorted());
   const kinds = new Map<string, number>();
   for (const { kind } of await instance.leaks()) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);

@@ -14,13 +14,13 @@ test('a full host says so, starts all the same, and is well again when there is 
   };
   expect(await health()).toEqual([200, 'ok']);
   const sandbox = await newSandbox(perch, { memory_mb: 128, disk_mb: 1024 });
-  await expect.poll(health, { timeout: 5_000 }).toEqual([503, 'full']);
+  await expect.poll(health).toEqual([503, 'full']);
   await expect(perch.sandboxes.create({ memory_mb: 128, disk_mb: 1024 })).rejects.toMatchObject({
     code: 'capacity_exhausted',
   });
   await instance.stop();
   await instance.up();
-  await expect.poll(health, { timeout: 5_000 }).toEqual([503, 'full']);
+  await expect.poll(health).toEqual([503, 'full']);
   await perch.sandboxes.delete(sandbox.id);
-  await expect.poll(health, { timeout: 5_000 }).toEqual([200, 'ok']);
+  await expect.poll(health).toEqual([200, 'ok']);
 });

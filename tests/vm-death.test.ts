@@ -26,7 +26,7 @@ async function untilNothingIsLeftOf(id: string): Promise<void> {
     const { monitors, cgroups, directories } = footprint({ dataDir, instance });
     return [...monitors, ...cgroups, ...directories].filter((name) => name === id);
   };
-  await expect.poll(left, { timeout: 10_000 }).toEqual([]);
+  await expect.poll(left).toEqual([]);
 }
 
 test('a VM that is killed from outside is failed within 2 s, says why, and holds nothing', async () => {
@@ -50,9 +50,7 @@ test('a VM that is killed from outside is failed within 2 s, says why, and holds
   });
   await untilNothingIsLeftOf(id);
   // Its slot is gone; the pool may have made another, whose number is never that of a slot at rest.
-  await expect
-    .poll(() => slots.filter((name) => !slotNamespaces(instance).includes(name)), { timeout: 10_000 })
-    .toHaveLength(1);
+  await expect.poll(() => slots.filter((name) => !slotNamespaces(instance).includes(name))).toHaveLength(1);
 });
 
 test('a failed sandbox tells its life in its logs, and can be destroyed', async () => {

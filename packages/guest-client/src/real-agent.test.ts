@@ -111,7 +111,7 @@ describe.skipIf(!existsSync(binary))('the real agent', () => {
   });
 
   test('a deadline ends a command, and is told as such', async () => {
-    const running = await shell('echo first; sleep 60', { timeoutMs: 300 });
+    const running = await shell('echo first; sleep 60', { timeoutMs: 2_000 });
     expect(await finish(running)).toEqual({ stdout: 'first\n', stderr: '', last: 'timeout' });
   });
 

@@ -37,11 +37,9 @@ describe('run', () => {
   });
 
   test('kills a tool that takes too long, with its children, and says that the outcome is unknown', async () => {
-    const started = Date.now();
-    const error = await failure(run('sh', ['-c', 'sleep 20 & sleep 20'], { timeoutMs: 100 }));
+    const error = await failure(run('sh', ['-c', 'sleep 1000 & sleep 1000'], { timeoutMs: 100 }));
     expect(error.outcome).toBe('unknown');
     expect(error.message).toContain('100 ms');
-    expect(Date.now() - started).toBeLessThan(5000);
   });
 
   test('kills a tool that floods its output', async () => {

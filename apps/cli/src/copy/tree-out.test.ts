@@ -213,14 +213,14 @@ function held(outer: AbortSignal = new AbortController().signal) {
 }
 
 const atOnce = 8;
-const full = (downloads: Held) => vi.waitFor(() => expect(downloads.open.size).toBe(atOnce));
+const full = (downloads: Held) => vi.waitFor(() => expect(downloads.open.size).toBe(atOnce), 30_000);
 
 test('files of several directories come at once, and never more than eight', async () => {
   await using here = await place();
   const { downloads, leftOut, options } = held();
   const saved = saveTree(options, '/s', here.to, attributes);
   for (let left = 42; left > 0; left--) {
-    await vi.waitFor(() => expect(downloads.open.size).toBe(Math.min(left, atOnce)));
+    await vi.waitFor(() => expect(downloads.open.size).toBe(Math.min(left, atOnce)), 30_000);
     await here.expectUntouched([expect.stringMatching(/^\.to\.perch-/) as never]);
     downloads.endLast();
   }
@@ -250,7 +250,7 @@ test('a file that fails breaks off those that come beside it, and nothing is lef
   saved.catch(() => {});
   await full(downloads);
   downloads.endLast();
-  await vi.waitFor(() => expect(downloads.begun).toBe(atOnce + 1));
+  await vi.waitFor(() => expect(downloads.begun).toBe(atOnce + 1), 30_000);
   await full(downloads);
   const broken = new Error('broken off');
   downloads.open.get('/s/first/2')?.fail(broken);

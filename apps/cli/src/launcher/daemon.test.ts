@@ -45,7 +45,7 @@ test('one that says that it cannot start is not started again, and not told to b
 test('one that ends before it was ever ready is given up at the third time', async () => {
   await using d = await daemon('exit 1');
   d.daemon.start();
-  await expect.poll(() => d.daemon.hopeless, { timeout: 5000 }).toBe(true);
+  await expect.poll(() => d.daemon.hopeless).toBe(true);
   expect(d.crashes).toEqual(['exit code 1', 'exit code 1', 'exit code 1']);
 });
 
@@ -54,7 +54,7 @@ test('one that waits to be started again is stopped at once', async () => {
   d.daemon.markReady();
   d.daemon.start();
   // The next wait is of two seconds.
-  await expect.poll(() => d.crashes.length, { timeout: 5000 }).toBe(3);
+  await expect.poll(() => d.crashes.length).toBe(3);
   const start = performance.now();
   await d.daemon.stop();
   expect(performance.now() - start).toBeLessThan(500);

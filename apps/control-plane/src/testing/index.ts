@@ -134,7 +134,7 @@ export class TestPlane implements AsyncDisposable {
 /** Waits until `check` gives something, for at most `ms`. */
 export async function eventually<T>(
   check: () => Promise<T | undefined | false> | T | undefined | false,
-  ms = 5_000,
+  ms = 30_000,
 ): Promise<T> {
   const deadline = Date.now() + ms;
   for (;;) {

@@ -20,7 +20,7 @@ afterEach(() => {
 const token = 'ab'.repeat(32);
 const exec = (id: string) => plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'echo', args: ['hi'] } });
 const becomes = (id: string, status: string) =>
-  eventually(async () => (await plane.get(id)).status === status, 10_000);
+  eventually(async () => (await plane.get(id)).status === status);
 
 interface Found {
   /** The content of the row. */

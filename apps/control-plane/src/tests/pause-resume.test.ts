@@ -79,7 +79,7 @@ test('a sandbox is paused and resumed, with what each stage took', async () => {
   const resumed = await json<SandboxTransition>(resume(id, { body: '{}', headers: jsonType() }));
   expect(resumed).toMatchObject({ status: 'running', host_ip: '127.0.0.2', started_at: sandbox.started_at });
   expect(resumed.timings_ms.total).toBe(30);
-  expect(Math.abs(Date.parse(resumed.expires_at ?? '') - Date.now() - 1_000_000)).toBeLessThan(5_000);
+  expect(Math.abs(Date.parse(resumed.expires_at ?? '') - Date.now() - 1_000_000)).toBeLessThan(100_000);
   expect(await (await exec(id)).text()).toContain('hi');
   expect(await eventsOf(id)).toEqual(['creating', 'running', 'pausing', 'paused', 'resuming', 'running']);
 });

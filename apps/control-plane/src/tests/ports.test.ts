@@ -247,7 +247,7 @@ describe('a connection to a port', () => {
         before = value();
         await new Promise((resolve) => setTimeout(resolve, 200));
         return same;
-      }, 10_000);
+      });
     };
     await still(() => written);
     expect(written).toBeLessThan(64 * 1024 * 1024);

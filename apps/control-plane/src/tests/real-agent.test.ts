@@ -66,7 +66,7 @@ describe.skipIf(!agentIsBuilt)('with the real guest agent', () => {
     const answer = await exec({
       cmd: 'sh',
       args: ['-c', 'echo a; sleep 987001 & sleep 987001'],
-      timeout_sec: 1,
+      timeout_sec: 3,
     });
     expect(answer.status).toBe(504);
     expect(await answer.json()).toMatchObject({ error: { details: { stdout: 'a\n' } } });

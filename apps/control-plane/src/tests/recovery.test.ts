@@ -28,7 +28,7 @@ test('a database that is killed is started again; meanwhile commands run and lis
     if (answer.status === 503) refused.push(answer);
     expect((await exec(id)).status).toBe(200);
     return answer.status === 200 && refused.length > 0;
-  }, 20_000);
+  });
   expect(statuses).toEqual(new Set([200, 503]));
   expect(refused[0]?.headers.get('retry-after')).toBe('1');
   expect(await refused[0]?.json()).toMatchObject({ error: { code: 'database_unavailable' } });
@@ -54,7 +54,7 @@ test('perchd that is started again answers for the same sandboxes', async () => 
   await plane.up();
   expect((await plane.get(long.id)).status).toBe('running');
   expect(await (await exec(long.id)).text()).toContain('hi');
-  await eventually(async () => (await plane.get(short.id)).status === 'destroyed', 8_000);
+  await eventually(async () => (await plane.get(short.id)).status === 'destroyed');
 });
 
 test('what the host lost while perchd was down is failed, and what nobody knows is destroyed', async () => {
@@ -95,7 +95,7 @@ test('a destroy that the host did not answer is finished when it does', async ()
   expect((await plane.get(id)).status).toBe('destroying');
   expect((await exec(id)).status).toBe(409);
   await plane.host.start();
-  await eventually(async () => (await plane.get(id)).status === 'destroyed', 10_000);
+  await eventually(async () => (await plane.get(id)).status === 'destroyed');
   expect(plane.host.sandboxes.has(id)).toBe(false);
 });
 
@@ -111,7 +111,7 @@ test('without its host perchd lists and reads, and says what it cannot do', asyn
   await eventually(async () => (await fetch(`${plane.url}/health`)).status === 503);
   expect(await (await plane.fetch('/v1/hosts')).json()).toMatchObject({ items: [{ status: 'unreachable' }] });
   await plane.host.start();
-  await eventually(async () => (await fetch(`${plane.url}/health`)).status === 200, 10_000);
+  await eventually(async () => (await fetch(`${plane.url}/health`)).status === 200);
 });
 
 test('a second perchd on the same directory is refused', async () => {
@@ -123,9 +123,8 @@ test('a shutdown ends streams and requests in good time', async () => {
   const { id } = await plane.create();
   const asked = plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'sleep', args: ['1'] } });
   await sleep(200);
-  const started = Date.now();
   await plane.down();
-  expect(Date.now() - started).toBeLessThan(9_000);
+  expect(plane.logLines.filter((line) => line.includes('cutting requests'))).toEqual([]);
   expect((await asked).status).toBe(200);
   await plane.up();
 });

@@ -47,7 +47,7 @@ describe.skipIf(!agentIsBuilt)('a terminal', () => {
         (one) => one.type === 'stdout' && 'data' in one && one.data === '10 50\n',
       );
     };
-    await expect.poll(resized, { timeout: 10_000 }).toBe(true);
+    await expect.poll(resized).toBe(true);
     client.send({ type: 'stdin', data: '\n' });
     await shows(client, '10 50');
     expect(lastOf(await client.rest())).toEqual({ type: 'exit', exit_code: 0 });

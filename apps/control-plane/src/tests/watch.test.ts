@@ -114,7 +114,7 @@ describe.skipIf(!agentIsBuilt)('a watch', () => {
       await using client = await open({ path: dir });
       return await client.next();
     };
-    await expect.poll(again, { timeout: 10_000 }).toEqual({ type: 'start' });
+    await expect.poll(again).toEqual({ type: 'start' });
     await using last = await open({ path: dir });
     expect(await last.next()).toEqual({ type: 'start' });
     await plane.fetch(`/v1/sandboxes/${id}/pause`, { method: 'POST' });

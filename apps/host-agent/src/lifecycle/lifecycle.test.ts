@@ -204,7 +204,7 @@ test('a VM that ends is failed also when the journal cannot be written at first'
   const failed = seen(h.lifecycle, id, 'failed');
   h.machine.vms.get(join(h.vmsDir, id))?.end('gone');
   expect((await failed).reason).toBe('gone');
-  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir), 30_000);
 });
 
 test('a create that fails is failed also when the journal cannot be written at first', async () => {

@@ -23,7 +23,7 @@ test('a VM that ended while no host agent ran is failed, and what it held is giv
     status: 'failed',
     reason: expect.stringContaining('was gone'),
   });
-  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir), 30_000);
 });
 
 test('a sandbox whose disk went while no host agent ran is failed, and what it held is given back', async () => {
@@ -35,7 +35,7 @@ test('a sandbox whose disk went while no host agent ran is failed, and what it h
     status: 'failed',
     reason: expect.stringContaining('Its disk was gone'),
   });
-  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir), 30_000);
 });
 
 test('a host agent asks again for a disk of which it cannot be said whether it is there', async () => {
@@ -57,7 +57,7 @@ test('a create that a crash cut off is undone', async () => {
     status: 'failed',
     reason: expect.stringContaining('being created'),
   });
-  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir), 30_000);
 });
 
 test('a host agent starts beside machines that cannot be ended, and goes on until they are', async () => {
@@ -87,7 +87,7 @@ test('a host agent starts beside machines that cannot be ended, and goes on unti
   machine.killFails = 0;
   const ended = () => ids.flatMap((one) => h.lifecycle.list().find((sandbox) => sandbox.id === one) ?? []);
   await expect
-    .poll(() => ended().map(({ status, address }) => [status, address]), { timeout: 10_000 })
+    .poll(() => ended().map(({ status, address }) => [status, address]))
     .toEqual([
       ['failed', null],
       ['paused', null],
@@ -103,7 +103,7 @@ test('what cannot be found out of one sandbox at the start is found out later', 
   const failed = seen(h.lifecycle, id, 'failed');
   h.machine.vms.get(join(h.vmsDir, id))?.end('gone');
   expect((await failed).reason).toBe('gone');
-  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir), 30_000);
 });
 
 test('a directory that no journal entry owns is removed at the start', async () => {
@@ -120,6 +120,6 @@ test('a boot snapshot that a crash cut off is removed at the start', async () =>
   void h.lifecycle.create(id, request).catch(() => {});
   await expect.poll(() => h.machine.vms.size).toBe(1);
   await h.restart();
-  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir), 30_000);
   expect(h.lifecycle.list().map((one) => [one.id, one.status])).toEqual([[id, 'failed']]);
 });

@@ -43,9 +43,9 @@ describe('a process', () => {
     const [output] = await once(parent.stdout as Readable, 'data');
     const pid = Number(output);
     const program = () => readFileSync(`/proc/${parent.pid}/comm`, 'utf8');
-    await expect.poll(program, { timeout: 5000 }).toBe('sleep\n');
+    await expect.poll(program).toBe('sleep\n');
     (parent.stdio[3] as Writable).end('\n');
-    await expect.poll(() => readProcess(pid)?.state, { timeout: 5000 }).toBe('Z');
+    await expect.poll(() => readProcess(pid)?.state).toBe('Z');
     expect(isAlive({ pid, startTime: readProcess(pid)?.startTime ?? 0 })).toBe(false);
     parent.kill('SIGKILL');
     await once(parent, 'exit');

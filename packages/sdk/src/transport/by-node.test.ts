@@ -89,7 +89,7 @@ test('a source is asked for no more than the other side takes', async () => {
       before = source.taken;
       expect(still).toBe(true);
     },
-    { interval: 200, timeout: 10_000 },
+    { interval: 200, timeout: 30_000 },
   );
   cancel.abort(new Error('enough'));
   expect(await writing).toMatchObject({ message: 'enough' });
@@ -119,7 +119,7 @@ test('a download is sent no faster than it is read, and one that is left ends', 
       before = bytesWritten;
       expect(still).toBe(true);
     },
-    { interval: 200, timeout: 10_000 },
+    { interval: 200, timeout: 30_000 },
   );
   const closed = once(response, 'close');
   await reader.cancel();

@@ -185,7 +185,7 @@ test('a sandbox whose disk is lost while it runs is failed with the reason, and 
   const failed = seen(h.lifecycle, id, 'failed');
   h.machine.disks.delete(join(h.vmsDir, id));
   expect((await failed).reason).toMatch(/^Its disk was gone \(nothing is in .*\)\.$/);
-  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir), 30_000);
 });
 
 test('a resume that fails leaves a paused sandbox, which can be resumed later', async () => {
@@ -240,7 +240,7 @@ test('a host agent starts though a guest does not run on, which is failed with t
   const { status, reason } = h.lifecycle.get(id);
   expect(status).toBe('failed');
   expect(reason).toContain('cannot thaw');
-  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir));
+  await vi.waitFor(() => nothingLeft(h.machine, h.vmsDir), 30_000);
 });
 
 test('a guest whose disk is gone is not let go again: it is failed, with nothing of the pause left', async () => {

@@ -17,7 +17,7 @@ const memoryMb = 3500;
 async function ready(count: number) {
   const machine = new FakeMachine();
   const h = await host(machine, { readyGuests: count, memoryMb });
-  await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(count);
+  await expect.poll(() => standing(machine)).toBe(count);
   machine.order.length = 0;
   return h;
 }
@@ -48,7 +48,7 @@ test('a create takes over one that stands ready, with a slot, a disk and a monit
 test('another takes its place, and one that was taken is a sandbox like any other', async () => {
   await using h = await ready(1);
   await h.lifecycle.create(id, wanted);
-  await expect.poll(() => standing(h.machine), { timeout: 5000 }).toBe(1);
+  await expect.poll(() => standing(h.machine)).toBe(1);
   await h.lifecycle.pause(id, 1);
   expect(await h.lifecycle.resume(id, { generation: 2, access_token: 'c'.repeat(64) })).toMatchObject({
     status: 'running',
@@ -90,11 +90,11 @@ test('a create that is refused calls for none', async () => {
 test('they leave the other half of the network slots to sandboxes, and go when these need more', async () => {
   const machine = new FakeMachine();
   await using h = await host(machine, { readyGuests: 10, memoryMb: 20_000 });
-  await expect.poll(() => standing(machine), { timeout: 10_000 }).toBe(8);
+  await expect.poll(() => standing(machine)).toBe(8);
   for (const letter of ['b', 'c', 'd', 'e', 'f']) {
     await h.lifecycle.create(`sb${letter.repeat(18)}`, request);
   }
-  await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(3);
+  await expect.poll(() => standing(machine)).toBe(3);
 });
 
 test('one that is being made gives way at once, and leaves nothing', async () => {
@@ -102,7 +102,7 @@ test('one that is being made gives way at once, and leaves nothing', async () =>
   const gate = Promise.withResolvers<void>();
   machine.readyGate = gate.promise;
   await using h = await host(machine, { readyGuests: 1, memoryMb, bootTimeoutMs: 600_000 });
-  await expect.poll(() => machine.vms.size, { timeout: 5000 }).toBe(1);
+  await expect.poll(() => machine.vms.size).toBe(1);
   const begun = seen(h.lifecycle, id, 'creating');
   const creating = h.lifecycle.create(id, { ...wanted, memory_mb: memoryMb - 500 });
   await begun;
@@ -124,7 +124,7 @@ test('failed sandboxes keep no memory from them', async () => {
   await h.lifecycle.create(`sb${'g'.repeat(18)}`, request);
   expect(standing(h.machine)).toBe(1);
   await h.lifecycle.create(id, wanted);
-  await expect.poll(() => standing(h.machine), { timeout: 5000 }).toBe(1);
+  await expect.poll(() => standing(h.machine)).toBe(1);
 });
 
 test('one that ends by itself is removed', async () => {
@@ -139,13 +139,13 @@ test('a host agent that is started again, or stops, leaves none of those before'
   const machine = new FakeMachine();
   {
     await using h = await host(machine, { readyGuests: 2, memoryMb });
-    await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(2);
+    await expect.poll(() => standing(machine)).toBe(2);
     await h.lifecycle.create(id, wanted);
     const before = [...machine.vms].filter(([, { frozen }]) => frozen).map(([dir]) => dir);
     await h.restart();
     expect(h.lifecycle.get(id).status).toBe('running');
     await expect.poll(() => before.filter((dir) => machine.vms.has(dir))).toEqual([]);
-    await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(2);
+    await expect.poll(() => standing(machine)).toBe(2);
     expect(machine.vms.size).toBe(3);
   }
   expect(standing(machine)).toBe(0);
@@ -157,7 +157,7 @@ test('after creates of a shape that nobody keeps ready guests of that shape stan
   await using h = await host(machine, { readyMost: 4, memoryMb });
   const names = ['b', 'c', 'd'].map((letter) => `sb${letter.repeat(18)}`);
   await Promise.all(names.map((name) => h.lifecycle.create(name, request)));
-  await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(3);
+  await expect.poll(() => standing(machine)).toBe(3);
   machine.order.length = 0;
   await h.lifecycle.create(id, request);
   expect(machine.order).toEqual(['thaw']);
@@ -193,7 +193,7 @@ test.each(['resume', 'fork'] as const)('none is made while a %s is under way', a
   gate.resolve();
   await done;
   expect(kinds).not.toContain('ready');
-  await expect.poll(() => standing(machine), { timeout: 5000 }).toBe(1);
+  await expect.poll(() => standing(machine)).toBe(1);
 });
 
 test('of several only as many go as a sandbox needs the memory of', async () => {
