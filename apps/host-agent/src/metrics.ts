@@ -3,6 +3,9 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Lifecycle } from './lifecycle/index.ts';
 import type { VmMonitor } from './vmm/index.ts';
 
+/** Between two looks at the delay of the event loop. At the default, 10 ms, they are most of what it does at rest. */
+const eventLoopEveryMs = 200;
+
 /** The figures of `/metrics` of the host agent. */
 export function createMetrics(
   lifecycle: Lifecycle,
@@ -10,7 +13,7 @@ export function createMetrics(
   monitor: Pick<VmMonitor, 'counted'> = {},
 ): Registry {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: eventLoopEveryMs });
   const registers = [registry];
   new Gauge({
     name: 'perch_host_sandboxes',

@@ -10,6 +10,12 @@ export interface Sources {
   databaseUp(): Promise<number>;
 }
 
+/**
+ * Between two looks at the delay of the event loop. At the default, 10 ms, the looks had a tenth of the CPU time of
+ * short commands and nearly all of that of a program at rest.
+ */
+const eventLoopEveryMs = 200;
+
 export class Metrics {
   readonly #registry = new Registry();
   readonly #requests: Histogram<'method' | 'route' | 'status'>;
@@ -19,7 +25,7 @@ export class Metrics {
 
   constructor() {
     const registers = [this.#registry];
-    collectDefaultMetrics({ register: this.#registry });
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: eventLoopEveryMs });
     this.#requests = new Histogram({
       name: 'perch_http_request_duration_seconds',
       help: 'Duration of requests, to the last byte of the answer',
