@@ -28,7 +28,8 @@ export type UpEvent =
     }
   | { event: 'stopped' };
 
-const startTimeoutMs = 120_000;
+/** Of a daemon that lives. On a host under load the first start of a guest, as a trial, may take a minute and a half of it. */
+const startTimeoutMs = 300_000;
 const pollMs = 50;
 const renewEveryMs = 24 * 3600 * 1000;
 
