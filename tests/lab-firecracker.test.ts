@@ -6,15 +6,15 @@ import { factsOf, labMs } from './setup/lab-facts.ts';
 const none = { disks: 0, bases: 0, loops: 0 };
 const one = { disks: 1, bases: 1, loops: 1 };
 
-describe('sandboxes under Firecracker, on disks of device-mapper on XFS,', () => {
+describe('sandboxes of a host that nobody tells its monitor, and that has Firecracker and XFS,', () => {
   /** By name, what `setup/disks-in-lab.ts` saw. */
   let facts: Record<string, unknown>;
 
   beforeAll(async () => {
-    facts = await factsOf(['disks-in-lab.ts', 'device-mapper', 'firecracker'], '--data', 'xfs');
+    facts = await factsOf(['disks-in-lab.ts', 'auto', 'auto'], '--data', 'xfs');
   }, labMs);
 
-  test('run commands', () => {
+  test('run commands, under Firecracker and on disks of device-mapper', () => {
     expect(facts.host).toEqual([{ disk: 'dm-snapshot', vmm: expect.stringMatching(/firecracker/i) }]);
     expect(facts.created).toMatchObject({ devices: one });
     expect(facts.word).toEqual(['memory', 'disk']);

@@ -1,4 +1,4 @@
-/** The life of sandboxes on disks of device-mapper, under KVM, in the lab. Takes the values of PERCH_ROOTFS and PERCH_VMM. */
+/** The life of sandboxes on disks of device-mapper, under KVM, in the lab. Takes the values of PERCH_ROOTFS and PERCH_VMM; `auto`: none. */
 import { closeSync, openSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,9 +24,11 @@ const key = newApiKey();
 const { env } = process;
 Object.assign(env, {
   ...{ PERCH_DATA_DIR: join(tmpdir(), 'perch'), PERCH_API_KEY: key, PERCH_ROOTFS: rootfs },
-  // The probe gives KVM less time than a guest takes here.
-  ...{ PERCH_VMM: vmm, PERCH_READY: '0', PERCH_SLOT_POOL: '1' },
+  ...{ PERCH_READY: '0', PERCH_SLOT_POOL: '1' },
+  // The probe gives QEMU's KVM less time than a guest takes here.
+  PERCH_VMM: vmm,
 });
+if (vmm === 'auto') delete env.PERCH_VMM;
 const settings = readSettings(env);
 const ready = Promise.withResolvers<Extract<UpEvent, { event: 'ready' }>>();
 const over = up(settings, (event) => {
@@ -64,13 +66,12 @@ function endWithLab(error: unknown): never {
 
 const kept = 'cat /dev/shm/word ~/word; sha256sum ~/random | cut -d" " -f1';
 
-fact(
-  'host',
-  (await hosts.list()).map(({ disk, vmm }) => ({ disk, vmm })),
-);
+const monitor = (await hosts.list()).map(({ disk, vmm }) => ({ disk, vmm }));
+fact('host', monitor);
 const { id } = await sandboxes.create(shape, slow).catch(endWithLab);
 fact('created', { devices: devices(), root: await sh(id, 'df -k --output=size / | tail -1') });
-for (const pid of monitors(settings.dataDir).values()) if (vmm === 'firecracker') fact('jail', viewOf(pid));
+for (const pid of monitors(settings.dataDir).values())
+  if (monitor[0]?.vmm.startsWith('firecracker')) fact('jail', viewOf(pid));
 await sh(
   id,
   'echo memory > /dev/shm/word; echo disk > ~/word; head -c 20000000 /dev/urandom > ~/random; sync',
