@@ -20,6 +20,7 @@ const config: KnipConfig = {
     'losetup',
     'ip',
     'unshare',
+    'chroot',
     'mkfifo',
     'mount',
     'umount',

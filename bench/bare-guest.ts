@@ -1,10 +1,11 @@
 /**
- * Guests without Perch: the machine of a sandbox, restored by nothing but QEMU, on taps in our own network
+ * Guests without Perch: the machine of a sandbox, restored by nothing but its monitor, on taps in our own network
  * namespace. Command line and files are those of a sandbox that runs, so that all are the same machine and go
  * on from the same snapshot.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { link, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { get, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -17,6 +18,13 @@ import { connectWhenListening } from '../apps/host-agent/src/linux/index.ts';
 import { qemuProgram } from '../packages/node-kit/src/index.ts';
 import { newAccessToken, type Sandbox } from '../packages/protocol/src/index.ts';
 import type { PerchInstance } from '../tests/setup/perch-instance.ts';
+import {
+  BareFirecracker,
+  jailOf,
+  makeDevices,
+  sharedByFirecracker,
+  spawnFirecracker,
+} from './bare-firecracker.ts';
 
 const run = promisify(execFile);
 /** Most bare guests at a time. */
@@ -32,24 +40,25 @@ const ways = Array.from({ length: most }, (_, i) => ({
 type Way = (typeof ways)[number];
 const startTimeoutMs = 120_000;
 /** Files of a sandbox's VM that it shares with others. */
-const shared = ['kernel', 'initramfs', 'memfile', 'snapfile'];
+const sharedByQemu = ['kernel', 'initramfs', 'memfile', 'snapfile'];
 
 /** Makes bare guests of one kind, ten at a time at most. */
 export class BareGuests implements AsyncDisposable {
   readonly #source: string;
   readonly #state: string;
   readonly #disks: DiskBackend;
-  readonly #args: string[];
+  readonly #args: string[] | undefined;
   readonly #sandbox: Sandbox;
   readonly #proof: string;
 
   private constructor(parts: {
-    /** The directory of the sandbox's VM. */
+    /** The directory of the sandbox's VM, as its monitor sees it. */
     source: string;
     /** The state that it went on from. */
     state: string;
     disks: DiskBackend;
-    args: string[];
+    /** Of QEMU; undefined for Firecracker. */
+    args: string[] | undefined;
     sandbox: Sandbox;
     proof: string;
   }) {
@@ -65,25 +74,27 @@ export class BareGuests implements AsyncDisposable {
   static async like({ dataDir }: PerchInstance, sandbox: Sandbox): Promise<BareGuests> {
     const snapshot = join(dataDir, 'sandboxes', sandbox.id, '0');
     const { access_token: proof } = JSON.parse(await readFile(join(snapshot, 'identity.json'), 'utf8'));
-    const { pid, args } = await findMonitor(sandbox.id);
+    const jail = jailOf(dataDir, sandbox.id);
+    const qemu = existsSync(jail) ? undefined : await findMonitor(sandbox.id);
     for (const way of ways) await addWay(way);
     const { format } = JSON.parse(await readFile(join(snapshot, 'rootfs.meta'), 'utf8'));
     const kind = Object.values(diskKinds).find((one) => one.format === format);
     if (!kind) throw new Error(`There is no kind of disk with layers of ${format}.`);
     return new BareGuests({
-      ...{ source: `/proc/${pid}/cwd`, state: snapshot, disks: kind.create('bench0') },
-      ...{ args, sandbox, proof },
+      ...{ source: qemu ? `/proc/${qemu.pid}/cwd` : jail, state: snapshot, disks: kind.create('bench0') },
+      ...{ args: qemu?.args, sandbox, proof },
     });
   }
 
   /**
-   * A machine that is ready to start. The files that QEMU reads are prepared before the clock runs.
+   * A machine that is ready to start. The files that its monitor reads are prepared before the clock runs.
    * @param index from 0, of those that are there at the same time
    */
   async prepare(index = 0): Promise<BareGuest> {
     const way = ways[index];
     if (!way) throw new Error(`There are ${most} bare guests at most.`);
     const dir = await mkdtemp(join(tmpdir(), 'perch-bench-'));
+    const shared = this.#args ? sharedByQemu : sharedByFirecracker;
     for (const name of shared) await link(join(this.#source, name), join(dir, name));
     const disk = { id: way.id, dir, uid: 0, sizeBytes: this.#sandbox.disk_mb * 2 ** 20 };
     const [base, layer] = ['rootfs.base', 'rootfs.cow'].map((name) => join(this.#state, name)) as [
@@ -94,12 +105,18 @@ export class BareGuests implements AsyncDisposable {
       format: this.#disks.capabilities.format,
       ...{ base, layers: [layer] },
     });
+    if (!this.#args) await makeDevices(dir);
     return new BareGuest({
       ...{ dir, way },
-      args: unconfined(this.#args, way),
+      args: this.#args && unconfined(this.#args, way),
       proof: this.#proof,
       removeDisk: () => this.#disks.remove(disk),
     });
+  }
+
+  /** Whether a guest can be stopped and its state written. */
+  get canSave(): boolean {
+    return this.#args === undefined;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -113,15 +130,15 @@ export class BareGuest implements AsyncDisposable {
   readonly accessToken = newAccessToken();
   readonly #dir: string;
   readonly #way: Way;
-  readonly #args: string[];
+  readonly #args: string[] | undefined;
   readonly #proof: string;
   readonly #removeDisk: () => Promise<void>;
-  #qemu: ChildProcess | undefined;
+  #monitor: ChildProcess | undefined;
 
   constructor(parts: {
     dir: string;
     way: Way;
-    args: string[];
+    args: string[] | undefined;
     proof: string;
     removeDisk: () => Promise<void>;
   }) {
@@ -134,17 +151,30 @@ export class BareGuest implements AsyncDisposable {
 
   /** From nothing to the first answer of the guest agent. */
   async start(): Promise<void> {
-    const qemu = spawn(qemuProgram, this.#args, {
-      cwd: this.#dir,
-      stdio: ['ignore', 'ignore', 'inherit'],
-    });
-    this.#qemu = qemu;
-    const ended = once(qemu, 'exit').then(() => Promise.reject(new Error('QEMU ended.')));
-    await Promise.race([
-      ended,
-      firstAnswer(join(this.#dir, 'qmp.sock'), this.#way, AbortSignal.timeout(startTimeoutMs)),
-    ]);
+    const monitor = this.#args
+      ? spawn(qemuProgram, this.#args, { cwd: this.#dir, stdio: ['ignore', 'ignore', 'inherit'] })
+      : spawnFirecracker(this.#dir);
+    this.#monitor = monitor;
+    const ended = once(monitor, 'exit').then(() => Promise.reject(new Error('The monitor ended.')));
+    const signal = AbortSignal.timeout(startTimeoutMs);
+    await Promise.race([ended, this.#untilRunning(signal).then(() => firstAnswer(this.#way, signal))]);
     ended.catch(() => {});
+  }
+
+  /** Stops the guest and writes its state, where `BareGuests.canSave`. */
+  async save(): Promise<void> {
+    using firecracker = await this.#firecracker(AbortSignal.timeout(startTimeoutMs));
+    await firecracker.save();
+  }
+
+  async #untilRunning(signal: AbortSignal): Promise<void> {
+    if (this.#args) return await untilRunning(join(this.#dir, 'qmp.sock'), signal);
+    using firecracker = await this.#firecracker(signal);
+    await firecracker.load(this.#way.tap);
+  }
+
+  #firecracker(signal: AbortSignal): Promise<BareFirecracker> {
+    return BareFirecracker.open(this.#dir, this.#monitor?.pid ?? 0, signal);
   }
 
   /** Makes the agent of the first take commands with our token, as a sandbox's does with its own. */
@@ -157,10 +187,10 @@ export class BareGuest implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const qemu = this.#qemu;
-    if (qemu && qemu.exitCode === null && qemu.signalCode === null) {
-      const gone = once(qemu, 'close');
-      qemu.kill('SIGKILL');
+    const monitor = this.#monitor;
+    if (monitor && monitor.exitCode === null && monitor.signalCode === null) {
+      const gone = once(monitor, 'close');
+      monitor.kill('SIGKILL');
       await gone;
     }
     await this.#removeDisk();
@@ -168,12 +198,8 @@ export class BareGuest implements AsyncDisposable {
   }
 }
 
-/**
- * Asked as soon as the guest runs: what is sent before is lost, and sent again only after a second.
- * @param socket QEMU's QMP socket
- */
-async function firstAnswer(socket: string, { source }: Way, signal: AbortSignal): Promise<void> {
-  await untilRunning(socket, signal);
+/** Asked as soon as the guest runs: what is sent before is lost, and sent again only after a second. */
+async function firstAnswer({ source }: Way, signal: AbortSignal): Promise<void> {
   const url = `http://${guest.address}:${guestPort}/health`;
   const request = get(url, { localAddress: source, agent: false, signal });
   const [{ statusCode }] = (await once(request, 'response')) as [IncomingMessage];
@@ -198,6 +224,7 @@ async function addWay({ tap, source, table }: Way): Promise<void> {
   if (code !== 0) throw new Error(`${tap} cannot be made.`);
 }
 
+/** @param path QEMU's QMP socket */
 async function untilRunning(path: string, signal: AbortSignal): Promise<void> {
   const qmp = await connectWhenListening(path, signal, 1);
   try {
