@@ -10,10 +10,7 @@ export interface Sources {
   databaseUp(): Promise<number>;
 }
 
-/**
- * Between two looks at the delay of the event loop. At the default, 10 ms, the looks had a tenth of the CPU time of
- * short commands and nearly all of that of a program at rest.
- */
+/** Between two looks at the delay of the event loop. At the default, 10 ms, they are most of what it does at rest. */
 const eventLoopEveryMs = 200;
 
 export class Metrics {
