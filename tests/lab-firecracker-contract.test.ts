@@ -20,13 +20,13 @@ test.each([
 test('a guest goes on by each way of getting its memory', { timeout: labMs }, async () => {
   const facts = await factsOf(['resume-ways-in-lab.ts'], '--data', 'xfs');
   console.log(facts);
-  const { states, ...ways } = facts;
-  expect(Object.keys(ways)).toEqual([
+  const ways = Object.entries(facts).filter(([name]) => name !== 'states');
+  expect(ways.map(([name]) => name)).toEqual([
     'one memfile, mapped',
     'over another, copied',
     'over another, composed',
     'over another, paged',
     'over another, paged ahead',
   ]);
-  for (const way of Object.values(ways)) expect(way).toHaveProperty('first word');
+  for (const [, figures] of ways) expect(figures).toHaveProperty('first word');
 });
