@@ -42,6 +42,15 @@ test('one that says that it cannot start is not started again, and not told to b
   expect(d.daemon.lastWords).toBe('PERCH_X is wrong.');
 });
 
+test('how long it is silent is counted from what it said last', async () => {
+  const start = performance.now();
+  await using d = await daemon('sleep 0.3; echo word; exec sleep 60');
+  d.daemon.start();
+  await expect.poll(() => d.daemon.lastWords, { timeout: 10_000 }).toBe('word');
+  const { silentMs } = d.daemon;
+  expect(silentMs).toBeLessThanOrEqual(performance.now() - start - 290);
+});
+
 test('one that ends before it was ever ready is given up at the third time', async () => {
   await using d = await daemon('exit 1');
   d.daemon.start();

@@ -30,6 +30,7 @@ export class Daemon {
   #cannotStart = false;
   #wasReady = false;
   #tail = '';
+  #heardAt = 0;
 
   constructor(options: DaemonOptions) {
     this.#options = options;
@@ -46,6 +47,11 @@ export class Daemon {
   /** It has never worked, and ended too often, or said that starting it again would not help. */
   get hopeless(): boolean {
     return !this.#wasReady && (this.#cannotStart || this.#crashes >= crashesAtStart);
+  }
+
+  /** Since it said anything, or was started. */
+  get silentMs(): number {
+    return performance.now() - this.#heardAt;
   }
 
   /** Why it could not start, in its own words: the message of its last fatal log line, else the end of its log. */
@@ -96,10 +102,12 @@ export class Daemon {
     const { command, env, logFile } = this.#options;
     const log = new RotatingLog(logFile, maxLogBytes);
     const [file, ...args] = command;
+    this.#heardAt = performance.now();
     const child = spawn(file, args, { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (chunk: Buffer) => {
+        this.#heardAt = performance.now();
         log.write(chunk);
         this.#tail = (this.#tail + chunk.toString('utf8')).slice(-tailLength);
       });

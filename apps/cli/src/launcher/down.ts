@@ -1,5 +1,4 @@
 /** `perch down`: stops the daemons, and unless told to keep them destroys the sandboxes first. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostSandbox, Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
 import { stopUnits, unitsRun } from '../systemd/index.ts';
@@ -8,6 +7,7 @@ import { hostAgent, prepare } from './daemons.ts';
 import { earlierDaemonsEnded } from './earlier-daemons.ts';
 import { HostGone, HostSocket } from './host-socket.ts';
 import { readInstance } from './layout.ts';
+import { answersInTime } from './start-limits.ts';
 import { requireRoot } from './up.ts';
 
 export interface DownOptions {
@@ -19,8 +19,6 @@ export interface DownOptions {
   confirm: (sandboxes: HostSandbox[]) => Promise<boolean>;
   report: (line: string) => void;
 }
-
-const startTimeoutMs = 120_000;
 
 /** @throws CliError when what was asked could not be done whole */
 export async function down(settings: Settings, options: DownOptions): Promise<void> {
@@ -94,8 +92,7 @@ async function removeWithout(settings: Settings, options: DownOptions): Promise<
   const host = new HostSocket(settings.dataDir);
   daemon.start();
   try {
-    for (const until = performance.now() + startTimeoutMs; !(await host.answers()); await sleep(50)) {
-      if (!daemon.hopeless && performance.now() < until) continue;
+    if (!(await answersInTime(daemon, () => host.answers()))) {
       throw new CliError(
         `perch-host does not start. ${daemon.lastWords}`,
         'Mend that, and try `perch down` again.',

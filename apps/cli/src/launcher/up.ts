@@ -1,5 +1,4 @@
 /** `perch up`: starts both daemons, keeps them running, and stops them when told to. Sandboxes live on. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { dataPaths, type Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
 import { unitsRun } from '../systemd/index.ts';
@@ -13,6 +12,7 @@ import { takeFirstKey } from './first-key.ts';
 import { HostSocket } from './host-socket.ts';
 import { removeOtherPrograms } from './programs.ts';
 import { renewOrTell } from './renew-or-tell.ts';
+import { answersInTime } from './start-limits.ts';
 
 export type UpEvent =
   | { event: 'step'; name: string; ms: number }
@@ -28,9 +28,6 @@ export type UpEvent =
     }
   | { event: 'stopped' };
 
-/** Of a daemon that lives. On a host under load the first start of a guest, as a trial, may take a minute and a half of it. */
-const startTimeoutMs = 300_000;
-const pollMs = 50;
 const renewEveryMs = 24 * 3600 * 1000;
 
 /**
@@ -147,12 +144,9 @@ async function ready(
   over: AbortSignal,
   check: () => Promise<boolean>,
 ): Promise<void> {
-  for (const until = performance.now() + startTimeoutMs; !(await check()); await sleep(pollMs)) {
-    over.throwIfAborted();
-    if (!daemon.hopeless && performance.now() < until) continue;
+  if (!(await answersInTime(daemon, check, over))) {
     const { log } = dataPaths(settings.dataDir);
     throw new CliError(`${daemon.name} does not start. ${daemon.lastWords}`, `Its log is in ${log}.`);
   }
-  over.throwIfAborted();
   daemon.markReady();
 }
