@@ -55,6 +55,10 @@ Examples:
             recursive: recursive === true,
             leftOut: (path) =>
               process.stderr.write(`Left out: ${printable(path)} is no file, directory or link.\n`),
+            untimed: (path) =>
+              process.stderr.write(
+                `Without its time, which the file system here does not take: ${printable(path)}\n`,
+              ),
             leftBehind: (path) =>
               process.stderr.write(
                 `Left in the sandbox, since it could not be removed: ${printable(path)}\n`,

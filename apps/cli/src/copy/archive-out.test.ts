@@ -12,12 +12,14 @@ import { archiveEnd, archiveOf, entryOf, type Said } from './testing/tar.ts';
 const seconds = 981_173_106;
 const root: Said = { name: './', type: '5', mode: 0o755 };
 
+const quiet = { leftOut: () => {}, untimed: () => {}, signal: new AbortController().signal };
+
 async function save(archive: Buffer, to: string, signal = new AbortController().signal) {
   const leftOut: string[] = [];
   async function* pieces() {
     for (let at = 0; at < archive.length; at += 700) yield archive.subarray(at, at + 700);
   }
-  await saveArchive({ leftOut: (path) => leftOut.push(path), signal }, pieces(), '/s/', to);
+  await saveArchive({ ...quiet, leftOut: (path) => leftOut.push(path), signal }, pieces(), '/s/', to);
   return leftOut;
 }
 
@@ -105,6 +107,40 @@ test('times before 1970 and after 2038 come as they are', async () => {
   }
 });
 
+test('a time that the file system does not take is left out, and said', async () => {
+  await using here = await place();
+  const pax = '30 mtime=99999999999999999999\n';
+  const archive = archiveOf(
+    { ...root, pax },
+    { name: 'a', pax, content: 'content' },
+    { name: 'b', type: '2', target: 'a', pax },
+  );
+  const untimed: string[] = [];
+  async function* whole() {
+    yield archive;
+  }
+  await saveArchive({ ...quiet, untimed: (path) => untimed.push(path) }, whole(), '/s', here.to);
+  expect(untimed).toEqual(['/s/a', '/s/b', '/s/']);
+  expect(await readFile(join(here.to, 'b'), 'utf8')).toBe('content');
+});
+
+test('a copy that is broken off while it makes its links leaves nothing', async () => {
+  await using here = await place();
+  const reason = new Error('Interrupted');
+  const interrupted = new AbortController();
+  async function* pieces() {
+    yield archiveOf(
+      root,
+      ...Array.from({ length: 1000 }, (_, at): Said => ({ name: `${at}`, type: '2', target: 'x' })),
+    );
+    // The archive has been read to its end by then.
+    setImmediate(() => interrupted.abort(reason));
+  }
+  const { signal } = interrupted;
+  await expect(saveArchive({ ...quiet, signal }, pieces(), '/s', here.to)).rejects.toBe(reason);
+  await here.expectUntouched([]);
+});
+
 test('a link is kept in about as much memory as it has bytes, whatever comes between', async () => {
   await using here = await place();
   setFlagsFromString('--expose-gc');
@@ -124,8 +160,7 @@ test('a link is kept in about as much memory as it has bytes, whatever comes bet
     expect(held() - before).toBeLessThan(4 * 2 ** 20);
     yield archiveEnd;
   }
-  const options = { leftOut: () => {}, signal: new AbortController().signal };
-  await saveArchive(options, pieces(), '/s', here.to);
+  await saveArchive(quiet, pieces(), '/s', here.to);
 });
 
 test('directories lie no deeper than 200 in each other', async () => {
@@ -147,8 +182,7 @@ test('an archive that breaks off, or is broken off, leaves nothing and says why'
     yield whole.subarray(0, 3000);
     throw broken;
   }
-  const options = { leftOut: () => {}, signal: new AbortController().signal };
-  await expect(saveArchive(options, failing(), '/s', here.to)).rejects.toBe(broken);
+  await expect(saveArchive(quiet, failing(), '/s', here.to)).rejects.toBe(broken);
   await here.expectUntouched([]);
 });
 

@@ -13,13 +13,16 @@ import {
   utimesSync,
   writeSync,
 } from 'node:fs';
-import { permissionBits, settable } from './attributes.ts';
+import { setImmediate } from 'node:timers/promises';
+import { couldSetTime, permissionBits, settable } from './attributes.ts';
 import { type Budget, budgetOf, inside, isSingleName, refused, whole } from './fresh-tree.ts';
 import { NoArchive, type TarEntry, TarReader } from './tar-reader.ts';
 
 export interface UnpackOptions {
   /** Told of what is neither file, directory nor link, and is left out. */
   leftOut: (path: string) => void;
+  /** Told of what has the time of its copying, since the file system does not take its own. */
+  untimed: (path: string) => void;
   signal: AbortSignal;
 }
 
@@ -30,24 +33,24 @@ export interface UnpackOptions {
  * @throws CliError where `to` is there already, or the archive says what cannot be
  */
 export async function saveArchive(
-  { leftOut, signal }: UnpackOptions,
+  options: UnpackOptions,
   archive: AsyncIterable<Uint8Array>,
   from: string,
   to: string,
 ): Promise<void> {
   await whole(to, async (partial) => {
     const reader = new TarReader();
-    const tree = new Unpacking(from.replace(/\/+$/, ''), partial, leftOut);
+    const tree = new Unpacking(from.replace(/\/+$/, ''), partial, options);
     try {
       for await (const chunk of archive) {
-        signal.throwIfAborted();
+        options.signal.throwIfAborted();
         for (const part of reader.push(chunk)) {
           if ('content' in part) tree.write(part.content);
           else tree.add(part.entry);
         }
       }
       reader.end();
-      tree.finish();
+      await tree.finish();
     } catch (error) {
       if (!(error instanceof NoArchive)) throw error;
       throw refused(from, `came as no archive that its agent makes: ${error.message}`);
@@ -68,17 +71,18 @@ interface Directory {
 class Unpacking {
   readonly #from: string;
   readonly #to: Buffer;
-  readonly #leftOut: (path: string) => void;
+  readonly #options: UnpackOptions;
   readonly #budget: Budget = budgetOf();
+  #calls = 0;
   /** By their path from the first one, which is ''; each after the one that it is in. */
   readonly #directories = new Map<string, Directory>();
   readonly #links: { path: string; target: string; modified: number }[] = [];
-  #file: { fd: number; left: number; modified: number } | undefined;
+  #file: { fd: number; shown: string; left: number; modified: number } | undefined;
 
-  constructor(from: string, to: Buffer, leftOut: (path: string) => void) {
+  constructor(from: string, to: Buffer, options: UnpackOptions) {
     this.#from = from;
     this.#to = to;
-    this.#leftOut = leftOut;
+    this.#options = options;
   }
 
   /** What came before it is whole. */
@@ -100,7 +104,7 @@ class Unpacking {
     if (slash === 0 || !directory || !isSingleName(name)) throw refused(shown, 'is no name of a file');
     const path = this.#pathOf(text);
     if (kind === 'file') {
-      this.#file = { fd: openSync(path, 'wx', mode), left: entry.size, modified };
+      this.#file = { fd: openSync(path, 'wx', mode), shown, left: entry.size, modified };
       this.#closeWhole();
     } else if (kind === 'directory') {
       const depth = directory.depth + 1;
@@ -112,7 +116,7 @@ class Unpacking {
       this.#budget.kept(shown, path.length + entry.target.length);
       this.#links.push({ path: text, target: entry.target.toString('latin1'), modified });
     } else {
-      this.#leftOut(shown);
+      this.#options.leftOut(shown);
     }
   }
 
@@ -124,19 +128,33 @@ class Unpacking {
   }
 
   /** Mode and time of a directory come last: its mode may keep its owner out, and whatever is made in it sets its time. */
-  finish(): void {
+  async finish(): Promise<void> {
     if (this.#directories.size === 0) throw new NoArchive('it is empty');
     for (const link of this.#links) {
       const path = this.#pathOf(link.path);
+      await this.#breath();
       symlinkSync(Buffer.from(link.target, 'latin1'), path);
-      lutimesSync(path, new Date(), settable(link.modified));
+      this.#setTime(link.path, () => lutimesSync(path, new Date(), settable(link.modified)));
     }
     const umask = process.umask();
     for (const [below, { mode, modified }] of [...this.#directories].reverse()) {
       const path = this.#pathOf(below);
+      await this.#breath();
       chmodSync(path, mode & permissionBits & ~umask);
-      utimesSync(path, new Date(), settable(modified));
+      this.#setTime(below, () => utimesSync(path, new Date(), settable(modified)));
     }
+    this.#options.signal.throwIfAborted();
+  }
+
+  /** Lets a signal come every now and then, between calls of the system that are waited for. */
+  async #breath(): Promise<void> {
+    if (++this.#calls % 256 === 0) await setImmediate();
+    this.#options.signal.throwIfAborted();
+  }
+
+  #setTime(below: string, set: () => void): void {
+    const shown = `${this.#from}/${Buffer.from(below, 'latin1')}`;
+    if (!couldSetTime(set)) this.#options.untimed(shown);
   }
 
   #pathOf(below: string): Buffer {
@@ -150,7 +168,8 @@ class Unpacking {
 
   #closeWhole(): void {
     if (this.#file?.left !== 0) return;
-    futimesSync(this.#file.fd, new Date(), settable(this.#file.modified));
+    const { fd, shown, modified } = this.#file;
+    if (!couldSetTime(() => futimesSync(fd, new Date(), settable(modified)))) this.#options.untimed(shown);
     this.close();
   }
 }

@@ -25,6 +25,17 @@ export function secondsOf(text: string | undefined): number | undefined {
   return Number.isFinite(seconds) ? seconds : undefined;
 }
 
+/** @returns whether `set` could: a file system has not each time. @throws what it throws for any other reason */
+export function couldSetTime(set: () => void): boolean {
+  try {
+    set();
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+    return false;
+  }
+}
+
 /** Of seconds since 1970 what Node sets as a time of a file: it takes a negative number for now. */
 export function settable(seconds: number): number | Date {
   return seconds < 0 ? new Date(seconds * 1000) : seconds;

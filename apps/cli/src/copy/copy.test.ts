@@ -11,6 +11,7 @@ const options: CopyOptions = {
   ...{ showProgress: false, recursive: false, signal: new AbortController().signal },
   leftOut: () => {},
   leftBehind: () => {},
+  untimed: () => {},
 };
 
 /** A sandbox with the directory `dir` and the file `file`, which tells where it was written to. */

@@ -17,6 +17,8 @@ export interface CopyOptions {
   recursive: boolean;
   /** Told of what is neither file, directory nor link. */
   leftOut: (path: string) => void;
+  /** Told of what has the time of its copying, since the file system does not take its own. */
+  untimed: (path: string) => void;
   /** Told of what could not be removed in the sandbox after a failure. */
   leftBehind: (path: string) => void;
   /** Breaks the copy off, which then leaves nothing. */
@@ -106,7 +108,7 @@ async function downloadTree(
   { id, path }: { id: string; path: string },
   { mode, modified_at: modifiedAt }: FileEntry,
   destination: In<'file' | 'standard'>,
-  { showProgress, leftOut, signal }: CopyOptions,
+  { showProgress, leftOut, untimed, signal }: CopyOptions,
 ): Promise<Copied> {
   if (destination.kind === 'standard') {
     throw new CliError(
@@ -126,7 +128,7 @@ async function downloadTree(
   const archive = await archiveOf(perch, id, path, signal);
   if (archive) {
     try {
-      await saveArchive({ leftOut, signal }, through(archive), path, to);
+      await saveArchive({ leftOut, untimed, signal }, through(archive), path, to);
     } catch (error) {
       // Of an archive that nobody has begun to read; any other has been given up.
       await archive.cancel().catch(() => {});
