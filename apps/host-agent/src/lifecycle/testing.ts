@@ -80,10 +80,16 @@ export class FakeMachine {
   /** Set to make the step of a pause fail that has this name, once. */
   failing: string | undefined;
   failure = (message: string) => new Error(message);
+  /** What guests of saved states were booted from, by sandbox, where that is another than the host's. */
+  readonly bootedOf = new Map<string, { kernel: string; initramfs: string }>();
   /** Checkpoints that were captured last, by sandbox. */
   readonly captured = new Map<string, { checkpoint: number; identity: HeldIdentity; memory?: boolean }>();
   /** Holds a pause up after the guest was stopped. */
   captureGate: Promise<void> = Promise.resolve();
+  /** Holds up what guest agents are asked about their disks. */
+  diskGate: Promise<void> = Promise.resolve();
+  /** Resolves when guests stand still for want of room on the host's disk. */
+  lacksRoom = new Promise<void>(() => {});
   /** Guests that were booted from power-on. */
   booted = 0;
   /** The words that guests were told. */
@@ -110,8 +116,9 @@ export class FakeMachine {
   };
 
   /** What the guest agent is asked about its disk. */
-  tell(name: string): void {
+  tell(name: string): Promise<void> {
     this.#step(name);
+    return this.diskGate;
   }
 
   #start(dir: string, frozen: boolean, started: Started | undefined): Vm {
@@ -156,6 +163,7 @@ export class FakeMachine {
         vm.frozen = false;
       },
       isFrozen: async () => vm.frozen,
+      room: { lacks: false, watch: () => {}, untilLacks: () => this.lacksRoom },
       unsavedBytesAtMost: async () => 0,
     } as unknown as Vm;
   }
@@ -238,6 +246,7 @@ export class FakeMachine {
           memory !== false && captured.memory !== false ? { image: aMemory, devices: '/devices' } : undefined,
         disk: { format: this.layerFormat, base: '/base', layers: ['/layer'] },
         identity: captured.identity,
+        booted: this.bootedOf.get(id) ?? { kernel: 'b'.repeat(64), initramfs: 'c'.repeat(64) },
       };
     },
     moveAll: async (from, to) => {

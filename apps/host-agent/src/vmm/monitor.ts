@@ -45,6 +45,14 @@ export interface RoomSignal {
   readonly lacks: boolean;
   /** Has `listener` told when that changes, and at once when it is so; in place of the one before. */
   watch(listener: (lacks: boolean) => void): void;
+  /** Resolves once the guest stands still for it, and is given up with `signal`. */
+  untilLacks(signal: AbortSignal): Promise<void>;
+}
+
+/** The host's disk has no room for what a guest has written, which keeps it until there is some. */
+export function noRoomForGuest(): Error {
+  const message = 'The disk of the host has no room for what the guest writes.';
+  return Object.assign(new Error(message), { code: 'ENOSPC' });
 }
 
 /** The marks by which a monitor is found again. */

@@ -53,6 +53,8 @@ export interface SavedState {
   disk: DiskState;
   /** The identity that the guest agent in the memory believes in. */
   identity: HeldIdentity;
+  /** Content ids of what the guest in the memory was booted from. */
+  booted: Pick<SandboxRecord, 'kernel' | 'initramfs'>;
 }
 
 /** The part of `SavedStates` that others use. */
@@ -275,6 +277,7 @@ export class SavedStates {
   async #stateOf(snapshot: Snapshot, memory: boolean): Promise<SavedState> {
     const image = memory ? memoryImageOf(snapshot) : undefined;
     if (image) assertCompatible(snapshot, this.#options.machine);
+    const { manifest } = snapshot;
     const { identity, snapfile } = snapshotFiles;
     const [captured] = await Promise.all([
       readSnapshotJson(snapshot, identity, CapturedIdentity, maxIdentityBytes),
@@ -284,6 +287,7 @@ export class SavedStates {
       vm: image && { image, devices: snapshot.directory.file(snapfile) },
       disk: diskOf(snapshot),
       identity: toHeld(captured),
+      booted: { kernel: manifest.kernel_content_id, initramfs: manifest.initramfs_content_id },
     };
   }
 

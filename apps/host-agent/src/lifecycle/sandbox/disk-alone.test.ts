@@ -1,7 +1,7 @@
 /** Pauses that keep the disk alone, and lives that begin from it: see testing.ts. */
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
-import { host, id, nothingLeft, request, seen } from '../testing.ts';
+import { host, id, nothingLeft, request } from '../testing.ts';
 
 const next = { generation: 2, access_token: 'b'.repeat(64) };
 const env = { NAME: 'value' };
@@ -73,6 +73,18 @@ test('a state with memory is booted from its disk when that is asked for, and is
   expect(h.journal.get(id)).toMatchObject({ last_checkpoint: 2, rebooted: null });
 });
 
+test('a sandbox that goes on from a checkpoint runs the kernel of that one, whatever was booted after it', async () => {
+  await using h = await running();
+  await h.lifecycle.pause(id, 1);
+  const booted = { kernel: 'd'.repeat(64), initramfs: 'e'.repeat(64) };
+  h.machine.bootedOf.set(id, booted);
+  await h.lifecycle.resume(id, { ...next, memory: false });
+  expect(h.journal.get(id)).toMatchObject({ kernel: 'b'.repeat(64), initramfs: 'c'.repeat(64) });
+  await h.lifecycle.pause(id, 2);
+  await h.lifecycle.resume(id, { ...next, generation: 3 });
+  expect(h.journal.get(id)).toMatchObject(booted);
+});
+
 test('a guest that cannot write its disk out runs on, and is never stopped', async () => {
   await using h = await running();
   h.machine.failing = 'hold the disk';
@@ -82,6 +94,15 @@ test('a guest that cannot write its disk out runs on, and is never stopped', asy
   });
   expect(h.machine.order).not.toContain('freeze');
   expect(h.machine.order.at(-1)).toBe('let go of the disk');
+  expect(h.lifecycle.get(id)).toMatchObject({ status: 'running', generation: 1 });
+});
+
+test('a guest that waits for room on the host is waited for by nobody, and runs on', async () => {
+  await using h = await running();
+  h.machine.diskGate = new Promise(() => {});
+  h.machine.lacksRoom = Promise.resolve();
+  await expect(h.lifecycle.pause(id, 1, false)).rejects.toMatchObject({ code: 'host_disk_full' });
+  expect(h.machine.order).not.toContain('freeze');
   expect(h.lifecycle.get(id)).toMatchObject({ status: 'running', generation: 1 });
 });
 
@@ -133,7 +154,8 @@ test('a host agent that is started again finishes such a pause, or lets the gues
   await using h = await running();
   h.machine.captureGate = new Promise(() => {});
   void h.lifecycle.pause(id, 1, false).catch(() => {});
-  await seen(h.lifecycle, id, 'pausing');
+  // A capture that goes on while the next process is there would not be one of a process that has ended.
+  await expect.poll(() => h.machine.vms.get(join(h.vmsDir, id))?.frozen).toBe(true);
   await h.restart();
   expect(h.lifecycle.get(id)).toMatchObject({ status: 'running' });
   h.machine.captureGate = Promise.resolve();

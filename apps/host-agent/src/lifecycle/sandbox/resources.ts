@@ -17,7 +17,7 @@ import type { GuestReadiness } from '../../guest/index.ts';
 import type { BaseImage, BootFiles } from '../../images/index.ts';
 import type { ProcessRef } from '../../linux/index.ts';
 import type { NetworkLayer, Slot } from '../../network/index.ts';
-import type { Vm, VmMonitor, VmSpec, VmState } from '../../vmm/index.ts';
+import { noRoomForGuest, type Vm, type VmMonitor, type VmSpec, type VmState } from '../../vmm/index.ts';
 import type { SavedState } from '../checkpoints/index.ts';
 import {
   type HeldIdentity,
@@ -196,7 +196,8 @@ export class Resources {
 
   /**
    * Has a guest that runs write all of its disk out, and change nothing of it until it ends or is let go of. Its guest
-   * agent lets go by itself after ten seconds. @throws Error when the guest does not say that it is done
+   * agent lets go by itself after ten seconds. @throws Error when the guest does not say that it is done; with code
+   * ENOSPC at once when it waits for room on the host's disk
    */
   holdDisk(record: SandboxRecord, signal: AbortSignal): Promise<void> {
     return this.#askAbout(record, signal, this.#deps.guest.holdDisk);
@@ -219,7 +220,13 @@ export class Resources {
     const { slot, identity } = record;
     if (slot === null || !identity) throw new Error(`Sandbox ${record.id} holds no guest.`);
     const { address } = this.#deps.network.describe(slot);
-    await this.#whileReady(record, signal, (ready) => ask(address, identity.accessToken, ready));
+    const { room } = this.running(record);
+    await this.#whileReady(record, signal, async (ready) => {
+      const asked = ask(address, identity.accessToken, ready);
+      // An agent whose guest waits for room answers when there is some.
+      const lacks = room?.untilLacks(ready).then(() => Promise.reject<void>(noRoomForGuest()));
+      await (lacks ? Promise.race([lacks, asked]) : asked);
+    });
   }
 
   /**
@@ -264,10 +271,12 @@ export class Resources {
     const { journal, monitor } = this.#deps;
     const spec = { ...this.#spec(record, slot.number), disk };
     const state = stateOf(origin);
-    if (!state && origin.kind === 'snapshot') {
+    if (origin.kind === 'snapshot') {
       const { kernelId: kernel, initramfsId: initramfs } = this.#deps.boot;
-      journal.setBooted(record.id, { kernel, initramfs });
-      failpoint('reboot.journaled');
+      const booted = state ? origin.snapshot.booted : { kernel, initramfs };
+      if (booted.kernel !== record.kernel || booted.initramfs !== record.initramfs)
+        journal.setBooted(record.id, booted);
+      if (!state) failpoint('reboot.journaled');
     }
     const there = (processes: readonly ProcessRef[]) => {
       started(record, 'monitor');

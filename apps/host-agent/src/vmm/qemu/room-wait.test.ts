@@ -54,6 +54,21 @@ test('a machine is let go until it can write, more slowly each time, and told of
   expect(it.log.at(-1)).toBe('lacks');
 });
 
+test('who waits for the want of room is told when it comes, and at once when it is there', async () => {
+  const it = new Machine();
+  const told: string[] = [];
+  const given = new AbortController();
+  void it.wait.untilLacks(new AbortController().signal).then(() => told.push('waited'));
+  void it.wait.untilLacks(given.signal).then(() => told.push('given up'));
+  await vi.advanceTimersByTimeAsync(1);
+  given.abort();
+  expect(told).toEqual([]);
+  it.fails();
+  await it.wait.untilLacks(given.signal);
+  expect(told).toEqual(['waited']);
+  it.wait.stop();
+});
+
 test('one that Perch has stopped is not let go, whenever that was', async () => {
   const it = new Machine();
   it.fails();

@@ -24,6 +24,7 @@ export class RoomWait {
   #over = false;
   #timer: NodeJS.Timeout | undefined;
   #listener: (lacks: boolean) => void = () => {};
+  readonly #waiting = new Set<() => void>();
 
   constructor(options: RoomWaitOptions) {
     this.#options = options;
@@ -40,6 +41,17 @@ export class RoomWait {
     if (this.#lacks) listener(true);
   }
 
+  /** Resolves once it lacks room, and is given up with `signal`. */
+  untilLacks(signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    if (this.#lacks) resolve();
+    else {
+      this.#waiting.add(resolve);
+      signal.addEventListener('abort', () => this.#waiting.delete(resolve), { once: true });
+    }
+    return promise;
+  }
+
   /** The machine was stopped since there is no room. Safe to repeat. */
   begin(): void {
     if (this.#over) return;
@@ -47,6 +59,8 @@ export class RoomWait {
       this.#lacks = true;
       this.#tries = 0;
       this.#listener(true);
+      for (const tell of this.#waiting) tell();
+      this.#waiting.clear();
     }
     this.#later();
   }

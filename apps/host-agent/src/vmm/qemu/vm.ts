@@ -6,7 +6,7 @@ import { quoted } from '@perch/node-kit';
 import type { Logger } from 'pino';
 import type { FileDisk } from '../../disk/index.ts';
 import type { ProcessRef } from '../../linux/index.ts';
-import type { RoomSignal, SavedState, Vm } from '../monitor.ts';
+import { noRoomForGuest, type RoomSignal, type SavedState, type Vm } from '../monitor.ts';
 import { ConsoleTail, takeFile, type VmCgroup, VmProcesses } from '../process/index.ts';
 import { consoleBytes } from './arguments.ts';
 import { drainConsole } from './console.ts';
@@ -125,8 +125,7 @@ export class QemuVm implements Vm {
     // A request that failed stays in the device, and what depends on it may not be on the disk.
     const { 'io-status': status } = await this.#drive();
     if (status !== 'nospace') return;
-    const message = 'The disk of the host has no room for what the guest writes.';
-    throw Object.assign(new Error(message), { code: 'ENOSPC' });
+    throw noRoomForGuest();
   }
 
   async thaw(): Promise<void> {
