@@ -33,7 +33,7 @@ async def streams(box: AsyncSandbox) -> None:
     terminal = await box.pty.create(PtySize(rows=24, cols=80), on_data=show)
     await box.pty.resize(terminal.pid, PtySize(rows=33, cols=111))
     await box.pty.send_stdin(terminal.pid, b"stty size\n")
-    await asyncio.wait_for(size_shown.wait(), 20)
+    await asyncio.wait_for(size_shown.wait(), 60)
     assert await box.pty.kill(terminal.pid)
     try:
         await terminal.wait()
@@ -52,7 +52,7 @@ async def one(name: str) -> None:
         seen = asyncio.Event()
         watch = await box.files.watch_dir(".", on_event=lambda event: seen.set())
         await box.files.write("other", "x")
-        await asyncio.wait_for(seen.wait(), 20)
+        await asyncio.wait_for(seen.wait(), 60)
         await watch.stop()
         await streams(box)
     finally:
