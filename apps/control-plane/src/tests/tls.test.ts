@@ -316,6 +316,25 @@ describe('a stream of HTTP/2', () => {
     await eventually(async () => !(await isOpen(from)));
   });
 
+  test.each([
+    [constants.NGHTTP2_NO_ERROR, undefined],
+    [constants.NGHTTP2_INTERNAL_ERROR, new Error('gone')],
+  ])(
+    'that its client resets with code %i in its body is no whole one for its program',
+    async (code, error) => {
+      const [begun, over] = [Promise.withResolvers<void>(), Promise.withResolvers<boolean>()];
+      await using program = await WebServer.start((asked) => {
+        asked.once('data', () => begun.resolve()).once('close', () => over.resolve(asked.complete));
+      });
+      const stream = open(host(box.sandboxID, program.port), { ':method': 'POST' });
+      stream.write('some');
+      await begun.promise;
+      stream.destroy(error);
+      expect(await over.promise).toBe(false);
+      expect(stream.rstCode).toBe(code);
+    },
+  );
+
   test('has its end though its program answers and reads no body', async () => {
     await using program = await WebServer.start((_asked, answer) => {
       answer.writeHead(200, { 'content-length': 5 }).write('whole');

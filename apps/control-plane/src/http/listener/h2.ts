@@ -133,18 +133,17 @@ function serve(request: Http2ServerRequest, response: Http2ServerResponse, onReq
 }
 
 /**
- * Node keeps a stream that its client resets with NO_ERROR until what came of its body has been read, which may be
- * never. Nothing is said of such a reset but by the end of the body, which then is none.
+ * At a reset with NO_ERROR Node says that the body has ended, by which a part is taken for the whole. It also keeps the
+ * stream until what came of the body has been read, which may be never.
  */
 function endWithReset(stream: Http2ServerResponse['stream']): void {
   const push = stream.push.bind(stream);
   let isWhole = stream.endAfterHeaders;
   stream.push = (chunk, encoding) => {
-    const wantsMore = push(chunk, encoding);
-    if (chunk !== null) return wantsMore;
+    if (chunk !== null) return push(chunk, encoding);
     if (!stream.closed) isWhole = true;
     // Node is not done with it yet.
     else if (!isWhole || stream.aborted) process.nextTick(() => stream.destroy());
-    return wantsMore;
+    return isWhole && push(null);
   };
 }
