@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { mkdtemp, mkdtempDisposable, rm, symlink } from 'node:fs/promises';
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import { connect as connectH2, constants } from 'node:http2';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -20,11 +20,22 @@ let ca: Buffer;
 let port: number;
 const held = Promise.withResolvers<ServerResponse>();
 const left = { asked: Promise.withResolvers<void>(), told: Promise.withResolvers<void>() };
-const http1 = createServer({ headersTimeout: 60_000 }, (_request, response) => response.end());
+const servers: Server[] = [];
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'perch-test-'));
   ca = await certify(dir);
+  port = await listen(idleMs);
+});
+afterAll(async () => {
+  for (const server of servers) server.close();
+  await rm(dir, { recursive: true });
+});
+
+/** @returns its port */
+async function listen(idleMs: number): Promise<number> {
+  const http1 = createServer({ headersTimeout: 60_000 }, (_request, response) => response.end());
+  servers.push(http1);
   new Listener({
     http1,
     onRequest: (request, response) => {
@@ -42,12 +53,8 @@ beforeAll(async () => {
   });
   http1.listen(0, '127.0.0.1');
   await once(http1, 'listening');
-  ({ port } = http1.address() as AddressInfo);
-});
-afterAll(async () => {
-  http1.close();
-  await rm(dir, { recursive: true });
-});
+  return (http1.address() as AddressInfo).port;
+}
 
 const tcp = () => connect(port, '127.0.0.1').on('error', () => {});
 const tls = (protocol: string) =>
@@ -79,7 +86,7 @@ test.concurrent.each([
 });
 
 test('a connection of HTTP/2 that has asked for something stays', async () => {
-  const session = connectH2(`https://127.0.0.1:${port}`, { ca, servername: 'localhost' });
+  const session = connectH2(`https://127.0.0.1:${await listen(600_000)}`, { ca, servername: 'localhost' });
   const ask = async () => {
     const stream = session.request({ ':path': '/' });
     stream.resume();
@@ -118,7 +125,7 @@ test('a connection of HTTP/2 whose client stays when it is told to leave is cut'
   socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
   socket.write(Buffer.from('000000040000000000', 'hex'));
   const pings = setInterval(() => socket.write(ping), 50);
-  expect(await lifeOf(socket)).toBeLessThan(20_000);
+  await lifeOf(socket);
   clearInterval(pings);
 });
 
