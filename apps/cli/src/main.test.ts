@@ -192,6 +192,23 @@ test('create prints the id alone, for scripts', async () => {
   expect(await perch(created.url, 'create')).toEqual({ code: 0, stdout: `${sandbox.id}\n`, stderr: '' });
 });
 
+test('create and run ask for a sandbox of the same shape by the same options', async () => {
+  const asked: unknown[] = [];
+  await using api = await serve(async (request, response) => {
+    asked.push(JSON.parse(await text(request)));
+    const refusal = new PerchError('internal', 'It broke.', {});
+    response.writeHead(500, { 'content-type': 'application/json' }).end(JSON.stringify(refusal.toBody()));
+  });
+  const shape = ['-t', 'mine', '-c', '2', '-m', '256', '-d', '1024', '-e', 'A=b=c'];
+  await perch(api.url, 'create', ...shape, '-l', 'job=42', '--timeout', '9', '--no-pause-memory');
+  await perch(api.url, 'run', ...shape, '--timeout', '9', '--', 'true');
+  const wished = { template: 'mine', vcpus: 2, memory_mb: 256, disk_mb: 1024 };
+  expect(asked).toEqual([
+    { ...wished, env: { A: 'b=c' }, metadata: { job: '42' }, timeout_sec: 9, pause_memory: false },
+    wished,
+  ]);
+});
+
 test('pause and resume print the id alone, for scripts, and everything as JSON', async () => {
   const moved = { ...sandbox, status: 'paused', timings_ms: { freeze: 1, total: 20 } };
   await using answering = await server(200, moved);

@@ -4,12 +4,9 @@ import pc from 'picocolors';
 import { createdOrNone } from '../created.ts';
 import { defined, keyValue, wholeNumber } from '../options.ts';
 import type { Output } from '../output.ts';
+import { addShape, type Shape, shapeOf } from '../shape.ts';
 
-interface Options {
-  template?: string;
-  vcpus?: number;
-  memory?: number;
-  disk?: number;
+interface Options extends Shape {
   timeout?: number;
   timeoutMode?: 'idle' | 'fixed';
   onTimeout?: 'destroy' | 'pause';
@@ -20,20 +17,14 @@ interface Options {
 }
 
 export function addCreate(program: Command, output: Output): void {
-  program
-    .command('create')
-    .description('create a sandbox and print its id')
-    .option('-t, --template <name>', 'what to start from (default: base)')
-    .option('-c, --vcpus <n>', 'virtual CPUs (default: 1)', wholeNumber('CPUs'))
-    .option('-m, --memory <mib>', 'memory (default: 512)', wholeNumber('MiB'))
-    .option('-d, --disk <mib>', 'disk (default: 5120)', wholeNumber('MiB'))
+  const command = program.command('create').description('create a sandbox and print its id');
+  addShape(command)
     .option('--timeout <seconds>', 'life (default: 300)', wholeNumber('seconds'))
     .option('--timeout-mode <mode>', '`idle`: activity prolongs it; `fixed`: nothing does (default: idle)')
     .option('--on-timeout <what>', '`destroy` it when its time is over, or `pause` it (default: destroy)')
     .option('--no-pause-memory', 'keep only the disk when its time is over: a resume boots the guest from it')
     .option('--auto-resume', 'resume it, when it is paused, for the first command or transfer that needs it')
     .option('-l, --metadata <key=value>', 'a label; may be given several times', keyValue)
-    .option('-e, --env <key=value>', 'an environment variable; may be given several times', keyValue)
     .addHelpText(
       'after',
       `
@@ -46,13 +37,12 @@ A sandbox that sleeps when it is idle, costs only disk then, and wakes for the n
   perch create --on-timeout pause --auto-resume`,
     )
     .action(async (options: Options) => {
-      const { memory, disk, timeout, timeoutMode, onTimeout, pauseMemory, autoResume, ...rest } = options;
+      const { timeout, timeoutMode, onTimeout, pauseMemory, autoResume, metadata, env } = options;
       const sandbox = await createdOrNone(
         new Perch(),
         defined({
-          ...rest,
-          memory_mb: memory,
-          disk_mb: disk,
+          ...shapeOf(options),
+          ...{ metadata, env },
           timeout_sec: timeout,
           timeout_mode: timeoutMode,
           on_timeout: onTimeout,

@@ -1,14 +1,11 @@
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
 import { runOnce } from '../exec/index.ts';
-import { defined, keyValue, wholeNumber } from '../options.ts';
+import { wholeNumber } from '../options.ts';
 import type { Output } from '../output.ts';
+import { addShape, type Shape, shapeOf } from '../shape.ts';
 
-interface Options {
-  template?: string;
-  vcpus?: number;
-  memory?: number;
-  disk?: number;
+interface Options extends Shape {
   env?: Record<string, string>;
   cwd?: string;
   user?: string;
@@ -17,17 +14,13 @@ interface Options {
 }
 
 export function addRun(program: Command, output: Output): void {
-  program
+  const command = program
     .command('run')
     .description('run a command in a sandbox of its own, which ends with it')
     .usage('[options] -- COMMAND [ARG...]')
     .argument('<command...>', 'program and its arguments; write -- before it')
-    .passThroughOptions()
-    .option('-t, --template <name>', 'what to start from (default: base)')
-    .option('-c, --vcpus <n>', 'virtual CPUs (default: 1)', wholeNumber('CPUs'))
-    .option('-m, --memory <mib>', 'memory (default: 512)', wholeNumber('MiB'))
-    .option('-d, --disk <mib>', 'disk (default: 5120)', wholeNumber('MiB'))
-    .option('-e, --env <key=value>', 'an environment variable; may be given several times', keyValue)
+    .passThroughOptions();
+  addShape(command)
     .option('-w, --cwd <path>', "working directory (default: the user's home)")
     .option('-u, --user <name>', 'user (default: user)')
     .option(
@@ -58,10 +51,8 @@ With --json, one event a line, as with perch exec.`,
     .action(async (words: string[], options: Options, self: Command) => {
       const [cmd, ...args] = words[0] === '--' ? words.slice(1) : words;
       if (!cmd) self.error("error: missing required argument 'command'");
-      const { template, vcpus, memory: memory_mb, disk: disk_mb, ...rest } = options;
-      const wished = defined({ template, vcpus, memory_mb, disk_mb });
       try {
-        process.exitCode = await runOnce(new Perch(), wished, { cmd, args }, rest, output);
+        process.exitCode = await runOnce(new Perch(), shapeOf(options), { cmd, args }, options, output);
       } finally {
         // Standard input may stay open for ever; nobody waits for it any more.
         process.stdin.destroy();
