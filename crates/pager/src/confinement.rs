@@ -21,12 +21,14 @@ pub enum Stage {
 }
 
 /// Faults, memfiles, records and the log, by descriptors that are open; memory, time and the end.
-const ALWAYS: [i64; 21] = [
+const ALWAYS: &[i64] = &[
     libc::SYS_read,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_write,
     libc::SYS_close,
+    // Elsewhere `poll` is `ppoll`, and `readlink` below `readlinkat`.
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_restart_syscall,
@@ -48,12 +50,15 @@ const ALWAYS: [i64; 21] = [
 ];
 
 /// One connection, who is at its other end, and what kind of descriptor it gave.
-const HAND_OFF: [i64; 6] = [
+const HAND_OFF: &[i64] = &[
     libc::SYS_accept4,
     libc::SYS_getsockopt,
     libc::SYS_geteuid,
     libc::SYS_recvmsg,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_readlink,
+    #[cfg(not(target_arch = "x86_64"))]
+    libc::SYS_readlinkat,
     // The next filter.
     libc::SYS_seccomp,
 ];
@@ -80,13 +85,13 @@ pub fn confine(stage: Stage) -> Result<()> {
 fn rules(
     stage: Stage,
 ) -> std::result::Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
-    let mut rules: BTreeMap<_, _> = ALWAYS.into_iter().map(|call| (call, Vec::new())).collect();
+    let mut rules: BTreeMap<_, _> = ALWAYS.iter().map(|&call| (call, Vec::new())).collect();
     rules.insert(libc::SYS_mmap, vec![not_executable()?]);
     let mut controls = vec![abi::UFFDIO_COPY, abi::UFFDIO_ZEROPAGE, abi::UFFDIO_WAKE];
     // A standard library with checks looks at a descriptor before it closes it.
     let mut flags = vec![libc::F_GETFD];
     if stage == Stage::HandOff {
-        rules.extend(HAND_OFF.map(|call| (call, Vec::new())));
+        rules.extend(HAND_OFF.iter().map(|&call| (call, Vec::new())));
         let no_new_privileges = libc::PR_SET_NO_NEW_PRIVS as u64;
         rules.insert(libc::SYS_prctl, vec![equals(0, no_new_privileges)?]);
         controls.push(libc::FIONBIO as Opcode);
