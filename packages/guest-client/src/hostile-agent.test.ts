@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isPerchError } from '@perch/protocol';
@@ -369,13 +370,28 @@ test('leaving the events closes the connection', async () => {
   await gone;
 });
 
-test('a caller who cancels gets its own reason', async () => {
-  await using agent = await fakeAgent((socket) => socket.write(streamAnswer(started)));
-  const client = clientOf(agent);
-  const cancel = new AbortController();
-  const process = await client.start({ ...command, signal: cancel.signal });
-  setTimeout(() => cancel.abort(new Error('enough')), 20);
-  await expect(collect(process.events)).rejects.toThrow('enough');
+test.each([undefined, 60_000])(
+  'a caller who cancels a command of %s ms gets its own reason',
+  async (timeoutMs) => {
+    await using agent = await fakeAgent((socket) => socket.write(streamAnswer(started)));
+    const client = clientOf(agent);
+    const cancel = new AbortController();
+    const process = await client.start({ ...command, timeoutMs, signal: cancel.signal });
+    setTimeout(() => cancel.abort(new Error('enough')), 20);
+    await expect(collect(process.events)).rejects.toThrow('enough');
+    await expect(client.start({ ...command, timeoutMs, signal: cancel.signal })).rejects.toThrow('enough');
+  },
+);
+
+test('a command that has ended, or never began, leaves nothing at the signal of its caller', async () => {
+  const answers = [Buffer.concat([streamAnswer(started, ended), endOfStream()]), jsonAnswer('500 No', {})];
+  await using agent = await fakeAgent((socket) => socket.end(answers.shift() ?? ''));
+  const { signal } = new AbortController();
+  const start = () => clientOf(agent).start({ ...command, timeoutMs: 60_000, signal });
+  await collect((await start()).events);
+  expect(getEventListeners(signal, 'abort')).toEqual([]);
+  await expect(start()).rejects.toThrow();
+  expect(getEventListeners(signal, 'abort')).toEqual([]);
 });
 
 test('the agent of an older snapshot gets input in the form that it knows', async () => {
