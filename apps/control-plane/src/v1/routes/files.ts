@@ -1,6 +1,3 @@
-import type { OutgoingHttpHeaders } from 'node:http';
-import type { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import multipart from '@fastify/multipart';
 import {
   FileAttributes,
@@ -10,20 +7,15 @@ import {
   ListFilesQuery,
   MoveBody,
   PathBody,
-  PerchError,
 } from '@perch/protocol';
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { inBatches, receiveUpload, type UploadPart } from '../../files/index.ts';
 import type { Guest } from '../../guests/index.ts';
-import { clientGone, isGzip, refuseEncoding, type Services, unsupportedMediaType } from '../../http/index.ts';
-import type { Life } from '../../sandboxes/index.ts';
-import { checker } from '../../validation/index.ts';
+import { clientGone, type Services } from '../../http/index.ts';
 import { type App, IdParams, sandboxErrors } from './app.ts';
+import { receiveForm, receiveStream, sendArchive, sendFile } from './file-transfers.ts';
+import { inSandbox } from './in-sandbox.ts';
 
 const tags = ['files'];
-/** Longest silence of a client that sends or takes a file, ms. */
-const silenceMs = 120_000;
 
 const PathQuery = Type.Object({ path: GuestPath }, { additionalProperties: false });
 const WriteQuery = Type.Object({ path: GuestPath, ...FileAttributes }, { additionalProperties: false });
@@ -56,8 +48,6 @@ const archive = {
 };
 const read = { 200: content, 400: 'The path is a directory or a device.', ...sandboxErrors };
 const done = { 204: 'Done.', 400: 'The path is wrong.', ...sandboxErrors };
-
-const checkPath = checker(Type.Object({ path: GuestPath }), 'the form');
 
 export async function addFileRoutes(app: App, services: Services): Promise<void> {
   addJsonRoutes(app, services);
@@ -153,11 +143,7 @@ function addJsonRoutes(app: App, services: Services): void {
         409: 'The sandbox does not run, or its guest agent is older than this call.',
       } as object,
     },
-    handler: (request, reply) =>
-      send(services, request, reply, async (guest, how) => ({
-        stream: await guest.readArchive(request.query.path, how),
-        headers: { 'content-type': 'application/x-tar' },
-      })),
+    handler: (request, reply) => sendArchive(services, request, reply, request.query.path),
   });
 
   const changes = {
@@ -219,22 +205,7 @@ function addUploadRoute(app: App, services: Services): void {
       response: written as object,
     },
     async handler(request, reply) {
-      if (!request.isMultipart()) throw unsupportedMediaType(request);
-      refuseEncoding(request.headers, 'A form');
-      const life = await services.sandboxes.ready(request.params.id, request.id);
-      using _ = services.sandboxes.hold(life);
-      using _silence = cutSilence(request);
-      const guest = services.guests.of(life);
-      const signal = clientGone(reply);
-      await inLife(
-        life,
-        receiveUpload(
-          wellFormed(request.parts() as AsyncIterable<UploadPart>),
-          (path) => checkPath({ path }).path,
-          services.spool,
-          (path, data) => write(guest, path, data, services, { signal }),
-        ),
-      );
+      await receiveForm(services, request, reply);
       return reply.code(204).send();
     },
   });
@@ -256,170 +227,8 @@ function addStreamWriteRoute(app: App, services: Services): void {
       response: { ...written, 415: 'The body has another content encoding than gzip.' } as object,
     },
     async handler(request, reply) {
-      const gzip = isGzip(request.headers);
-      const life = await services.sandboxes.ready(request.params.id, request.id);
-      using _ = services.sandboxes.hold(life);
-      using _silence = cutSilence(request);
-      const guest = services.guests.of(life);
-      const { raw } = request;
-      const before = raw.socket.bytesRead;
-      const length = request.headers['content-length'];
-      const size = length === undefined ? undefined : Number(length);
-      const { path, mode, mtime } = request.query;
-      const how = {
-        signal: clientGone(reply),
-        size,
-        gzip,
-        mode: mode === undefined ? undefined : Number.parseInt(mode, 8),
-        modifiedAt: mtime,
-      };
-      await inLife(life, guest.writeFile(path, inBatches(raw, size), how));
-      // Without a length it is what came since then, which lacks what came with the head.
-      services.metrics.transferred('in', size ?? raw.socket.bytesRead - before);
+      await receiveStream(services, request, reply, request.query);
       return reply.code(204).send();
     },
   });
-}
-
-/** Runs a short call in the sandbox that the request names. */
-async function inSandbox<T>(
-  services: Services,
-  request: FastifyRequest,
-  call: (guest: Guest) => Promise<T>,
-): Promise<T> {
-  const life = await services.sandboxes.ready((request.params as { id: string }).id, request.id);
-  using _ = services.sandboxes.hold(life);
-  return await inLife(life, call(services.guests.of(life)));
-}
-
-/** When the life ends under a transfer, that is the error, and not that the guest does not answer. */
-async function inLife<T>(life: Life, task: Promise<T>): Promise<T> {
-  try {
-    return await task;
-  } catch (error) {
-    throw life.signal.aborted ? life.signal.reason : error;
-  }
-}
-
-interface Sent {
-  stream: Readable;
-  headers: OutgoingHttpHeaders;
-  /** Bytes, if known. */
-  size?: number | undefined;
-}
-
-function sendFile(
-  services: Services,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  path: string,
-): Promise<FastifyReply> {
-  return send(services, request, reply, async (guest, how) => {
-    const { stream, size, mode, modifiedAt } = await guest.readFile(path, how);
-    const headers: OutgoingHttpHeaders = { 'content-type': 'application/octet-stream' };
-    if (size !== undefined) headers['content-length'] = size;
-    if (mode !== undefined) headers['perch-mode'] = mode.toString(8).padStart(4, '0');
-    if (modifiedAt !== undefined) headers['perch-mtime'] = modifiedAt;
-    return { stream, size, headers };
-  });
-}
-
-/**
- * Sends what the guest gives as it comes. When it breaks off the connection is cut, so that a part is never taken for the
- * whole: by length where there is one, else by the missing end of the chunks.
- */
-async function send(
-  services: Services,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  open: (guest: Guest, how: { signal: AbortSignal }) => Promise<Sent>,
-): Promise<FastifyReply> {
-  const life = await services.sandboxes.ready((request.params as { id: string }).id, request.id);
-  using _ = services.sandboxes.hold(life);
-  const signal = clientGone(reply);
-  const { stream, size, headers } = await inLife(life, open(services.guests.of(life), { signal }));
-  using _silence = cutSilence(request);
-  void reply
-    .headers(headers)
-    .header('content-disposition', 'attachment')
-    .header('x-content-type-options', 'nosniff');
-  reply.hijack();
-  reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders);
-  if (request.method === 'HEAD') {
-    stream.destroy();
-    reply.raw.end();
-    return reply;
-  }
-  try {
-    await pipeline(counted(inBatches(stream, size), services), reply.raw);
-  } catch (error) {
-    // The head has gone, and the pipeline has cut the connection: that is the answer.
-    request.log.debug({ err: error }, 'a download broke off');
-  } finally {
-    stream.destroy();
-  }
-  return reply;
-}
-
-async function* counted(batches: AsyncIterable<Buffer>, { metrics }: Services): AsyncGenerator<Buffer> {
-  for await (const batch of batches) {
-    metrics.transferred('out', batch.length);
-    yield batch;
-  }
-}
-
-/** Passes a file on. When its source broke, that is the error, and not that the guest missed the rest. */
-async function write(
-  guest: Guest,
-  path: string,
-  data: AsyncIterable<Buffer>,
-  { metrics }: Services,
-  options: { signal: AbortSignal; size?: number | undefined },
-): Promise<void> {
-  let broken: unknown;
-  async function* source(): AsyncGenerator<Buffer> {
-    try {
-      for await (const chunk of wellFormed(data)) {
-        metrics.transferred('in', chunk.length);
-        yield chunk;
-      }
-    } catch (error) {
-      broken = error;
-      throw error;
-    }
-  }
-  try {
-    await guest.writeFile(path, source(), options);
-  } catch (error) {
-    throw broken ?? error;
-  }
-}
-
-/** A fault of the sender is the sender's error. */
-async function* wellFormed<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
-  try {
-    yield* source;
-  } catch (error) {
-    if (error instanceof PerchError || (error as { code?: unknown }).code !== undefined) throw error;
-    const reason = error instanceof Error ? error.message : 'it broke off';
-    throw new PerchError(
-      'malformed_body',
-      `The body cannot be read: ${reason}.`,
-      { reason },
-      { cause: error },
-    );
-  }
-}
-
-/** Cuts the connection of a client that neither sends nor takes anything for long. */
-function cutSilence(request: FastifyRequest): Disposable {
-  const { socket } = request.raw;
-  const cut = () => socket.destroy();
-  socket.setTimeout(silenceMs, cut);
-  return {
-    [Symbol.dispose]() {
-      socket.setTimeout(0);
-      socket.off('timeout', cut);
-    },
-  };
 }

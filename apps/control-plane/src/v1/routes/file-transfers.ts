@@ -1,0 +1,199 @@
+/** The bytes of files and directories, from a client into a sandbox and out of it, as they come. */
+import type { OutgoingHttpHeaders } from 'node:http';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { GuestPath, PerchError } from '@perch/protocol';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { inBatches, receiveUpload, type UploadPart } from '../../files/index.ts';
+import type { Guest } from '../../guests/index.ts';
+import { clientGone, isGzip, refuseEncoding, type Services, unsupportedMediaType } from '../../http/index.ts';
+import { checker } from '../../validation/index.ts';
+import { inSandbox } from './in-sandbox.ts';
+
+/** Longest silence of a client that sends or takes a file, ms. */
+const silenceMs = 120_000;
+
+const checkPath = checker(Type.Object({ path: GuestPath }), 'the form');
+
+/** Writes the file of a form. */
+export async function receiveForm(
+  services: Services,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  if (!request.isMultipart()) throw unsupportedMediaType(request);
+  refuseEncoding(request.headers, 'A form');
+  await inSandbox(services, request, async (guest) => {
+    using _silence = cutSilence(request);
+    const signal = clientGone(reply);
+    await receiveUpload(
+      wellFormed(request.parts() as AsyncIterable<UploadPart>),
+      (path) => checkPath({ path }).path,
+      services.spool,
+      (path, data) => write(guest, path, data, services, { signal }),
+    );
+  });
+}
+
+/** Writes the body to a file. */
+export async function receiveStream(
+  services: Services,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { path, mode, mtime }: { path: string; mode?: string | undefined; mtime?: string | undefined },
+): Promise<void> {
+  const gzip = isGzip(request.headers);
+  await inSandbox(services, request, async (guest) => {
+    using _silence = cutSilence(request);
+    const { raw } = request;
+    const before = raw.socket.bytesRead;
+    const length = request.headers['content-length'];
+    const size = length === undefined ? undefined : Number(length);
+    const how = {
+      signal: clientGone(reply),
+      size,
+      gzip,
+      mode: mode === undefined ? undefined : Number.parseInt(mode, 8),
+      modifiedAt: mtime,
+    };
+    await guest.writeFile(path, inBatches(raw, size), how);
+    // Without a length it is what came since then, which lacks what came with the head.
+    services.metrics.transferred('in', size ?? raw.socket.bytesRead - before);
+  });
+}
+
+interface Sent {
+  stream: Readable;
+  headers: OutgoingHttpHeaders;
+  /** Bytes, if known. */
+  size?: number | undefined;
+}
+
+export function sendFile(
+  services: Services,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  path: string,
+): Promise<FastifyReply> {
+  return send(services, request, reply, async (guest, how) => {
+    const { stream, size, mode, modifiedAt } = await guest.readFile(path, how);
+    const headers: OutgoingHttpHeaders = { 'content-type': 'application/octet-stream' };
+    if (size !== undefined) headers['content-length'] = size;
+    if (mode !== undefined) headers['perch-mode'] = mode.toString(8).padStart(4, '0');
+    if (modifiedAt !== undefined) headers['perch-mtime'] = modifiedAt;
+    return { stream, size, headers };
+  });
+}
+
+/** The directory as a tar stream. */
+export function sendArchive(
+  services: Services,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  path: string,
+): Promise<FastifyReply> {
+  return send(services, request, reply, async (guest, how) => ({
+    stream: await guest.readArchive(path, how),
+    headers: { 'content-type': 'application/x-tar' },
+  }));
+}
+
+/**
+ * Sends what the guest gives as it comes. When it breaks off the connection is cut, so that a part is never taken for the
+ * whole: by length where there is one, else by the missing end of the chunks.
+ */
+function send(
+  services: Services,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  open: (guest: Guest, how: { signal: AbortSignal }) => Promise<Sent>,
+): Promise<FastifyReply> {
+  return inSandbox(services, request, async (guest) => {
+    const { stream, size, headers } = await open(guest, { signal: clientGone(reply) });
+    using _silence = cutSilence(request);
+    void reply
+      .headers(headers)
+      .header('content-disposition', 'attachment')
+      .header('x-content-type-options', 'nosniff');
+    reply.hijack();
+    reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders);
+    if (request.method === 'HEAD') {
+      stream.destroy();
+      reply.raw.end();
+      return reply;
+    }
+    try {
+      await pipeline(counted(inBatches(stream, size), services), reply.raw);
+    } catch (error) {
+      // The head has gone, and the pipeline has cut the connection: that is the answer.
+      request.log.debug({ err: error }, 'a download broke off');
+    } finally {
+      stream.destroy();
+    }
+    return reply;
+  });
+}
+
+async function* counted(batches: AsyncIterable<Buffer>, { metrics }: Services): AsyncGenerator<Buffer> {
+  for await (const batch of batches) {
+    metrics.transferred('out', batch.length);
+    yield batch;
+  }
+}
+
+/** Passes a file on. When its source broke, that is the error, and not that the guest missed the rest. */
+async function write(
+  guest: Guest,
+  path: string,
+  data: AsyncIterable<Buffer>,
+  { metrics }: Services,
+  options: { signal: AbortSignal; size?: number | undefined },
+): Promise<void> {
+  let broken: unknown;
+  async function* source(): AsyncGenerator<Buffer> {
+    try {
+      for await (const chunk of wellFormed(data)) {
+        metrics.transferred('in', chunk.length);
+        yield chunk;
+      }
+    } catch (error) {
+      broken = error;
+      throw error;
+    }
+  }
+  try {
+    await guest.writeFile(path, source(), options);
+  } catch (error) {
+    throw broken ?? error;
+  }
+}
+
+/** A fault of the sender is the sender's error. */
+async function* wellFormed<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* source;
+  } catch (error) {
+    if (error instanceof PerchError || (error as { code?: unknown }).code !== undefined) throw error;
+    const reason = error instanceof Error ? error.message : 'it broke off';
+    throw new PerchError(
+      'malformed_body',
+      `The body cannot be read: ${reason}.`,
+      { reason },
+      { cause: error },
+    );
+  }
+}
+
+/** Cuts the connection of a client that neither sends nor takes anything for long. */
+function cutSilence(request: FastifyRequest): Disposable {
+  const { socket } = request.raw;
+  const cut = () => socket.destroy();
+  socket.setTimeout(silenceMs, cut);
+  return {
+    [Symbol.dispose]() {
+      socket.setTimeout(0);
+      socket.off('timeout', cut);
+    },
+  };
+}
