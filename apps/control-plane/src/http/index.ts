@@ -9,3 +9,4 @@ export { pageByName } from './name-page.ts';
 export { requestId } from './request-id.ts';
 export { createServer, type Front, type Interceptor } from './server.ts';
 export type { Services } from './services.ts';
+export { cutSilence } from './silence.ts';

@@ -7,12 +7,16 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { inBatches, receiveUpload, type UploadPart } from '../../files/index.ts';
 import type { Guest } from '../../guests/index.ts';
-import { clientGone, isGzip, refuseEncoding, type Services, unsupportedMediaType } from '../../http/index.ts';
+import {
+  clientGone,
+  cutSilence,
+  isGzip,
+  refuseEncoding,
+  type Services,
+  unsupportedMediaType,
+} from '../../http/index.ts';
 import { checker } from '../../validation/index.ts';
 import { inSandbox } from './in-sandbox.ts';
-
-/** Longest silence of a client that sends or takes a file, ms. */
-const silenceMs = 120_000;
 
 const checkPath = checker(Type.Object({ path: GuestPath }), 'the form');
 
@@ -25,7 +29,7 @@ export async function receiveForm(
   if (!request.isMultipart()) throw unsupportedMediaType(request);
   refuseEncoding(request.headers, 'A form');
   await inSandbox(services, request, async (guest) => {
-    using _silence = cutSilence(request);
+    using _silence = cutSilence(request.raw, reply.raw);
     const signal = clientGone(reply);
     await receiveUpload(
       wellFormed(request.parts() as AsyncIterable<UploadPart>),
@@ -45,7 +49,7 @@ export async function receiveStream(
 ): Promise<void> {
   const gzip = isGzip(request.headers);
   await inSandbox(services, request, async (guest) => {
-    using _silence = cutSilence(request);
+    using _silence = cutSilence(request.raw, reply.raw);
     const { raw } = request;
     const before = raw.socket.bytesRead;
     const length = request.headers['content-length'];
@@ -111,7 +115,7 @@ function send(
 ): Promise<FastifyReply> {
   return inSandbox(services, request, async (guest) => {
     const { stream, size, headers } = await open(guest, { signal: clientGone(reply) });
-    using _silence = cutSilence(request);
+    using _silence = cutSilence(request.raw, reply.raw);
     void reply
       .headers(headers)
       .header('content-disposition', 'attachment')
@@ -183,17 +187,4 @@ async function* wellFormed<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
       { cause: error },
     );
   }
-}
-
-/** Cuts the connection of a client that neither sends nor takes anything for long. */
-function cutSilence(request: FastifyRequest): Disposable {
-  const { socket } = request.raw;
-  const cut = () => socket.destroy();
-  socket.setTimeout(silenceMs, cut);
-  return {
-    [Symbol.dispose]() {
-      socket.setTimeout(0);
-      socket.off('timeout', cut);
-    },
-  };
 }
