@@ -46,6 +46,14 @@ test('a manifest of a disk alone has a version of its own, which an earlier Perc
     expect(() => encodeManifest(alone, { ...disk, [name]: sum }), name).toThrow(SnapshotDamaged);
 });
 
+test('so has one of a state whose identity has an environment; without memory it needs no other', () => {
+  const withEnv = { ...facts, env: true } as const;
+  expect(decodeManifest(encodeManifest(withEnv, files))).toEqual({ format_version: 3, ...withEnv, files });
+  const disk = { 'rootfs.cow': sum, 'rootfs.meta': sum };
+  const alone = { ...withEnv, memory: false } as const;
+  expect(decodeManifest(encodeManifest(alone, disk))).toEqual({ format_version: 2, ...alone, files: disk });
+});
+
 property.prop([damage(valid)], { numRuns: 2000 })('no damage to a manifest goes unnoticed', (bytes) => {
   expect(() => decodeManifest(bytes)).toThrow(SnapshotDamaged);
 });
@@ -63,9 +71,11 @@ property.prop([
 describe('a manifest with a right checksum is refused for', () => {
   const withFile = (name: string, value: unknown = sum) => ({ files: { ...files, [name]: value } });
   test.each<[string, object, RegExp]>([
-    ['another version', { format_version: 3 }, /format version 3; this Perch reads 1 and 2/],
+    ['another version', { format_version: 4 }, /format version 4; this Perch reads 1 to 3/],
     ['the version of one without memory', { format_version: 2 }, /format version 2, and not what that says/],
     ['no memory in the version of those with', { memory: false }, /format version 1, and not/],
+    ['an environment in that of those without', { env: true }, /format version 1, and not/],
+    ['no environment in that of those with', { format_version: 3 }, /format version 3, and not/],
     ['memory that it does not have', { format_version: 2, memory: false }, /without memory, and no others/],
     ['a disk less', { format_version: 2, memory: false, files: {} }, /without memory/],
     ['a field more', { comment: 'x' }, /not what it should be/],

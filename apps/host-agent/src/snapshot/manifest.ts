@@ -5,7 +5,8 @@
  * One line: `{"crc32":"` 8 hex digits `","manifest":` body `}` and a newline. The checksum is that of the
  * bytes of the body, and is held against them before anything in them is believed.
  *
- * Format version 1 is of a snapshot with memory, 2 of one without: a Perch that knows only the first says so.
+ * Format version 1 is of a snapshot with memory, 2 of one without, 3 of one with memory and with the environment of its
+ * sandbox: a Perch that knows only the first says so.
  */
 
 import { crc32 } from 'node:zlib';
@@ -17,7 +18,7 @@ import { jsonReader } from './json.ts';
 import { isComplete, isDiskAlone, isSnapshotFile, snapshotFiles } from './layout.ts';
 import { BuildIdText, Bytes, ContentId } from './schemas.ts';
 
-const formatVersions = { withMemory: 1, diskAlone: 2 } as const;
+const formatVersions = { withMemory: 1, diskAlone: 2, withEnv: 3 } as const;
 /** Largest file that is read, bytes: some two million extents. */
 export const maxManifestBytes = 64 * 2 ** 20;
 
@@ -51,6 +52,8 @@ const facts = {
   rootfs_content_id: Type.Optional(ContentId),
   /** Of a snapshot without memory, whose guest begins from power-on. */
   memory: Type.Optional(Type.Literal(false)),
+  /** `identity.json` has the environment of the sandbox. */
+  env: Type.Optional(Type.Literal(true)),
 };
 
 const FileSumSchema = Type.Object(
@@ -112,7 +115,7 @@ function decodeBody(body: Buffer): Manifest {
   const { format_version: version } = readVersion(body);
   const known: readonly number[] = Object.values(formatVersions);
   if (!known.includes(version)) {
-    throw damaged(`has format version ${version}; this Perch reads ${known.join(' and ')}`);
+    throw damaged(`has format version ${version}; this Perch reads 1 to ${Math.max(...known)}`);
   }
   const manifest = readBody(body) as Manifest;
   if (version !== versionOf(manifest)) throw damaged(`has format version ${version}, and not what that says`);
@@ -134,8 +137,9 @@ export function hasMemory({ memory }: Pick<ManifestFacts, 'memory'>): boolean {
   return memory !== false;
 }
 
-function versionOf(given: Pick<ManifestFacts, 'memory'>): Manifest['format_version'] {
-  return hasMemory(given) ? formatVersions.withMemory : formatVersions.diskAlone;
+function versionOf(given: Pick<ManifestFacts, 'memory' | 'env'>): Manifest['format_version'] {
+  if (!hasMemory(given)) return formatVersions.diskAlone;
+  return given.env ? formatVersions.withEnv : formatVersions.withMemory;
 }
 
 function assertExtents(file: string, { length, extents }: FileSum): void {

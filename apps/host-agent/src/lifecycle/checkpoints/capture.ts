@@ -28,7 +28,7 @@ import {
 import type { Vm } from '../../vmm/index.ts';
 import { captured, type HeldIdentity, type SandboxRecord, Stopwatch } from '../journal/index.ts';
 import { diskOf } from './disk.ts';
-import { toCaptured } from './identity.ts';
+import { type CapturedIdentity, toCaptured } from './identity.ts';
 
 export interface Capture {
   record: SandboxRecord;
@@ -99,7 +99,8 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   await describe?.();
   await captureDisk(from, to, disk, sums);
   lap('disk');
-  await writeIdentity(from.identity, to.temporary);
+  const identity = toCaptured(from.identity);
+  await writeIdentity(identity, to.temporary);
   captured(record, 'before_commit');
   await commitSnapshot({
     temporary: to.temporary,
@@ -116,6 +117,7 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
       kernel_content_id: record.kernel,
       initramfs_content_id: record.initramfs,
       ...(from.memory ? {} : { memory: false }),
+      ...(identity.env ? { env: true } : {}),
     },
     sums,
     durable: from.durable,
@@ -222,7 +224,6 @@ async function inherit(
   if (known) sums[name] = known[1];
 }
 
-async function writeIdentity(identity: HeldIdentity, to: SnapshotDirectory): Promise<void> {
-  const text = JSON.stringify(toCaptured(identity));
-  await writeFile(to.file(snapshotFiles.identity), text, { mode: 0o600, flag: 'wx' });
+async function writeIdentity(identity: CapturedIdentity, to: SnapshotDirectory): Promise<void> {
+  await writeFile(to.file(snapshotFiles.identity), JSON.stringify(identity), { mode: 0o600, flag: 'wx' });
 }

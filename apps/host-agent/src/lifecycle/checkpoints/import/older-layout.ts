@@ -74,6 +74,7 @@ export async function takeOlderLayout(
       machine: { vcpus, memory_mb: memoryMb, disk_mb: disk.diskMb },
       disk: { format: disk.format },
       ...(rootfs === undefined ? {} : { rootfs_content_id: rootfs }),
+      ...(identity.env ? { env: true } : {}),
     },
   });
   await openSnapshot(final);
