@@ -9,6 +9,7 @@ mod query;
 mod range;
 mod staged;
 mod target;
+mod underway;
 mod upload;
 
 pub use archive::archive;

@@ -77,10 +77,6 @@ impl Staged {
         }
     }
 
-    pub fn is_packed(&self) -> bool {
-        matches!(self.sink, Some(Sink::Gzip(_)))
-    }
-
     /// The next batch of what is packed.
     pub fn unpack(&mut self, batch: &Batch) -> Result<(), ApiError> {
         match &mut self.sink {

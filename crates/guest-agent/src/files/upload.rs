@@ -14,7 +14,8 @@ use super::attributes::Attributes;
 use super::batch::Batch;
 use super::query::Query;
 use super::staged::Staged;
-use super::target::{aside, target};
+use super::target::target;
+use super::underway::{Files, Underway};
 use crate::escape;
 use crate::filesystem::{Metadata, Owner, read_metadata};
 use crate::http::{ApiError, Incoming, Request, Response, json};
@@ -48,26 +49,29 @@ pub async fn upload(
     let gzip = is_gzip(&parts.headers)?;
     let target = Target { identity, user, path: query.path };
     let content_type = text(&parts.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    let mut staged = match multer::parse_boundary(content_type) {
+    let underway = Underway::default();
+    let received = match multer::parse_boundary(content_type) {
         Ok(_) if gzip => {
             return Err(ApiError::bad_request("a form cannot have a content encoding"));
         }
-        Ok(boundary) => receive_form(&target, body, boundary).await?,
-        Err(_) if is_octets(content_type) => {
-            VecDeque::from([receive_body(&target, body, gzip).await?])
-        }
+        Ok(boundary) => receive_form(&target, &underway, body, boundary).await,
+        Err(_) if is_octets(content_type) => receive_body(&target, &underway, body, gzip).await,
         Err(_) => {
             let message = "content type must be multipart/form-data or application/octet-stream";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
     };
-    let uploaded = aside(move || {
+    if let Err(error) = received {
+        underway.remove().await;
+        return Err(error);
+    }
+    let place = move |files: &mut Files| -> Result<Vec<Uploaded>, ApiError> {
+        let mut files = std::mem::take(files);
         // Everything that can fail before the first rename, does.
-        staged.iter_mut().rev().try_for_each(|file| file.finish(&metadata, attributes))?;
-        staged.into_iter().rev().map(|file| file.commit().map(|path| describe(&path))).collect()
-    })
-    .await;
-    uploaded.map(|uploaded: Vec<Uploaded>| json(StatusCode::OK, &uploaded))
+        files.iter_mut().rev().try_for_each(|file| file.finish(&metadata, attributes))?;
+        files.into_iter().rev().map(|file| file.commit().map(|path| describe(&path))).collect()
+    };
+    underway.aside(place).await.map(|uploaded| json(StatusCode::OK, &uploaded))
 }
 
 /// Where files go, and whose they are.
@@ -79,62 +83,75 @@ struct Target<'a> {
 
 impl Target<'_> {
     /// The path in the query goes before the file name of a part.
-    async fn stage(&self, file_name: Option<&str>, gzip: bool) -> Result<Staged, ApiError> {
+    async fn stage(
+        &self,
+        underway: &Underway,
+        file_name: Option<&str>,
+        gzip: bool,
+    ) -> Result<(), ApiError> {
         let path = self.path.as_deref().or(file_name).filter(|path| !path.is_empty());
         let path = path.ok_or_else(|| ApiError::bad_request("the file has no path"))?;
         let destination = target(self.identity, &self.user, path)?;
         let owner = Owner::new(&self.user);
-        aside(move || Staged::create(destination, owner, gzip)).await
+        let stage = move |files: &mut Files| {
+            files.push_front(Staged::create(destination, owner, gzip)?);
+            Ok(())
+        };
+        underway.aside(stage).await
     }
 }
 
-async fn receive_body(target: &Target<'_>, body: Incoming, gzip: bool) -> Result<Staged, ApiError> {
-    let staged = target.stage(None, gzip).await?;
-    receive(staged, Source::Body(BodyDataStream::new(body))).await
+async fn receive_body(
+    target: &Target<'_>,
+    underway: &Underway,
+    body: Incoming,
+    gzip: bool,
+) -> Result<(), ApiError> {
+    target.stage(underway, None, gzip).await?;
+    receive(underway, gzip, Source::Body(BodyDataStream::new(body))).await
 }
 
-/// The latest file first, so that after a failure a directory goes before the one that it is in.
 async fn receive_form(
     target: &Target<'_>,
+    underway: &Underway,
     body: Incoming,
     boundary: String,
-) -> Result<VecDeque<Staged>, ApiError> {
+) -> Result<(), ApiError> {
     let limits = SizeLimit::new().whole_stream(u64::MAX).per_field(u64::MAX);
     let constraints = Constraints::new().size_limit(limits);
     let mut form = Multipart::with_constraints(BodyDataStream::new(body), boundary, constraints);
-    let mut staged = VecDeque::new();
+    let mut count = 0;
     while let Some(field) = form.next_field().await.map_err(broken)? {
         if field.name() != Some("file") {
             continue;
         }
-        if staged.len() == MAX_FILES || (target.path.is_some() && !staged.is_empty()) {
+        if count == MAX_FILES || (target.path.is_some() && count > 0) {
             return Err(ApiError::bad_request("the form has too many files"));
         }
-        let file = target.stage(field.file_name(), false).await?;
-        staged.push_front(receive(file, Source::Part(Box::new(field))).await?);
+        target.stage(underway, field.file_name(), false).await?;
+        receive(underway, false, Source::Part(Box::new(field))).await?;
+        count += 1;
     }
-    if staged.is_empty() {
+    if count == 0 {
         return Err(ApiError::bad_request("the form has no part named 'file'"));
     }
-    Ok(staged)
+    Ok(())
 }
 
-/// Writes the whole body, in batches: each goes to a thread that may block, while the next one is gathered. That one is on
-/// its way before the end of the first is waited for, so that the disk always has something to do.
-async fn receive(mut staged: Staged, source: Source<'_>) -> Result<Staged, ApiError> {
+/// Writes the whole body to the latest file, in batches: each goes to a thread that may block, while the next one is
+/// gathered. That one is on its way before the end of the first is waited for, so that the disk always has something to do.
+async fn receive(underway: &Underway, gzip: bool, source: Source<'_>) -> Result<(), ApiError> {
     let mut body = Body { source, rest: Bytes::new() };
     let (mut steps, mut spare) = (VecDeque::with_capacity(AT_ONCE), None);
     loop {
         let batch = body.fill(spare.take().unwrap_or_else(Batch::new)).await?;
         let is_last = !batch.is_full();
-        if staged.is_packed() {
-            let unpacking = move || staged.unpack(&batch).map(|()| (staged, batch));
-            let (unpacked, batch) = aside(unpacking).await?;
-            (staged, spare) = (unpacked, Some(batch));
+        if gzip {
+            let unpack = move |file: &mut Staged| file.unpack(&batch).map(|()| batch);
+            spare = Some(underway.latest(unpack).await?);
         } else {
             // On a thread that may block too: the file grows by it.
-            let step;
-            (staged, step) = aside(move || staged.begin(batch).map(|step| (staged, step))).await?;
+            let step = underway.latest(move |file| file.begin(batch)).await?;
             steps.push_back(tokio::task::spawn_blocking(move || step.write()));
             while steps.len() == AT_ONCE || (is_last && !steps.is_empty()) {
                 let Some(step) = steps.pop_front() else { break };
@@ -142,7 +159,7 @@ async fn receive(mut staged: Staged, source: Source<'_>) -> Result<Staged, ApiEr
             }
         }
         if is_last {
-            return Ok(staged);
+            return Ok(());
         }
     }
 }
