@@ -170,6 +170,23 @@ async function cutUpload(path: string, headers: Record<string, string>, part: st
   call.destroy();
 }
 
+test('the bytes of a file are counted, and nothing else that comes with them', async () => {
+  const counted = async () => {
+    const figures = await (await plane.fetch('/metrics')).text();
+    return ['in', 'out'].map((way) =>
+      Number(
+        new RegExp(`^perch_file_bytes_total\\{direction="${way}"\\} (\\d+)$`, 'm').exec(figures)?.[1] ?? 0,
+      ),
+    );
+  };
+  const before = await counted();
+  const body = new Blob([content.subarray(0, 700_000)]).stream();
+  const put = await files('/stream/write?path=counted', { method: 'POST', body, duplex: 'half' } as never);
+  expect(put.status).toBe(204);
+  await (await files('/stream/read?path=counted')).arrayBuffer();
+  expect((await counted()).map((bytes, at) => bytes - (before[at] ?? 0))).toEqual([700_000, 700_000]);
+});
+
 test('an upload that breaks off leaves no file', async () => {
   await cutUpload('/stream/write?path=cut1', { 'content-length': '1000' }, 'half');
   await cutUpload('/stream/write?path=cut2', {}, 'half');

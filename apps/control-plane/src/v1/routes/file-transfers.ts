@@ -51,7 +51,6 @@ export async function receiveStream(
   await inSandbox(services, request, async (guest) => {
     using _silence = cutSilence(request.raw, reply.raw);
     const { raw } = request;
-    const before = raw.socket.bytesRead;
     const length = request.headers['content-length'];
     const size = length === undefined ? undefined : Number(length);
     const how = {
@@ -61,9 +60,7 @@ export async function receiveStream(
       mode: mode === undefined ? undefined : Number.parseInt(mode, 8),
       modifiedAt: mtime,
     };
-    await guest.writeFile(path, inBatches(raw, size), how);
-    // Without a length it is what came since then, which lacks what came with the head.
-    services.metrics.transferred('in', size ?? raw.socket.bytesRead - before);
+    await guest.writeFile(path, counted(inBatches(raw, size), services, 'in'), how);
   });
 }
 
@@ -128,7 +125,7 @@ function send(
       return reply;
     }
     try {
-      await pipeline(counted(inBatches(stream, size), services), reply.raw);
+      await pipeline(counted(inBatches(stream, size), services, 'out'), reply.raw);
     } catch (error) {
       // The head has gone, and the pipeline has cut the connection: that is the answer.
       request.log.debug({ err: error }, 'a download broke off');
@@ -139,9 +136,13 @@ function send(
   });
 }
 
-async function* counted(batches: AsyncIterable<Buffer>, { metrics }: Services): AsyncGenerator<Buffer> {
+async function* counted(
+  batches: AsyncIterable<Buffer>,
+  { metrics }: Services,
+  direction: 'in' | 'out',
+): AsyncGenerator<Buffer> {
   for await (const batch of batches) {
-    metrics.transferred('out', batch.length);
+    metrics.transferred(direction, batch.length);
     yield batch;
   }
 }
@@ -151,16 +152,13 @@ async function write(
   guest: Guest,
   path: string,
   data: AsyncIterable<Buffer>,
-  { metrics }: Services,
+  services: Services,
   options: { signal: AbortSignal; size?: number | undefined },
 ): Promise<void> {
   let broken: unknown;
   async function* source(): AsyncGenerator<Buffer> {
     try {
-      for await (const chunk of wellFormed(data)) {
-        metrics.transferred('in', chunk.length);
-        yield chunk;
-      }
+      yield* counted(wellFormed(data), services, 'in');
     } catch (error) {
       broken = error;
       throw error;
