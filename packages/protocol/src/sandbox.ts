@@ -136,7 +136,7 @@ export const PauseSandbox = Type.Object(
       Type.Boolean({
         default: true,
         description:
-          'Whether its memory is kept. Without it the disk is: processes are gone, and a resume boots the guest from it.',
+          'Whether its memory is kept. Without it the disk is: processes are gone, and what begins from it is a guest that is booted from that disk.',
       }),
     ),
   },

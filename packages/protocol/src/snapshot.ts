@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox';
 import { ErrorBody } from './error-body.ts';
 import { sandboxIdPattern, templateNamePattern } from './ids.ts';
 import { DiskFormat, LayerFormat } from './machine.ts';
-import { ListSandboxesQuery, Sandbox } from './sandbox.ts';
+import { ListSandboxesQuery, PauseSandbox, Sandbox } from './sandbox.ts';
 
 const Time = Type.String({ format: 'date-time', description: 'RFC 3339, UTC.' });
 const Bytes = (description: string) => Type.Integer({ minimum: 0, description });
@@ -26,6 +26,10 @@ const sizes = {
   shared_bytes: Bytes('Others need them too, and they stay.'),
 };
 
+const HasMemory = Type.Boolean({
+  description: 'Whether processes go on in what begins from it. Else a guest is booted from its disk.',
+});
+
 /** Something that a sandbox can be created from. */
 export const Snapshot = Type.Object(
   {
@@ -42,10 +46,7 @@ export const Snapshot = Type.Object(
       description:
         '`image`: its disk stands alone; else the format of the layers over an image, which is that of the kind of disk that wrote them.',
     },
-    memory: Type.Boolean({
-      description:
-        'Whether processes go on in what is created from it. Else a guest is booted from its disk.',
-    }),
+    memory: HasMemory,
     sandbox_id: Type.Union([Type.String(), Type.Null()], { description: 'It was taken of this one.' }),
     created_at: Time,
   },
@@ -71,13 +72,7 @@ export const CreateSnapshot = Type.Object(
   {
     sandbox_id: Type.String({ pattern: sandboxIdPattern }),
     name: Type.Optional({ ...SnapshotName, description: 'Default: `snap-` and eight characters.' }),
-    memory: Type.Optional(
-      Type.Boolean({
-        default: true,
-        description:
-          'Whether it has the memory. Without it sandboxes that are created from it boot from its disk.',
-      }),
-    ),
+    memory: PauseSandbox.properties.memory,
   },
   { $id: 'CreateSnapshot', additionalProperties: false },
 );
@@ -103,9 +98,7 @@ export const Checkpoint = Type.Object(
       description: 'The checkpoint that its life went on from; null when that is not kept.',
     }),
     kind: Type.Union([Type.Literal('start'), Type.Literal('pause'), Type.Literal('snapshot')]),
-    memory: Type.Boolean({
-      description: 'Whether processes go on in what goes on from it. Else a guest is booted from its disk.',
-    }),
+    memory: HasMemory,
     created_at: Time,
     ...sizes,
   },
