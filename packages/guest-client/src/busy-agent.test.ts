@@ -62,7 +62,7 @@ test('a command over the limit of streams is refused at once, and all else goes 
 
 test('a transfer waits for others, and is refused when none ends', async () => {
   await using agent = await busyAgent();
-  const client = clientOf(agent, { callTimeoutMs: 300 });
+  const client = clientOf(agent, { callTimeoutMs: 1_000 });
   const enough = new AbortController();
   const held = Array.from({ length: transfers }, () =>
     failure(client.remove('/slow', { signal: enough.signal })),

@@ -10,9 +10,9 @@ import { askGuests } from './last-command.ts';
 const life = { id: 'sb0' } as Life;
 
 /** The answer of a guest whose agent would listen at this port. */
-async function asked(port: number) {
+async function asked(port: number, idleTimeoutMs: number) {
   const guest = createGuestClient({
-    ...{ address: '127.0.0.1', port, accessToken: 'token', sandboxId: 'sb0', idleTimeoutMs: 50 },
+    ...{ address: '127.0.0.1', port, accessToken: 'token', sandboxId: 'sb0', idleTimeoutMs },
   });
   const guests = { of: () => guest } as unknown as GuestPool;
   try {
@@ -26,8 +26,8 @@ test('an agent that takes calls and never answers is silent; of one that is gone
   const server = createServer((socket) => socket.resume()).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
-  expect(await asked(port)).toBe('silent');
+  expect(await asked(port, 50)).toBe('silent');
   server.close();
   await once(server, 'close');
-  expect(await asked(port)).toBe(undefined);
+  expect(await asked(port, 30_000)).toBe(undefined);
 });

@@ -8,10 +8,15 @@ import { NameServer } from './server.ts';
 
 const zone = { domain: 'perch.test', addresses: ['127.0.0.1', '::1'] };
 let server: NameServer;
-const resolver = new Resolver({ timeout: 1000, tries: 1 });
+const resolverAt = (port: number, timeout = 30_000) => {
+  const made = new Resolver({ timeout, tries: 1 });
+  made.setServers([`127.0.0.1:${port}`]);
+  return made;
+};
+let resolver: Resolver;
 beforeAll(async () => {
   server = await NameServer.start({ host: '127.0.0.1', port: 0 }, () => zone, pino({ level: 'silent' }));
-  resolver.setServers([`127.0.0.1:${server.port}`]);
+  resolver = resolverAt(server.port);
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
@@ -43,11 +48,11 @@ test('a question that cannot be answered ends nothing', async () => {
     whileItFails,
     pino({ level: 'silent' }),
   );
-  const asking = new Resolver({ timeout: 100, tries: 1 });
-  asking.setServers([`127.0.0.1:${another.port}`]);
-  await expect(asking.resolve4('perch.test')).rejects.toMatchObject({ code: 'ETIMEOUT' });
+  await expect(resolverAt(another.port, 100).resolve4('perch.test')).rejects.toMatchObject({
+    code: 'ETIMEOUT',
+  });
   fails = false;
-  expect(await asking.resolve4('perch.test')).toEqual(['127.0.0.1']);
+  expect(await resolverAt(another.port).resolve4('perch.test')).toEqual(['127.0.0.1']);
 });
 
 const flagsOf = (datagram: Buffer | undefined) => datagram && datagram.readUInt16BE(2) & 0xf;
