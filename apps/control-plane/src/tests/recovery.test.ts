@@ -122,7 +122,7 @@ test('a second perchd on the same directory is refused', async () => {
 test('a shutdown ends streams and requests in good time', async () => {
   const { id } = await plane.create();
   const asked = plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'sleep', args: ['1'] } });
-  await sleep(200);
+  await eventually(() => plane.guests.get(id)?.children.size);
   await plane.down();
   expect(plane.logLines.filter((line) => line.includes('cutting requests'))).toEqual([]);
   expect((await asked).status).toBe(200);

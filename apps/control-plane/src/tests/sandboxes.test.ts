@@ -304,7 +304,7 @@ test('use moves the end of an idle sandbox and not of a fixed one, and a running
 test('the death of a VM is told at once, with its reason', async () => {
   const { id } = await plane.create();
   const running = plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'sleep', args: ['60'] } });
-  await sleep(100);
+  await eventually(() => plane.guests.get(id)?.children.size);
   plane.host.change(id, { status: 'failed', reason: 'The VM was killed by signal 9.' });
   await eventually(async () => (await plane.get(id)).status === 'failed');
   expect(await plane.get(id)).toMatchObject({ reason: 'The VM was killed by signal 9.' });
