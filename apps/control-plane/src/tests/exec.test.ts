@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorBody, type ExecResult, ExecResult as ExecResultSchema } from '@perch/protocol';
 import { Check } from 'typebox/value';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -113,11 +112,9 @@ test('a sandbox that is destroyed ends its commands with an answer', async () =>
   expect(await later.json()).toMatchObject({ error: { code: 'sandbox_not_running' } });
 });
 
-test('a command writes its activity at most once a second, and not on its own way', async () => {
-  await sleep(1_100);
-  const [before, begun] = [plane.logLines.length, Date.now()];
-  for (let i = 0; i < 20; i++) await exec({ cmd: 'true' });
+test('a command is use of its sandbox at once', async () => {
+  const begun = Date.now();
+  await exec({ cmd: 'true' });
   const { last_active_at } = await plane.get(id);
   expect(Date.parse(last_active_at ?? '')).toBeGreaterThanOrEqual(begun);
-  expect(plane.logLines.slice(before).join('')).not.toContain('"level":50');
 });
