@@ -140,38 +140,27 @@ const unanswered = { type: 'timeout', unanswered: true } as const;
 /** A guest that does not keep a time-out, or does not answer at all, is cut off. */
 class Deadline {
   passed = false;
-  readonly #over = new AbortController();
+  /** Aborts when the time is over, and with the caller's. */
+  readonly signal: AbortSignal;
   readonly #timer: NodeJS.Timeout;
-  readonly #callers: AbortSignal | undefined;
 
-  constructor(ms: number, callers: AbortSignal | undefined) {
-    this.#callers = callers;
-    // By hand: `AbortSignal.any` holds its signals by weak references, for which each command would pay.
-    if (callers?.aborted) this.#cancel();
-    callers?.addEventListener('abort', this.#cancel);
+  constructor(ms: number, signal: AbortSignal | undefined) {
+    const late = new AbortController();
+    this.signal = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
     // Longer delays than a timer takes are as good as none.
     this.#timer = setTimeout(
       () => {
         this.passed = true;
-        this.#over.abort(new Error('the time of the command is over'));
+        late.abort(new Error('the time of the command is over'));
       },
       Math.min(ms, 2 ** 31 - 1),
     );
     this.#timer.unref();
   }
 
-  /** Aborts when the time is over, and with the caller's. */
-  get signal(): AbortSignal {
-    return this.#over.signal;
-  }
-
-  /** Once the stream is over, or was never there: nothing is left to abort. */
   clear(): void {
     clearTimeout(this.#timer);
-    this.#callers?.removeEventListener('abort', this.#cancel);
   }
-
-  readonly #cancel = (): void => this.#over.abort(this.#callers?.reason);
 }
 
 async function* processEvents(
