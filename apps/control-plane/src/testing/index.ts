@@ -144,3 +144,12 @@ export async function eventually<T>(
     await sleep(20);
   }
 }
+
+/** Waits until a figure is the same 200 ms later. */
+export async function standsStill(figure: () => number): Promise<void> {
+  await eventually(async () => {
+    const before = figure();
+    await sleep(200);
+    return figure() === before;
+  });
+}

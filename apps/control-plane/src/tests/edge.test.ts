@@ -2,10 +2,9 @@
 import { once } from 'node:events';
 import { type IncomingMessage, request, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { eventually, TestPlane } from '../testing/index.ts';
+import { eventually, standsStill, TestPlane } from '../testing/index.ts';
 import { ask, echo, type Reply, sendRaw, sign, WebServer } from '../testing/web-guest.ts';
 
 let plane: TestPlane;
@@ -641,13 +640,7 @@ describe('bad input', () => {
     await eventually(() => sent > 8 * 1024 * 1024);
     expect((await ask(plane.url, '/', to(box.sandboxID, program.port))).status).toBe(200);
     expect((await ask(plane.url, '/health', {})).status).toBe(200);
-    let before = -1;
-    await eventually(async () => {
-      const isStill = written === before;
-      before = written;
-      if (!isStill) await sleep(200);
-      return isStill;
-    });
+    await standsStill(() => written);
     expect(written).toBeLessThan(64 * 1024 * 1024);
     for (const one of [endless, never, answer]) one.destroy();
     // What was begun for them ends at their program, too.

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecServerMessage, ExecTicket } from '@perch/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { eventually, TestPlane } from '../testing/index.ts';
+import { eventually, standsStill, TestPlane } from '../testing/index.ts';
 import { StreamClient } from '../testing/stream-client.ts';
 
 let plane: TestPlane;
@@ -189,13 +189,7 @@ test('a slow client holds the command up instead of filling the memory', async (
   client.socket.pause();
   const written = () => Number(/wchar: (\d+)/.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))?.[1]);
   const total = 8 * 6_000_001;
-  let before = -1;
-  await eventually(async () => {
-    const isStill = written() === before;
-    before = written();
-    if (!isStill) await sleep(200);
-    return isStill;
-  });
+  await standsStill(written);
   expect(written()).toBeLessThan(total);
   expect(children()).toBe(1);
   client.socket.resume();

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { Sandbox, SandboxPorts } from '@perch/protocol';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { eventually, TestPlane } from '../testing/index.ts';
+import { eventually, standsStill, TestPlane } from '../testing/index.ts';
 
 let plane: TestPlane;
 let box: Sandbox;
@@ -240,23 +240,14 @@ describe('a connection to a port', () => {
     });
     const reader = await new Client(fast.port).start();
     reader.socket.pause();
-    const still = async (value: () => number) => {
-      let before = -1;
-      await eventually(async () => {
-        const same = value() === before;
-        before = value();
-        await new Promise((resolve) => setTimeout(resolve, 200));
-        return same;
-      });
-    };
-    await still(() => written);
+    await standsStill(() => written);
     expect(written).toBeLessThan(64 * 1024 * 1024);
     reader.socket.terminate();
 
     await using slow = await program((socket) => socket.pause());
     const writer = await new Client(slow.port).start();
     for (let at = 0; at < 256; at++) writer.socket.send(Buffer.alloc(262_144));
-    await still(() => writer.socket.bufferedAmount);
+    await standsStill(() => writer.socket.bufferedAmount);
     expect(writer.socket.bufferedAmount).toBeGreaterThan(16 * 1024 * 1024);
     writer.socket.terminate();
   });

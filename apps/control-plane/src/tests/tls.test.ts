@@ -18,7 +18,7 @@ import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { certify } from '../testing/certificate.ts';
-import { eventually, TestPlane } from '../testing/index.ts';
+import { eventually, standsStill, TestPlane } from '../testing/index.ts';
 import { echo, sendRaw, WebServer } from '../testing/web-guest.ts';
 
 let plane: TestPlane;
@@ -89,11 +89,7 @@ async function closed(stream: ClientHttp2Stream): Promise<[IncomingHttpHeaders]>
 /** Sends what a program that reads nothing leaves a part of at its client. */
 async function fill(stream: ClientHttp2Stream): Promise<void> {
   for (let at = 0; at < 96; at++) stream.write(Buffer.alloc(65_536));
-  await eventually(async () => {
-    const before = stream.writableLength;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    return stream.writableLength === before;
-  });
+  await standsStill(() => stream.writableLength);
 }
 
 /** Whether this side of a connection of this machine is. A program that does not read does not see it end. */
