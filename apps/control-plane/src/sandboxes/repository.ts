@@ -18,8 +18,8 @@ export interface ListFilter {
 
 export interface SandboxPage {
   rows: SandboxRow[];
-  /** Whether others come after these. */
-  more: boolean;
+  /** The last of them, when others come after it. */
+  last: SandboxRow | undefined;
 }
 
 /** Labels of a page, as JSON: with these it ends, the row at which they are reached included. Nothing else of a row is long. */
@@ -145,7 +145,7 @@ export class SandboxRepository {
       .orderBy('id', order)
       .execute();
     const rows = found.slice(0, limit);
-    return { rows, more: rows.length < (rows[0]?.found ?? 0) };
+    return { rows, last: rows.length < (rows[0]?.found ?? 0) ? rows.at(-1) : undefined };
   }
 
   async setTimeout(

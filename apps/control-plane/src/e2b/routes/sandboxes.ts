@@ -60,8 +60,7 @@ export function addSandboxRoutes(app: FastifyInstance, { publicUrl, sandboxes }:
       method: 'GET',
       url,
       async handler(request, reply) {
-        const { rows, more } = await sandboxes.list(readList(request.query, everywhere[url]));
-        const last = more ? rows.at(-1) : undefined;
+        const { rows, last } = await sandboxes.list(readList(request.query, everywhere[url]));
         if (last) void reply.header('x-next-token', encodeCursor({ createdAt: startOf(last), id: last.id }));
         return rows.map(toListed);
       },

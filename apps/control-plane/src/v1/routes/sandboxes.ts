@@ -84,13 +84,12 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
       } = request.query as Record<string, string> & {
         limit?: number;
       };
-      const { rows, more } = await sandboxes.list({
+      const { rows, last } = await sandboxes.list({
         statuses: parseStatuses(status),
         metadata: metadataOf(rest),
         after: cursor === undefined ? undefined : decodeCursor(cursor),
         limit,
       });
-      const last = more ? rows.at(-1) : undefined;
       return {
         items: rows.map((row) => sandboxes.toSandbox(row)),
         next_cursor: last ? encodeCursor({ createdAt: last.created_at, id: last.id }) : null,
