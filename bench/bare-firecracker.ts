@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FirecrackerApi } from '../apps/host-agent/src/vmm/firecracker/api.ts';
+import { jailRoot } from '../apps/host-agent/src/vmm/firecracker/jail.ts';
 import { loadRequest, pause, resume, saveRequest } from '../apps/host-agent/src/vmm/firecracker/requests.ts';
 import { run } from '../packages/node-kit/src/index.ts';
 import { vmsDir } from '../tests/setup/machine.ts';
@@ -19,8 +20,8 @@ const devices = [
 export const sharedByFirecracker = ['kernel', 'initramfs', 'memfile', 'snapfile', 'firecracker'];
 
 /** The jail of a sandbox that runs under Firecracker. */
-export const jailOf = (dataDir: string, sandbox: string): string =>
-  join(vmsDir(dataDir), sandbox, 'firecracker', sandbox, 'root');
+export const jailOf = (dataDir: string, id: string): string =>
+  jailRoot({ dir: join(vmsDir(dataDir), id), id });
 
 export async function makeDevices(dir: string): Promise<void> {
   await mkdir(join(dir, 'dev/net'), { recursive: true });

@@ -77,7 +77,7 @@ class Unpacking {
   /** By their path from the first one, which is ''; each after the one that it is in. */
   readonly #directories = new Map<string, Directory>();
   readonly #links: { path: string; target: string; modified: number }[] = [];
-  #file: { fd: number; shown: string; left: number; modified: number } | undefined;
+  #file: { fd: number; path: string; left: number; modified: number } | undefined;
 
   constructor(from: string, to: Buffer, options: UnpackOptions) {
     this.#from = from;
@@ -104,7 +104,7 @@ class Unpacking {
     if (slash === 0 || !directory || !isSingleName(name)) throw refused(shown, 'is no name of a file');
     const path = this.#pathOf(text);
     if (kind === 'file') {
-      this.#file = { fd: openSync(path, 'wx', mode), shown, left: entry.size, modified };
+      this.#file = { fd: openSync(path, 'wx', mode), path: text, left: entry.size, modified };
       this.#closeWhole();
     } else if (kind === 'directory') {
       const depth = directory.depth + 1;
@@ -168,8 +168,8 @@ class Unpacking {
 
   #closeWhole(): void {
     if (this.#file?.left !== 0) return;
-    const { fd, shown, modified } = this.#file;
-    if (!couldSetTime(() => futimesSync(fd, new Date(), settable(modified)))) this.#options.untimed(shown);
+    const { fd, path, modified } = this.#file;
+    this.#setTime(path, () => futimesSync(fd, new Date(), settable(modified)));
     this.close();
   }
 }

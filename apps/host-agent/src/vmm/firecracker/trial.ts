@@ -143,10 +143,9 @@ async function watch(
     for (const request of [...kernelRequests(machine), start]) await api.send(request, allMs);
     lastWord = performance.now();
     for (; !signal.aborted; await sleep(lookMs)) {
-      const before = said;
       await drainFifo(console, hear);
       if (tail.last().includes(userspace)) return undefined;
-      if (said === before && performance.now() - lastWord >= silenceMs) break;
+      if (performance.now() - lastWord >= silenceMs) break;
     }
   } finally {
     api.close();
