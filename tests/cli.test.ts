@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { HostSocket } from '../apps/cli/src/launcher/index.ts';
+import { hostSocket } from '../apps/cli/src/launcher/index.ts';
 import { openCgroups } from '../apps/host-agent/src/linux/index.ts';
 import { type Sandbox, type SandboxLogs, sandboxIdPattern } from '../packages/protocol/src/index.ts';
 import { CommandLine, end, sha256 } from './setup/command-line.ts';
@@ -231,7 +231,7 @@ test('doctor checks this machine, with a line for each finding', async () => {
 test('doctor judges this machine as the host agent does', async () => {
   const findings = lines<{ name: string; detail: string }>((await run(['doctor', '--json'])).stdout);
   const detail = (name: string) => findings.find((one) => one.name === name)?.detail;
-  const { machine } = await new HostSocket(dataDir).info();
+  const { machine } = await hostSocket(dataDir).info();
   expect(detail('QEMU')).toMatch(new RegExp(`^${machine.monitor.version} at /`));
   const { description, missing } = await openCgroups();
   const lack = missing.length === 0 ? '' : `, without ${missing.join(', ')}`;

@@ -24,8 +24,8 @@ Examples:
   sudo perch fsck --repair`,
     )
     .action(async ({ repair }: { repair?: true }) => {
-      const { HostSocket } = await import('../launcher/index.ts');
-      const host = new HostSocket(readSettings(await localEnvironment()).dataDir);
+      const { hostSocket } = await import('../launcher/index.ts');
+      const host = hostSocket(readSettings(await localEnvironment()).dataDir);
       if (!(await host.answers())) {
         throw new CliError(
           'The host agent of this data directory does not answer.',

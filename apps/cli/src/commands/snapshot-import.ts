@@ -56,10 +56,10 @@ Examples:
   sudo perch snapshot import /mnt/old/web --name web --vcpus 2 --token-file - < token`,
     )
     .action(async (directory: string, options: Options) => {
-      const { HostSocket } = await import('../launcher/index.ts');
+      const { hostSocket } = await import('../launcher/index.ts');
       if (process.getuid?.() !== 0)
         throw new CliError('Only root may import snapshots.', 'Put sudo before it.');
-      const host = new HostSocket(readSettings(await localEnvironment()).dataDir);
+      const host = hostSocket(readSettings(await localEnvironment()).dataDir);
       if (!(await host.answers())) {
         throw new CliError(
           'The host agent of this data directory does not answer.',

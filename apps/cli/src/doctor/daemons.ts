@@ -1,7 +1,7 @@
 /** The daemons' own words, when they run. */
 import { type HostInfo, monitorNames, type Settings } from '@perch/protocol';
 import { type Config, Perch } from '@perch/sdk';
-import { HostSocket } from '../launcher/index.ts';
+import { hostSocket } from '../launcher/index.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
 import { key } from './key.ts';
 import { perchd, silentPerchd } from './perchd.ts';
@@ -17,7 +17,9 @@ export async function daemons(
   const perch = new Perch({ url, apiKey: apiKey ?? 'none', retries: 0 });
   const [health, host] = await Promise.all([
     perch.health({ timeoutMs: waitMs }).catch(() => undefined),
-    new HostSocket(settings.dataDir).info().catch((error: NodeJS.ErrnoException) => error),
+    hostSocket(settings.dataDir)
+      .info()
+      .catch((error: NodeJS.ErrnoException) => error),
   ]);
   const findings = health
     ? [

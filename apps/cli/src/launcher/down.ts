@@ -1,11 +1,12 @@
 /** `perch down`: stops the daemons, and unless told to keep them destroys the sandboxes first. */
+import type { HostSocket } from '@perch/host-client';
 import type { HostSandbox, Settings } from '@perch/protocol';
 import { CliError } from '../errors.ts';
 import { stopUnits, unitsRun } from '../systemd/index.ts';
 import { isUp, send } from './control-socket.ts';
 import { hostAgent, prepare } from './daemons.ts';
 import { earlierDaemonsEnded } from './earlier-daemons.ts';
-import { HostGone, HostSocket } from './host-socket.ts';
+import { HostGone, hostSocket } from './host-socket.ts';
 import { readInstance } from './layout.ts';
 import { answersInTime } from './start-limits.ts';
 import { requireRoot } from './up.ts';
@@ -41,7 +42,7 @@ export async function down(settings: Settings, options: DownOptions): Promise<vo
     options.report('Stopped. Sandboxes run on.');
     return;
   }
-  const host = new HostSocket(dataDir);
+  const host = hostSocket(dataDir);
   // A Perch that only starts, or stops by itself already, has no host agent that answers, or not for long.
   const destroyed = running && (await host.answers()) ? await destroyAllUnlessGone(host, options) : 'gone';
   if (destroyed === 'declined') return;
@@ -89,7 +90,7 @@ async function removeWithout(settings: Settings, options: DownOptions): Promise<
   await earlierDaemonsEnded(settings.dataDir);
   const prepared = await prepare(settings, options.env);
   const daemon = hostAgent(prepared, (_name, how) => options.report(`perch-host ended: ${how}`));
-  const host = new HostSocket(settings.dataDir);
+  const host = hostSocket(settings.dataDir);
   daemon.start();
   try {
     if (!(await answersInTime(daemon, () => host.answers()))) {

@@ -9,7 +9,7 @@ import type { Daemon } from './daemon.ts';
 import { controlPlane, hostAgent, type Prepared, prepare } from './daemons.ts';
 import { earlierDaemonsEnded } from './earlier-daemons.ts';
 import { takeFirstKey } from './first-key.ts';
-import { HostSocket } from './host-socket.ts';
+import { hostSocket } from './host-socket.ts';
 import { removeOtherPrograms } from './programs.ts';
 import { renewOrTell } from './renew-or-tell.ts';
 import { answersInTime } from './start-limits.ts';
@@ -77,7 +77,7 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
     const begin = async () => {
       await removeOtherPrograms(dataPaths(settings.dataDir).bin, prepared.programs);
       host.start();
-      await ready(host, prepared, over.signal, () => new HostSocket(settings.dataDir).answers());
+      await ready(host, prepared, over.signal, () => hostSocket(settings.dataDir).answers());
       step('perch-host');
       control.start();
       await ready(control, prepared, over.signal, () => healthy(settings.listen));
@@ -98,7 +98,7 @@ export async function up(settings: Settings, report: (event: UpEvent) => void): 
     over.abort();
     await control.stop();
     if (remove) {
-      await host.expectEnd(() => new HostSocket(settings.dataDir).shutdown(true));
+      await host.expectEnd(() => hostSocket(settings.dataDir).shutdown(true));
       answer = { ok: true, removed: true };
     }
   } catch (error) {

@@ -1,5 +1,5 @@
-import { isPerchError, PerchError, type Snapshot, type Template } from '@perch/protocol';
-import type { HostClient, HostInfo } from './client.ts';
+import type { HostClient } from '@perch/host-client';
+import { type HostInfo, isPerchError, PerchError, type Snapshot, type Template } from '@perch/protocol';
 
 const freshMs = 1_000;
 

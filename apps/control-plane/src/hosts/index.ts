@@ -1,3 +1,2 @@
-export { HostClient } from './client.ts';
 export { HostDirectory, type Source } from './directory.ts';
 export { watchHost } from './watch.ts';

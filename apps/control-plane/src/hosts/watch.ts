@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { HostClient } from '@perch/host-client';
 import type { HostSandbox } from '@perch/protocol';
 import type { Logger } from 'pino';
-import type { HostClient } from './client.ts';
 
 export interface HostWatcher {
   /** A sandbox of the host, as it is now. */

@@ -1,9 +1,10 @@
+import type { HostClient } from '@perch/host-client';
 import type { Logger } from 'pino';
 import type { ApiKeys, Tickets } from '../auth/index.ts';
 import type { Database } from '../database/index.ts';
 import type { Spool } from '../files/index.ts';
 import type { GuestPool } from '../guests/index.ts';
-import type { HostClient, HostDirectory } from '../hosts/index.ts';
+import type { HostDirectory } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { SandboxService } from '../sandboxes/index.ts';
 import type { Limits } from './limits.ts';

@@ -3,9 +3,11 @@
  * it, and everything when the stream of changes begins, once a minute, and sooner while a pause or a resume is
  * left half-way.
  */
+
+import type { HostClient } from '@perch/host-client';
 import type { HostSandbox } from '@perch/protocol';
 import type { Logger } from 'pino';
-import { type HostClient, watchHost } from '../hosts/index.ts';
+import { watchHost } from '../hosts/index.ts';
 import type { SandboxService } from '../sandboxes/index.ts';
 
 const everyMs = 60_000;

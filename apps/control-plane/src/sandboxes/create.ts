@@ -1,3 +1,4 @@
+import type { HostClient } from '@perch/host-client';
 import {
   type CreateSandbox,
   type HostSandbox,
@@ -9,7 +10,7 @@ import {
 } from '@perch/protocol';
 import type { NewSandboxRow, SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
-import type { HostClient, HostDirectory } from '../hosts/index.ts';
+import type { HostDirectory } from '../hosts/index.ts';
 import type { Destroyer } from './destroy.ts';
 import type { Idempotency, IdempotencyKey, Unanswered } from './idempotency.ts';
 import type { Life } from './life.ts';

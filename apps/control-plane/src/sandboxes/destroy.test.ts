@@ -1,7 +1,7 @@
+import type { HostClient } from '@perch/host-client';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import type { SandboxRow } from '../database/index.ts';
-import type { HostClient } from '../hosts/index.ts';
 import { Destroyer } from './destroy.ts';
 import { Life } from './life.ts';
 import type { Lives } from './lives.ts';

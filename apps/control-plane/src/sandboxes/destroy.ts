@@ -1,7 +1,7 @@
+import type { HostClient } from '@perch/host-client';
 import { sandboxStatuses } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
-import type { HostClient } from '../hosts/index.ts';
 import type { Life } from './life.ts';
 import type { Lives } from './lives.ts';
 import type { Operations } from './operations.ts';

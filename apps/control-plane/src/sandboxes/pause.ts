@@ -1,8 +1,8 @@
+import type { HostClient } from '@perch/host-client';
 import { type HostSandbox, isPerchError, meaningOf, PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
-import type { HostClient } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { Destroyer } from './destroy.ts';
 import { type Life, refusalOf } from './life.ts';

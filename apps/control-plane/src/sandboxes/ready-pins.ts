@@ -1,6 +1,8 @@
 /** The number of guests that stand ready for creates of a template, set by a caller. */
+
+import type { HostClient } from '@perch/host-client';
 import type { PinReady, ReadyGuests } from '@perch/protocol';
-import type { HostClient, HostDirectory } from '../hosts/index.ts';
+import type { HostDirectory } from '../hosts/index.ts';
 import { withDefaults, withMachine } from './request.ts';
 
 interface Parts {

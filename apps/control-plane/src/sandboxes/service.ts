@@ -10,6 +10,8 @@
  * perchd is the only writer of its database. A row is written before the host is asked for anything, each write
  * names the status and the generation it expects, and the reconciler finishes what a crash left half done.
  */
+
+import type { HostClient } from '@perch/host-client';
 import {
   type CreateSandbox,
   type ForkResults,
@@ -23,7 +25,7 @@ import {
 } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { SandboxRow } from '../database/index.ts';
-import type { HostClient, HostDirectory } from '../hosts/index.ts';
+import type { HostDirectory } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { ActivityTracker } from './activity.ts';
 import { Copier, type ForkRequest, type SnapshotRequest } from './copies.ts';

@@ -26,8 +26,7 @@ import {
 import type { TSchema } from 'typebox';
 import { Compile, type Validator } from 'typebox/compile';
 import { Client, type Dispatcher, Pool } from 'undici';
-
-export type { HostCreate, HostEvent, HostInfo, HostSandbox };
+import { refusalOf } from './refusal.ts';
 
 /** Deadlines, ms. A start boots a guest, which without KVM takes its time. */
 const deadlines = { read: 5_000, start: 180_000, destroy: 60_000 };
@@ -329,13 +328,7 @@ export class HostClient implements AsyncDisposable {
   }
 
   #refusal(status: number, text: string): PerchError {
-    try {
-      const error = PerchError.fromBody(JSON.parse(text));
-      if (error) return error;
-    } catch {
-      // Not JSON: no error of the host agent's own.
-    }
-    return this.#unavailable(new Error(`status ${status}: ${text.slice(0, 200)}`));
+    return refusalOf(text) ?? this.#unavailable(new Error(`status ${status}: ${text.slice(0, 200)}`));
   }
 }
 

@@ -1,20 +1,23 @@
 import { once } from 'node:events';
-import { mkdir, mkdtempDisposable } from 'node:fs/promises';
+import { mkdtempDisposable } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { HostGone, HostSocket } from './host-socket.ts';
+import { HostSocket } from './socket.ts';
+
+class Gone extends Error {}
+const gone = () => new Gone();
 
 test.each(['at all', 'to its end'])(
   'a host agent that does not answer %s is not waited for for ever',
   async (how) => {
     await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-host-'));
-    await mkdir(join(dir.path, 'run'));
     const server = createServer((_, response) => void (how === 'to its end' && response.write('{')));
-    server.listen(join(dir.path, 'run/host.sock'));
+    const path = join(dir.path, 'host.sock');
+    server.listen(path);
     await once(server, 'listening');
-    expect(await new HostSocket(dir.path, 50).answers()).toBe(false);
+    expect(await new HostSocket({ path, gone, infoMs: 50 }).answers()).toBe(false);
     server.closeAllConnections();
     server.close();
   },
@@ -22,17 +25,17 @@ test.each(['at all', 'to its end'])(
 
 test('a host agent that goes away before it answers is told from one that refuses', async () => {
   await using dir = await mkdtempDisposable(join(tmpdir(), 'perch-host-'));
-  const host = new HostSocket(dir.path);
-  await expect(host.sandboxes()).rejects.toThrow(HostGone);
-  await mkdir(join(dir.path, 'run'));
+  const path = join(dir.path, 'host.sock');
+  const host = new HostSocket({ path, gone });
+  await expect(host.sandboxes()).rejects.toThrow(Gone);
   const server = createServer((request, response) => {
     if (request.url === '/v1/host') response.end('{}');
     else request.socket.destroy();
   });
-  server.listen(join(dir.path, 'run/host.sock'));
+  server.listen(path);
   await once(server, 'listening');
   expect(await host.answers()).toBe(true);
-  await expect(host.sandboxes()).rejects.toThrow(HostGone);
+  await expect(host.sandboxes()).rejects.toThrow(Gone);
   server.closeAllConnections();
   server.close();
 });
