@@ -117,6 +117,12 @@ export class TestPlane implements AsyncDisposable {
     return this.fetch(`/v1/sandboxes/${id}/${what}`, { method: 'POST', ...init });
   }
 
+  /** Has its time end so many seconds from now, or after its last use. */
+  async endAfter(id: string, timeout_sec: number): Promise<void> {
+    const answer = await this.fetch(`/v1/sandboxes/${id}/timeout`, { json: { timeout_sec } });
+    if (answer.status !== 200) throw new Error(await answer.text());
+  }
+
   async paused(body: object = {}): Promise<Sandbox> {
     const sandbox = await this.create(body);
     const answer = await this.transition(sandbox.id, 'pause');

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream, createWriteStream, type ReadStream } from 'node:fs';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { basename, join } from 'node:path';
@@ -16,6 +16,8 @@ import type { Guest } from '../guests/index.ts';
 export class LocalGuest {
   readonly root: string;
   readonly children = new Map<number, ChildProcess>();
+  /** The file that was asked for last. */
+  reading: ReadStream | undefined;
   readonly #closed = new AbortController();
 
   constructor(root: string) {
@@ -62,8 +64,9 @@ export class LocalGuest {
         const found = await this.#file(path);
         if (!found.isFile()) throw new PerchError('not_a_file', `${path} is not a file.`, { path });
         const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
+        this.reading = createReadStream(this.#at(path), { signal });
         return {
-          stream: createReadStream(this.#at(path), { signal }),
+          stream: this.reading,
           size: found.size,
           mode: found.mode & 0o777,
           modifiedAt: found.mtime.toISOString(),

@@ -209,8 +209,9 @@ describe.skipIf(!agentIsBuilt)('commands that nobody follows', () => {
   });
 
   test('a running command keeps an idle sandbox, also when perchd has restarted, until it ends', async () => {
-    const idle = await plane.create({ timeout_sec: 1 });
+    const idle = await plane.create();
     const pid = await leave(script('sleep 600'), idle.id);
+    await plane.endAfter(idle.id, 1);
     const lastUsed = async () => (await plane.get(idle.id)).last_active_at ?? '';
     const isUsedAgain = async (before: string) => eventually(async () => (await lastUsed()) > before);
     await isUsedAgain(await lastUsed());

@@ -219,9 +219,11 @@ test('a sandbox that dies ends the stream with an error', async () => {
 });
 
 test('an open stream is use of the sandbox', async () => {
-  const other = await plane.create({ timeout_sec: 1 });
+  const other = await plane.create();
   await using client = await open(undefined, `/v1/sandboxes/${other.id}/exec/stream`);
   client.send({ type: 'start', cmd: 'sleep', args: ['60'] });
+  await client.until((one) => one.type === 'start');
+  await plane.endAfter(other.id, 1);
   await sleep(2_500);
   expect((await plane.get(other.id)).status).toBe('running');
   client.socket.terminate();

@@ -15,6 +15,21 @@ afterEach(() => {
 
 const short = { timeout_sec: 1, on_timeout: 'pause', auto_resume: true };
 const exec = (id: string) => plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'echo', args: ['hi'] } });
+/** A sandbox whose time, a second, runs as soon as it is no longer used: by a command, until it is paused. */
+async function usedUntilPaused(body: object = {}): Promise<string> {
+  const { id } = await plane.create(body);
+  void plane
+    .fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'sleep', args: ['60'] } })
+    .then((answer) => answer.text());
+  await eventually(() => plane.guests.get(id)?.children.size);
+  await plane.endAfter(id, 1);
+  return id;
+}
+
+async function pause(id: string): Promise<void> {
+  expect((await plane.transition(id, 'pause')).status).toBe(200);
+}
+
 const becomes = (id: string, status: string) =>
   eventually(async () => (await plane.get(id)).status === status);
 
@@ -28,16 +43,16 @@ test('an idle sandbox sleeps, wakes for a request, and sleeps again', async () =
 });
 
 test('no time runs while it is paused, whatever the end of the time would do', async () => {
-  const kept = await plane.paused({ timeout_sec: 1 });
-  const slept = await plane.paused(short);
+  const ids = [await usedUntilPaused(), await usedUntilPaused({ on_timeout: 'pause', auto_resume: true })];
+  for (const id of ids) await pause(id);
   await sleep(2_000);
-  for (const { id } of [kept, slept]) expect((await plane.get(id)).status).toBe('paused');
+  for (const id of ids) expect((await plane.get(id)).status).toBe('paused');
 });
 
 test('the end of the time in the middle of a pause waits for it', async () => {
-  const { id } = await plane.create({ timeout_sec: 1, timeout_mode: 'fixed' });
+  const id = await usedUntilPaused();
   plane.host.onPause = () => sleep(1_500);
-  expect((await plane.transition(id, 'pause')).status).toBe(200);
+  await pause(id);
   expect((await plane.get(id)).status).toBe('paused');
 });
 

@@ -1,4 +1,7 @@
+import { execFileSync } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PerchError, type Sandbox, type SandboxList, Sandbox as SandboxSchema } from '@perch/protocol';
 import { Check } from 'typebox/value';
@@ -291,13 +294,20 @@ test('timeout counts from now and moves the end both ways', async () => {
 });
 
 test('use moves the end of an idle sandbox and not of a fixed one, and a running command is use', async () => {
-  const idle = await plane.create({ timeout_sec: 1, timeout_mode: 'idle' });
-  const fixed = await plane.create({ timeout_sec: 1, timeout_mode: 'fixed' });
+  const idle = await plane.create({ timeout_mode: 'idle' });
+  const fixed = await plane.create({ timeout_mode: 'fixed' });
   const run = (id: string) =>
-    plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'sleep', args: ['2.2'] } });
-  const [first, second] = await Promise.all([run(idle.id), run(fixed.id)]);
-  expect(first.status).toBe(200);
-  expect(second.status).toBe(409);
+    plane.fetch(`/v1/sandboxes/${id}/exec`, { json: { cmd: 'cat', args: ['fifo'] } });
+  for (const { id } of [idle, fixed]) execFileSync('mkfifo', [join(plane.dir, id, 'fifo')]);
+  const [first, second] = [run(idle.id), run(fixed.id)];
+  for (const { id } of [idle, fixed]) {
+    await eventually(() => plane.guests.get(id)?.children.size);
+    await plane.endAfter(id, 1);
+  }
+  // The time of the other was over before.
+  expect((await second).status).toBe(409);
+  await writeFile(join(plane.dir, idle.id, 'fifo'), '');
+  expect((await first).status).toBe(200);
   await eventually(() => !plane.host.sandboxes.has(idle.id));
 });
 

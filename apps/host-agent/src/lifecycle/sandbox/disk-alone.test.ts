@@ -159,9 +159,10 @@ test('a host agent that is started again finishes such a pause, or lets the gues
   await h.restart();
   expect(h.lifecycle.get(id)).toMatchObject({ status: 'running' });
   h.machine.captureGate = Promise.resolve();
-  vi.spyOn(h.machine.saved, 'settle').mockReturnValueOnce(new Promise(() => {}));
+  const settle = vi.spyOn(h.machine.saved, 'settle').mockReturnValueOnce(new Promise(() => {}));
   void h.lifecycle.pause(id, 1, false).catch(() => {});
-  await expect.poll(() => h.machine.captured.get(id)?.memory).toBe(false);
+  await expect.poll(() => settle.mock.calls.length).toBe(1);
+  expect(h.machine.captured.get(id)).toMatchObject({ memory: false });
   await h.restart();
   await expect.poll(() => h.lifecycle.get(id)).toMatchObject({ status: 'paused' });
   expect(await h.lifecycle.resume(id, next)).toMatchObject({ status: 'running' });
