@@ -1,5 +1,6 @@
 /** How long a daemon that starts is waited for. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { startMs } from '../systemd/index.ts';
 
 /** What is asked of a daemon meanwhile. */
 export interface Starting {
@@ -11,8 +12,6 @@ export interface Starting {
 
 /** On a host under load the first start of a guest, as a trial, may take a minute and a half of it, and says nothing meanwhile. */
 const mostSilentMs = 300_000;
-/** For one that never comes to an end of telling. */
-const mostMs = 900_000;
 const pollMs = 50;
 
 /**
@@ -28,7 +27,7 @@ export async function answersInTime(
   const started = performance.now();
   while (!(await answers())) {
     over?.throwIfAborted();
-    const late = daemon.silentMs >= mostSilentMs || performance.now() - started >= mostMs;
+    const late = daemon.silentMs >= mostSilentMs || performance.now() - started >= startMs;
     if (daemon.hopeless || late) return false;
     await sleep(pollMs);
   }

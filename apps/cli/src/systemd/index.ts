@@ -3,4 +3,5 @@ export { type Environment, formatEnvironment, parseEnvironment } from './environ
 export { installed, installedSettings, localEnvironment } from './installed.ts';
 export { type Places, places, type UnitName, unitNames } from './places.ts';
 export { requireSystemd, stopUnits, systemctl, unitsRun } from './systemctl.ts';
+export { startMs } from './time-limits.ts';
 export { type UnitsOf, unitTexts } from './units.ts';

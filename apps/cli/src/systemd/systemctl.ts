@@ -4,9 +4,10 @@ import { RunError, run } from '@perch/node-kit';
 import { CliError } from '../errors.ts';
 import { installed } from './installed.ts';
 import { unitNames } from './places.ts';
+import { startMs, stopMs } from './time-limits.ts';
 
-/** Longer than a unit may take to stop and to start. */
-const timeoutMs = 800_000;
+/** Longer than the units may take to stop and to start, one after the other. */
+const timeoutMs = unitNames.length * (startMs + stopMs) + 60_000;
 
 /** As sd_booted(3) tells it. */
 const booted = () => existsSync('/run/systemd/system');

@@ -94,6 +94,10 @@ describe.each(['perch-host.service', 'perchd.service'] as const)('%s', (name) =>
     expect(get('Service', 'ExecStartPost')[0]).toMatch(/^\/b\/node \/b\/ready\.mjs /);
   });
 
+  test('may take as long to answer as a daemon of perch up', () => {
+    expect(get('Service', 'TimeoutStartSec')).toEqual(['900']);
+  });
+
   test('starts with the machine', () => {
     expect(get('Install', 'WantedBy')).toEqual(['multi-user.target']);
   });

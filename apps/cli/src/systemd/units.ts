@@ -2,6 +2,7 @@
 import { exitCannotStart } from '@perch/node-kit';
 import type { Environment } from './environment-file.ts';
 import type { Places, UnitName } from './places.ts';
+import { startMs, stopMs } from './time-limits.ts';
 import { command, formatUnit, quoted, type Section, words } from './unit-file.ts';
 
 export interface UnitsOf {
@@ -77,9 +78,8 @@ function serviceSection({ commands, environment }: UnitsOf, name: UnitName): Sec
     ['Type', 'exec'],
     ['ExecStart', command(commands[name].run)],
     ['ExecStartPost', command(commands[name].untilReady)],
-    // A disk of another machine, or emulation, takes its time.
-    ['TimeoutStartSec', '300'],
-    ['TimeoutStopSec', '60'],
+    ['TimeoutStartSec', String(startMs / 1000)],
+    ['TimeoutStopSec', String(stopMs / 1000)],
     ['RestartSec', '2'],
     ['RestartPreventExitStatus', String(exitCannotStart)],
     ['UMask', '0077'],
