@@ -9,6 +9,8 @@ export interface Bench {
   /** A sandbox that does nothing else. */
   sandbox: string;
   bare: BareGuests;
+  /** `--memory`, MiB, for a measure that would take another than `machine` has. */
+  memoryMb: number | undefined;
   /** Most samples of a figure, or sandboxes: fewer than usual where each takes long. */
   atMost: number;
   signal: AbortSignal;

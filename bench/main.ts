@@ -45,7 +45,7 @@ Measures Perch on this machine, each figure beside its floor in the same run. Wi
 ${names.join(', ')}.
 
   --at-most N       samples of create, pause, states, fork, e2b, edge and life at most, for the lab, and sandboxes of density
-  --memory MB       memory of the guests, MiB (512): less where ten of them must find room, as in the lab
+  --memory MB       memory of the guests, MiB (512, of life 256): less where ten of them must find room, as in the lab
   --against DIR     measures another checkout in turn, in which \`npm run setup\` has run, and prints the ratios
   --rounds N        with --against: how often each of them is measured (3)
   --json FILE       writes the figures to a file, too
@@ -67,11 +67,12 @@ if (!(Number.isInteger(rounds) && rounds >= 1)) {
   console.error('--rounds is a whole number, from 1.');
   process.exit(2);
 }
-machine.memory_mb = Number(values.memory ?? machine.memory_mb);
-if (!Number.isInteger(machine.memory_mb)) {
+const memoryMb = values.memory === undefined ? undefined : Number(values.memory);
+if (memoryMb !== undefined && !Number.isInteger(memoryMb)) {
   console.error('--memory is a whole number of MiB.');
   process.exit(2);
 }
+if (memoryMb !== undefined) machine.memory_mb = memoryMb;
 const unknown = positionals.find((name) => !names.includes(name));
 if (unknown !== undefined) {
   console.error(`There is no measure ${unknown}. There are: ${names.join(', ')}.`);
@@ -158,7 +159,7 @@ async function runWithPerch(wanted: readonly Measure[], figures: Figure[]): Prom
   const sandbox = await instance.perch.sandboxes.create(machine);
   await using bare = await BareGuests.like(instance, sandbox);
   for (const measure of wanted) {
-    const bench = { instance, sandbox: sandbox.id, bare, atMost, signal: stop.signal, progress };
+    const bench = { instance, sandbox: sandbox.id, bare, memoryMb, atMost, signal: stop.signal, progress };
     figures.push(...(await watched(() => measure(bench))));
   }
   progress('taking it down');
