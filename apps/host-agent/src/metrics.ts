@@ -1,10 +1,8 @@
+import { eventLoopEveryMs } from '@perch/node-kit';
 import type { HostInfo } from '@perch/protocol';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Lifecycle } from './lifecycle/index.ts';
 import type { VmMonitor } from './vmm/index.ts';
-
-/** Between two looks at the delay of the event loop. At the default, 10 ms, they are most of what it does at rest. */
-const eventLoopEveryMs = 200;
 
 /** The figures of `/metrics` of the host agent. */
 export function createMetrics(

@@ -1,6 +1,8 @@
 /** Needs of several programs from Node and Linux that no one of them owns. Imports nothing of ours. */
+export { domainBelow } from './certificate.ts';
 export { drainedOrClosed } from './drained.ts';
 export { placeDurably, sync, writeDurably } from './durable.ts';
+export { eventLoopEveryMs } from './event-loop.ts';
 export { exitCannotStart } from './exit-code.ts';
 export * from './machine/index.ts';
 export { release } from './memory.ts';

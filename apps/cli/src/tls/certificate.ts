@@ -1,7 +1,7 @@
 /** The certificate of a data directory: made, read, and renewed before it expires. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { chmod, chown, mkdir, readFile } from 'node:fs/promises';
-import { ifThere, type User, writeDurably } from '@perch/node-kit';
+import { domainBelow, ifThere, type User, writeDurably } from '@perch/node-kit';
 import { CliError } from '../errors.ts';
 import type { TlsFiles } from './files.ts';
 import { makeAuthority, makeCertificate, type Pair } from './openssl.ts';
@@ -28,7 +28,7 @@ export async function readCertificate(files: TlsFiles): Promise<Certified | unde
     readX509(files.certificate),
     readX509(files.authority),
   ]);
-  const domain = /DNS:\*\.([^,\s]+)/.exec(certificate?.subjectAltName ?? '')?.[1];
+  const domain = certificate && domainBelow(certificate);
   if (!certificate || domain === undefined) return undefined;
   return {
     domain,

@@ -1,4 +1,5 @@
 /** The figures of `/metrics`, in Prometheus' text form. */
+import { eventLoopEveryMs } from '@perch/node-kit';
 import { sandboxStatuses } from '@perch/protocol';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
@@ -9,9 +10,6 @@ export interface Sources {
   hostUp(): Promise<number>;
   databaseUp(): Promise<number>;
 }
-
-/** Between two looks at the delay of the event loop. At the default, 10 ms, they are most of what it does at rest. */
-const eventLoopEveryMs = 200;
 
 export class Metrics {
   readonly #registry = new Registry();

@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
+import { domainBelow } from '@perch/node-kit';
 import type { Logger } from 'pino';
 
 const lookEveryMs = 1000;
@@ -35,7 +36,7 @@ export class CertificateFile {
     return this.#usable;
   }
 
-  /** Of its names the first with a wildcard, without that. */
+  /** `domainBelow` of it. */
   get domain(): string | undefined {
     return this.get() && this.#domain;
   }
@@ -44,7 +45,7 @@ export class CertificateFile {
     try {
       const options = { cert: readFileSync(this.#certificate), key: readFileSync(this.#key) };
       createSecureContext(options);
-      this.#domain = /DNS:\*\.([^,\s]+)/.exec(new X509Certificate(options.cert).subjectAltName ?? '')?.[1];
+      this.#domain = domainBelow(new X509Certificate(options.cert));
       this.#usable = options;
       this.#seen = seen;
     } catch (error) {
