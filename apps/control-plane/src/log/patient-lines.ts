@@ -6,7 +6,7 @@ const longestMs = 100;
 const mostCharacters = 16 * 1024;
 
 /**
- * Lines of requests wait for each other: written one by one they had 9 % of the CPU in a profile of short requests,
+ * Lines of requests wait for each other: written one by one they are a good part of what a short request costs,
  * and each wakes whoever reads the log. Any other line goes out at once, with all that wait, so that the order stays.
  */
 export class PatientLines implements DestinationStream {
