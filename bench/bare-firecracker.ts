@@ -1,12 +1,20 @@
-/** Firecracker as the monitor of a bare guest: in a directory that is all it sees, for its state names paths of a jail. */
+/** Firecracker as the monitor of bare guests: in a directory that is all it sees, for its state names paths of a jail. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FirecrackerApi } from '../apps/host-agent/src/vmm/firecracker/api.ts';
 import { jailRoot } from '../apps/host-agent/src/vmm/firecracker/jail.ts';
-import { loadRequest, pause, resume, saveRequest } from '../apps/host-agent/src/vmm/firecracker/requests.ts';
+import {
+  type ApiRequest,
+  loadRequest,
+  pause,
+  resume,
+  saveRequest,
+} from '../apps/host-agent/src/vmm/firecracker/requests.ts';
 import { run } from '../packages/node-kit/src/index.ts';
 import { vmsDir } from '../tests/setup/machine.ts';
+import type { BareVm, StartedVm } from './bare-vm.ts';
 
 const callMs = 120_000;
 /** Those that a jailer makes: name, major and minor number. */
@@ -16,46 +24,51 @@ const devices = [
   ['dev/urandom', '1', '9'],
 ] as const;
 
-/** Files of a sandbox's jail that it shares with others, and the program. */
-export const sharedByFirecracker = ['kernel', 'initramfs', 'memfile', 'snapfile', 'firecracker'];
+export class BareFirecracker {
+  readonly kind = 'firecracker';
+  readonly source: string;
+  /** The program, too. */
+  readonly shared = ['kernel', 'initramfs', 'memfile', 'snapfile', 'firecracker'];
 
-/** The jail of a sandbox that runs under Firecracker. */
-export const jailOf = (dataDir: string, id: string): string =>
-  jailRoot({ dir: join(vmsDir(dataDir), id), id });
+  private constructor(source: string) {
+    this.source = source;
+  }
 
-export async function makeDevices(dir: string): Promise<void> {
-  await mkdir(join(dir, 'dev/net'), { recursive: true });
-  for (const [name, major, minor] of devices) await run('mknod', [join(dir, name), 'c', major, minor]);
+  /** That of a sandbox; undefined when the sandbox runs under another. */
+  static of(dataDir: string, id: string): BareFirecracker | undefined {
+    const jail = jailRoot({ dir: join(vmsDir(dataDir), id), id });
+    return existsSync(jail) ? new BareFirecracker(jail) : undefined;
+  }
+
+  async prepare(dir: string): Promise<void> {
+    await mkdir(join(dir, 'dev/net'), { recursive: true });
+    for (const [name, major, minor] of devices) await run('mknod', [join(dir, name), 'c', major, minor]);
+  }
+
+  spawn({ dir }: BareVm): ChildProcess {
+    const args = ['/firecracker', '--id', 'bare', '--api-sock', '/api.sock', '--level', 'Error'];
+    return spawn('chroot', [dir, ...args], { stdio: ['ignore', 'ignore', 'inherit'] });
+  }
+
+  async untilRunning(vm: StartedVm, signal: AbortSignal): Promise<void> {
+    await send(vm, [loadRequest(vm.tap, 'File'), resume], signal);
+  }
+
+  /** Stops the guest and writes what has changed since it was loaded. */
+  async save(vm: StartedVm, signal: AbortSignal): Promise<void> {
+    await send(vm, [pause, saveRequest('Diff')], signal);
+  }
 }
 
-export function spawnFirecracker(dir: string): ChildProcess {
-  const args = ['/firecracker', '--id', 'bare', '--api-sock', '/api.sock', '--level', 'Error'];
-  return spawn('chroot', [dir, ...args], { stdio: ['ignore', 'ignore', 'inherit'] });
-}
-
-/** A Firecracker that was spawned, as its API answers. */
-export class BareFirecracker implements Disposable {
-  readonly #api: FirecrackerApi;
-
-  private constructor(api: FirecrackerApi) {
-    this.#api = api;
-  }
-
-  static async open(dir: string, pid: number, signal: AbortSignal): Promise<BareFirecracker> {
-    return new BareFirecracker(await FirecrackerApi.open({ dir, name: 'api.sock', pid, uid: 0 }, signal));
-  }
-
-  /** Becomes the machine of the state, which runs. */
-  async load(tap: string): Promise<void> {
-    for (const request of [loadRequest(tap, 'File'), resume]) await this.#api.send(request, callMs);
-  }
-
-  /** Stops the machine and writes what has changed since it was loaded. */
-  async save(): Promise<void> {
-    for (const request of [pause, saveRequest('Diff')]) await this.#api.send(request, callMs);
-  }
-
-  [Symbol.dispose](): void {
-    this.#api.close();
+async function send(
+  { dir, pid }: StartedVm,
+  requests: readonly ApiRequest[],
+  signal: AbortSignal,
+): Promise<void> {
+  const api = await FirecrackerApi.open({ dir, name: 'api.sock', pid, uid: 0 }, signal);
+  try {
+    for (const request of requests) await api.send(request, callMs);
+  } finally {
+    api.close();
   }
 }

@@ -3,28 +3,21 @@
  * namespace. Command line and files are those of a sandbox that runs, so that all are the same machine and go
  * on from the same snapshot.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { link, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { link, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { get, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type DiskBackend, diskKinds } from '../apps/host-agent/src/disk/index.ts';
 import { giveIdentity, guestPort } from '../apps/host-agent/src/guest/index.ts';
-import { connectWhenListening } from '../apps/host-agent/src/linux/index.ts';
-import { qemuProgram } from '../packages/node-kit/src/index.ts';
 import { newAccessToken, type Sandbox } from '../packages/protocol/src/index.ts';
 import type { PerchInstance } from '../tests/setup/perch-instance.ts';
-import {
-  BareFirecracker,
-  jailOf,
-  makeDevices,
-  sharedByFirecracker,
-  spawnFirecracker,
-} from './bare-firecracker.ts';
+import { BareFirecracker } from './bare-firecracker.ts';
+import type { BareMonitor } from './bare-monitor.ts';
+import { BareQemu } from './bare-qemu.ts';
+import type { StartedVm } from './bare-vm.ts';
 
 const run = promisify(execFile);
 /** Most bare guests at a time. */
@@ -39,33 +32,26 @@ const ways = Array.from({ length: most }, (_, i) => ({
 }));
 type Way = (typeof ways)[number];
 const startTimeoutMs = 120_000;
-/** Files of a sandbox's VM that it shares with others. */
-const sharedByQemu = ['kernel', 'initramfs', 'memfile', 'snapfile'];
 
 /** Makes bare guests of one kind, ten at a time at most. */
 export class BareGuests implements AsyncDisposable {
-  readonly #source: string;
+  readonly #monitor: BareMonitor;
   readonly #state: string;
   readonly #disks: DiskBackend;
-  readonly #args: string[] | undefined;
   readonly #sandbox: Sandbox;
   readonly #proof: string;
 
   private constructor(parts: {
-    /** The directory of the sandbox's VM, as its monitor sees it. */
-    source: string;
-    /** The state that it went on from. */
+    monitor: BareMonitor;
+    /** The state that the sandbox went on from. */
     state: string;
     disks: DiskBackend;
-    /** Of QEMU; undefined for Firecracker. */
-    args: string[] | undefined;
     sandbox: Sandbox;
     proof: string;
   }) {
-    this.#source = parts.source;
+    this.#monitor = parts.monitor;
     this.#state = parts.state;
     this.#disks = parts.disks;
-    this.#args = parts.args;
     this.#sandbox = parts.sandbox;
     this.#proof = parts.proof;
   }
@@ -74,15 +60,13 @@ export class BareGuests implements AsyncDisposable {
   static async like({ dataDir }: PerchInstance, sandbox: Sandbox): Promise<BareGuests> {
     const snapshot = join(dataDir, 'sandboxes', sandbox.id, '0');
     const { access_token: proof } = JSON.parse(await readFile(join(snapshot, 'identity.json'), 'utf8'));
-    const jail = jailOf(dataDir, sandbox.id);
-    const qemu = existsSync(jail) ? undefined : await findMonitor(sandbox.id);
+    const monitor = BareFirecracker.of(dataDir, sandbox.id) ?? (await BareQemu.of(sandbox.id));
     for (const way of ways) await addWay(way);
     const { format } = JSON.parse(await readFile(join(snapshot, 'rootfs.meta'), 'utf8'));
     const kind = Object.values(diskKinds).find((one) => one.format === format);
     if (!kind) throw new Error(`There is no kind of disk with layers of ${format}.`);
     return new BareGuests({
-      ...{ source: qemu ? `/proc/${qemu.pid}/cwd` : jail, state: snapshot, disks: kind.create('bench0') },
-      ...{ args: qemu?.args, sandbox, proof },
+      ...{ monitor, state: snapshot, disks: kind.create('bench0'), sandbox, proof },
     });
   }
 
@@ -94,8 +78,8 @@ export class BareGuests implements AsyncDisposable {
     const way = ways[index];
     if (!way) throw new Error(`There are ${most} bare guests at most.`);
     const dir = await mkdtemp(join(tmpdir(), 'perch-bench-'));
-    const shared = this.#args ? sharedByQemu : sharedByFirecracker;
-    for (const name of shared) await link(join(this.#source, name), join(dir, name));
+    const monitor = this.#monitor;
+    for (const name of monitor.shared) await link(join(monitor.source, name), join(dir, name));
     const disk = { id: way.id, dir, uid: 0, sizeBytes: this.#sandbox.disk_mb * 2 ** 20 };
     const [base, layer] = ['rootfs.base', 'rootfs.cow'].map((name) => join(this.#state, name)) as [
       string,
@@ -105,18 +89,15 @@ export class BareGuests implements AsyncDisposable {
       format: this.#disks.capabilities.format,
       ...{ base, layers: [layer] },
     });
-    if (!this.#args) await makeDevices(dir);
+    await monitor.prepare(dir);
     return new BareGuest({
-      ...{ dir, way },
-      args: this.#args && unconfined(this.#args, way),
-      proof: this.#proof,
+      ...{ dir, way, monitor, proof: this.#proof },
       removeDisk: () => this.#disks.remove(disk),
     });
   }
 
-  /** Whether a guest can be stopped and its state written. */
-  get canSave(): boolean {
-    return this.#args === undefined;
+  get monitor(): BareMonitor['kind'] {
+    return this.#monitor.kind;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -130,51 +111,45 @@ export class BareGuest implements AsyncDisposable {
   readonly accessToken = newAccessToken();
   readonly #dir: string;
   readonly #way: Way;
-  readonly #args: string[] | undefined;
+  readonly #monitor: BareMonitor;
   readonly #proof: string;
   readonly #removeDisk: () => Promise<void>;
-  #monitor: ChildProcess | undefined;
+  #process: ChildProcess | undefined;
 
   constructor(parts: {
     dir: string;
     way: Way;
-    args: string[] | undefined;
+    monitor: BareMonitor;
     proof: string;
     removeDisk: () => Promise<void>;
   }) {
     this.#dir = parts.dir;
     this.#way = parts.way;
-    this.#args = parts.args;
+    this.#monitor = parts.monitor;
     this.#proof = parts.proof;
     this.#removeDisk = parts.removeDisk;
   }
 
   /** From nothing to the first answer of the guest agent. */
   async start(): Promise<void> {
-    const monitor = this.#args
-      ? spawn(qemuProgram, this.#args, { cwd: this.#dir, stdio: ['ignore', 'ignore', 'inherit'] })
-      : spawnFirecracker(this.#dir);
-    this.#monitor = monitor;
-    const ended = once(monitor, 'exit').then(() => Promise.reject(new Error('The monitor ended.')));
+    const child = this.#monitor.spawn({ dir: this.#dir, tap: this.#way.tap });
+    this.#process = child;
+    const ended = once(child, 'exit').then(() => Promise.reject(new Error('The monitor ended.')));
     const signal = AbortSignal.timeout(startTimeoutMs);
-    await Promise.race([ended, this.#untilRunning(signal).then(() => firstAnswer(this.#way, signal))]);
+    const running = this.#monitor.untilRunning(this.#started, signal);
+    await Promise.race([ended, running.then(() => firstAnswer(this.#way, signal))]);
     ended.catch(() => {});
   }
 
-  /** Stops the guest and writes its state, where `BareGuests.canSave`. */
+  /** Stops the guest and writes its state. @throws Error where its monitor writes none by itself */
   async save(): Promise<void> {
-    using firecracker = await this.#firecracker(AbortSignal.timeout(startTimeoutMs));
-    await firecracker.save();
+    const monitor = this.#monitor;
+    if (monitor.kind !== 'firecracker') throw new Error(`A bare ${monitor.kind} writes no state.`);
+    await monitor.save(this.#started, AbortSignal.timeout(startTimeoutMs));
   }
 
-  async #untilRunning(signal: AbortSignal): Promise<void> {
-    if (this.#args) return await untilRunning(join(this.#dir, 'qmp.sock'), signal);
-    using firecracker = await this.#firecracker(signal);
-    await firecracker.load(this.#way.tap);
-  }
-
-  #firecracker(signal: AbortSignal): Promise<BareFirecracker> {
-    return BareFirecracker.open(this.#dir, this.#monitor?.pid ?? 0, signal);
+  get #started(): StartedVm {
+    return { dir: this.#dir, tap: this.#way.tap, pid: this.#process?.pid ?? 0 };
   }
 
   /** Makes the agent of the first take commands with our token, as a sandbox's does with its own. */
@@ -187,10 +162,10 @@ export class BareGuest implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const monitor = this.#monitor;
-    if (monitor && monitor.exitCode === null && monitor.signalCode === null) {
-      const gone = once(monitor, 'close');
-      monitor.kill('SIGKILL');
+    const child = this.#process;
+    if (child && child.exitCode === null && child.signalCode === null) {
+      const gone = once(child, 'close');
+      child.kill('SIGKILL');
       await gone;
     }
     await this.#removeDisk();
@@ -222,56 +197,4 @@ async function addWay({ tap, source, table }: Way): Promise<void> {
   batch.stdin?.end(commands.join('\n'));
   const [code] = await once(batch, 'exit');
   if (code !== 0) throw new Error(`${tap} cannot be made.`);
-}
-
-/** @param path QEMU's QMP socket */
-async function untilRunning(path: string, signal: AbortSignal): Promise<void> {
-  const qmp = await connectWhenListening(path, signal, 1);
-  try {
-    let said = '';
-    qmp.setEncoding('latin1').on('data', (text) => {
-      said += text;
-    });
-    qmp.write('{"execute":"qmp_capabilities"}');
-    while (!said.includes('"status": "running"')) {
-      qmp.write('{"execute":"query-status"}');
-      await sleep(2, undefined, { signal });
-    }
-  } finally {
-    qmp.destroy();
-  }
-}
-
-/** The QEMU of a sandbox, which carries the sandbox's name. */
-async function findMonitor(id: string): Promise<{ pid: number; args: string[] }> {
-  for (const pid of await readdir('/proc')) {
-    if (!/^\d+$/.test(pid)) continue;
-    const line = await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '');
-    const args = line.split('\0').slice(0, -1);
-    if (args[0]?.includes('qemu') && args[args.indexOf('-name') + 1]?.endsWith(id)) {
-      return { pid: Number(pid), args: args.slice(1) };
-    }
-  }
-  throw new Error(`No process is the VM monitor of ${id}.`);
-}
-
-/** The same machine for one who may open devices, started at once and with nobody who steers it. */
-function unconfined(args: readonly string[], { tap }: Way): string[] {
-  const kept: string[] = [];
-  for (let i = 0; i < args.length; i++) {
-    const [option = '', value = ''] = args.slice(i, i + 2);
-    if (option === '-S') continue;
-    i++;
-    if (option === '-add-fd') continue;
-    if (option === '-incoming') kept.push(option, 'file:snapfile');
-    else if (option === '-name') kept.push(option, 'perch-bench');
-    else if (option === '-netdev')
-      kept.push(option, `tap,id=net0,ifname=${tap},script=no,downscript=no,vhost=off`);
-    else if (option === '-accel' && value.startsWith('kvm')) kept.push(option, 'kvm');
-    else if (value.startsWith('-') || (value === '' && i >= args.length)) {
-      kept.push(option);
-      i--;
-    } else kept.push(option, value);
-  }
-  return kept;
 }

@@ -2,7 +2,8 @@
 import type { CreateSandbox } from '../packages/protocol/src/index.ts';
 import type { PerchInstance } from '../tests/setup/perch-instance.ts';
 import type { BareGuests } from './bare-guest.ts';
-import type { Measured } from './figures.ts';
+import type { BareMonitor } from './bare-monitor.ts';
+import type { Measured, Target } from './figures.ts';
 
 export interface Bench {
   instance: PerchInstance;
@@ -28,3 +29,9 @@ export type HostMeasure = (bench: Pick<Bench, 'atMost' | 'signal' | 'progress'>)
  * `--memory` sets their memory before anything is measured.
  */
 export const machine: CreateSandbox = { memory_mb: 512, disk_mb: 1024, timeout_sec: 3600 };
+
+/** Of a start until its first command, by the monitor that is its floor. Firecracker's is measured in the lab. */
+export const startTargets: Record<BareMonitor['kind'], Partial<Record<Target, number>>> = {
+  qemu: { p50: 250, p95: 400, ratio_p50: 2 },
+  firecracker: { ratio_p50: 1.5 },
+};

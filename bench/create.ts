@@ -1,5 +1,5 @@
 /** From the request for a sandbox to the end of its first command, against a bare restore of the same guest. */
-import { type Measure, machine } from './bench.ts';
+import { type Measure, machine, startTargets } from './bench.ts';
 import { inTurn, timed } from './in-turn.ts';
 
 export const create: Measure = async ({ instance, bare, atMost, signal, progress }) => {
@@ -33,7 +33,7 @@ export const create: Measure = async ({ instance, bare, atMost, signal, progress
       unit: 'ms',
       samples,
       floor,
-      targets: { p50: 250, p95: 400, ratio_p50: 2 },
+      targets: startTargets[bare.monitor],
     },
     { name: 'create → first command: the create', unit: 'ms', samples: stages.create.slice(-n) },
     { name: 'create → first command: the command', unit: 'ms', samples: stages.exec.slice(-n) },

@@ -2,7 +2,7 @@
 import { createGuestClient } from '../packages/guest-client/src/index.ts';
 import type { Perch } from '../packages/sdk/src/index.ts';
 import type { BareGuest } from './bare-guest.ts';
-import { type Measure, machine } from './bench.ts';
+import { type Measure, machine, startTargets } from './bench.ts';
 import { inTurn, timed } from './in-turn.ts';
 
 const dirty = 'head -c 33554432 /dev/urandom > /dev/shm/written';
@@ -45,7 +45,7 @@ export const pause: Measure = async ({ instance, bare, atMost, signal, progress 
   const withoutPerch = async () => {
     await using guest = await bare.prepare();
     const ms = await timed(() => guest.start());
-    if (bare.canSave) bareSaves.push(await saveDirty(guest));
+    if (bare.monitor === 'firecracker') bareSaves.push(await saveDirty(guest));
     return ms;
   };
   const n = Math.min(20, atMost);
@@ -59,7 +59,7 @@ export const pause: Measure = async ({ instance, bare, atMost, signal, progress 
       name: 'pause: frozen until all is copied',
       unit: 'ms',
       samples: stages.frozen.slice(-n),
-      ...(bare.canSave
+      ...(bare.monitor === 'firecracker'
         ? { floor: bareSaves.slice(-n), targets: { ratio_p50: 1.2 } }
         : { targets: { p50: 60 } }),
     },
@@ -69,7 +69,7 @@ export const pause: Measure = async ({ instance, bare, atMost, signal, progress 
       unit: 'ms',
       samples,
       floor,
-      targets: { p50: 250, p95: 400, ratio_p50: 2 },
+      targets: startTargets[bare.monitor],
     },
     { name: 'resume → first command: the resume', unit: 'ms', samples: stages.resume.slice(-n) },
   ];
