@@ -16,7 +16,7 @@ const AHEAD: u64 = 64 << 20;
 
 pub struct PlainFile {
     ways: Arc<Ways>,
-    /// Of all batches that were begun, `bytes`.
+    /// Up to the end of the furthest batch that was begun, `bytes`.
     size: u64,
     /// The length that the file has by now, or is to have in the end, `bytes`.
     grown: u64,
@@ -37,11 +37,10 @@ impl PlainFile {
         Self { ways: Arc::new(Ways { cached: file, direct }), size: 0, grown: 0 }
     }
 
-    /// The next batch of the file, which may be written beside those before it. The batches of a file are full but for
-    /// its last one.
-    pub fn begin(&mut self, batch: Batch) -> io::Result<Piece> {
-        let offset = self.size;
-        self.size += batch.bytes().len() as u64;
+    /// A batch of the file, in whatever order they come; each may be written beside the others. The batches of a file are
+    /// full but for its last one.
+    pub fn begin(&mut self, batch: Batch, offset: u64) -> io::Result<Piece> {
+        self.size = self.size.max(offset + batch.bytes().len() as u64);
         // Grown first: ext4 puts a file's size down in its journal for each write, and each page of the cache, that grows
         // it, and lets only one write at a time do so.
         let wanted = if batch.is_full() { self.size.next_multiple_of(AHEAD) } else { self.size };
@@ -106,15 +105,17 @@ mod tests {
     fn copy(folder: &std::path::Path, bytes: &Bytes) {
         let path = tempfile::NamedTempFile::new_in(folder).unwrap();
         let mut file = PlainFile::new(path.reopen().unwrap());
-        let (mut left, mut pieces) = (bytes.clone(), Vec::new());
+        let (mut left, mut batches) = (bytes.clone(), Vec::new());
         while !left.is_empty() {
             let mut batch = Batch::new();
+            let offset = (bytes.len() - left.len()) as u64;
             batch.fill(&mut left);
-            pieces.push(file.begin(batch).unwrap());
+            batches.push((batch, offset));
         }
-        // In whatever order they come to their end.
-        for piece in pieces.into_iter().rev() {
-            piece.write().unwrap();
+        // In whatever order they begin, and come to their end.
+        let begun = batches.into_iter().rev().map(|(batch, offset)| file.begin(batch, offset));
+        for piece in begun.collect::<Vec<_>>().into_iter().rev() {
+            piece.unwrap().write().unwrap();
         }
         drop(file.into_file().unwrap());
         assert!(std::fs::read(path.path()).unwrap() == *bytes);
@@ -131,7 +132,7 @@ mod tests {
         let mut file = PlainFile::new(created);
         let mut batch = Batch::new();
         batch.fill(&mut Bytes::from(vec![1; Batch::SIZE]));
-        file.begin(batch).unwrap().write().unwrap();
+        file.begin(batch, 0).unwrap().write().unwrap();
         let written = file.into_file().unwrap();
         assert_eq!(written.metadata().unwrap().len(), Batch::SIZE as u64);
         assert!(written.metadata().unwrap().blocks() > 0);

@@ -66,10 +66,10 @@ impl Staged {
         Ok(staged)
     }
 
-    /// What is to be done with the next batch. It blocks, as the step does. Steps may be done beside each other.
-    pub fn begin(&mut self, batch: Batch) -> Result<Step, ApiError> {
+    /// What is to be done with a batch. It blocks, as the step does. Steps may be done beside each other.
+    pub fn begin(&mut self, batch: Batch, offset: u64) -> Result<Step, ApiError> {
         match &mut self.sink {
-            Some(Sink::Plain(file)) => match file.begin(batch) {
+            Some(Sink::Plain(file)) => match file.begin(batch, offset) {
                 Ok(piece) => Ok(Step { piece, path: self.destination.clone() }),
                 Err(error) => Err(self.failure(&error)),
             },

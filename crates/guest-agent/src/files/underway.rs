@@ -32,8 +32,17 @@ impl Underway {
         &self,
         work: impl FnOnce(&mut Staged) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        aside(self.on_latest(work)).await
+    }
+
+    /// The same work, for a thread that may block and that the caller finds.
+    pub fn on_latest<T>(
+        &self,
+        work: impl FnOnce(&mut Staged) -> Result<T, ApiError> + Send + 'static,
+    ) -> impl FnOnce() -> Result<T, ApiError> + Send + 'static {
+        let files = Arc::clone(&self.0);
         let none = || ApiError::internal("no file is under way");
-        self.aside(move |files| work(files.front_mut().ok_or_else(none)?)).await
+        move || work(lock(&files).front_mut().ok_or_else(none)?)
     }
 
     /// Resolves when nothing is left of them.

@@ -143,20 +143,22 @@ async fn receive_form(
 async fn receive(underway: &Underway, gzip: bool, source: Source<'_>) -> Result<(), ApiError> {
     let mut body = Body { source, rest: Bytes::new() };
     let (mut steps, mut spare) = (VecDeque::with_capacity(AT_ONCE), None);
+    let mut offset = 0;
     loop {
         let batch = body.fill(spare.take().unwrap_or_else(Batch::new)).await?;
-        let is_last = !batch.is_full();
+        let (length, is_last) = (batch.bytes().len() as u64, !batch.is_full());
         if gzip {
             let unpack = move |file: &mut Staged| file.unpack(&batch).map(|()| batch);
             spare = Some(underway.latest(unpack).await?);
-        } else {
-            // On a thread that may block too: the file grows by it.
-            let step = underway.latest(move |file| file.begin(batch)).await?;
-            steps.push_back(tokio::task::spawn_blocking(move || step.write()));
-            while steps.len() == AT_ONCE || (is_last && !steps.is_empty()) {
-                let Some(step) = steps.pop_front() else { break };
-                spare = Some(step.await.map_err(ApiError::internal)??);
-            }
+        } else if length > 0 {
+            // The way to another thread and back costs as much as a small file: a batch goes it once.
+            let begin = underway.on_latest(move |file| file.begin(batch, offset));
+            steps.push_back(tokio::task::spawn_blocking(|| begin()?.write()));
+            offset += length;
+        }
+        while steps.len() == AT_ONCE || (is_last && !steps.is_empty()) {
+            let Some(step) = steps.pop_front() else { break };
+            spare = Some(step.await.map_err(ApiError::internal)??);
         }
         if is_last {
             return Ok(());
