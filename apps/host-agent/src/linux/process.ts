@@ -32,11 +32,11 @@ export function readProcess(pid: number): ProcessInfo | undefined {
  * its parent may be a supervisor that takes its time.
  */
 export function isAlive({ pid, startTime }: ProcessRef): boolean {
-  const now = readProcess(pid);
+  const now = readStat(pid);
   return now !== undefined && now.startTime === startTime && !hasEnded(now);
 }
 
-function hasEnded({ state, threads }: ProcessInfo): boolean {
+function hasEnded({ state, threads }: ProcessStat): boolean {
   return state === 'X' || (state === 'Z' && threads <= 1);
 }
 

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempDisposable, rm, writeFile } from 'node:fs/promises';
+import { mkdtempDisposable, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -44,6 +44,20 @@ test('what was written is there after the process is gone', async () => {
     },
   ]);
   again.close();
+});
+
+test('processes that it has already are not written again', async () => {
+  await using home = await open();
+  const written = async () => (await stat(`${home.file}-wal`)).size;
+  home.journal.insert(spec);
+  home.journal.setProcesses('sb1', [{ pid: 42, startTime: 1234 }]);
+  const before = await written();
+  home.journal.setProcesses('sb1', [{ pid: 42, startTime: 1234 }]);
+  expect(await written()).toBe(before);
+  home.journal.setProcesses('sb1', [{ pid: 42, startTime: 1235 }]);
+  expect(await written()).toBeGreaterThan(before);
+  expect(home.journal.list()).toMatchObject([{ processes: [{ pid: 42, startTime: 1235 }] }]);
+  home.journal.close();
 });
 
 test('a journal of an older version keeps its sandboxes', async () => {

@@ -210,8 +210,11 @@ export class Journal {
     this.#db.prepare('update sandboxes set slot = ? where id = ?').run(slot, id);
   }
 
+  /** Waits for the disk only where they differ from what it has: a start adopts hundreds that do not. */
   setProcesses(id: string, processes: readonly ProcessRef[]): void {
-    this.#db.prepare('update sandboxes set processes = ? where id = ?').run(JSON.stringify(processes), id);
+    this.#db
+      .prepare('update sandboxes set processes = ?1 where id = ?2 and processes <> ?1')
+      .run(JSON.stringify(processes), id);
   }
 
   /** Nothing of its life is left: no process, and no guest that believes anything. */

@@ -8,12 +8,31 @@ const slowMs = 1000;
 /** A socket closes a moment before its process has gone. */
 const closeLooksMs = [0, 5, 20, 50, 100, 200];
 
+/** One timer for all watches: with one of each, the process would wake up once a second for each. */
+const looks = new Set<() => void>();
+let slowTimer: NodeJS.Timeout | undefined;
+
+function lookRegularly(look: () => void): void {
+  looks.add(look);
+  slowTimer ??= setInterval(() => {
+    for (const each of looks) each();
+  }, slowMs).unref();
+}
+
+function lookNoMore(look: () => void): void {
+  looks.delete(look);
+  if (looks.size > 0) return;
+  clearInterval(slowTimer);
+  slowTimer = undefined;
+}
+
 export class ExitWatch {
   /** Resolves with the first of the processes that is gone. */
   readonly gone: Promise<ProcessRef>;
   readonly #processes: readonly ProcessRef[];
   readonly #resolve: (process: ProcessRef) => void;
   readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #tick: () => void;
   #over = false;
 
   /** @param onTick called at each regular look that finds all of them alive */
@@ -22,10 +41,10 @@ export class ExitWatch {
     const { promise, resolve } = Promise.withResolvers<ProcessRef>();
     this.gone = promise;
     this.#resolve = resolve;
-    const slow = setInterval(() => {
+    this.#tick = () => {
       if (this.#look()) onTick();
-    }, slowMs);
-    this.#timers.add(slow.unref());
+    };
+    lookRegularly(this.#tick);
   }
 
   get isOver(): boolean {
@@ -47,6 +66,7 @@ export class ExitWatch {
   /** Looks no more; `gone` stays open. Safe to repeat. */
   stop(): void {
     this.#over = true;
+    lookNoMore(this.#tick);
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
   }
