@@ -30,6 +30,9 @@ export interface LifecycleDeps extends ResourceDeps, StartDeps {
 /** The fields that make a create the same as one before; secrets are in no record. */
 const requested = ['generation', 'template', 'vcpus', 'memory_mb', 'disk_mb'] as const;
 
+/** Sandboxes that a start finds out about at a time: most of it is waiting for their monitors. */
+const recoveredAtOnce = 8;
+
 /** How long a guest may run on a disk that is lost, milliseconds. */
 const diskCheckMs = 2000;
 const teardownRetryMs = [200, 1000, 5000, 30_000];
@@ -93,7 +96,11 @@ export class Lifecycle {
     }
     failpoint('start.swept');
     if (swept.length > 0) log.warn({ sandboxes: swept }, 'removed what no journal entry owns');
-    for (const driver of this.#registry.all()) await driver.recover();
+    const left = this.#registry.all().values();
+    const recoverRest = async () => {
+      for (const driver of left) await driver.recover();
+    };
+    await Promise.all(Array.from({ length: recoveredAtOnce }, recoverRest));
     failpoint('start.adopted');
     await network.start(journal.list().flatMap(({ slot }) => (slot === null ? [] : [slot])));
     failpoint('start.network');
