@@ -26,7 +26,7 @@ test('a program uses a dozen sandboxes at once', async () => {
   const program = join(import.meta.dirname, 'e2b-domain/dozen.ts');
   expect(await domain.run(process.execPath, [program, template])).toBe('done\n');
   await perch.snapshots.delete(template);
-});
+}, 600_000);
 
 test.each(['plain', 'asynchronous'])('the %s program in Python comes to its end', async (name) => {
   const said = await domain.run('python3', [join(import.meta.dirname, 'e2b-python', `${name}.py`)], {

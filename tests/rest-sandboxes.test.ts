@@ -1,8 +1,10 @@
 /** Sandboxes over plain HTTP: what each call answers, to the last field. */
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, expect, test } from 'vitest';
 import {
   type CreateSandbox,
+  type ExecResult,
   type Sandbox,
   type SandboxList,
   type SandboxLogs,
@@ -229,11 +231,17 @@ test('a fixed sandbox ends at its time, whatever is done in it', async () => {
 });
 
 test('an idle sandbox lives while it is used and is destroyed when its time is over', async () => {
-  await using sandbox = await made({ ...small, timeout_sec: 2 });
-  expect((await run(sandbox.id, 'sleep', '4')).status).toBe(200);
-  const destroyed = await eventually(async () => (await isDestroyed(sandbox.id)) && get(sandbox.id));
+  await using sandbox = await made(small);
+  const { id } = sandbox;
+  const used = run(id, 'sh', '-c', 'mkfifo /tmp/end; cat /tmp/end');
+  await eventually(async () => (await read<ExecResult>(run(id, 'test', '-p', '/tmp/end'))).exit_code === 0);
+  await rest(`/v1/sandboxes/${id}/timeout`, { json: { timeout_sec: 1 } });
+  await sleep(2000);
+  expect((await run(id, 'sh', '-c', ': > /tmp/end')).status).toBe(200);
+  expect((await used).status).toBe(200);
+  const destroyed = await eventually(async () => (await isDestroyed(id)) && get(id));
   expect(destroyed.expires_at).toBeNull();
-  const logs = await read<SandboxLogs>(rest(`/v1/sandboxes/${sandbox.id}/logs`));
+  const logs = await read<SandboxLogs>(rest(`/v1/sandboxes/${id}/logs`));
   expect(logs.events.find(({ status }) => status === 'destroying')?.detail).toBe('its time was over');
 });
 
