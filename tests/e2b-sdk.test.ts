@@ -7,7 +7,9 @@ import {
   FileType,
   Sandbox,
   SandboxNotFoundError,
+  Secret,
   TimeoutError,
+  Volume,
 } from 'e2b';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { asE2bKey } from '../packages/protocol/src/index.ts';
@@ -190,6 +192,69 @@ test('a server in the sandbox is reached by its host name', async () => {
     'The sandbox is running but port is not open',
   ]);
   await server.kill();
+});
+
+test('the git helper makes, clones and changes a repository, and pushes what it changed', async () => {
+  const { git } = box;
+  const [origin, here] = ['/home/user/origin.git', '/home/user/here'];
+  await git.init(origin, { bare: true, initialBranch: 'main' });
+  await git.clone(`file://${origin}`, { path: here });
+  await git.configureUser('Somebody', 'somebody@example.com');
+  await box.files.write(`${here}/a`, 'text');
+  expect(await git.status(here)).toMatchObject({ isClean: false, untrackedCount: 1 });
+  await git.add(here);
+  await git.commit(here, 'first');
+  await git.push(here, { remote: 'origin', branch: 'main' });
+  expect(await git.branches(origin)).toMatchObject({ branches: ['main'] });
+  await expect(git.clone('file:///home/user/nowhere', { path: '/tmp/none' })).rejects.toBeInstanceOf(
+    CommandExitError,
+  );
+});
+
+test('a gateway of MCP is that of a template, and is not there without one', async () => {
+  const metadata = { label: `${label}-mcp` };
+  const mcp = { anything: {} } as never;
+  await expect(Sandbox.create({ mcp, metadata })).rejects.toThrow(/mcp-gateway/);
+  await expect(Sandbox.create('base', { mcp, metadata })).rejects.toThrow('Failed to start MCP gateway');
+  expect(await Sandbox.list({ query: { metadata } }).nextItems()).toEqual([]);
+  const gateway =
+    '#!/bin/sh\nmkdir -p /etc/mcp-gateway; echo -n "$GATEWAY_ACCESS_TOKEN" > /etc/mcp-gateway/.token\n';
+  await box.files.write('/usr/local/bin/mcp-gateway', gateway, { user: 'root' });
+  await box.commands.run('chmod +x /usr/local/bin/mcp-gateway', { user: 'root' });
+  const { snapshotId } = await box.createSnapshot({ name: `${label}-mcp` });
+  const other = await Sandbox.create(snapshotId, { mcp, metadata });
+  try {
+    const token = await other.getMcpToken();
+    expect(await (await Sandbox.connect(other.sandboxId)).getMcpToken()).toBe(token);
+    expect(other.getMcpUrl()).toBe(`https://${other.getHost(50_005)}/mcp`);
+  } finally {
+    await other.kill();
+    await Sandbox.deleteSnapshot(snapshotId);
+  }
+});
+
+test.each<[string, string, () => Promise<unknown>]>([
+  ['a volume', 'Volumes are not offered', () => Volume.create('kept')],
+  ['a list of volumes', 'Volumes are not offered', () => Volume.list()],
+  ['one volume', 'Volumes are not offered', () => Volume.getInfo('kept')],
+  ['the end of a volume', 'Volumes are not offered', () => Volume.destroy('kept')],
+  ['a secret', 'Secrets are not offered', () => Secret.create('KEPT', 'value')],
+  ['a list of secrets', 'Secrets are not offered', () => Secret.list().nextItems()],
+  ['one secret', 'Secrets are not offered', () => Secret.getInfo('KEPT')],
+  ['another value of a secret', 'Secrets are not offered', () => Secret.update('KEPT', 'other')],
+  ['the end of a secret', 'Secrets are not offered', () => Secret.destroy('KEPT')],
+  ['a sandbox with a volume', 'volumeMounts', () => Sandbox.create({ volumeMounts: { '/mnt/a': 'kept' } })],
+  [
+    'a sandbox without a network',
+    'allow_internet_access',
+    () => Sandbox.create({ allowInternetAccess: false }),
+  ],
+  ['a sandbox with rules', 'network.denyOut', () => Sandbox.create({ network: { denyOut: ['1.1.1.1'] } })],
+  ['other rules', 'denyOut', () => box.updateNetwork({ denyOut: ['1.1.1.1'] })],
+])('%s is refused by its name', async (_, name, call) => {
+  const refused = await call().catch((error: unknown) => error);
+  expect(refused).toBeInstanceOf(Error);
+  expect((refused as Error).message).toContain(name);
 });
 
 test('a paused sandbox goes on where it was, for the object that has paused it, too', async () => {
