@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -32,7 +33,7 @@ struct Kernel {
 
 #[derive(Default)]
 struct Told {
-    /// How often somebody asked to let go of the disk.
+    /// How often somebody asked to let go of the disk, or went away instead.
     let_go: AtomicU64,
     /// How often it was held or let go of. Locked while the kernel is told, on threads that may block: the kernel does
     /// not let go of what it is still about to hold.
@@ -42,6 +43,23 @@ struct Told {
 impl Told {
     fn changes(&self) -> MutexGuard<'_, u64> {
         self.changes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether nobody has let go since `let_go` was `before`.
+    fn still_wanted(&self, before: u64) -> io::Result<()> {
+        if self.let_go.load(Ordering::SeqCst) == before {
+            return Ok(());
+        }
+        Err(io::Error::other("the disk was let go of before it was held"))
+    }
+}
+
+/// Whoever waits for a hold. One that goes lets go of it.
+struct Asker<'a>(&'a Told);
+
+impl Drop for Asker<'_> {
+    fn drop(&mut self) {
+        self.0.let_go.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -62,18 +80,19 @@ impl RootDisk {
         .await
     }
 
-    /// The same, and nothing is written from then on until it is let go of. Safe to repeat.
+    /// The same, and nothing is written from then on until it is let go of. Nothing is held for somebody who is gone
+    /// before it is: the host gives up a guest that waits for room on the host's disk, which goes on when there is
+    /// some. Safe to repeat.
     pub async fn hold(&self) -> io::Result<()> {
         self.owned()?;
         let (told, kernel) = (Arc::clone(&self.told), self.kernel);
         let before = told.let_go.load(Ordering::SeqCst);
-        blocking(move || {
+        let asker = Asker(&self.told);
+        let held = blocking(move || {
             // Also file systems that lie in files of this one.
             (kernel.sync)();
             let mut changes = told.changes();
-            if told.let_go.load(Ordering::SeqCst) != before {
-                return Err(io::Error::other("the disk was let go of while it was written out"));
-            }
+            told.still_wanted(before)?;
             *changes += 1;
             let (held, later) = (*changes, Arc::clone(&told));
             // A thread of its own, and there before: a call that writes may hold the others up.
@@ -90,13 +109,16 @@ impl RootDisk {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
                 result => result?,
             }
+            told.still_wanted(before).inspect_err(|_| drop(thaw(kernel)))?;
             // It is about to be let go of.
             if begun.elapsed() >= PATIENCE {
                 return Err(io::Error::other("the disk was written to for too long to be held"));
             }
             Ok(())
         })
-        .await
+        .await;
+        mem::forget(asker);
+        held
     }
 
     /// Lets programs write again. Safe to repeat.
@@ -168,14 +190,66 @@ mod tests {
         let kernel = Kernel { sync: || {}, tell: slow_kernel };
         let disk = RootDisk { kernel, ..RootDisk::new(Machine::Own) };
         let let_go = async {
-            while BEGUN.load(Ordering::SeqCst) == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            until(|| BEGUN.load(Ordering::SeqCst) > 0).await;
             disk.let_go().await
         };
-        let (held, gone) = tokio::join!(disk.hold(), let_go);
-        assert!(held.is_ok() && gone.is_ok());
+        let (_, gone) = tokio::join!(disk.hold(), let_go);
+        assert!(gone.is_ok());
         assert!(!IS_HELD.load(Ordering::SeqCst));
+    }
+
+    static STEP: AtomicUsize = AtomicUsize::new(0);
+    static GATE: AtomicUsize = AtomicUsize::new(0);
+    static FREEZES: AtomicUsize = AtomicUsize::new(0);
+
+    /// Stands still at each of its steps until the gate lets it by.
+    fn step() {
+        let at = STEP.fetch_add(1, Ordering::SeqCst);
+        while GATE.load(Ordering::SeqCst) <= at {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn stepwise_kernel(what: libc::c_ulong) -> io::Result<()> {
+        if what == FITHAW {
+            FREEZES.fetch_sub(1, Ordering::SeqCst);
+        } else {
+            step();
+            FREEZES.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_disk_is_not_held_for_somebody_who_is_gone() {
+        let kernel = Kernel { sync: step, tell: stepwise_kernel };
+        let disk = RootDisk { kernel, ..RootDisk::new(Machine::Own) };
+        let gone_at = async |reached: usize| {
+            tokio::select! {
+                _ = disk.hold() => panic!("it was held"),
+                () = until(|| STEP.load(Ordering::SeqCst) == reached) => {}
+            }
+        };
+        // While it is written out, which ends without a hold.
+        gone_at(1).await;
+        GATE.store(1, Ordering::SeqCst);
+        until(|| Arc::strong_count(&disk.told) == 1).await;
+        assert_eq!((STEP.load(Ordering::SeqCst), FREEZES.load(Ordering::SeqCst)), (1, 0));
+        // While the kernel is about to hold it. Only the thread that lets go after a while is left then.
+        GATE.store(2, Ordering::SeqCst);
+        gone_at(3).await;
+        GATE.store(3, Ordering::SeqCst);
+        until(|| Arc::strong_count(&disk.told) == 2).await;
+        assert_eq!(FREEZES.load(Ordering::SeqCst), 0);
+        GATE.store(usize::MAX, Ordering::SeqCst);
+        assert!(disk.hold().await.is_ok());
+        assert_eq!(FREEZES.load(Ordering::SeqCst), 1);
+    }
+
+    async fn until(is_so: impl Fn() -> bool) {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     #[tokio::test]

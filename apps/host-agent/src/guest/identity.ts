@@ -17,6 +17,8 @@ const pollMs = 10;
 const healthMs = 2000;
 const answerMs = 30_000;
 const warmUpMs = 20_000;
+/** It may have stood still for want of room until just now. */
+const diskConnectMs = 30_000;
 /** All of the memory may be still to be written. */
 const diskMs = 60_000;
 
@@ -172,7 +174,7 @@ async function tellDisk(
 ): Promise<void> {
   const { status } = await ask(address, {
     ...{ method: 'POST', path: `/disk/${what}`, headers: { 'x-access-token': accessToken } },
-    ...{ connectMs, answerMs: diskMs, signal },
+    ...{ connectMs: diskConnectMs, answerMs: diskMs, signal },
   });
   if (status === 204) return;
   throw new Error(

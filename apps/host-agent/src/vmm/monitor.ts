@@ -45,7 +45,7 @@ export interface RoomSignal {
   readonly lacks: boolean;
   /** Has `listener` told when that changes, and at once when it is so; in place of the one before. */
   watch(listener: (lacks: boolean) => void): void;
-  /** Resolves once the guest stands still for it, and is given up with `signal`. */
+  /** Resolves once the guest stands still for it, seen from now on, and is given up with `signal`. */
   untilLacks(signal: AbortSignal): Promise<void>;
 }
 

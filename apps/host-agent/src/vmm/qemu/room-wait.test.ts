@@ -54,7 +54,7 @@ test('a machine is let go until it can write, more slowly each time, and told of
   expect(it.log.at(-1)).toBe('lacks');
 });
 
-test('who waits for the want of room is told when it comes, and at once when it is there', async () => {
+test('who waits for the want of room is told when it comes', async () => {
   const it = new Machine();
   const told: string[] = [];
   const given = new AbortController();
@@ -64,9 +64,36 @@ test('who waits for the want of room is told when it comes, and at once when it 
   given.abort();
   expect(told).toEqual([]);
   it.fails();
-  await it.wait.untilLacks(given.signal);
+  await vi.advanceTimersByTimeAsync(0);
   expect(told).toEqual(['waited']);
   it.wait.stop();
+});
+
+test('who waits for the want of room of a machine that lacks it has it let go, and is told if it stands still again', async () => {
+  const it = new Machine();
+  const told = vi.fn();
+  it.fails();
+  await vi.advanceTimersByTimeAsync(100);
+  it.log.length = 0;
+  void it.wait.untilLacks(new AbortController().signal).then(told);
+  await vi.advanceTimersByTimeAsync(0);
+  expect(it.log).toEqual(['go']);
+  expect(told).not.toHaveBeenCalled();
+  await vi.advanceTimersByTimeAsync(10);
+  expect(told).toHaveBeenCalledOnce();
+  it.wait.stop();
+});
+
+test('who waits for the want of room is told of none that has come to its end, though nobody had looked', async () => {
+  const it = new Machine();
+  const told = vi.fn();
+  it.fails();
+  await vi.advanceTimersByTimeAsync(100);
+  it.hasRoom = true;
+  void it.wait.untilLacks(new AbortController().signal).then(told);
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(told).not.toHaveBeenCalled();
+  expect(it.wait.lacks).toBe(false);
 });
 
 test('one that Perch has stopped is not let go, whenever that was', async () => {

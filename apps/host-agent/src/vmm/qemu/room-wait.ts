@@ -24,7 +24,8 @@ export class RoomWait {
   #over = false;
   #timer: NodeJS.Timeout | undefined;
   #listener: (lacks: boolean) => void = () => {};
-  readonly #waiting = new Set<() => void>();
+  /** Those who wait for the want of room, and whether the machine has run, or was let go, since. */
+  readonly #waiting = new Map<() => void, boolean>();
 
   constructor(options: RoomWaitOptions) {
     this.#options = options;
@@ -41,14 +42,15 @@ export class RoomWait {
     if (this.#lacks) listener(true);
   }
 
-  /** Resolves once it lacks room, and is given up with `signal`. */
+  /**
+   * Resolves once it lacks room as of now, and is given up with `signal`. A machine that stood still before is let go at
+   * once: there may be room that nobody has looked for.
+   */
   untilLacks(signal: AbortSignal): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    if (this.#lacks) resolve();
-    else {
-      this.#waiting.add(resolve);
-      signal.addEventListener('abort', () => this.#waiting.delete(resolve), { once: true });
-    }
+    this.#waiting.set(resolve, !this.#lacks);
+    signal.addEventListener('abort', () => this.#waiting.delete(resolve), { once: true });
+    if (this.#lacks) this.#sooner();
     return promise;
   }
 
@@ -59,8 +61,7 @@ export class RoomWait {
       this.#lacks = true;
       this.#tries = 0;
       this.#listener(true);
-      for (const tell of this.#waiting) tell();
-      this.#waiting.clear();
+      this.#tell();
     }
     this.#later();
   }
@@ -83,10 +84,24 @@ export class RoomWait {
     this.hold();
   }
 
-  #later(): void {
+  /** Those who have seen it run. */
+  #tell(): void {
+    for (const [tell, hasRun] of this.#waiting) {
+      if (!hasRun) continue;
+      this.#waiting.delete(tell);
+      tell();
+    }
+  }
+
+  #sooner(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#tries = 0;
+    this.#later(0);
+  }
+
+  #later(ms = this.#options.retryMs[Math.min(this.#tries, this.#options.retryMs.length - 1)]): void {
     if (this.#timer || this.#held) return;
-    const { retryMs } = this.#options;
-    const ms = retryMs[Math.min(this.#tries, retryMs.length - 1)];
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       // A monitor that does not answer is asked again.
@@ -95,17 +110,20 @@ export class RoomWait {
   }
 
   async #try(): Promise<void> {
+    this.#tries++;
     const status = await this.#options.status();
     // In one breath with the command: a machine that Perch has stopped meanwhile is not let go.
     if (this.#held) return;
-    if (status !== standsStill) {
+    const lacks = status === standsStill;
+    if (lacks) this.#tell();
+    for (const waiting of this.#waiting.keys()) this.#waiting.set(waiting, true);
+    if (!lacks) {
       this.#lacks = false;
       clearTimeout(this.#timer);
       this.#timer = undefined;
       this.#listener(false);
       return;
     }
-    this.#tries++;
     await this.#options.go();
     this.#later();
   }
