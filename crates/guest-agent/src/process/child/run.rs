@@ -38,7 +38,7 @@ unsafe fn prepare(plan: &Plan, stdio: &[i32; 3]) -> Result<(), Failure> {
         step(Stage::Setup, libc::SYS_setsid, [])?;
         reset_signals();
         for (target, source) in stdio.iter().enumerate() {
-            step(Stage::Setup, libc::SYS_dup2, [*source as usize, target])?;
+            step(Stage::Setup, libc::SYS_dup3, [*source as usize, target, 0])?;
         }
         if plan.terminal {
             step(Stage::Setup, libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0])?;
@@ -121,7 +121,7 @@ unsafe fn exec(
         let file = candidate.as_ptr() as usize;
         // SAFETY: as the caller promises.
         let tried = unsafe {
-            call(libc::SYS_access, [file, libc::F_OK as usize])
+            call(libc::SYS_faccessat, [libc::AT_FDCWD as usize, file, libc::F_OK as usize])
                 .and_then(|_| call(libc::SYS_execve, [file, arguments, environment]))
         };
         match tried {

@@ -3,12 +3,21 @@
 //! The C library's functions write their error to the thread's `errno`, which is ours as long as the
 //! child runs on our memory, and would try to change threads that the child does not have.
 
-use std::arch::asm;
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
 use std::ffi::c_long;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
 use rustix::process::Pid;
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as machine;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as machine;
 
 /// Of linux/sched.h.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -42,29 +51,8 @@ pub unsafe fn clone<S, T>(
         wishes.flags |= CLONE_INTO_CGROUP;
         wishes.cgroup = group as u64;
     }
-    let result: isize;
-    // SAFETY: the calling convention of x86-64: the call keeps all registers but rax, rcx and r11. The child
-    // finds them as they are here, but for its stack pointer, and never comes back from `entry`.
-    unsafe {
-        asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "mov rdi, r8",
-            "call r9",
-            "ud2",
-            "2:",
-            inlateout("rax") libc::SYS_clone3 as isize => result,
-            in("rdi") &raw mut wishes,
-            in("rsi") size_of_val(&wishes),
-            in("r8") argument,
-            in("r9") entry,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    let pid = check(result)?;
+    // SAFETY: as the caller promises.
+    let pid = check(unsafe { machine::clone(&wishes, entry, argument) })?;
     Pid::from_raw(pid as i32).ok_or(libc::EINVAL)
 }
 
@@ -75,23 +63,8 @@ pub unsafe fn clone<S, T>(
 pub unsafe fn call<const N: usize>(number: c_long, arguments: [usize; N]) -> Result<usize, i32> {
     const { assert!(N <= 5) };
     let argument = |index: usize| arguments.get(index).copied().unwrap_or(0);
-    let result: isize;
-    // SAFETY: the calling convention of x86-64, as above.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") number as isize => result,
-            in("rdi") argument(0),
-            in("rsi") argument(1),
-            in("rdx") argument(2),
-            in("r10") argument(3),
-            in("r8") argument(4),
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    check(result)
+    // SAFETY: as the caller promises.
+    check(unsafe { machine::call(number, [0, 1, 2, 3, 4].map(argument)) })
 }
 
 fn check(result: isize) -> Result<usize, i32> {
