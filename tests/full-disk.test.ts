@@ -3,14 +3,13 @@ import { rmSync, statfsSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Failpoint } from '../apps/host-agent/src/failpoints/index.ts';
 import { dataPaths } from '../packages/protocol/src/index.ts';
 import type { Perch } from '../packages/sdk/src/index.ts';
 import { Armed } from './setup/armed.ts';
 import { eventually } from './setup/eventually.ts';
-import { cpuTicksOf, daemonPid, monitorOf, run } from './setup/machine.ts';
+import { daemonPid, monitorOf, needsNoCpu, run } from './setup/machine.ts';
 import { PerchInstance } from './setup/perch-instance.ts';
 import { PowerDisk } from './setup/power.ts';
 import { newSandbox, sh } from './setup/sandbox.ts';
@@ -123,11 +122,6 @@ test('a pause of a guest that cannot write is refused while there is no room, an
   await using sandbox = await newSandbox(perch, shape);
   const { id } = sandbox;
   const monitor = monitorOf(instance.dataDir, id);
-  const standsStill = async () => {
-    const ticks = cpuTicksOf(monitor);
-    await sleep(500);
-    return cpuTicksOf(monitor) === ticks;
-  };
   const isRefused = async (memory: boolean) => {
     const call = async () => {
       await perch.sandboxes.pause(id, { memory });
@@ -136,7 +130,7 @@ test('a pause of a guest that cannot write is refused while there is no room, an
     // Room was found for the pause, and the guest is not stopped yet.
     const answer = await armed.holdAt('pause.begun', { call }, async () => {
       await fill(20 * MiB);
-      await eventually(standsStill, 60_000);
+      await eventually(() => needsNoCpu(monitor, 500), 60_000);
     });
     expect(answer).toMatchObject({ refused: { code: 'host_disk_full' } });
     expect((await perch.sandboxes.get(id)).status).toBe('running');
