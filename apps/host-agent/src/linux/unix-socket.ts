@@ -21,7 +21,8 @@ export async function connectWhenListening(
     } catch (error) {
       if (!hasCode(error, 'ENOENT', 'ECONNREFUSED')) throw error;
     }
-    await sleep(Math.min(pauseMs, longestPauseMs), undefined, { signal });
+    // The error of an aborted sleep is not what the signal was aborted with.
+    await sleep(Math.min(pauseMs, longestPauseMs), undefined, { signal }).catch(() => {});
   }
 }
 

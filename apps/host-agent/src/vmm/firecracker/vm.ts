@@ -112,7 +112,7 @@ export class FirecrackerVm implements Vm {
     const { process, uid } = this.#of;
     return FirecrackerApi.open(
       { dir: jailRoot(this.#of), name: jailed.api.slice(1), pid: process.pid, uid },
-      signal,
+      AbortSignal.any([signal, this.#running.gone]),
     );
   }
 

@@ -42,6 +42,14 @@ test.each(['monitor', 'pager'] as const)('the end of the %s is the end of the VM
   expect(it.alive()).toEqual([false, false]);
 });
 
+test('what waits for one that ends is told at once', async () => {
+  await using it = await two();
+  const told = new Promise((resolve) => it.vm.gone.addEventListener('abort', resolve));
+  signalProcess(it.monitor.process, 9);
+  await told;
+  expect(`${it.vm.gone.reason}`).toContain('The VM monitor is gone');
+});
+
 test('they are ended in order: the pager only once the monitor is gone', async () => {
   await using it = await two();
   const order: string[] = [];

@@ -43,6 +43,8 @@ export class VmProcesses {
   readonly refs: readonly ProcessRef[];
   /** Resolves once all of them are gone, with the reason. Never rejects. */
   readonly exited: Promise<string>;
+  /** Aborts as soon as one of them is gone, for work that would wait in vain. */
+  readonly gone: AbortSignal;
   readonly #options: VmProcessesOptions;
   readonly #watch: ExitWatch;
   readonly #statuses = new Map<VmProcess, ExitStatus>();
@@ -53,6 +55,9 @@ export class VmProcesses {
     this.refs = options.processes.map(({ process }) => process);
     this.#watch = new ExitWatch(this.refs, options.onTick);
     this.exited = this.#watch.gone.then((first) => this.#conclude(first));
+    const gone = new AbortController();
+    this.gone = gone.signal;
+    void this.#watch.gone.then(() => gone.abort(new Error('The VM monitor is gone')));
     for (const one of options.processes) {
       const { child } = one;
       const end = (code: number | null, signal: NodeJS.Signals | null) => {

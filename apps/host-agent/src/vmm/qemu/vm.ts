@@ -75,7 +75,7 @@ export class QemuVm implements Vm {
   async #open(signal: AbortSignal): Promise<QmpClient> {
     const { dir, uid, process } = this.#of;
     const address = { dir, socketName: fileNames.qmp, pid: process.pid, uid };
-    const qmp = await connectQmp(address, signal, {
+    const qmp = await connectQmp(address, AbortSignal.any([signal, this.#running.gone]), {
       timeoutMs: commandTimeoutMs,
       onEvent: (event) => this.#onEvent(event),
     });
