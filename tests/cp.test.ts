@@ -154,6 +154,27 @@ test('cp brings many small files out of a sandbox, or none when it is broken off
   expect(await readdir(dir)).toEqual(before);
 });
 
+test('cp that breaks off in the sandbox says why, and leaves nothing', async () => {
+  // One deeper than the guest agent goes, which finds it when a part has been sent.
+  await sh(perch, id, `mkdir -p ${'d/'.repeat(1 + 257)}`);
+  const before = await readdir(dir);
+  const { code, stderr } = await run(['cp', '-r', `${id}:d`, 'deep']);
+  expect([code, await readdir(dir)]).toEqual([1, before]);
+  expect(stderr).toMatch(/it lies more than 256 directories deep: \/home\/user\/d\//);
+  // Both sides go as deep as each other.
+  expect(await run(['cp', '-r', `${id}:d/d`, 'deep'])).toMatchObject({ code: 0, stderr: '' });
+});
+
+test('cp tells the first of many things that it leaves out, and counts the others', async () => {
+  await sh(perch, id, 'mkdir pipes && cd pipes && mkfifo {1..25} && mkfifo "$(printf "a\\033[2J")"');
+  const { code, stderr } = await run(['cp', '-r', `${id}:pipes`, 'pipes']);
+  expect([code, await readdir(join(dir, 'pipes'))]).toEqual([0, []]);
+  const lines = stderr.trimEnd().split('\n');
+  expect(lines).toHaveLength(21);
+  expect(lines[20]).toBe('Left out, since it is no file, directory or link: 6 more');
+  expect(stderr).not.toContain('\u001b');
+});
+
 test('cp copies standard input and to standard output', async () => {
   expect((await run(['cp', '-', `${id}:piped`], { input: content })).code).toBe(0);
   const { code, out } = await run(['cp', `${id}:piped`, '-']);

@@ -275,6 +275,37 @@ test('a file that shrinks while it is read is an error at the client, never a sh
   await inGuest('rm shrinking');
 });
 
+test('an archive that breaks off says why', async () => {
+  await inGuest('mkdir packed && truncate -s 300M packed/shrinking');
+  const reader = (await files.archive(id, 'packed')).getReader();
+  await reader.read();
+  await inGuest('truncate -s 1M packed/shrinking');
+  const all = async () => {
+    while (!(await reader.read()).done);
+  };
+  await expect(all()).rejects.toMatchObject({
+    code: 'file_io_failed',
+    details: { path: '/home/user/packed/shrinking', problem: 'it became shorter while it was read' },
+  });
+  await inGuest('rm -r packed');
+});
+
+test('a time that the disk of a sandbox has not is refused, and writes nothing', async () => {
+  for (const [modifiedAt, nearest] of [
+    ['2500-01-01T00:00:00Z', '2446-05-10T22:38:55Z'],
+    ['1900-01-01T00:00:00Z', '1901-12-13T20:45:52Z'],
+  ] as const) {
+    await expect(files.write(id, 'timed', 'content', { modifiedAt })).rejects.toMatchObject({
+      code: 'unsupported_by_file_system',
+      message: expect.stringContaining(`the nearest is ${nearest}`),
+    });
+    await expect(files.stat(id, 'timed')).rejects.toMatchObject({ code: 'file_not_found' });
+    await files.write(id, 'timed', 'content', { modifiedAt: nearest });
+    expect(await files.stat(id, 'timed')).toMatchObject({ modified_at: nearest });
+    await files.remove(id, 'timed');
+  }
+});
+
 test('a sandbox that is destroyed breaks its transfers off with an error', async () => {
   await using sandbox = await newSandbox(perch);
   await sh(perch, sandbox.id, 'truncate -s 300M big');

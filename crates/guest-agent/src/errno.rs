@@ -42,6 +42,7 @@ impl Reason {
                 ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::InvalidFilename => {
                     Self::Invalid
                 }
+                ErrorKind::Unsupported => Self::Unsupported,
                 _ => Self::Io,
             },
         }

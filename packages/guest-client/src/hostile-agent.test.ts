@@ -422,6 +422,37 @@ test('an archive that breaks off is an error, and the agent of an older snapshot
   expect(agent.received()).toContain('GET /files/archive?path=%2Fdir ');
 });
 
+const brokenArchive = (trailer: string) =>
+  'HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n' +
+  `Trailer: perch-error\r\n\r\n4\r\npart\r\n0\r\n${trailer}\r\n`;
+const trailing = (value: unknown) => `perch-error: ${JSON.stringify(value)}\r\n`;
+
+test.each<[string, string, object | undefined]>([
+  ['nothing', '', undefined],
+  [
+    'why',
+    trailing({ code: 500, message: 'EIO', reason: 'io', path: '/dir/x' }),
+    { code: 'file_io_failed', details: { path: '/dir/x', problem: 'EIO' } },
+  ],
+  [
+    'what a terminal obeys',
+    trailing({ code: 403, message: '\u001b[2J', reason: 'denied', path: '/\u001b[2J' }),
+    { code: 'permission_denied', message: '/\\u001b[2J may not be touched by this user.' },
+  ],
+  ['no object', trailing('EIO'), { code: 'file_io_failed', details: { path: '/dir' } }],
+  ['no JSON', 'perch-error: {\r\n', { code: 'file_io_failed' }],
+  ['it twice', trailing({ reason: 'io' }).repeat(2), { code: 'file_io_failed' }],
+  ['a success', trailing({ code: 200, message: 'all is well' }), { code: 'file_io_failed' }],
+  ['too much', trailing({ message: 'x'.repeat(20_000) }), { code: 'transfer_interrupted' }],
+])('an archive whose trailer says %s is whole or an error', async (_, trailer, error) => {
+  await using agent = await fakeAgent((socket) => socket.end(brokenArchive(trailer)));
+  const archive = await clientOf(agent).readArchive('/dir');
+  const read = archive.toArray().catch((reason: unknown) => reason);
+  if (error) expect(await read).toMatchObject(error);
+  else expect(Buffer.concat((await read) as Buffer[]).toString()).toBe('part');
+  expect(agent.received()).toContain('te: trailers');
+});
+
 test('a guest that ignores its deadline is cut off', async () => {
   await using agent = await fakeAgent((socket) => {
     socket.write(streamAnswer(started));

@@ -49,6 +49,8 @@ export type LaneName = 'commands' | 'input' | 'transfers';
 /** Together fewer than the agent takes, which is 512. */
 const maxConnections = { calls: 8, commands: 400, input: 48, transfers: 48 };
 const errorLimit = 64 * 1024;
+/** Of a head, and of what trails a body, bytes. */
+const trailerLimit = 16 * 1024;
 /** Of a page of a directory whose paths and links are as long as they can be. */
 const answerLimit = 16 * 1024 * 1024;
 
@@ -65,7 +67,7 @@ export class Transport {
     const common: Pool.Options = {
       keepAliveTimeout: 60_000,
       keepAliveMaxTimeout: 60_000,
-      maxHeaderSize: 16 * 1024,
+      maxHeaderSize: trailerLimit,
       headersTimeout: options.idleTimeoutMs,
       bodyTimeout: options.idleTimeoutMs,
       allowH2: false,
@@ -176,6 +178,15 @@ export class Transport {
       throw connectionError(error, this.options.sandboxId);
     });
     return this.#refusal(response.statusCode, parseObject(bytes));
+  }
+
+  /** Why a stream that has been read has ended before its end: a trailer, to which a refusal is cut. */
+  refusalAtEnd({ trailers }: Dispatcher.ResponseData): (Refusal & { path?: string }) | undefined {
+    const told: unknown = trailers['perch-error'];
+    if (told === undefined) return undefined;
+    const json = typeof told === 'string' ? parseObject(Buffer.from(told)) : undefined;
+    const path = asText(json?.path, trailerLimit);
+    return { ...this.#refusal(500, json), ...(path ? { path } : {}) };
   }
 
   async readBody(body: Readable, limit: number): Promise<Buffer> {

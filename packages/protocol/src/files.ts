@@ -28,7 +28,9 @@ export const FileAttributes = {
     Type.String({
       pattern: `^${time}$`,
       format: 'date-time',
-      description: 'When the content was last modified, RFC 3339. Default: now.',
+      description:
+        'When the content was last modified, RFC 3339. Default: now. One that the file system has not is ' +
+        '`unsupported_by_file_system`: the disk of a sandbox has those from December 1901 to May 2446.',
     }),
   ),
 };

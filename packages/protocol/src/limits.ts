@@ -8,4 +8,6 @@ export const limits = {
   env: { entries: 256, keyLength: 256, valueLength: 32_768 },
   exec: { args: 1024, argLength: 131_072, timeoutSecDefault: 30, timeoutSecMax: 24 * 3600 },
   path: 4096,
+  /** Directories in directories, below the one that is packed or unpacked. The guest agent has the same (packer.rs). */
+  archive: { depth: 256 },
 } as const;

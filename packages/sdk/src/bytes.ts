@@ -41,7 +41,10 @@ function watched(
   };
 }
 
-/** Fails with transfer_interrupted when the body ends early, and never takes a part for the whole. */
+/**
+ * Never takes a part for the whole: fails with the error that a trailer says, and with transfer_interrupted when the body
+ * ends early without one.
+ */
 export function wholeBody(
   answer: Answer,
   path: string,
@@ -68,7 +71,11 @@ export function wholeBody(
           if (!done) {
             received += value.byteLength;
             controller.enqueue(value);
-          } else if (size !== undefined && received !== size) controller.error(broken());
+            return;
+          }
+          const failure = answer.trailer('perch-error');
+          if (failure !== undefined) controller.error(errorOf(failure) ?? broken());
+          else if (size !== undefined && received !== size) controller.error(broken());
           else controller.close();
         } catch (error) {
           controller.error(signal?.aborted ? signal.reason : broken(error));
@@ -79,6 +86,14 @@ export function wholeBody(
     { highWaterMark: 0 },
   );
   return { stream, size };
+}
+
+function errorOf(trailer: string): PerchError | undefined {
+  try {
+    return PerchError.fromBody(JSON.parse(trailer));
+  } catch {
+    return undefined;
+  }
 }
 
 export async function collect(stream: ReadableStream<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> {

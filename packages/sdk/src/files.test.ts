@@ -153,3 +153,22 @@ test('an archive comes as it is, and one that breaks off is an error', async () 
   const broken = await files.archive('sb0', 'broken');
   expect(await failure(new Response(broken).text())).toMatchObject({ code: 'transfer_interrupted' });
 });
+
+test.each<[string, string, unknown]>([
+  [
+    'says why',
+    JSON.stringify(new PerchError('file_io_failed', 'It broke.', { path: '/x', problem: 'EIO' }).toBody()),
+    { code: 'file_io_failed', message: 'It broke.', details: { path: '/x', problem: 'EIO' } },
+  ],
+  ['says nothing that is known', '{"error":{"code":"x"}}', { code: 'transfer_interrupted' }],
+  ['says no JSON', '{', { code: 'transfer_interrupted' }],
+])('an archive whose trailer %s is that error', async (_, trailer, error) => {
+  await using server = await fakeServer((_request, response) => {
+    response.writeHead(200, { trailer: 'perch-error' }).write('part');
+    response.addTrailers({ 'perch-error': trailer });
+    response.end();
+  });
+  const broken = await filesAt(server.url).archive('sb0', 'x');
+  expect(await failure(new Response(broken).text())).toMatchObject(error as object);
+  expect(server.requests[0]?.headers).toMatchObject({ te: 'trailers', connection: 'TE' });
+});

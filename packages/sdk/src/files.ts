@@ -87,11 +87,13 @@ export class Files {
 
   /**
    * A directory with all that is below, as a tar stream. Its names and links are those of the guest: unpack it with care.
-   * The stream fails with transfer_interrupted when it breaks off.
+   * It lies no more than `limits.archive.depth` directories deep. What goes wrong on the way is the error of the stream,
+   * such as file_io_failed with the path of a file; it is transfer_interrupted when nobody could tell, and where there are
+   * no trailers of HTTP, such as in a browser.
    * @throws PerchError file_not_found, not_a_directory, agent_too_old
    */
   async archive(id: string, path: string, options: RequestOptions = {}): Promise<ReadableStream<Uint8Array>> {
-    const request = { ...options, query: { path }, endless: true };
+    const request = { ...options, query: { path }, endless: true, trailers: true };
     const answer = await this.#http.send('GET', `${at(id)}/archive`, request);
     return wholeBody(answer, path, options.signal).stream;
   }

@@ -32,6 +32,8 @@ interface Request extends RequestOptions {
   accept?: number[];
   /** The body takes any time. */
   endless?: boolean;
+  /** As of `Outgoing`. */
+  trailers?: boolean;
 }
 
 const firstPauseMs = 100;
@@ -99,6 +101,7 @@ export class Http {
         ...request.headers,
       },
       body: request.json === undefined ? request.body : JSON.stringify(request.json),
+      trailers: request.trailers,
       signal: request.endless ? request.signal : AbortSignal.any(signals),
     };
     try {

@@ -1,7 +1,6 @@
-import { printable } from '@perch/node-kit';
 import { Perch } from '@perch/sdk';
 import type { Command } from 'commander';
-import { copy, parsePlace } from '../copy/index.ts';
+import { copy, Notices, parsePlace } from '../copy/index.ts';
 import { interruptible } from '../interrupt.ts';
 import type { Output } from '../output.ts';
 
@@ -22,7 +21,10 @@ side, under its own name; a path that ends in a slash is a directory that is mad
 Modes and times go along, and on this machine the umask counts. A file that is written over in a sandbox keeps owner and
 group, and gets no permission that it had not. A file appears whole or not at all.
 
-With -r a link stays a link. A directory that comes out appears whole or not at all, under a name that is not taken. One
+A time that the file system of the other side does not take is left out, or the nearest that it has, and said: the disk of
+a sandbox has those from December 1901 to May 2446.
+
+With -r a link stays a link. A directory lies no more than 256 directories deep. One that comes out appears whole or not at all, under a name that is not taken. One
 that goes into a sandbox is unpacked as .perch-XXXXXXXX in the directory above, and appears when all of it has come. It
 joins a directory that is there of that name, in which it is unpacked then, or beside it where it is read-only: files of
 the same names are written over and have the modes of the new ones, directories that are there keep theirs. A file in the
@@ -49,20 +51,15 @@ Examples:
       ) => {
         const began = performance.now();
         const showProgress = !quiet && !output.json && process.stderr.isTTY;
+        using notices = new Notices((line) => process.stderr.write(line));
         const result = await interruptible((signal) =>
           copy(new Perch(), parsePlace(source), parsePlace(destination), {
             showProgress,
             recursive: recursive === true,
-            leftOut: (path) =>
-              process.stderr.write(`Left out: ${printable(path)} is no file, directory or link.\n`),
+            leftOut: (path) => notices.tell('Left out, since it is no file, directory or link', path),
             untimed: (path) =>
-              process.stderr.write(
-                `Without its time, which the file system here does not take: ${printable(path)}\n`,
-              ),
-            leftBehind: (path) =>
-              process.stderr.write(
-                `Left in the sandbox, since it could not be removed: ${printable(path)}\n`,
-              ),
+              notices.tell('Without its time, which the file system there does not take', path),
+            leftBehind: (path) => notices.tell('Left in the sandbox, since it could not be removed', path),
             signal,
           }),
         );

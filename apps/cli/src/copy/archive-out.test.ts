@@ -124,6 +124,25 @@ test('a time that the file system does not take is left out, and said', async ()
   expect(await readFile(join(here.to, 'b'), 'utf8')).toBe('content');
 });
 
+test('a time of which the file system has only the nearest is said', async () => {
+  await using here = await place();
+  const times = [16_000_000_000, -3_000_000_000];
+  const pax = (seconds: number) => {
+    const text = ` mtime=${seconds}\n`;
+    return `${text.length + 2}${text}`;
+  };
+  const entries = times.map((seconds): Said => ({ name: `${seconds}`, pax: pax(seconds) }));
+  const untimed: string[] = [];
+  async function* whole() {
+    yield archiveOf(root, ...entries);
+  }
+  await saveArchive({ ...quiet, untimed: (path) => untimed.push(path) }, whole(), '/s', here.to);
+  for (const seconds of times) {
+    const { mtimeMs } = await stat(join(here.to, `${seconds}`));
+    expect(untimed.includes(`/s/${seconds}`)).toBe(mtimeMs !== seconds * 1000);
+  }
+});
+
 test('a copy that is broken off while it makes its links leaves nothing', async () => {
   await using here = await place();
   const reason = new Error('Interrupted');
@@ -163,12 +182,12 @@ test('a link is kept in about as much memory as it has bytes, whatever comes bet
   await saveArchive(quiet, pieces(), '/s', here.to);
 });
 
-test('directories lie no deeper than 200 in each other', async () => {
+test('directories lie no deeper than 256 in each other', async () => {
   await using here = await place();
-  const deep = Array.from({ length: 201 }, (_, depth): Said => ({ name: 'd/'.repeat(depth + 1), type: '5' }));
-  await expect(save(archiveOf(root, ...deep), here.to)).rejects.toThrow('more than 200 directories deep');
+  const deep = Array.from({ length: 257 }, (_, depth): Said => ({ name: 'd/'.repeat(depth + 1), type: '5' }));
+  await expect(save(archiveOf(root, ...deep), here.to)).rejects.toThrow('more than 256 directories deep');
   await here.expectUntouched([]);
-  expect(await save(archiveOf(root, ...deep.slice(0, 200)), here.to)).toEqual([]);
+  expect(await save(archiveOf(root, ...deep.slice(0, 256)), here.to)).toEqual([]);
 });
 
 test('an archive that breaks off, or is broken off, leaves nothing and says why', async () => {

@@ -5,7 +5,9 @@
 import {
   chmodSync,
   closeSync,
+  fstatSync,
   futimesSync,
+  lstatSync,
   lutimesSync,
   mkdirSync,
   openSync,
@@ -21,7 +23,7 @@ import { NoArchive, type TarEntry, TarReader } from './tar-reader.ts';
 export interface UnpackOptions {
   /** Told of what is neither file, directory nor link, and is left out. */
   leftOut: (path: string) => void;
-  /** Told of what has the time of its copying, since the file system does not take its own. */
+  /** Told of what has another time, since the file system does not take its own. */
   untimed: (path: string) => void;
   signal: AbortSignal;
 }
@@ -134,14 +136,16 @@ class Unpacking {
       const path = this.#pathOf(link.path);
       await this.#breath();
       symlinkSync(Buffer.from(link.target, 'latin1'), path);
-      this.#setTime(link.path, () => lutimesSync(path, new Date(), settable(link.modified)));
+      const set = () => lutimesSync(path, new Date(), settable(link.modified));
+      this.#setTime(link.path, link.modified, set, () => lstatSync(path).mtimeMs);
     }
     const umask = process.umask();
     for (const [below, { mode, modified }] of [...this.#directories].reverse()) {
       const path = this.#pathOf(below);
       await this.#breath();
       chmodSync(path, mode & permissionBits & ~umask);
-      this.#setTime(below, () => utimesSync(path, new Date(), settable(modified)));
+      const set = () => utimesSync(path, new Date(), settable(modified));
+      this.#setTime(below, modified, set, () => lstatSync(path).mtimeMs);
     }
     this.#options.signal.throwIfAborted();
   }
@@ -152,9 +156,9 @@ class Unpacking {
     this.#options.signal.throwIfAborted();
   }
 
-  #setTime(below: string, set: () => void): void {
-    const shown = `${this.#from}/${Buffer.from(below, 'latin1')}`;
-    if (!couldSetTime(set)) this.#options.untimed(shown);
+  #setTime(below: string, seconds: number, set: () => void, has: () => number): void {
+    if (couldSetTime(seconds, set, has)) return;
+    this.#options.untimed(`${this.#from}/${Buffer.from(below, 'latin1')}`);
   }
 
   #pathOf(below: string): Buffer {
@@ -169,7 +173,8 @@ class Unpacking {
   #closeWhole(): void {
     if (this.#file?.left !== 0) return;
     const { fd, path, modified } = this.#file;
-    this.#setTime(path, () => futimesSync(fd, new Date(), settable(modified)));
+    const set = () => futimesSync(fd, new Date(), settable(modified));
+    this.#setTime(path, modified, set, () => fstatSync(fd).mtimeMs);
     this.close();
   }
 }

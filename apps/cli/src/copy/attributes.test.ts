@@ -1,7 +1,7 @@
 import { test as property } from '@fast-check/vitest';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { secondsOf, timeOf } from './attributes.ts';
+import { onDisk, secondsOf, timeOf } from './attributes.ts';
 
 test.each([
   [0n, '1970-01-01T00:00:00.000000000Z', 0],
@@ -10,6 +10,15 @@ test.each([
 ])('%s ns are %s', (ns, text, seconds) => {
   expect(timeOf(ns)).toBe(text);
   expect(secondsOf(text)).toBeCloseTo(seconds, 6);
+});
+
+test('a disk of a sandbox has times from 1901 to 2446, and the nearest of others', () => {
+  const [first, last] = [-(2n ** 31n), 2n ** 34n - 2n ** 31n - 1n].map((seconds) => seconds * 1_000_000_000n);
+  expect([-(2n ** 70n), 5n, 2n ** 70n].map(onDisk)).toEqual([first, 5n, last]);
+  expect([first, last].map((ns) => timeOf(ns ?? 0n)?.slice(0, 19))).toEqual([
+    '1901-12-13T20:45:52',
+    '2446-05-10T22:38:55',
+  ]);
 });
 
 test('a year of five digits has no such text', () =>

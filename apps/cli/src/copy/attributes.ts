@@ -9,6 +9,16 @@ export interface Attributes {
 
 export const permissionBits = 0o777;
 
+/** What ext4, the disk of a sandbox, has of times, seconds since 1970. */
+export const diskTimes = { first: -(2 ** 31), last: 2 ** 34 - 2 ** 31 - 1 } as const;
+
+/** @param ns since 1970. @returns the nearest that the disk of a sandbox has */
+export function onDisk(ns: bigint): bigint {
+  const [first, last] = [diskTimes.first, diskTimes.last].map((seconds) => BigInt(seconds) * 1_000_000_000n);
+  if (first !== undefined && ns < first) return first;
+  return last !== undefined && ns > last ? last : ns;
+}
+
 /** @param ns since 1970. @returns undefined where the year has not four digits */
 export function timeOf(ns: bigint): string | undefined {
   const inSecond = ((ns % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
@@ -25,11 +35,20 @@ export function secondsOf(text: string | undefined): number | undefined {
   return Number.isFinite(seconds) ? seconds : undefined;
 }
 
-/** @returns whether `set` could: a file system has not each time. @throws what it throws for any other reason */
-export function couldSetTime(set: () => void): boolean {
+/** Seconds since 1970 that each file system has. */
+const everywhere = { first: 0, last: 2 ** 31 - 1 } as const;
+
+/**
+ * @param set sets the time that a file is to have, in seconds since 1970, and `has` tells the one that it has then, in ms
+ * @returns whether they are the same: a file system has not each time, and takes the nearest without a word
+ * @throws what `set` throws for any other reason
+ */
+export function couldSetTime(seconds: number, set: () => void, has: () => number): boolean {
   try {
     set();
-    return true;
+    const isEverywhere = seconds >= everywhere.first && seconds <= everywhere.last;
+    // Some have only every other second.
+    return isEverywhere || Math.abs(has() / 1000 - seconds) < 2;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
     return false;

@@ -17,7 +17,7 @@ export interface CopyOptions {
   recursive: boolean;
   /** Told of what is neither file, directory nor link. */
   leftOut: (path: string) => void;
-  /** Told of what has the time of its copying, since the file system does not take its own. */
+  /** Told of what has another time, since the file system there does not take its own. */
   untimed: (path: string) => void;
   /** Told of what could not be removed in the sandbox after a failure. */
   leftBehind: (path: string) => void;
@@ -55,13 +55,13 @@ async function upload(
   perch: Perch,
   source: In<'file' | 'standard'>,
   { id, path }: In<'sandbox'>,
-  { showProgress, recursive, leftBehind, signal }: CopyOptions,
+  { showProgress, recursive, leftBehind, untimed, signal }: CopyOptions,
 ): Promise<Copied> {
   if (recursive && source.kind === 'file' && (await isDirectory(source.path))) {
     using progress = new Progress(showProgress, undefined);
     const target = withName(path, basename(resolve(source.path)));
     const through = (content: AsyncIterable<Uint8Array>) => progress.over(content);
-    await sendTree({ perch, id, through, leftBehind, signal }, source.path, target);
+    await sendTree({ perch, id, through, leftBehind, untimed, signal }, source.path, target);
     return { destination: `${id}:${target}`, bytes: progress.bytes };
   }
   const folder = await folderIn(perch, id, path, signal);
@@ -70,7 +70,7 @@ async function upload(
   }
   const target =
     source.kind === 'standard' || folder === undefined ? path : folder + basename(resolve(source.path));
-  const { stream, size, mode, modifiedAt } = await openSource(source);
+  const { stream, size, mode, modifiedAt, isNearest } = await openSource(source);
   using progress = new Progress(showProgress, size);
   try {
     await perch.sandboxes.files.write(id, target, progress.over(stream), {
@@ -79,6 +79,7 @@ async function upload(
   } finally {
     stream.destroy();
   }
+  if (isNearest && source.kind === 'file') untimed(source.path);
   return { destination: `${id}:${target}`, bytes: progress.bytes };
 }
 

@@ -1,11 +1,12 @@
 /** A directory that is filled with what a guest says, and appears whole or not at all. */
 import { chmod, lstat, readdir, rename, rm } from 'node:fs/promises';
 import { quoted } from '@perch/node-kit';
+import { limits } from '@perch/protocol';
 import { CliError } from '../errors.ts';
 import { fileError, partialName } from './local.ts';
 
 const mostEntries = 1_000_000;
-const deepest = 200;
+const deepest = limits.archive.depth;
 /** Of what is kept until the end, such as what links say, bytes. */
 const mostKept = 128 * 2 ** 20;
 /** Longest name of a file, `bytes`; limits.h: NAME_MAX */

@@ -57,6 +57,17 @@ test('a source says its mode and its time', async () => {
   stream.destroy();
 });
 
+test('a source with a time that the disk of a sandbox has not says the nearest', async () => {
+  const path = join(folder, 'file');
+  await writeFile(path, '');
+  await utimes(path, 0, 16_000_000_000);
+  // A file system of this machine may have no such time either.
+  const isThere = (await stat(path)).mtimeMs === 16e12;
+  const { stream, modifiedAt, isNearest } = await openSource({ kind: 'file', path });
+  expect([modifiedAt, isNearest]).toEqual(['2446-05-10T22:38:55.000000000Z', isThere]);
+  stream.destroy();
+});
+
 test('a device is written to, not replaced', async () => {
   await writeWhole('/dev/null', content('a'));
   expect(await readFile('/dev/null', 'utf8')).toBe('');

@@ -6,21 +6,24 @@ import { basename, dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { CliError } from '../errors.ts';
-import { type Attributes, permissionBits, secondsOf, settable, timeOf } from './attributes.ts';
+import { type Attributes, onDisk, permissionBits, secondsOf, settable, timeOf } from './attributes.ts';
 
 export interface LocalSource extends Attributes {
   stream: Readable;
   size: number | undefined;
+  /** `modifiedAt` is the nearest that the disk of a sandbox has. */
+  isNearest: boolean;
 }
 
 const unknown: Attributes = { mode: undefined, modifiedAt: undefined };
+const unsaid = { ...unknown, isNearest: false };
 
 const chunkBytes = 256 * 1024;
 
 export async function openSource(
   source: { kind: 'file'; path: string } | { kind: 'standard' },
 ): Promise<LocalSource> {
-  if (source.kind === 'standard') return { stream: process.stdin, size: undefined, ...unknown };
+  if (source.kind === 'standard') return { stream: process.stdin, size: undefined, ...unsaid };
   const { path } = source;
   const handle = await open(path, 'r').catch((error: unknown) => {
     throw fileError(path, error);
@@ -31,9 +34,11 @@ export async function openSource(
     throw new CliError(`${path} is a directory.`, 'Copy it with all that is below: perch cp -r');
   }
   const stream = handle.createReadStream({ highWaterMark: chunkBytes });
-  if (!status.isFile()) return { stream, size: undefined, ...unknown };
+  if (!status.isFile()) return { stream, size: undefined, ...unsaid };
   const mode = Number(status.mode) & permissionBits;
-  return { stream, size: Number(status.size), mode, modifiedAt: timeOf(status.mtimeNs) };
+  const modified = onDisk(status.mtimeNs);
+  const isNearest = modified !== status.mtimeNs;
+  return { stream, size: Number(status.size), mode, modifiedAt: timeOf(modified), isNearest };
 }
 
 /** A directory that is there keeps the name of the source. */
@@ -95,6 +100,7 @@ const problems: Record<string, [problem: string, remedy: string]> = {
   EEXIST: ['is there already', 'Choose another name, or remove it.'],
   ENOTEMPTY: ['is there already', 'Choose another name, or remove it.'],
   EISDIR: ['is a directory', 'Name a file.'],
+  ENAMETOOLONG: ['would have a path that is too long', 'Choose a directory with a shorter path.'],
   ENOSPC: ['does not fit: the disk is full', 'Free some space, or choose another disk.'],
 };
 

@@ -83,6 +83,9 @@ const changed = (change: (header: Buffer) => void, sum = true) => {
   return header;
 };
 
+/** Says a time of an entry that does not come. */
+const extraOnly = entryOf({ name: 'a', pax: '11 mtime=1\n' }).subarray(0, 1024);
+
 test.each<[string, Buffer]>([
   ['is nothing', Buffer.alloc(0)],
   ['has no end', file],
@@ -103,6 +106,16 @@ test.each<[string, Buffer]>([
   ['has a path by pax', archiveOf({ name: 'a', pax: '16 path=../../x\n' })],
   ['has a record of a negative length', archiveOf({ name: 'a', pax: '-16 mtime=123456\n' })],
   ['has a name that is too long', archiveOf({ name: 'n'.repeat(9000) })],
+  ['is of extra headers without end', Buffer.concat(Array(3).fill(extraOnly))],
+  ['is of a device with content', archiveOf({ name: 'a', type: '3', content: 'x' })],
+  ['has a sparse file', archiveOf({ name: 'a', type: 'S', content: 'x', size: 2 ** 33 })],
+  ['goes on with another volume', archiveOf({ name: 'a', type: 'M', content: 'x' })],
+  ['has a list of names', archiveOf({ name: 'a', type: 'D', content: 'Yx\0\0' })],
+  ['has a size by pax', archiveOf({ name: 'a', pax: '12 size=9999\n' })],
+  ['has a sparse file by pax', archiveOf({ name: 'a', pax: '22 GNU.sparse.major=1\n' })],
+  ['has two times', archiveOf({ name: 'a', pax: '11 mtime=1\n11 mtime=2\n' })],
+  ['has a time that is no number', archiveOf({ name: 'a', pax: '13 mtime=NaN\n' })],
+  ['has a time of many digits', archiveOf({ name: 'a', pax: `99 mtime=${'9'.repeat(80)}\n` })],
   ['has a name of no end', Buffer.concat([entryOf({ name: 'x', type: 'L', size: 2 ** 40 }), archiveEnd])],
 ])('an archive that %s is none', (_, archive) => {
   expect(() => readAll(archive, [300])).toThrow(NoArchive);

@@ -43,6 +43,9 @@ interface Extra {
   modified?: number;
 }
 
+/** By type, of the headers that say something of the next entry. */
+const extras: Readonly<Record<string, keyof Extra | undefined>> = { L: 'name', K: 'target', x: 'modified' };
+
 export class TarReader {
   /** The beginning of a header that has not come whole. */
   #kept: Buffer = Buffer.alloc(0);
@@ -97,10 +100,13 @@ export class TarReader {
     check(header);
     const type = typeOf(header);
     const size = numberAt(header, 124, 12);
-    if (type === 'L') this.#extra.name = untilNul(bytes.subarray(block, block + size));
-    else if (type === 'K') this.#extra.target = untilNul(bytes.subarray(block, block + size));
-    else if (type === 'x') this.#extra.modified = timeOf(bytes.subarray(block, block + size));
-    else return this.#entry(header, type, size);
+    const extra = extras[type];
+    if (extra === undefined) return this.#entry(header, type, size);
+    // Without end, nothing of it would be counted.
+    if (this.#extra[extra] !== undefined) throw new NoArchive('it says of an entry the same twice');
+    const said = bytes.subarray(block, block + size);
+    if (extra === 'modified') this.#extra.modified = timeOf(said);
+    else this.#extra[extra] = untilNul(said);
     return undefined;
   }
 
@@ -126,7 +132,7 @@ export class TarReader {
 /** With what belongs to it; undefined when too little has come to know. @throws NoArchive */
 function lengthOfHeader(bytes: Buffer): number | undefined {
   if (bytes.length < block) return undefined;
-  if (!['L', 'K', 'x'].includes(typeOf(bytes))) return block;
+  if (extras[typeOf(bytes)] === undefined) return block;
   const size = numberAt(bytes, 124, 12);
   if (size === 0 || size > longestExtra) throw new NoArchive('a name in it is too long');
   return block + size + paddingOf(size);

@@ -85,15 +85,17 @@ async function place() {
   await symlink('sub/file', join(from, 'link'));
   await utimes(from, 0, 981_173_106);
   const leftBehind: string[] = [];
+  const untimed: string[] = [];
   const abort = new AbortController();
   const watch: Watch = { full: () => {}, closed: () => {} };
   const options: SendOptions = {
     ...{ perch: sandboxIn(home, watch), id: 'sb', signal: abort.signal },
     through: (content) => content,
     leftBehind: (path) => leftBehind.push(path),
+    untimed: (path) => untimed.push(path),
   };
   return {
-    ...{ from, home, abort, options, watch },
+    ...{ from, home, abort, options, watch, untimed },
     async send(to: string, more: Partial<SendOptions> = {}) {
       await giveToUser(home);
       await sendTree({ ...options, ...more }, from, to);
@@ -137,6 +139,16 @@ test('a directory takes a free name, with the parents that lack', async () => {
   expect(await readlink(join(to, 'link'))).toBe('sub/file');
   const { mode, mtimeMs } = await stat(to);
   expect([mode & 0o777, mtimeMs]).toEqual([0o550, 981_173_106_000]);
+});
+
+test('what has a time that the disk of a sandbox has not is told', async () => {
+  await using here = await place();
+  const file = join(here.from, 'sub/file');
+  // A file system of this machine may have no such time either.
+  await utimes(file, 0, 16_000_000_000);
+  const isThere = (await stat(file)).mtimeMs === 16e12;
+  await here.send('to');
+  expect(here.untimed).toEqual(isThere ? [file] : []);
 });
 
 test('a directory joins one that is there', async () => {

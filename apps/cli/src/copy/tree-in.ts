@@ -8,6 +8,7 @@ import { addAbortSignal, type Readable } from 'node:stream';
 import { quoted } from '@perch/node-kit';
 import type { Perch } from '@perch/sdk';
 import { CliError } from '../errors.ts';
+import { beyondTimes } from './beyond-times.ts';
 import { discard, join, stage, unpack } from './guest-scripts.ts';
 import { GuestShell, type Running } from './guest-shell.ts';
 
@@ -23,6 +24,8 @@ export interface SendOptions {
   through: (content: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
   /** Told of a directory of the sandbox that could not be removed after a failure. */
   leftBehind: (path: string) => void;
+  /** Told of what has the nearest time that the disk of a sandbox has. */
+  untimed: (path: string) => void;
   signal: AbortSignal;
 }
 
@@ -32,7 +35,7 @@ export interface SendOptions {
  * @throws CliError when either end cannot
  */
 export async function sendTree(options: SendOptions, from: string, to: string): Promise<void> {
-  const { perch, id, signal, leftBehind } = options;
+  const { perch, id, signal, leftBehind, untimed } = options;
   const shell = new GuestShell(perch, id);
   const target = to.startsWith('/') ? to : `./${to}`;
   const staged = (await shell.run(stage, target)).replace(/\n$/, '');
@@ -45,6 +48,7 @@ export async function sendTree(options: SendOptions, from: string, to: string): 
     await shell.run(discard, staged).catch(() => leftBehind(staged));
     throw error;
   }
+  for await (const path of beyondTimes(from, signal)) untimed(path);
 }
 
 /** Resolves when all of it is there. The command that unpacks it has ended in any case. */

@@ -75,8 +75,9 @@ export class LocalGuest {
       readArchive: async (path, how) => {
         if (!(await this.#file(path)).isDirectory())
           throw new PerchError('not_a_directory', `${path} is no directory.`, { path });
+        const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
         const tar = spawn('tar', ['--create', '--format=gnu', '--directory', this.#at(path), '.'], {
-          ...{ stdio: ['ignore', 'pipe', 'ignore'], signal: how?.signal },
+          ...{ stdio: ['ignore', 'pipe', 'ignore'], signal },
         });
         tar.on('error', (error) => tar.stdout.destroy(error));
         return tar.stdout;

@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorBody, type FileList, FileList as FileListSchema } from '@perch/protocol';
 import { Check } from 'typebox/value';
@@ -287,6 +289,33 @@ test('a directory comes as a tar stream', async () => {
     const refused = await files(`/archive?path=${path}`);
     expect([refused.status, await code(refused)]).toEqual([status, error]);
   }
+});
+
+test('an archive that breaks off says why to a client that takes trailers, and is cut for any other', async () => {
+  const { hostname, port } = new URL(plane.url);
+  const broken = async (headers: Record<string, string>) => {
+    const other = await plane.create();
+    await writeFile(join(plane.dir, other.id, 'endless'), '');
+    await truncate(join(plane.dir, other.id, 'endless'), 2 ** 36);
+    const path = `/v1/sandboxes/${other.id}/files/archive?path=.`;
+    const call = request({ hostname, port, path, headers: { 'x-api-key': plane.key, ...headers } });
+    const [answer] = (await once(call.end(), 'response')) as [IncomingMessage];
+    answer.once('data', () => plane.host.change(other.id, { status: 'failed', reason: 'größer' }));
+    const isWhole = await finished(answer.resume()).then(
+      () => true,
+      () => false,
+    );
+    return { isWhole, trailer: answer.trailers['perch-error'], announced: answer.headers.trailer };
+  };
+  const told = await broken({ te: 'trailers', connection: 'TE' });
+  expect(told).toMatchObject({ isWhole: true, announced: 'perch-error' });
+  expect(told.trailer).toMatch(/^[ -~]+$/);
+  expect(JSON.parse(told.trailer ?? '')).toMatchObject({
+    error: { code: 'sandbox_failed', details: { reason: 'größer' } },
+  });
+  // As from a proxy that passes the offer on and would lose the trailer.
+  const cut = await broken({ te: 'trailers' });
+  expect(cut).toEqual({ isWhole: false, trailer: undefined, announced: undefined });
 });
 
 test('what cannot be read says why', async () => {

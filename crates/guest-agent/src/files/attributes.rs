@@ -5,7 +5,7 @@
 
 use std::fs::{File, Metadata as Status, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use http::{HeaderMap, HeaderValue};
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
@@ -45,8 +45,20 @@ impl Attributes {
         file.set_permissions(Permissions::from_mode(mode))?;
         let Some(last_modification) = self.modified else { return Ok(()) };
         let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-        Ok(futimens(file, &Timestamps { last_access, last_modification })?)
+        futimens(file, &Timestamps { last_access, last_modification })?;
+        check_time(&file.metadata()?, last_modification.tv_sec)
     }
+}
+
+/// A file system takes the nearest time that it has without a word.
+fn check_time(status: &Status, seconds: i64) -> io::Result<()> {
+    // Some have only every other second.
+    if status.mtime().abs_diff(seconds) < 2 {
+        return Ok(());
+    }
+    let has = modified_time(status);
+    let message = format!("the file system does not have this time: the nearest is {has}");
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 /// Tells them of the file that is sent.
@@ -73,6 +85,7 @@ fn parse_time(text: &str) -> Option<Timespec> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::errno::Reason;
 
     #[test]
     fn a_mode_is_permission_bits_in_octal_and_nothing_else() {
@@ -81,6 +94,20 @@ mod tests {
         assert_eq!(parse_mode("0"), Some(0));
         for text in ["", "4755", "1777", "888", "+644", "-1", "00644", "rwx"] {
             assert_eq!(parse_mode(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_a_file_has_not_is_an_error_that_says_which_it_has() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let status = file.as_file().metadata().unwrap();
+        for far in [2, -2] {
+            let error = check_time(&status, status.mtime() + far).unwrap_err();
+            assert_eq!(Reason::of(&error), Reason::Unsupported);
+            assert!(error.to_string().ends_with(&modified_time(&status)), "{error}");
+        }
+        for near in [-1, 0, 1] {
+            check_time(&status, status.mtime() + near).unwrap();
         }
     }
 

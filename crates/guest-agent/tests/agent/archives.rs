@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::support::Agent;
+use crate::support::{Agent, TOKEN};
 
 fn url(agent: &Agent, name: &str) -> String {
     format!("/files/archive?path={}", agent.path(name).display())
@@ -153,23 +154,68 @@ async fn many_files_are_packed_in_constant_memory_and_a_link_that_goes_round_is_
     assert!(agent.peak_memory() - before < 8 << 10, "{} KiB", agent.peak_memory() - before);
 }
 
+/// What is sent to a client that takes trailers, and to one that does not, when `then` has happened after its beginning.
+fn sent(agent: &Agent, name: &str, takes: bool, then: impl FnOnce()) -> Vec<u8> {
+    let mut stream = TcpStream::connect(&agent.address).unwrap();
+    let te = if takes { "TE: trailers\r\n" } else { "" };
+    let head = format!(
+        "GET {} HTTP/1.1\r\nHost: x\r\nX-Access-Token: {TOKEN}\r\n{te}Connection: close\r\n\r\n",
+        url(agent, name)
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut sent = vec![0; 1000];
+    stream.read_exact(&mut sent).unwrap();
+    then();
+    stream.read_to_end(&mut sent).unwrap();
+    sent
+}
+
+/// The error in the trailer.
+fn why(sent: &[u8]) -> Option<serde_json::Value> {
+    let tail = String::from_utf8_lossy(&sent[sent.len().saturating_sub(16 << 10)..]);
+    let (_, told) = tail.split_once("\r\n0\r\nperch-error: ")?;
+    Some(serde_json::from_str(told.strip_suffix("\r\n\r\n").unwrap()).unwrap())
+}
+
+fn has_end(sent: &[u8]) -> bool {
+    sent.ends_with(b"\r\n0\r\n\r\n")
+}
+
 #[tokio::test]
-async fn a_file_that_shrinks_while_it_is_packed_breaks_the_stream() {
+async fn a_file_that_shrinks_while_it_is_packed_breaks_the_stream_which_says_why() {
     let agent = Agent::start().await;
     fs::create_dir(agent.path("tree")).unwrap();
-    let file = fs::File::create(agent.path("tree/large")).unwrap();
-    file.set_len(200 << 20).unwrap();
-    let mut response = agent.get(&url(&agent, "tree")).send().await.unwrap();
-    response.chunk().await.unwrap().unwrap();
-    file.set_len(1000).unwrap();
-    let broken = loop {
-        match response.chunk().await {
-            Ok(Some(_)) => {}
-            Ok(None) => break false,
-            Err(_) => break true,
+    let path = agent.path("tree/gro\u{df}");
+    let file = fs::File::create(&path).unwrap();
+    for takes in [true, false] {
+        file.set_len(200 << 20).unwrap();
+        let sent = sent(&agent, "tree", takes, || file.set_len(1000).unwrap());
+        let head = String::from_utf8_lossy(&sent[..400]).to_ascii_lowercase();
+        assert_eq!(head.contains("trailer: perch-error"), takes);
+        let told = why(&sent);
+        assert!(told.is_some() == takes && !has_end(&sent));
+        if let Some(told) = told {
+            assert_eq!(told["path"], path.to_str().unwrap());
+            assert_eq!(told["message"], "it became shorter while it was read");
+            assert_eq!((&told["reason"], &told["code"]), (&"io".into(), &500.into()));
         }
-    };
-    assert!(broken);
+    }
+}
+
+#[tokio::test]
+async fn directories_are_packed_256_deep_and_one_deeper_is_an_error_that_names_it() {
+    let agent = Agent::start().await;
+    let deep = "d/".repeat(256);
+    fs::create_dir_all(agent.path("tree").join(&deep)).unwrap();
+    assert_eq!(entries(&bytes(&agent, "tree").await).len(), 257);
+    let whole = sent(&agent, "tree", true, || {});
+    assert!(why(&whole).is_none() && has_end(&whole));
+    fs::create_dir(agent.path("tree").join(&deep).join("last")).unwrap();
+    let told = why(&sent(&agent, "tree", true, || {})).unwrap();
+    let message = told["message"].as_str().unwrap();
+    assert!(message.starts_with("it lies more than 256 directories deep: /"), "{message}");
+    assert_eq!(told["reason"], "invalid");
+    assert!(agent.get(&url(&agent, "tree")).send().await.unwrap().bytes().await.is_err());
 }
 
 #[tokio::test]

@@ -43,7 +43,8 @@ export async function readFile(
 
 /**
  * A directory with all that is below, as a tar stream: its own entry is the first, as `./`, and a directory comes before
- * what is in it. The stream fails with transfer_interrupted when it breaks off.
+ * what is in it. What the agent meets on the way is the error of the stream, as it would be of the call. It is
+ * transfer_interrupted when the agent cannot tell.
  * @throws agent_too_old from the agent of an older snapshot
  */
 export async function readArchive(
@@ -52,14 +53,18 @@ export async function readArchive(
   { user, signal }: PathOptions = {},
 ): Promise<Readable> {
   const request = { method: 'GET', path: filesUrl(path, user, '/archive'), signal } as const;
-  const response = await transport.request({ ...request, headers: transport.headers() });
+  const headers = { ...transport.headers(), te: 'trailers' };
+  const response = await transport.request({ ...request, headers });
+  const { sandboxId } = transport.options;
   if (response.statusCode !== 200) {
     const refusal = await transport.refusal(response);
-    const { sandboxId } = transport.options;
     if (refusal.code === 'unimplemented') throw agentTooOld(sandboxId, 'archives of directories');
     throw pathError(refusal, { sandboxId, path, user });
   }
-  return whole(response.body, path, undefined, signal);
+  return whole(response.body, path, undefined, signal, () => {
+    const refusal = transport.refusalAtEnd(response);
+    return refusal && pathError(refusal, { sandboxId, path: refusal.path ?? path, user });
+  });
 }
 
 export interface WriteOptions extends PathOptions {
@@ -212,12 +217,16 @@ function attributesOf(transport: Transport, response: Dispatcher.ResponseData) {
   throw guestProtocol(transport.options.sandboxId, 'mode or time of a file is malformed');
 }
 
-/** Passes the body on, and turns whatever cuts it short into transfer_interrupted. */
+/**
+ * Passes the body on, and turns whatever cuts it short into transfer_interrupted.
+ * @param failure what the agent says at the end, if it is another end than that of the whole
+ */
 function whole(
   body: Readable,
   path: string,
   size: number | undefined,
   signal: AbortSignal | undefined,
+  failure: () => Error | undefined = () => undefined,
 ): Readable {
   let received = 0;
   const checked = new Transform({
@@ -227,7 +236,8 @@ function whole(
       done(null, chunk);
     },
     flush(done) {
-      done(size !== undefined && received !== size ? transferInterrupted(path) : null);
+      const isShort = size !== undefined && received !== size;
+      done(failure() ?? (isShort ? transferInterrupted(path) : null));
     },
     destroy(error, done) {
       body.destroy();

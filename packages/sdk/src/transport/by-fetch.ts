@@ -19,6 +19,8 @@ export function byFetch(fetch: typeof globalThis.fetch): Transport {
       status: response.status,
       url: response.url,
       header: (name) => response.headers.get(name) ?? undefined,
+      // Nothing tells them.
+      trailer: () => undefined,
       text: () => response.text(),
       reader: () => (response.body ?? new Blob([]).stream()).getReader(),
       drop: async () => response.body?.cancel(),

@@ -6,8 +6,12 @@ import type { Answer, Body, BodyReader, Transport } from './transport.ts';
 
 const connectMs = 10_000;
 
-export const byNode: Transport = async (target, { method, headers, body, signal }) => {
-  const options = { method, headers: body instanceof Blob ? sized(headers, body) : headers };
+/** By the word of the connection a proxy that would lose them takes the offer out (RFC 9110, 10.1.4). */
+const takesTrailers = { te: 'trailers', connection: 'TE' };
+
+export const byNode: Transport = async (target, { method, headers, body, signal, trailers }) => {
+  const all = trailers ? { ...headers, ...takesTrailers } : headers;
+  const options = { method, headers: body instanceof Blob ? sized(all, body) : all };
   const outgoing = target.startsWith('https:')
     ? (await import('./by-node-tls.ts')).requestByTls(target, options)
     : request(target, { ...options, agent: connections.fresh() });
@@ -92,6 +96,7 @@ function answerOf(url: string, message: IncomingMessage): Answer {
       const value = message.headers[name];
       return Array.isArray(value) ? value.join(', ') : value;
     },
+    trailer: (name) => message.trailers[name],
     async text() {
       message.setEncoding('utf8');
       let text = '';

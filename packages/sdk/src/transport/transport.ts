@@ -7,6 +7,8 @@ export interface Outgoing {
   method: string;
   headers: Record<string, string>;
   body?: Body | undefined;
+  /** Whether the answer may say in a trailer why it ends before its end. Only where trailers can be read. */
+  trailers?: boolean | undefined;
   /** Ends the request, and its answer until that is read to its end. */
   signal?: AbortSignal | undefined;
 }
@@ -17,6 +19,8 @@ export interface Answer {
   readonly status: number;
   readonly url: string;
   header(name: string): string | undefined;
+  /** Once the rest has come. */
+  trailer(name: string): string | undefined;
   /** The rest of it. */
   text(): Promise<string>;
   /** The rest of it as it comes. */

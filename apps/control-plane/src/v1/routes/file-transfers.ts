@@ -1,7 +1,7 @@
 /** The bytes of files and directories, from a client into a sandbox and out of it, as they come. */
-import type { OutgoingHttpHeaders } from 'node:http';
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import { finished, pipeline } from 'node:stream/promises';
 import { GuestPath, PerchError } from '@perch/protocol';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
@@ -101,39 +101,91 @@ export function sendArchive(
 }
 
 /**
- * Sends what the guest gives as it comes. When it breaks off the connection is cut, so that a part is never taken for the
- * whole: by length where there is one, else by the missing end of the chunks.
+ * Sends what the guest gives as it comes. A part is never taken for the whole: when it breaks off, a client that takes
+ * trailers is told why in one; for any other the connection is cut, which shows by length where there is one, else by the
+ * missing end of the chunks.
  */
-function send(
+async function send(
   services: Services,
   request: FastifyRequest,
   reply: FastifyReply,
   open: (guest: Guest, how: { signal: AbortSignal }) => Promise<Sent>,
 ): Promise<FastifyReply> {
-  return inSandbox(services, request, async (guest) => {
-    const { stream, size, headers } = await open(guest, { signal: clientGone(reply) });
+  let tells = false;
+  try {
+    await inSandbox(services, request, async (guest) => {
+      const { stream, size, headers } = await open(guest, { signal: clientGone(reply) });
+      using _silence = cutSilence(request.raw, reply.raw);
+      tells = size === undefined && takesTrailers(request);
+      void reply
+        .headers({ ...headers, ...(tells ? { trailer: failureTrailer } : {}) })
+        .header('content-disposition', 'attachment')
+        .header('x-content-type-options', 'nosniff');
+      reply.hijack();
+      reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders);
+      try {
+        if (request.method === 'HEAD') reply.raw.end();
+        else await passOn(counted(inBatches(stream, size), services, 'out'), reply.raw);
+      } finally {
+        stream.destroy();
+      }
+    });
+  } catch (error) {
+    if (!reply.raw.headersSent) throw error;
+    request.log.debug({ err: error }, 'a download broke off');
     using _silence = cutSilence(request.raw, reply.raw);
-    void reply
-      .headers(headers)
-      .header('content-disposition', 'attachment')
-      .header('x-content-type-options', 'nosniff');
-    reply.hijack();
-    reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders);
-    if (request.method === 'HEAD') {
-      stream.destroy();
-      reply.raw.end();
-      return reply;
-    }
+    if (tells && error instanceof PerchError && !reply.raw.destroyed) await breakOff(reply.raw, error);
+    else reply.raw.destroy();
+  }
+  return reply;
+}
+
+const failureTrailer = 'perch-error';
+/** Of the value, which is escaped, characters: Node takes 16 KiB of headers. */
+const longestTrailer = 8192;
+
+/** One that a proxy cannot have passed on unread: it takes what `Connection` lists out. */
+function takesTrailers({ headers, raw }: FastifyRequest): boolean {
+  const lists = (name: string, value: unknown) =>
+    String(value)
+      .split(',')
+      .some((one) => one.trim().toLowerCase() === name);
+  return raw.httpVersion === '1.1' && lists('trailers', headers.te) && lists('te', headers.connection);
+}
+
+/** Resolves when all has been given away. @throws what the source throws, with `to` open still, or why that was closed */
+async function passOn(source: AsyncIterable<Buffer>, to: ServerResponse): Promise<void> {
+  let broken: { error: unknown } | undefined;
+  async function* upToAnError() {
     try {
-      await pipeline(counted(inBatches(stream, size), services, 'out'), reply.raw);
+      yield* source;
     } catch (error) {
-      // The head has gone, and the pipeline has cut the connection: that is the answer.
-      request.log.debug({ err: error }, 'a download broke off');
-    } finally {
-      stream.destroy();
+      broken = { error };
     }
-    return reply;
+  }
+  await pipeline(upToAnError(), to, { end: false });
+  if (broken) throw broken.error;
+  to.end();
+  await finished(to);
+}
+
+/** Ends the answer with the body that the error would have had. */
+async function breakOff(to: ServerResponse, error: PerchError): Promise<void> {
+  const body = error.toBody();
+  const whole = escaped(body);
+  const { details: _, ...short } = body.error;
+  to.addTrailers({
+    [failureTrailer]: whole.length > longestTrailer ? escaped({ error: short }) : whole,
   });
+  to.end();
+  // Of a client that goes away now.
+  await finished(to).catch(() => {});
+}
+
+/** JSON in ASCII. */
+function escaped(body: unknown): string {
+  const hex = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return JSON.stringify(body).replace(/[^ -~]/g, hex);
 }
 
 async function* counted(

@@ -132,7 +132,9 @@ function addJsonRoutes(app: App, services: Services): void {
       summary: 'Read a directory, with all that is below, as a tar stream',
       description:
         'Names are bytes as they are in the sandbox, whose root may write any: unpack it only with a tool that lets none ' +
-        'lead out of its directory. An archive that breaks off lacks the two blocks of zeros at its end.',
+        'lead out of its directory. An archive lies no more than 256 directories deep. One that breaks off lacks the two ' +
+        'blocks of zeros at its end, and its connection is cut. A client of HTTP/1.1 that sends `TE: trailers` and ' +
+        '`Connection: TE` is told why instead: the trailer Perch-Error has the body of the error, in JSON.',
       tags,
       params: IdParams,
       querystring: PathQuery,

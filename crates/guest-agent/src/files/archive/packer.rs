@@ -1,6 +1,7 @@
 //! A walk that puts down each file as it finds it, in constant memory: of a directory it holds where it is.
 
 use std::ffi::CStr;
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -16,7 +17,8 @@ use super::format::{self, Attributes};
 const CHUNK: usize = 256 << 10;
 /// Of headers that a chunk may end with.
 const SLACK: usize = 16 << 10;
-/// Directories in directories. Each is an open file.
+/// Directories in directories below the first one, each of which is an open file. Those who unpack an archive keep to
+/// the same (`limits.archive` of the protocol).
 const DEEPEST: usize = 256;
 const PERMISSIONS: u32 = 0o777;
 /// Waits for nobody, takes no terminal and follows no link.
@@ -37,6 +39,41 @@ pub struct Packer {
     has_ended: bool,
 }
 
+/// Why nothing more can be packed.
+#[derive(Debug)]
+pub struct Failure {
+    /// From the directory that is packed.
+    pub path: Vec<u8>,
+    pub fault: Fault,
+}
+
+#[derive(Debug)]
+pub enum Fault {
+    TooDeep,
+    /// A file ends before the size that its entry states.
+    Shorter,
+    /// It goes on behind the size that it states.
+    Longer,
+    System(Errno),
+}
+
+impl From<Errno> for Fault {
+    fn from(error: Errno) -> Self {
+        Self::System(error)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooDeep => write!(to, "it lies more than {DEEPEST} directories deep"),
+            Self::Shorter => to.write_str("it became shorter while it was read"),
+            Self::Longer => to.write_str("it is longer than the size that it states"),
+            Self::System(error) => error.fmt(to),
+        }
+    }
+}
+
 struct Level {
     entries: Dir,
     /// Length of the path of the directory that it is in.
@@ -45,6 +82,7 @@ struct Level {
 
 struct Rest {
     file: OwnedFd,
+    path: Vec<u8>,
     /// `bytes`
     left: u64,
     size: u64,
@@ -70,7 +108,7 @@ impl Packer {
     }
 
     /// The next chunk; an empty one is the end.
-    pub fn next(&mut self) -> io::Result<Vec<u8>> {
+    pub fn next(&mut self) -> Result<Vec<u8>, Failure> {
         let mut out = std::mem::take(&mut self.ahead);
         out.reserve((CHUNK + SLACK).saturating_sub(out.len()));
         while out.len() < CHUNK && !self.has_ended {
@@ -82,13 +120,15 @@ impl Packer {
         Ok(out)
     }
 
-    fn add_next(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+    fn add_next(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         let Some(level) = self.levels.last_mut() else {
             format::end(out);
             self.has_ended = true;
             return Ok(());
         };
-        match level.entries.read().transpose()? {
+        let failed = |path: &[u8], fault: Fault| Failure { path: path.to_vec(), fault };
+        let listed = level.entries.read().transpose();
+        match listed.map_err(|error| failed(&self.path, error.into()))? {
             None => {
                 self.path.truncate(level.above);
                 self.levels.pop();
@@ -104,10 +144,10 @@ impl Packer {
                     }
                     Ok(None) => {}
                     // It is gone, or another thing, since it was listed.
-                    Err(
+                    Err(Fault::System(
                         Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::INVAL,
-                    ) => {}
-                    Err(error) => return Err(error.into()),
+                    )) => {}
+                    Err(fault) => return Err(failed(&self.path, fault)),
                 }
                 self.path.truncate(above);
             }
@@ -121,7 +161,7 @@ impl Packer {
         out: &mut Vec<u8>,
         name: &CStr,
         kind: FileType,
-    ) -> Result<Option<Dir>, Errno> {
+    ) -> Result<Option<Dir>, Fault> {
         let Some(level) = self.levels.last() else { return Ok(None) };
         let directory = level.entries.fd()?;
         let look = || statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
@@ -139,15 +179,16 @@ impl Packer {
                 Ok(None)
             }
             FileType::Directory => {
-                if self.levels.len() == DEEPEST {
-                    return Err(Errno::NAMETOOLONG);
+                // The first one is a level, too.
+                if self.levels.len() > DEEPEST {
+                    return Err(Fault::TooDeep);
                 }
                 let flags = CAREFUL | OFlags::DIRECTORY;
                 let inner = openat(directory, name, flags, Mode::empty())?;
                 let status = fstat(&inner)?;
                 self.path.push(b'/');
                 begin(out, EntryType::Directory, (&self.path, b""), 0, &status);
-                Dir::new(inner).map(Some)
+                Ok(Some(Dir::new(inner)?))
             }
             FileType::Symlink => {
                 let status = look()?;
@@ -164,7 +205,7 @@ impl Packer {
     }
 
     /// The size that a file states is believed only when more than a chunk of it is there, as in a download.
-    fn add_file(&mut self, out: &mut Vec<u8>, file: OwnedFd, status: &Stat) -> Result<(), Errno> {
+    fn add_file(&mut self, out: &mut Vec<u8>, file: OwnedFd, status: &Stat) -> Result<(), Fault> {
         let stated = u64::try_from(status.st_size).unwrap_or_default();
         let content = &mut self.content;
         content.clear();
@@ -176,13 +217,13 @@ impl Packer {
         }
         let size = if is_whole { content.len() as u64 } else { stated };
         // One that is longer than it states cannot be packed before its end.
-        let left = size.checked_sub(content.len() as u64).ok_or(Errno::FBIG)?;
+        let left = size.checked_sub(content.len() as u64).ok_or(Fault::Longer)?;
         begin(out, EntryType::Regular, (&self.path, b""), size, status);
         out.extend_from_slice(content);
         if left == 0 {
             format::pad(out, size);
         } else {
-            self.rest = Some(Rest { file, left, size });
+            self.rest = Some(Rest { file, path: self.path.clone(), left, size });
         }
         Ok(())
     }
@@ -190,19 +231,22 @@ impl Packer {
 
 impl Rest {
     /// Reads on into what room the chunk has. `None`: that was all. A file that has become shorter is an error.
-    fn read(self, out: &mut Vec<u8>) -> io::Result<Option<Self>> {
-        let Self { file, left, size } = self;
+    fn read(self, out: &mut Vec<u8>) -> Result<Option<Self>, Failure> {
+        let Self { file, path, left, size } = self;
         let before = out.len();
-        rustix::io::retry_on_intr(|| rustix::io::read(&file, spare_capacity(out)))?;
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&file, spare_capacity(out)));
+        if let Err(error) = read {
+            return Err(Failure { path, fault: error.into() });
+        }
         let count = ((out.len() - before) as u64).min(left);
         out.truncate(before + count as usize);
         match left - count {
-            _ if count == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ if count == 0 => Err(Failure { path, fault: Fault::Shorter }),
             0 => {
                 format::pad(out, size);
                 Ok(None)
             }
-            left => Ok(Some(Self { file, left, size })),
+            left => Ok(Some(Self { file, path, left, size })),
         }
     }
 }
