@@ -17,7 +17,8 @@ export interface Way<Name> {
 /** The outcome of a call: sandboxes that it has made, or that it was not answered well. */
 export type Answer = { made: string[] } | { refused: unknown };
 
-const reachedMs = 30_000 * slowness;
+/** A boot snapshot is made on the way to some places: a boot, which others on the machine hold up. */
+const reachedMs = 120_000 * slowness;
 
 export class Armed<Name extends string> implements AsyncDisposable {
   /** For PERCH_FAILPOINTS, or PERCH_CONTROL_FAILPOINTS. */
