@@ -21,14 +21,15 @@ side, under its own name; a path that ends in a slash is a directory that is mad
 Modes and times go along, and on this machine the umask counts. A file that is written over in a sandbox keeps owner and
 group, and gets no permission that it had not. A file appears whole or not at all.
 
-A time that the file system of the other side does not take is left out, or the nearest that it has, and said: the disk of
-a sandbox has those from December 1901 to May 2446.
+Where the file system of the other side does not have a time, the file gets the nearest one or that of the copy, and you
+are told. The disk of a sandbox has times from December 1901 to May 2446.
 
-With -r a link stays a link. A directory lies no more than 256 directories deep. One that comes out appears whole or not at all, under a name that is not taken. One
-that goes into a sandbox is unpacked as .perch-XXXXXXXX in the directory above, and appears when all of it has come. It
-joins a directory that is there of that name, in which it is unpacked then, or beside it where it is read-only: files of
-the same names are written over and have the modes of the new ones, directories that are there keep theirs. A file in the
-place of a directory, or the other way, or a directory that the user may not write, is refused before anything changes.
+With -r a link stays a link, and directories lie no more than 256 deep in each other. A directory that comes out appears
+whole or not at all, under a name that is not taken. One that goes into a sandbox is unpacked as .perch-XXXXXXXX in the
+directory above, and appears when all of it has come. It joins a directory that is there of that name, in which it is
+unpacked then, or beside it where it is read-only: files of the same names are written over and have the modes of the
+new ones, directories that are there keep theirs. A file in the place of a directory, or the other way, or a directory
+that the user may not write, is refused before anything changes.
 
 A copy that fails, or that Ctrl-C, SIGTERM or SIGHUP ends (exit codes 130, 143, 129), leaves things as they were. Only
 a sandbox that cannot be reached any more keeps .perch-XXXXXXXX, and a directory that is joining another when the
