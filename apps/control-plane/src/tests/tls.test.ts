@@ -54,12 +54,16 @@ beforeEach(async () => {
   box = JSON.parse(answer.text);
 });
 
-/** A connection of its own, by a name of the certificate. */
+/** A connection of its own, by a name of the certificate. Node's client counts like its server: see `h2.ts`. */
 function h2(): ClientHttp2Session {
-  const made = connect(`https://127.0.0.1:${port}`, { ca, servername: 'api.perch.test' });
+  const options = { ca, servername: 'api.perch.test', maxSessionMemory: 100_000 };
+  const made = connect(`https://127.0.0.1:${port}`, options);
   made.on('error', () => {});
   return made;
 }
+
+/** What a stream of HTTP/2 has under way before its reader takes any of it. */
+const windowBytes = 65_535;
 
 type Asked = OutgoingHttpHeaders & { body?: string };
 
@@ -295,6 +299,28 @@ describe('a stream of HTTP/2', () => {
     await once(stream, 'data');
     stream.close(constants.NGHTTP2_CANCEL);
     await ended.promise;
+  });
+
+  test('is taken after many answers that their client broke off', async () => {
+    const block = Buffer.alloc(1024 * 1024);
+    await using program = await WebServer.start((asked, answer) => {
+      if (asked.url === '/small') answer.end('whole');
+      else answer.write(block);
+    });
+    const name = host(box.sandboxID, program.port);
+    const own = h2();
+    const breakOff = async () => {
+      const stream = open(name, {}, own);
+      stream.end();
+      // All that a client takes of a stream that it does not read, and the server has more of.
+      await Promise.race([once(stream, 'readable'), closed(stream)]);
+      await eventually(() => stream.closed || stream.readableLength >= windowBytes);
+      stream.close(constants.NGHTTP2_CANCEL);
+      await closed(stream);
+    };
+    for (let at = 0; at < 8; at++) await Promise.all(Array.from({ length: 50 }, breakOff));
+    expect((await ask(name, { ':path': '/small' }, own)).text).toBe('whole');
+    own.destroy();
   });
 
   test('of which its client wants no more ends at a program that reads no body', async () => {

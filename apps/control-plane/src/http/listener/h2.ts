@@ -15,6 +15,11 @@ const mostStreams = 100;
 /** As that of HTTP/1.1, bytes. */
 const mostHeaderBytes = 16 * 1024;
 const mostHeaders = 256;
+/**
+ * MB of a connection, which is as good as none: what streams may hold is bounded by the limits above and by their
+ * windows. Node counts what was not sent of a stream that is reset for ever, and then refuses new ones.
+ */
+const mostSessionMemory = 100_000;
 /** A client that does not end its side of a connection which it was told to leave is cut off. */
 const leaveWithinMs = 5_000;
 
@@ -38,6 +43,7 @@ export class H2 {
     this.#server = createServer(
       {
         maxHeaderListPairs: mostHeaders,
+        maxSessionMemory: mostSessionMemory,
         settings: {
           maxConcurrentStreams: mostStreams,
           maxHeaderListSize: mostHeaderBytes,
