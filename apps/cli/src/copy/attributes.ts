@@ -14,9 +14,10 @@ export const diskTimes = { first: -(2 ** 31), last: 2 ** 34 - 2 ** 31 - 1 } as c
 
 /** @param ns since 1970. @returns the nearest that the disk of a sandbox has */
 export function onDisk(ns: bigint): bigint {
-  const [first, last] = [diskTimes.first, diskTimes.last].map((seconds) => BigInt(seconds) * 1_000_000_000n);
-  if (first !== undefined && ns < first) return first;
-  return last !== undefined && ns > last ? last : ns;
+  const first = BigInt(diskTimes.first) * 1_000_000_000n;
+  const last = BigInt(diskTimes.last) * 1_000_000_000n;
+  if (ns < first) return first;
+  return ns > last ? last : ns;
 }
 
 /** @param ns since 1970. @returns undefined where the year has not four digits */

@@ -63,7 +63,7 @@ export class LocalGuest {
       readFile: async (path, how) => {
         const found = await this.#file(path);
         if (!found.isFile()) throw new PerchError('not_a_file', `${path} is not a file.`, { path });
-        const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
+        const signal = this.#while(how?.signal);
         this.reading = createReadStream(this.#at(path), { signal });
         return {
           stream: this.reading,
@@ -75,7 +75,7 @@ export class LocalGuest {
       readArchive: async (path, how) => {
         if (!(await this.#file(path)).isDirectory())
           throw new PerchError('not_a_directory', `${path} is no directory.`, { path });
-        const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
+        const signal = this.#while(how?.signal);
         const tar = spawn('tar', ['--create', '--format=gnu', '--directory', this.#at(path), '.'], {
           ...{ stdio: ['ignore', 'pipe', 'ignore'], signal },
         });
@@ -83,7 +83,7 @@ export class LocalGuest {
         return tar.stdout;
       },
       writeFile: async (path, source, how) => {
-        const signal = AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]);
+        const signal = this.#while(how?.signal);
         const unfinished = `${this.#at(path)}.part`;
         try {
           await pipeline(source, createWriteStream(unfinished), { signal });
@@ -110,7 +110,7 @@ export class LocalGuest {
       },
       watch: async (path, how) => {
         await this.#file(path);
-        return silence(AbortSignal.any([this.#closed.signal, ...(how?.signal ? [how.signal] : [])]));
+        return silence(this.#while(how?.signal));
       },
       makeDir: async (path) => {
         if (await this.#file(path).catch(() => undefined)) {
@@ -198,13 +198,18 @@ export class LocalGuest {
     return { pid, events, kill: async () => void kill(pid, 'SIGKILL') };
   }
 
+  /** Until the guest is gone, or whoever asks. */
+  #while(asked: AbortSignal | undefined): AbortSignal {
+    return AbortSignal.any([this.#closed.signal, ...(asked ? [asked] : [])]);
+  }
+
   async *#events(
     child: ChildProcess,
     options: Parameters<Guest['start']>[0],
     timedOut: () => boolean,
     done: () => void,
   ): AsyncGenerator<ProcessEvent, void, void> {
-    const signal = AbortSignal.any([this.#closed.signal, ...(options.signal ? [options.signal] : [])]);
+    const signal = this.#while(options.signal);
     const queue: ProcessEvent[] = [];
     let wake = Promise.withResolvers<void>();
     const push = (event: ProcessEvent) => {
