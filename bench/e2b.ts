@@ -4,11 +4,11 @@ import { Sandbox } from 'e2b';
 import { createGuestClient } from '../packages/guest-client/src/index.ts';
 import { asE2bKey } from '../packages/protocol/src/index.ts';
 import { PerchInstance } from '../tests/setup/perch-instance.ts';
+import { untilStanding } from '../tests/setup/ready.ts';
 import { accessTo } from './access.ts';
 import type { Measure } from './bench.ts';
 import { inTurn, timed } from './in-turn.ts';
 import { memoryOf } from './processes.ts';
-import { untilStanding } from './ready.ts';
 
 const calls = { n: 100, warmUp: 20 };
 const creates = 50;

@@ -1,12 +1,11 @@
 /** From the request for a sandbox to the end of its first command, when a guest stands ready for it. */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { cpuTicksOf, monitors } from '../tests/setup/machine.ts';
+import { monitors } from '../tests/setup/machine.ts';
 import { PerchInstance } from '../tests/setup/perch-instance.ts';
+import { untilStanding } from '../tests/setup/ready.ts';
 import type { Measure } from './bench.ts';
 import { timed } from './in-turn.ts';
 
 const n = 20;
-const waitMs = 60_000;
 
 export const ready: Measure = async ({ signal, progress }) => {
   progress('create → first command, taken over from the guests that stand ready');
@@ -27,8 +26,8 @@ export const ready: Measure = async ({ signal, progress }) => {
       samples.push(created + ran);
     }
     await sandboxes.delete(id);
-    const left = new Set(monitors(instance.dataDir).values());
-    if (standing.every((pid) => left.has(pid)))
+    const left = monitors(instance.dataDir);
+    if (standing.every((name) => left.has(name)))
       throw new Error('None of the guests that stood ready was taken.');
   }
   return [
@@ -41,16 +40,3 @@ export const ready: Measure = async ({ signal, progress }) => {
     { name: 'create → first command, from a ready guest: the create', unit: 'ms', samples: creates },
   ];
 };
-
-/** Waits until so many machines are there that use no CPU. @returns their pids */
-export async function untilStanding(dataDir: string, count: number): Promise<number[]> {
-  const deadline = Date.now() + waitMs;
-  for (;;) {
-    const pids = [...monitors(dataDir).values()];
-    const before = pids.map(cpuTicksOf);
-    await sleep(300);
-    const after = [...monitors(dataDir).values()].map(cpuTicksOf);
-    if (pids.length === count && after.join() === before.join()) return pids;
-    if (Date.now() > deadline) throw new Error(`No ${count} guests stand ready after ${waitMs} ms.`);
-  }
-}

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { pids, readStat } from '../../packages/node-kit/src/index.ts';
+import { ofProcess, pids, readStat } from '../../packages/node-kit/src/index.ts';
 import { dataPaths, type HostSandboxList } from '../../packages/protocol/src/index.ts';
 
 export const run = promisify(execFile);
@@ -60,16 +60,16 @@ export function monitorOf(dataDir: string, id: string): number {
 }
 
 /** CPU time of a process, ticks; NaN when there is none. */
-export function cpuTicksOf(pid: number): number {
+function cpuTicksOf(pid: number): number {
   return readStat(pid)?.cpuTicks ?? Number.NaN;
 }
 
-/** Whether a process has needed no CPU for so long: others that have it keep none of its threads waiting. */
+/** Whether a process is there and has needed no CPU for so long: others that have it keep none of its threads waiting. */
 export async function needsNoCpu(pid: number, ms: number): Promise<boolean> {
   const ticks = cpuTicksOf(pid);
   await sleep(ms);
-  const threads = readdirSync(`/proc/${pid}/task`).map(Number);
-  return cpuTicksOf(pid) === ticks && threads.every((thread) => processState(thread) !== 'R');
+  const threads = ofProcess(() => readdirSync(`/proc/${pid}/task`)) ?? [];
+  return cpuTicksOf(pid) === ticks && threads.every((thread) => processState(Number(thread)) !== 'R');
 }
 
 /** Pid of a daemon of this data directory as it is now; undefined when it does not run. */

@@ -1,7 +1,6 @@
 /** Guests that stand ready for a create, told by /proc alone. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually } from './eventually.ts';
-import { cpuTicksOf, monitors } from './machine.ts';
+import { monitors, needsNoCpu } from './machine.ts';
 
 /**
  * Waits until so many machines stand still.
@@ -17,10 +16,10 @@ export function untilStanding(
 ): Promise<string[]> {
   const look = () => [...monitors(dataDir)].filter(([name]) => !sandboxes.includes(name));
   return eventually(async () => {
-    const before = new Map(look().map(([name, pid]) => [name, cpuTicksOf(pid)]));
-    await sleep(300);
-    const now = look();
-    const stand = now.every(([name, pid]) => cpuTicksOf(pid) === before.get(name));
-    return stand && now.length === count && now.map(([name]) => name);
+    const before = look();
+    if (before.length !== count) return false;
+    const stand = await Promise.all(before.map(([, pid]) => needsNoCpu(pid, 300)));
+    const isSame = look().join() === before.join();
+    return isSame && stand.every(Boolean) && before.map(([name]) => name);
   }, withinMs);
 }
