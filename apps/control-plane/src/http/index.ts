@@ -3,6 +3,7 @@ export { clientGone } from './client-gone.ts';
 export { isGzip, refuseEncoding } from './content-encoding.ts';
 export { sendError, toPerchError, unsupportedMediaType } from './errors.ts';
 export { awaitsContinue } from './expect.ts';
+export { breakOff, failureTrailer, takesTrailers } from './failure-trailer.ts';
 export { Limits } from './limits.ts';
 export { CertificateFile } from './listener/index.ts';
 export { pageByName } from './name-page.ts';

@@ -8,11 +8,14 @@ import { Type } from 'typebox';
 import { inBatches, receiveUpload, type UploadPart } from '../../files/index.ts';
 import type { Guest } from '../../guests/index.ts';
 import {
+  breakOff,
   clientGone,
   cutSilence,
+  failureTrailer,
   isGzip,
   refuseEncoding,
   type Services,
+  takesTrailers,
   unsupportedMediaType,
 } from '../../http/index.ts';
 import { checker } from '../../validation/index.ts';
@@ -140,19 +143,6 @@ async function send(
   return reply;
 }
 
-const failureTrailer = 'perch-error';
-/** Of the value, which is escaped, characters: Node takes 16 KiB of headers. */
-const longestTrailer = 8192;
-
-/** One that a proxy cannot have passed on unread: it takes what `Connection` lists out. */
-function takesTrailers({ headers, raw }: FastifyRequest): boolean {
-  const lists = (name: string, value: unknown) =>
-    String(value)
-      .split(',')
-      .some((one) => one.trim().toLowerCase() === name);
-  return raw.httpVersion === '1.1' && lists('trailers', headers.te) && lists('te', headers.connection);
-}
-
 /** Resolves when all has been given away. @throws what the source throws, with `to` open still, or why that was closed */
 async function passOn(source: AsyncIterable<Buffer>, to: ServerResponse): Promise<void> {
   let broken: { error: unknown } | undefined;
@@ -167,25 +157,6 @@ async function passOn(source: AsyncIterable<Buffer>, to: ServerResponse): Promis
   if (broken) throw broken.error;
   to.end();
   await finished(to);
-}
-
-/** Ends the answer with the body that the error would have had. */
-async function breakOff(to: ServerResponse, error: PerchError): Promise<void> {
-  const body = error.toBody();
-  const whole = escaped(body);
-  const { details: _, ...short } = body.error;
-  to.addTrailers({
-    [failureTrailer]: whole.length > longestTrailer ? escaped({ error: short }) : whole,
-  });
-  to.end();
-  // Of a client that goes away now.
-  await finished(to).catch(() => {});
-}
-
-/** JSON in ASCII. */
-function escaped(body: unknown): string {
-  const hex = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  return JSON.stringify(body).replace(/[^ -~]/g, hex);
 }
 
 async function* counted(
