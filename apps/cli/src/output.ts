@@ -1,5 +1,5 @@
 /** The output of the command line: lines for people, JSON for programs. */
-import { printable } from '@perch/node-kit';
+import { failuresOf, printable } from '@perch/node-kit';
 import { dataPaths, PerchError, readSettings } from '@perch/protocol';
 import pc from 'picocolors';
 import { InterruptedError } from './interrupt.ts';
@@ -45,18 +45,21 @@ interface Told {
 }
 
 /** Prints what failed and what to do about it. @returns the exit code */
-export function reportError(error: unknown, json: boolean): number {
+export function reportError(thrown: unknown, json: boolean): number {
+  const [error, ...later] = failuresOf(thrown);
   const known = tell(error);
   const told = known ?? {
     code: 'cli_fault',
-    message: `A fault of Perch's own: ${error instanceof Error ? error.message : String(error)}`,
+    message: `A fault of Perch's own: ${messageOf(error)}`,
     remedy: 'Report it with what is printed here.',
   };
+  const then = later.map((failure) => printable(messageOf(failure)));
   if (json) {
-    process.stderr.write(`${JSON.stringify({ error: told })}\n`);
+    process.stderr.write(`${JSON.stringify({ error: then.length > 0 ? { ...told, then } : told })}\n`);
   } else {
     process.stderr.write(`${pc.red('✗')} ${told.message}\n`);
     for (const problem of problemsOf(error)) process.stderr.write(`  - ${printable(problem)}\n`);
+    for (const failure of then) process.stderr.write(`  Then this failed, too: ${failure}\n`);
     process.stderr.write(`  ${told.remedy}\n`);
     const log = logOf(error);
     if (log) process.stderr.write(`  ${log}\n`);
@@ -64,6 +67,10 @@ export function reportError(error: unknown, json: boolean): number {
   }
   if (error instanceof InterruptedError) return error.exitCode;
   return known ? exitCodes.failed : exitCodes.internal;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Errors that say what to do: the server's, the client's, and those of other folders. */

@@ -1,4 +1,4 @@
-import { exitCannotStart } from '@perch/node-kit';
+import { exitCannotStart, failuresOf } from '@perch/node-kit';
 import { ConfigError, readConfig } from './config/index.ts';
 import { startControlPlane } from './control-plane.ts';
 import { armFailpointsOf } from './failpoints/index.ts';
@@ -33,7 +33,8 @@ try {
   await main();
   process.exit();
 } catch (error) {
-  // A line like all others of the log; the launcher shows its message.
-  createLog().fatal({ err: error }, 'perchd cannot start');
-  process.exit(error instanceof ConfigError ? exitCannotStart : 1);
+  // Lines like all others of the log; the launcher shows the message of the last.
+  const failures = failuresOf(error);
+  for (const err of failures.toReversed()) createLog().fatal({ err }, 'perchd cannot start');
+  process.exit(failures[0] instanceof ConfigError ? exitCannotStart : 1);
 }

@@ -1,6 +1,7 @@
 /** perch-host: the root daemon that owns the VMs, disks and networks of one machine. */
 import { chmod, chown, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { failuresOf } from '@perch/node-kit';
 import { type HostInfo, type HostMachine, limits, version as ownVersion } from '@perch/protocol';
 import { type Logger, pino } from 'pino';
 import { createServer } from './api/index.ts';
@@ -60,8 +61,10 @@ try {
   }
   await serve(config, log);
 } catch (error) {
-  log.fatal({ err: error }, 'perch-host cannot start');
-  setImmediate(() => process.exit(exitCodeOf(error)));
+  // The launcher shows the message of the last.
+  const failures = failuresOf(error);
+  for (const err of failures.toReversed()) log.fatal({ err }, 'perch-host cannot start');
+  setImmediate(() => process.exit(exitCodeOf(failures[0])));
 }
 
 async function serve(config: Config, log: Logger): Promise<void> {

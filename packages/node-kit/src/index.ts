@@ -4,6 +4,7 @@ export { drainedOrClosed } from './drained.ts';
 export { placeDurably, sync, writeDurably } from './durable.ts';
 export { eventLoopEveryMs } from './event-loop.ts';
 export { exitCannotStart } from './exit-code.ts';
+export { failuresOf } from './failures.ts';
 export * from './machine/index.ts';
 export { release } from './memory.ts';
 export { printable, quoted } from './printable.ts';
