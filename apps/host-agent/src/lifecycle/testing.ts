@@ -16,6 +16,7 @@ import type { NetworkLayer, Slot } from '../network/index.ts';
 import {
   createMapping,
   type MemoryImage,
+  mergeMapping,
   newBuildId,
   type Snapshot,
   SnapshotDirectory,
@@ -56,6 +57,18 @@ const aMemory: MemoryImage = {
   headerFile: '/memory.header',
   memfileOf: () => '/memory',
 };
+
+/** A memory of as many pages as files, each in one of its own. */
+export function memoryIn(files: number): MemoryImage {
+  const builds = Array.from({ length: files }, () => newBuildId());
+  const mapping = builds.reduce(
+    (below, build, at) =>
+      mergeMapping(below, { build, runs: [{ offset: at * 4096, length: 4096, storageOffset: 0 }] }),
+    createMapping(files * 4096),
+  );
+  const [baseBuild = aBuild, build = baseBuild] = [builds[0], builds.at(-1)];
+  return { ...aMemory, header: { generation: files - 1, build, baseBuild, mapping } };
+}
 
 const diskIn = (dir: string): VmDisk => ({ kind: 'block', path: join(dir, 'disk') });
 
@@ -243,7 +256,9 @@ export class FakeMachine {
       if (!captured) throw new Error(`nothing is captured of ${id}`);
       return {
         vm:
-          memory !== false && captured.memory !== false ? { image: aMemory, devices: '/devices' } : undefined,
+          memory !== false && captured.memory !== false
+            ? { image: this.memory, devices: '/devices' }
+            : undefined,
         disk: { format: this.layerFormat, base: '/base', layers: ['/layer'] },
         identity: captured.identity,
         booted: this.bootedOf.get(id) ?? { kernel: 'b'.repeat(64), initramfs: 'c'.repeat(64) },
@@ -263,6 +278,8 @@ export class FakeMachine {
 
   /** Of the layers of all states. */
   layerFormat: LayerFormat = 'qcow2';
+  /** Of all states that have one. */
+  memory = aMemory;
   /** Whether no disk may get more layers. */
   isFull = false;
   /** The merge of a checkpoint; there is nothing to merge unless a test sets it. */

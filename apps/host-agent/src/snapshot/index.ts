@@ -41,6 +41,7 @@ export {
 } from './memory-difference.ts';
 export {
   flatMemoryOf,
+  isInTooManyFiles,
   isOneFile,
   type MemoryImage,
   memoryImageOf,

@@ -36,6 +36,14 @@ export function isOneFile({ header: { build, baseBuild } }: MemoryImage): boolea
   return build === baseBuild;
 }
 
+/** Each memfile is checked, opened and kept open for a guest that goes on from it. */
+const maxMemfiles = 128;
+
+/** Whether the memory is in so many files that they have to become one before a guest goes on from it. */
+export function isInTooManyFiles({ build, baseBuild, mapping }: MemoryHeader): boolean {
+  return new Set([build, baseBuild, ...mapping.builds]).size > maxMemfiles;
+}
+
 /** Path of the file that a process can map. */
 export function flatMemoryOf({ header, memfileOf }: MemoryImage): string {
   return memfileOf(header.baseBuild);

@@ -30,7 +30,7 @@ export const sandboxErrors = {
       'The sandbox runs on, with its commands; nothing of the snapshot is left. Its time is at least another minute. Connections to it stay open, and so do transfers.',
   },
   resume_failed: {
-    when: 'A step of a resume failed; or this host cannot go on from the state, since monitor or processor are others than those that wrote it; or the layers of the disk have to be merged or converted first, and cannot be.',
+    when: 'A step of a resume failed; or this host cannot go on from the state, since monitor or processor are others than those that wrote it; or the files of the state have to be merged, or the layers of its disk converted, first, and cannot be.',
     after:
       'The sandbox is still paused and its checkpoints are whole. All that the resume had made is removed. A snapshot or a fork that is answered like this has made nothing.',
   },

@@ -10,6 +10,7 @@ import {
   writeRootfsMeta,
 } from '../../snapshot/index.ts';
 import { build, contentId, facts, fillDirectory, temporaryDirectory } from '../../snapshot/testing.ts';
+import { memoryIn } from '../testing.ts';
 import { excessOf, mergeSnapshot } from './merge.ts';
 
 const pageBytes = 4096;
@@ -63,6 +64,14 @@ test('only what is beyond its bound is merged', async () => {
   const layerBytes = blocks.reduce((sum, one) => sum + one.blocks * 512, 0);
   const all = await excessOf(of, 0, true);
   expect(all.bytes).toBe(3 * pageBytes + layerBytes);
+});
+
+test('a memory in too many files is merged however little has changed', async () => {
+  await using dir = await temporaryDirectory();
+  const of = await checkpoint(join(dir.path, 'checkpoint'));
+  const inFiles = (files: number) => excessOf({ ...of, header: memoryIn(files).header }, 100, false);
+  expect(await inFiles(128)).toMatchObject({ memory: false });
+  expect(await inFiles(129)).toMatchObject({ memory: true, bytes: 129 * pageBytes });
 });
 
 test('a merged checkpoint is the same state, with all memory in one file and one layer', async () => {

@@ -5,6 +5,7 @@
 import { failpoint } from '../../failpoints/index.ts';
 import {
   commitSnapshot,
+  isInTooManyFiles,
   isWithMemory,
   memfileName,
   type Pace,
@@ -60,7 +61,7 @@ function memoryBeyond({ manifest, header }: Snapshot, memoryPercent: number): nu
     (sum, one) => sum + (manifest.files[memfileName(one, own)]?.length ?? 0),
     0,
   );
-  if (changed * 100 <= mapping.memoryBytes * memoryPercent) return undefined;
+  if (changed * 100 <= mapping.memoryBytes * memoryPercent && !isInTooManyFiles(header)) return undefined;
   return [...mapping].reduce((sum, { build, length }) => sum + (build ? length : 0), 0);
 }
 

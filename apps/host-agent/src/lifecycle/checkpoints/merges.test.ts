@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { ExchangeNotDurable } from '../../snapshot/index.ts';
 import type { SandboxDriver } from '../sandbox/driver.ts';
-import { FakeMachine, host, id, request, seen } from '../testing.ts';
+import { FakeMachine, host, id, memoryIn, request, seen } from '../testing.ts';
 import { type MergeCheckpoint, Merges, type PreparedMerge } from './merges.ts';
 
 const next = { generation: 2, access_token: 'b'.repeat(64) };
@@ -30,6 +30,7 @@ async function merging(options: Parameters<typeof host>[1] = {}) {
           log.push(`replace ${letter}`);
           h.machine.isFull = false;
           h.machine.layerFormat = 'qcow2';
+          h.machine.memory = memoryIn(1);
         },
         [Symbol.asyncDispose]: async () => void log.push(`remove ${letter}`),
       });
@@ -134,6 +135,8 @@ test('a resume of a disk that may get no more layers waits for the merge that is
 test.each([
   ['resume', 'of a disk that may get no more layers'],
   ['fork', 'of a disk that may get no more layers'],
+  ['resume', 'of a memory in too many files'],
+  ['fork', 'of a memory in too many files'],
   ['resume', 'where layers are those of another kind of disk'],
   ['fork', 'where layers are those of another kind of disk'],
 ])('a %s %s has them made one first', async (what, why) => {
@@ -141,6 +144,7 @@ test.each([
   await it.running(id);
   await it.h.lifecycle.pause(id, 1);
   if (why.includes('no more')) it.h.machine.isFull = true;
+  else if (why.includes('too many')) it.h.machine.memory = memoryIn(129);
   else it.h.machine.layerFormat = 'dm-snapshot';
   const children = [{ id: other, access_token: 'c'.repeat(64) }];
   const done =
@@ -151,6 +155,15 @@ test.each([
   it.begun[0]?.prepared();
   await done;
   expect(it.log).toEqual(['begin a 1', 'replace a', 'remove a']);
+});
+
+test('a resume of a memory in as many files as there may be waits for no merge', async () => {
+  await using it = await merging({ mergeQuietMs: 600_000 });
+  await it.running(id);
+  await it.h.lifecycle.pause(id, 1);
+  it.h.machine.memory = memoryIn(128);
+  expect(await it.h.lifecycle.resume(id, next)).toMatchObject({ status: 'running' });
+  expect(it.log).toEqual([]);
 });
 
 test('one whose layers cannot be merged stays paused, and says why', async () => {

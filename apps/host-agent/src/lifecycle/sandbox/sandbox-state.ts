@@ -4,7 +4,7 @@ import { PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { type DiskBackend, isOfOtherKind } from '../../disk/index.ts';
 import { failpoint } from '../../failpoints/index.ts';
-import { SnapshotDamaged } from '../../snapshot/index.ts';
+import { isInTooManyFiles, SnapshotDamaged } from '../../snapshot/index.ts';
 import type { SavedState, StateStore } from '../checkpoints/index.ts';
 import type { HostState, Journal, SandboxRecord, TransitionDetail } from '../journal/index.ts';
 import type { Resources } from './resources.ts';
@@ -104,8 +104,8 @@ export class SandboxState {
   }
 
   /**
-   * The state to go on from at a checkpoint. A disk that may get no more layers is merged first, however long that takes: so
-   * all that go on from it, and what they make in turn, keep to the bound.
+   * The state to go on from at a checkpoint. A disk that may get no more layers and a memory in too many files are merged
+   * first, however long that takes: so all that go on from them, and what they make in turn, keep to the bounds.
    * @param checkpoint default: the last
    * @param signal aborted by a destroy
    * @param memory as StateStore.open
@@ -122,8 +122,11 @@ export class SandboxState {
     const { saved, disks, mergeNow } = this.#deps;
     const state = await saved.open(record.id, at, memory);
     const isOther = isOfOtherKind(state.disk, disks);
-    // Nothing goes on from such a disk before its layers are merged, or are those of this kind of disk.
-    if (!isOther && (await disks.mergeNeed(state.disk, record.disk_mb * 2 ** 20)) !== 'now') return state;
+    const isLong = state.vm !== undefined && isInTooManyFiles(state.vm.image.header);
+    // Nothing goes on from such a state before its files are merged, or are those of this kind of disk.
+    const isReady = async () =>
+      !(isOther || isLong) && (await disks.mergeNeed(state.disk, record.disk_mb * 2 ** 20)) !== 'now';
+    if (await isReady()) return state;
     try {
       await mergeNow(record, at, signal);
     } catch (cause) {
@@ -131,7 +134,8 @@ export class SandboxState {
       if (cause instanceof PerchError) throw cause;
       if (cause instanceof SnapshotDamaged) throw cause.toPerchError(this.id);
       const { id } = this;
-      const reason = `The layers of its disk have to be ${isOther ? 'converted' : 'merged'}, and cannot be. ${sentence(cause)}`;
+      const what = isOther ? 'The layers of its disk have to be converted' : 'Its files have to be merged';
+      const reason = `${what}, and cannot be. ${sentence(cause)}`;
       const message = `Nothing can go on from the state of sandbox ${id}. ${reason}`;
       throw new PerchError('resume_failed', message, { id, reason }, { cause });
     }
