@@ -28,7 +28,7 @@ import { memory } from './memory.ts';
 import { pause } from './pause.ts';
 import { ready } from './ready.ts';
 import { states } from './states.ts';
-import { table } from './table.ts';
+import { line, table } from './table.ts';
 import { tree } from './tree.ts';
 
 /** `exec` first: it looks at the memory of daemons that have done nothing else. */
@@ -170,7 +170,9 @@ async function watched(measure: () => Promise<Measured[]>): Promise<Figure[]> {
   const before = useOfProcessors();
   const measured = await measure();
   const others = shareOfOthers(before, useOfProcessors());
-  return measured.map((one) => figure(one, others));
+  const figures = measured.map((one) => figure(one, others));
+  for (const one of figures) console.log(line(one));
+  return figures;
 }
 
 function describe(what: string, is: string): void {

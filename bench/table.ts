@@ -38,6 +38,12 @@ export function table(figures: readonly Figure[]): string {
   return [styleText('bold', head), ...painted, ...untrusted(figures)].join('\n');
 }
 
+/** A figure as soon as it is there: a long run may be broken off before its table. */
+export function line({ name, unit, n, p50, ratio_p50: ratio }: Figure): string {
+  const beside = ratio === null ? '' : `, ${ratio} × its floor`;
+  return `  ${name}: ${n > 1 ? 'p50 ' : ''}${p50} ${unit}${beside}`;
+}
+
 /** Lines of a table. @param left columns of text; numbers are at the right */
 export function aligned(rows: readonly (readonly string[])[], left: ReadonlySet<number>): string[] {
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
