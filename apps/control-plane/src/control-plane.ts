@@ -3,7 +3,6 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGuestClient } from '@perch/guest-client';
-import { HostClient } from '@perch/host-client';
 import { defaultDomain, PerchError } from '@perch/protocol';
 import type { FastifyInstance } from 'fastify';
 import { sql } from 'kysely';
@@ -26,7 +25,7 @@ import { askGuests } from './exec/index.ts';
 import { failpoint } from './failpoints/index.ts';
 import { Spool } from './files/index.ts';
 import { type Connect, GuestPool } from './guests/index.ts';
-import { HostDirectory } from './hosts/index.ts';
+import { Hosts } from './hosts/index.ts';
 import { CertificateFile, createServer, Limits, type Services } from './http/index.ts';
 import { lockDirectory } from './lock.ts';
 import { Metrics } from './metrics/index.ts';
@@ -84,8 +83,8 @@ export async function startControlPlane(
   stack.defer(() => keys.flush());
   await ensureFirstKey(keys, config.firstApiKey, config.controlDir);
 
-  const host = stack.use(new HostClient(config.hostSocket));
-  const directory = new HostDirectory(host);
+  const hosts = stack.use(new Hosts(config.hosts));
+  const { directory } = hosts.place;
   const repository = new SandboxRepository(database);
   const idempotency = new Idempotency(database);
   const metrics = new Metrics();
@@ -94,13 +93,13 @@ export async function startControlPlane(
   const guests = new GuestPool(connectGuest, config.guestPort);
   const lastCommand = askGuests(guests, shutdown.signal, log);
   const sandboxes = stack.use(
-    new SandboxService({ repository, idempotency, activity, host, directory, metrics, lastCommand, log }),
+    new SandboxService({ repository, idempotency, activity, hosts, metrics, lastCommand, log }),
   );
   await sandboxes.load();
   failpoint('start.loaded');
   activity.start();
   stack.use(guests);
-  const reconciler = stack.use(new Reconciler(host, sandboxes, log));
+  const reconcilers = hosts.all().map((host) => stack.use(new Reconciler(host, sandboxes, log)));
 
   const up = (answer: Promise<unknown>) =>
     answer.then(
@@ -120,7 +119,7 @@ export async function startControlPlane(
     domain: () => config.domain ?? certificate.domain ?? defaultDomain,
     publicUrl: config.publicUrl,
     guests,
-    host,
+    host: hosts.place.client,
     keys,
     limits: new Limits(config.rateLimit),
     log,
@@ -150,7 +149,7 @@ export async function startControlPlane(
     const zone = () => ({ domain: services.domain(), addresses });
     stack.use(await startNameServer(config.domainDns, zone, log));
   }
-  reconciler.start();
+  for (const reconciler of reconcilers) reconciler.start();
   stack.use(every(purgeEveryMs, () => sandboxes.purge(), log));
   stack.use(every(flushKeysEveryMs, () => keys.flush(), log));
 

@@ -5,7 +5,7 @@ test('every setting has a default that works', () => {
   const config = readConfig({});
   expect(config.listen).toEqual({ host: '127.0.0.1', port: 7070 });
   expect(config.controlDir).toBe('/var/lib/perch/control');
-  expect(config.hostSocket).toBe('/var/lib/perch/run/host.sock');
+  expect(config.hosts).toEqual([{ id: 'local', socket: '/var/lib/perch/run/host.sock' }]);
   expect(config.rateLimit).toEqual({ burst: 6000, seconds: 10 });
 });
 

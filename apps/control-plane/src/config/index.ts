@@ -14,8 +14,8 @@ export interface Config {
   listen: { host: string; port: number };
   /** State of perchd, 0700. */
   controlDir: string;
-  /** Unix socket of the host agent. */
-  hostSocket: string;
+  /** Ids of the hosts, and the unix socket of the agent of each. Today it is this machine alone. */
+  hosts: [{ id: string; socket: string }, ...{ id: string; socket: string }[]];
   /** Id of this Perch, which its host has too; unknown when no launcher made the data directory. */
   instance: string | undefined;
   /** Sandboxes have names below it; undefined: that of the certificate, if there is one. */
@@ -62,15 +62,16 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   }
   const paths = dataPaths(settings.dataDir);
   const publicUrl = parsePublicUrl(env.PERCH_PUBLIC_URL);
+  const instance = readInstance(settings.dataDir);
   return {
     listen: parseListen(settings.listen),
     controlDir: paths.control,
-    hostSocket: paths.hostSocket,
     domain: parseDomain(settings.domain) ?? publicUrl?.hostname,
     publicUrl,
     domainDns: parseDomainDns(env.PERCH_DOMAIN_DNS),
     tlsDir: paths.tls,
-    instance: readInstance(settings.dataDir),
+    hosts: [{ id: instance ?? 'local', socket: paths.hostSocket }],
+    instance,
     databaseUrl: parseDatabaseUrl(env.DATABASE_URL),
     postgresDir: env.PERCH_POSTGRES_DIR || undefined,
     firstApiKey: parseApiKey(env.PERCH_API_KEY),

@@ -1,20 +1,19 @@
 /**
- * Compares what the database says with what the host has, in both directions: each change as the host tells
- * it, and everything when the stream of changes begins, once a minute, and sooner while a pause or a resume is
+ * Compares what the database says of the sandboxes of one host with what that has, in both directions: each change as the
+ * host tells it, and everything when the stream of changes begins, once a minute, and sooner while a pause or a resume is
  * left half-way.
  */
 
-import type { HostClient } from '@perch/host-client';
 import type { HostSandbox } from '@perch/protocol';
 import type { Logger } from 'pino';
-import { watchHost } from '../hosts/index.ts';
+import { type Host, watchHost } from '../hosts/index.ts';
 import type { SandboxService } from '../sandboxes/index.ts';
 
 const everyMs = 60_000;
 const unsettledEveryMs = 2_000;
 
 export class Reconciler implements AsyncDisposable {
-  readonly #host: HostClient;
+  readonly #host: Host;
   readonly #sandboxes: SandboxService;
   readonly #log: Logger;
   readonly #stop = new AbortController();
@@ -23,15 +22,15 @@ export class Reconciler implements AsyncDisposable {
   #failing = false;
   #timers: NodeJS.Timeout[] = [];
 
-  constructor(host: HostClient, sandboxes: SandboxService, log: Logger) {
+  constructor(host: Host, sandboxes: SandboxService, log: Logger) {
     this.#host = host;
     this.#sandboxes = sandboxes;
-    this.#log = log;
+    this.#log = log.child({ host: host.id });
   }
 
   start(): void {
     this.#watching = watchHost(
-      this.#host,
+      this.#host.client,
       {
         sandbox: async (sandbox) => this.#each(sandbox),
         synced: async () => void this.compare(),
@@ -41,7 +40,7 @@ export class Reconciler implements AsyncDisposable {
     );
     this.#timers = [
       setInterval(() => void this.compare(), everyMs),
-      setInterval(() => this.#sandboxes.unsettled() && void this.compare(), unsettledEveryMs),
+      setInterval(() => this.#sandboxes.unsettled(this.#host.id) && void this.compare(), unsettledEveryMs),
     ];
   }
 
@@ -75,8 +74,8 @@ export class Reconciler implements AsyncDisposable {
    * written before its sandbox is made, so that one in the list without a row has none.
    */
   async #compare(): Promise<void> {
-    const before = this.#sandboxes.settled();
-    const listed = await this.#host.list();
+    const before = this.#sandboxes.settled(this.#host.id);
+    const listed = await this.#host.client.list();
     const there = new Set(listed.map(({ id }) => id));
     for (const sandbox of listed) this.#each(sandbox);
     for (const life of before) {
@@ -86,7 +85,7 @@ export class Reconciler implements AsyncDisposable {
 
   /** One sandbox that takes its time must not hold up the news of the others. */
   #each(sandbox: HostSandbox): void {
-    this.#background(sandbox.id, this.#sandboxes.observed(sandbox));
+    this.#background(sandbox.id, this.#sandboxes.observed(this.#host.id, sandbox));
   }
 
   #background(id: string, task: Promise<void>): void {

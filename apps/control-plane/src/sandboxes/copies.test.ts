@@ -15,7 +15,7 @@ test('a fork of which one row cannot be written asks the host for none, and ends
   const source = { id: 'sb0', generation: 1, status: 'paused', metadata: {} } as SandboxRow;
   let written = 0;
   const parts = {
-    host: { fork: () => Promise.reject(new Error('asked')) },
+    hosts: { of: () => ({ fork: () => Promise.reject(new Error('asked')) }) },
     lives: { get: () => new Life(source), row: async () => source },
     operations: new Operations(async () => {}),
     metrics: { transition: () => {} },

@@ -60,13 +60,13 @@ export class Copier {
     { name, overwrite, memory = true }: SnapshotRequest,
     requestId: string,
   ): Promise<NewSnapshot> {
-    const { host, operations, metrics, log } = this.#parts;
+    const { hosts, operations, metrics, log } = this.#parts;
     return operations.run(id, 'snapshot', async () => {
       const life = await this.#source(id);
       using _ = this.#use(life, 'snapshotting');
       const { generation } = life;
       const body = { name, sandbox_id: id, generation, overwrite, ...(memory ? {} : { memory }) };
-      const made = await host.snapshot(life, body, requestId);
+      const made = await hosts.of(life.hostId).snapshot(life, body, requestId);
       failpoint('snapshot.answered');
       metrics.transition('snapshot', made.timings_ms);
       log.info({ sandbox: id, snapshot: name, timings_ms: made.timings_ms }, 'copied');
@@ -83,10 +83,11 @@ export class Copier {
     { count = 1, checkpoint, timeoutSec }: ForkRequest,
     context: CreateContext,
   ): Promise<Forked> {
-    const { host, lives, operations, metrics, log } = this.#parts;
+    const { hosts, lives, operations, metrics, log } = this.#parts;
     return operations.run(id, 'fork', async () => {
       const life = await this.#source(id);
       using _ = this.#use(life, 'forking');
+      const host = hosts.of(life.hostId);
       const source = await lives.row(id);
       const rows = Array.from({ length: count }, () => childOf(source, timeoutSec));
       const body: HostFork = {

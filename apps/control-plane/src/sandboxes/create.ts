@@ -1,4 +1,3 @@
-import type { HostClient } from '@perch/host-client';
 import {
   type CreateSandbox,
   type HostSandbox,
@@ -10,7 +9,7 @@ import {
 } from '@perch/protocol';
 import type { NewSandboxRow, SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
-import type { HostDirectory } from '../hosts/index.ts';
+import type { Hosts } from '../hosts/index.ts';
 import type { Destroyer } from './destroy.ts';
 import type { Idempotency, IdempotencyKey, Unanswered } from './idempotency.ts';
 import type { Life } from './life.ts';
@@ -32,8 +31,7 @@ export interface CreateContext {
 interface Parts {
   repository: SandboxRepository;
   idempotency: Idempotency;
-  host: HostClient;
-  directory: HostDirectory;
+  hosts: Hosts;
   lives: Lives;
   operations: Operations;
   destroyer: Destroyer;
@@ -96,8 +94,8 @@ export class Creator {
   }
 
   async #create(full: FullRequest, asked: CreateSandbox, context: CreateContext): Promise<SandboxRow> {
-    const { directory, host } = this.#parts;
-    const source = await directory.source(full.template);
+    const { hosts } = this.#parts;
+    const source = await hosts.place.directory.source(full.template);
     const { env, ...columns } = withMachine(full, asked, source);
     const row: NewSandboxRow = {
       ...columns,
@@ -113,7 +111,7 @@ export class Creator {
     };
     const { id, generation, template, vcpus, memory_mb, disk_mb, access_token } = row;
     const body = { generation, template, vcpus, memory_mb, disk_mb, access_token, env };
-    return this.start(row, () => host.create(id, body, context.requestId), context);
+    return this.start(row, () => hosts.of(row.host_id).create(id, body, context.requestId), context);
   }
 
   async #start(

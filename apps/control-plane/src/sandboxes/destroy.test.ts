@@ -29,7 +29,9 @@ test('a destroy whose write comes after the end of a resume destroys the next li
   const destroyer = new Destroyer({
     lives: lives as Lives,
     operations: { kind: () => 'resume' } as unknown as Operations,
-    host: { destroy: async (id: string) => void destroyed.push(id) } as unknown as HostClient,
+    hosts: {
+      of: () => ({ destroy: async (id: string) => void destroyed.push(id) }) as unknown as HostClient,
+    },
     log: pino({ level: 'silent' }),
   });
   await destroyer.destroy('sb0', 'asked for');

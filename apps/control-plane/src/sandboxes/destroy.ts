@@ -1,7 +1,7 @@
-import type { HostClient } from '@perch/host-client';
 import { sandboxStatuses } from '@perch/protocol';
 import type { Logger } from 'pino';
 import { failpoint } from '../failpoints/index.ts';
+import type { Hosts } from '../hosts/index.ts';
 import type { Life } from './life.ts';
 import type { Lives } from './lives.ts';
 import type { Operations } from './operations.ts';
@@ -15,14 +15,14 @@ const beforeDestroying = sandboxStatuses.filter((one) => one !== 'destroying' &&
 export class Destroyer {
   readonly #lives: Lives;
   readonly #operations: Operations;
-  readonly #host: HostClient;
+  readonly #hosts: Pick<Hosts, 'of'>;
   readonly #log: Logger;
   readonly #destroying = new Map<string, Promise<void>>();
 
-  constructor(parts: { lives: Lives; operations: Operations; host: HostClient; log: Logger }) {
+  constructor(parts: { lives: Lives; operations: Operations; hosts: Pick<Hosts, 'of'>; log: Logger }) {
     this.#lives = parts.lives;
     this.#operations = parts.operations;
-    this.#host = parts.host;
+    this.#hosts = parts.hosts;
     this.#log = parts.log;
   }
 
@@ -86,22 +86,23 @@ export class Destroyer {
     failpoint('fail.done');
   }
 
-  /** Destroys what the host has and nobody knows. */
-  async sweep(id: string): Promise<void> {
-    this.#log.warn({ sandbox: id }, 'the host has a sandbox that nobody knows; destroying it');
-    await this.#host.destroy(id);
+  /** Destroys what a host has and nobody knows. */
+  async sweep(hostId: string, id: string): Promise<void> {
+    this.#log.warn({ sandbox: id, host: hostId }, 'the host has a sandbox that nobody knows; destroying it');
+    await this.#hosts.of(hostId).destroy(id);
   }
 
   async #destroy(id: string, detail: string, requestId: string | undefined): Promise<void> {
     const life = await this.#begin(id, detail);
     if (!life) return;
     failpoint('destroy.written');
-    await this.#host.destroy(id, requestId);
+    const host = this.#hosts.of(life.hostId);
+    await host.destroy(id, requestId);
     if (this.#operations.kind(id) === 'create') {
       // The call to start it may have come to the host after the one to destroy it. A pause or a resume that
       // comes late finds nothing there.
       await this.#operations.ended(id);
-      await this.#host.destroy(id, requestId);
+      await host.destroy(id, requestId);
     }
     failpoint('destroy.answered');
     await this.gone(life, null);

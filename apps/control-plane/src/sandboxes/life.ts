@@ -14,6 +14,7 @@ const timeless: ReadonlySet<SandboxStatus> = new Set(['pausing', 'paused', 'resu
  */
 export class Life {
   readonly id: string;
+  readonly hostId: string;
   readonly generation: number;
   readonly accessToken: string;
   /** Of the sandbox, in all its lives. */
@@ -45,6 +46,7 @@ export class Life {
 
   constructor(row: SandboxRow) {
     this.id = row.id;
+    this.hostId = row.host_id;
     this.generation = row.generation;
     this.accessToken = row.access_token;
     this.edgeToken = row.edge_token;

@@ -1,4 +1,5 @@
 import type { HostSandbox } from '@perch/protocol';
+import type { Logger } from 'pino';
 import type { Creator } from './create.ts';
 import type { Destroyer } from './destroy.ts';
 import type { Life } from './life.ts';
@@ -14,6 +15,7 @@ interface Parts {
   creator: Creator;
   pauser: Pauser;
   resumer: Resumer;
+  log: Logger;
 }
 
 /**
@@ -28,44 +30,50 @@ export class Observer {
     this.#parts = parts;
   }
 
-  /** Sandboxes that nothing in this process works on; what the reconciler may judge. */
-  settled(): Life[] {
+  /** Sandboxes of a host that nothing in this process works on; what its reconciler may judge. */
+  settled(of: string): Life[] {
     const { lives, operations, destroyer } = this.#parts;
-    return lives.all().filter(({ id }) => operations.kind(id) === undefined && !destroyer.isDestroying(id));
+    const isSettled = ({ id, hostId }: Life) =>
+      hostId === of && operations.kind(id) === undefined && !destroyer.isDestroying(id);
+    return lives.all().filter(isSettled);
   }
 
-  /** Whether a pause or a resume is left half-way, by a crash or without an answer. */
-  unsettled(): boolean {
-    return this.settled().some(({ status }) => status === 'pausing' || status === 'resuming');
+  /** Whether a pause or a resume on a host is left half-way, by a crash or without an answer. */
+  unsettled(hostId: string): boolean {
+    return this.settled(hostId).some(({ status }) => status === 'pausing' || status === 'resuming');
   }
 
-  /** The host's word on one sandbox. */
-  async observed(seen: HostSandbox): Promise<void> {
-    const { lives, operations, destroyer, creator } = this.#parts;
+  /** A host's word on one sandbox. Of one that lives on another host it says nothing that counts. */
+  async observed(hostId: string, seen: HostSandbox): Promise<void> {
+    const { lives, operations, destroyer, creator, log } = this.#parts;
     const { id } = seen;
+    const life = lives.get(id);
+    if (life && life.hostId !== hostId) {
+      log.warn({ sandbox: id, host: hostId, of: life.hostId }, 'a host tells of a sandbox of another one');
+      return;
+    }
     const kind = operations.kind(id);
     if (kind !== undefined) {
       const ended = seen.status === 'failed' || seen.status === 'destroyed';
-      if (ended || kind !== 'create') operations.tell(seen);
+      if (ended || kind !== 'create') operations.tell(hostId, seen);
       return;
     }
     if (destroyer.isDestroying(id)) return;
-    const life = lives.get(id);
     if (!life) {
-      if (seen.status !== 'destroyed') await destroyer.sweep(id);
+      if (seen.status !== 'destroyed') await destroyer.sweep(hostId, id);
       return;
     }
     if (seen.generation < life.generation) return;
     if (seen.status === 'destroyed') await destroyer.gone(life, 'destroyed on its host');
     else if (life.status === 'destroying') await destroyer.destroy(id, 'finished after a restart');
     else if (seen.status === 'failed') await destroyer.fail(life, seen.reason ?? 'the VM ended');
-    else if (life.status === 'failed') await this.#leftOver(seen);
+    else if (life.status === 'failed') await this.#leftOver(hostId, seen);
     else if (life.status === 'creating') await creator.recover(life, seen);
     else if (seen.generation === life.generation) await this.#sameLife(life, seen);
     else if (seen.generation === life.generation + 1) await this.#nextLife(life, seen);
   }
 
-  /** The host has it no more. */
+  /** Its host has it no more. */
   async missing(life: Life): Promise<void> {
     const { lives, operations, destroyer } = this.#parts;
     if (lives.get(life.id) !== life || operations.kind(life.id) !== undefined) return;
@@ -76,8 +84,8 @@ export class Observer {
   }
 
   /** Of a failed one. Word of a change under way may be older than the failure; what comes of it is told, too. */
-  async #leftOver({ id, status }: HostSandbox): Promise<void> {
-    if (status === 'running' || status === 'paused') await this.#parts.destroyer.sweep(id);
+  async #leftOver(hostId: string, { id, status }: HostSandbox): Promise<void> {
+    if (status === 'running' || status === 'paused') await this.#parts.destroyer.sweep(hostId, id);
   }
 
   async #sameLife(life: Life, seen: HostSandbox): Promise<void> {

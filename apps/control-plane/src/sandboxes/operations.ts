@@ -36,12 +36,12 @@ interface Operation {
  */
 export class Operations {
   readonly #running = new Map<string, Operation>();
-  /** The host's last word on a sandbox while there was an operation. */
-  readonly #told = new Map<string, HostSandbox>();
-  readonly #after: (told: HostSandbox) => Promise<void>;
+  /** The last word of a host on a sandbox while there was an operation. */
+  readonly #told = new Map<string, [hostId: string, told: HostSandbox]>();
+  readonly #after: (hostId: string, told: HostSandbox) => Promise<void>;
 
-  /** @param after gets, at the end of an operation, what the host last told meanwhile; must not reject */
-  constructor(after: (told: HostSandbox) => Promise<void>) {
+  /** @param after gets, at the end of an operation, what a host last told meanwhile; must not reject */
+  constructor(after: (hostId: string, told: HostSandbox) => Promise<void>) {
     this.#after = after;
   }
 
@@ -52,7 +52,7 @@ export class Operations {
       if (this.#running.get(id) === operation) this.#running.delete(id);
       const told = this.#told.get(id);
       this.#told.delete(id);
-      if (told) await this.#after(told);
+      if (told) await this.#after(...told);
     });
     const operation = { kind, how, task };
     this.#running.set(id, operation);
@@ -82,8 +82,8 @@ export class Operations {
     );
   }
 
-  /** Keeps what the host says for the end of the operation. */
-  tell(seen: HostSandbox): void {
-    this.#told.set(seen.id, seen);
+  /** Keeps what a host says for the end of the operation. */
+  tell(hostId: string, seen: HostSandbox): void {
+    this.#told.set(seen.id, [hostId, seen]);
   }
 }

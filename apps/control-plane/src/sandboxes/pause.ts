@@ -1,8 +1,8 @@
-import type { HostClient } from '@perch/host-client';
 import { type HostSandbox, isPerchError, meaningOf, PerchError } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
+import type { Hosts } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { Destroyer } from './destroy.ts';
 import { type Life, refusalOf } from './life.ts';
@@ -10,7 +10,7 @@ import type { Lives } from './lives.ts';
 import type { Operations, Transitioned } from './operations.ts';
 
 export interface TransitionParts {
-  host: HostClient;
+  hosts: Pick<Hosts, 'of'>;
   lives: Lives;
   operations: Operations;
   destroyer: Destroyer;
@@ -94,7 +94,7 @@ export class Pauser {
     detail: string,
     requestId: string | undefined,
   ): Promise<Transitioned> {
-    const { host, lives, metrics, log } = this.#parts;
+    const { hosts, lives, metrics, log } = this.#parts;
     const { id } = life;
     const begun = await lives.transition(
       life,
@@ -109,7 +109,7 @@ export class Pauser {
     failpoint('pause.written');
     let seen: HostSandbox;
     try {
-      seen = await host.pause(life, memory, requestId);
+      seen = await hosts.of(life.hostId).pause(life, memory, requestId);
       failpoint('pause.answered');
     } catch (error) {
       throw await this.#refused(life, error);

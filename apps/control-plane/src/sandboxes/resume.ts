@@ -92,7 +92,7 @@ export class Resumer {
     requestId: string | undefined,
     { checkpoint, memory = true, timeoutSec = life.timeoutSec }: ResumeRequest,
   ): Promise<Transitioned> {
-    const { host, lives, metrics, log } = this.#parts;
+    const { hosts, lives, metrics, log } = this.#parts;
     const { id, generation } = life;
     const token = life.nextAccessToken ?? newAccessToken();
     const begun = await lives.transition(
@@ -106,7 +106,7 @@ export class Resumer {
     let seen: HostSandbox;
     try {
       const next = { generation: generation + 1, access_token: token };
-      seen = await host.resume(
+      seen = await hosts.of(life.hostId).resume(
         life,
         {
           ...next,

@@ -11,7 +11,6 @@
  * names the status and the generation it expects, and the reconciler finishes what a crash left half done.
  */
 
-import type { HostClient } from '@perch/host-client';
 import {
   type CreateSandbox,
   type ForkResults,
@@ -25,7 +24,7 @@ import {
 } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { SandboxRow } from '../database/index.ts';
-import type { HostDirectory } from '../hosts/index.ts';
+import type { Hosts } from '../hosts/index.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { ActivityTracker } from './activity.ts';
 import { Copier, type ForkRequest, type SnapshotRequest } from './copies.ts';
@@ -47,8 +46,7 @@ interface Dependencies {
   repository: SandboxRepository;
   idempotency: Idempotency;
   activity: ActivityTracker;
-  host: HostClient;
-  directory: HostDirectory;
+  hosts: Hosts;
   metrics: Pick<Metrics, 'transition'>;
   lastCommand: LastCommand;
   log: Logger;
@@ -71,8 +69,8 @@ export class SandboxService implements Disposable {
 
   constructor(dependencies: Dependencies) {
     const { repository, log } = dependencies;
-    const operations = new Operations((told) =>
-      this.observed(told).catch((error: unknown) =>
+    const operations = new Operations((hostId, told) =>
+      this.observed(hostId, told).catch((error: unknown) =>
         log.warn({ sandbox: told.id, err: error }, 'left to the next comparison'),
       ),
     );
@@ -170,9 +168,9 @@ export class SandboxService implements Disposable {
 
   /** The history of a sandbox. */
   async history(id: string, requestId: string): Promise<SandboxHistory> {
-    const { status } = await this.#lives.row(id);
+    const { status, host_id } = await this.#lives.row(id);
     if (status === 'destroyed') return { items: [], own_bytes: 0, shared_bytes: 0 };
-    return this.#dependencies.host.history(id, requestId);
+    return this.#dependencies.hosts.of(host_id).history(id, requestId);
   }
 
   /** Resolves when the sandbox is gone; also when it was. */
@@ -208,9 +206,9 @@ export class SandboxService implements Disposable {
   }
 
   async logs(id: string, requestId: string): Promise<{ events: SandboxEvent[]; console: Buffer }> {
-    const { repository, host } = this.#dependencies;
-    const row = await this.#lives.row(id);
-    const console = row.status === 'destroyed' ? Buffer.alloc(0) : await host.console(id, requestId);
+    const { repository, hosts } = this.#dependencies;
+    const { status, host_id } = await this.#lives.row(id);
+    const console = status === 'destroyed' ? Buffer.alloc(0) : await hosts.of(host_id).console(id, requestId);
     return { events: await repository.events(id), console };
   }
 
@@ -228,22 +226,22 @@ export class SandboxService implements Disposable {
     return counts;
   }
 
-  /** Sandboxes that nothing in this process works on; what the reconciler may judge. */
-  settled(): Life[] {
-    return this.#observer.settled();
+  /** Sandboxes of a host that nothing in this process works on; what its reconciler may judge. */
+  settled(hostId: string): Life[] {
+    return this.#observer.settled(hostId);
   }
 
-  /** Whether a pause or a resume is left half-way, by a crash or without an answer. */
-  unsettled(): boolean {
-    return this.#observer.unsettled();
+  /** Whether a pause or a resume on a host is left half-way, by a crash or without an answer. */
+  unsettled(hostId: string): boolean {
+    return this.#observer.unsettled(hostId);
   }
 
-  /** The host's word on one sandbox. */
-  observed(seen: HostSandbox): Promise<void> {
-    return this.#observer.observed(seen);
+  /** A host's word on one sandbox. */
+  observed(hostId: string, seen: HostSandbox): Promise<void> {
+    return this.#observer.observed(hostId, seen);
   }
 
-  /** The host has it no more. */
+  /** Its host has it no more. */
   missing(life: Life): Promise<void> {
     return this.#observer.missing(life);
   }

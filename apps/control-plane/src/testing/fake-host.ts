@@ -44,11 +44,13 @@ export class FakeHost implements AsyncDisposable {
   /** Pauses and resumes are done, and their connection ends without an answer. */
   losesAnswers = false;
   console = 'booted\n';
+  readonly #id: string;
   readonly #socketPath: string;
   #app = this.#make();
   #streams = new Set<(line: string) => void>();
 
-  constructor(socketPath: string) {
+  constructor(socketPath: string, id = 'local') {
+    this.#id = id;
     this.#socketPath = socketPath;
   }
 
@@ -93,7 +95,7 @@ export class FakeHost implements AsyncDisposable {
 
   info(): HostInfo {
     return {
-      host_id: 'local',
+      host_id: this.#id,
       instance: 'test',
       version,
       ready: this.ready,

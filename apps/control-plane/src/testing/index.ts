@@ -44,7 +44,7 @@ export class TestPlane implements AsyncDisposable {
       PERCH_API_KEY: this.key,
       ...env,
     });
-    this.host = new FakeHost(this.config.hostSocket);
+    this.host = new FakeHost(this.config.hosts[0].socket);
   }
 
   /** With `connect`, guests are what it connects to, instead of directories. @param guestPort of their agents */

@@ -1,4 +1,5 @@
 /** Parts that come apart are put together again: the database, perchd itself, the host agent. */
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { newSandboxId, type Sandbox } from '@perch/protocol';
 import { sql } from 'kysely';
@@ -6,7 +7,7 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startControlPlane } from '../control-plane.ts';
 import { inDatabase } from '../testing/database.ts';
-import { eventually, TestPlane } from '../testing/index.ts';
+import { eventually, FakeHost, TestPlane } from '../testing/index.ts';
 
 let plane: TestPlane;
 beforeAll(async () => {
@@ -126,5 +127,52 @@ test('a shutdown ends streams and requests in good time', async () => {
   await plane.down();
   expect(plane.logLines.filter((line) => line.includes('cutting requests'))).toEqual([]);
   expect((await asked).status).toBe(200);
+  await plane.up();
+});
+
+test('each of two hosts is asked for its own sandboxes, and judged by those alone', async () => {
+  const id = 'other';
+  const socket = join(plane.dir, 'other.sock');
+  await using other = await new FakeHost(socket, id).start();
+  const [here, lostHere, there, lostThere] = [
+    (await plane.create()).id,
+    (await plane.create()).id,
+    (await plane.create()).id,
+    (await plane.create()).id,
+  ];
+  await plane.down();
+  await inDatabase(plane.config, (db) =>
+    sql`UPDATE sandboxes SET host_id = ${id} WHERE id IN (${there}, ${lostThere})`.execute(db),
+  );
+  for (const gone of [lostHere, there, lostThere]) plane.host.sandboxes.delete(gone);
+  other.add(there);
+  plane.config.hosts.push({ id, socket });
+  await plane.up();
+
+  for (const lost of [lostHere, lostThere]) {
+    await eventually(async () => (await plane.get(lost)).status === 'failed');
+  }
+  expect([(await plane.get(here)).status, (await plane.get(there)).status]).toEqual(['running', 'running']);
+
+  plane.host.change(there, { status: 'failed', reason: 'late' });
+  await eventually(() => plane.logLines.some((line) => line.includes('a sandbox of another one')));
+  expect((await plane.get(there)).status).toBe('running');
+  expect(plane.host.deleted).not.toContain(there);
+
+  await other.stop();
+  expect((await plane.transition(there, 'pause')).status).toBe(503);
+  expect((await plane.transition(here, 'pause')).status).toBe(200);
+  await other.start();
+  await eventually(async () => (await plane.get(there)).status === 'running');
+  for (const what of ['pause', 'resume'] as const) {
+    expect((await plane.transition(there, what)).status).toBe(200);
+  }
+  expect((await plane.fetch(`/v1/sandboxes/${there}`, { method: 'DELETE' })).status).toBe(204);
+  expect(other.paused.map((asked) => asked.id)).toEqual([there]);
+  expect(other.resumed.map((asked) => asked.id)).toEqual([there]);
+  expect(other.deleted).toEqual([there]);
+  await plane.down();
+  plane.config.hosts.pop();
+  await inDatabase(plane.config, (db) => sql`DELETE FROM sandboxes WHERE host_id = ${id}`.execute(db));
   await plane.up();
 });

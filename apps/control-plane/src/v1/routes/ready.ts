@@ -39,6 +39,7 @@ export function addReadyRoutes(app: App, { host, directory }: Services): void {
         503: 'The host does not answer.',
       } as object,
     },
-    handler: (request) => pinReady({ host, directory }, request.params.name, request.body, request.id),
+    handler: (request) =>
+      pinReady({ client: host, directory }, request.params.name, request.body, request.id),
   });
 }
