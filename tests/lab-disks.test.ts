@@ -25,6 +25,10 @@ describe.each(labFileSystems)('on disks of device-mapper, on %s,', (type) => {
     expect(facts.resumed).toEqual({ devices: { disks: 1, bases: 1, loops: 1 }, same: true });
   });
 
+  test('a host agent that is killed finds device and loops again, and goes on with the sandbox', () => {
+    expect(facts.adopted).toEqual({ devices: { disks: 1, bases: 1, loops: 1 }, same: true });
+  });
+
   test('children of a fork have a disk each, as it was at the fork, over the same base', () => {
     expect(facts.forked).toEqual({
       devices: { disks: 3, bases: 1, loops: 1 },

@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { endWithLab } from './lab-end.ts';
 import { PerchInstance, seedVariable } from './perch-instance.ts';
 import { plant } from './seed.ts';
 
@@ -14,7 +15,10 @@ export default async function setup(): Promise<(() => Promise<void>) | undefined
   const seed = await mkdtemp(join(tmpdir(), 'perch-seed-'));
   await using instance = await PerchInstance.start({ network: 76 });
   const { sandboxes } = instance.perch;
-  for (const shape of shapes) await sandboxes.delete((await sandboxes.create(shape)).id);
+  for (const shape of shapes) {
+    const { id } = await sandboxes.create(shape).catch(endWithLab);
+    await sandboxes.delete(id);
+  }
   await plant(instance.dataDir, seed);
   process.env[seedVariable] = seed;
   return async () => {

@@ -51,7 +51,7 @@ export async function inLab(command: readonly string[], ...options: string[]): P
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   // A run that is about to be too late shows how far it is.
-  run.stderr.pipe(process.stderr, { end: false });
+  for (const output of [run.stdout, run.stderr]) output.pipe(process.stderr, { end: false });
   const [stdout, stderr, [code]] = await Promise.all([
     text(run.stdout),
     text(run.stderr),
