@@ -29,7 +29,7 @@ const passing = ['host/vms', 'sandboxes', 'snapshots', 'control/uploads'];
 const lasting = ['images', 'host/boot', 'boot-snapshots'];
 
 const imageFiles = ['rootfs.ext4', 'content-id'];
-const bootFile = /^(vmlinuz|initramfs)-[0-9a-f]{64}$/;
+const bootFile = /^(vmlinuz|initramfs|perch-pager)-[0-9a-f]{64}$/;
 const snapshotKey = /^[0-9a-f]{32}$/;
 const checkpoint = /^\d+$/;
 
