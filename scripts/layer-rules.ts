@@ -151,6 +151,7 @@ export const rules: readonly LayerRule[] = [
     'files',
     'ports',
     'sandboxes',
+    'snapshots',
     'guests',
     'hosts',
     'auth',

@@ -32,6 +32,7 @@ import { Metrics } from './metrics/index.ts';
 import { NameServer } from './names/index.ts';
 import { Reconciler } from './reconciler/index.ts';
 import { ActivityTracker, Idempotency, SandboxRepository, SandboxService } from './sandboxes/index.ts';
+import { Snapshots } from './snapshots/index.ts';
 import { v1 } from './v1/index.ts';
 
 export interface ControlPlane extends AsyncDisposable {
@@ -84,7 +85,6 @@ export async function startControlPlane(
   await ensureFirstKey(keys, config.firstApiKey, config.controlDir);
 
   const hosts = stack.use(new Hosts(config.hosts));
-  const { directory } = hosts.place;
   const repository = new SandboxRepository(database);
   const idempotency = new Idempotency(database);
   const metrics = new Metrics();
@@ -108,24 +108,24 @@ export async function startControlPlane(
     );
   metrics.watch({
     sandboxes: () => sandboxes.counts(),
-    hostUp: () => up(directory.info()),
+    hostUp: () => up(hosts.place.directory.info()),
     databaseUp: () => up(sql`SELECT 1`.execute(database)),
   });
 
   const certificate = new CertificateFile(config.tlsDir, log);
   const services: Services = {
     database,
-    directory,
     domain: () => config.domain ?? certificate.domain ?? defaultDomain,
     publicUrl: config.publicUrl,
     guests,
-    host: hosts.place.client,
+    hosts,
     keys,
     limits: new Limits(config.rateLimit),
     log,
     metrics,
     sandboxes,
     shutdown: shutdown.signal,
+    snapshots: new Snapshots(hosts),
     spool: await Spool.open(join(config.controlDir, 'uploads')),
     tickets: new Tickets(),
   };

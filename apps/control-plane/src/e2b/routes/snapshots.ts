@@ -1,7 +1,8 @@
-import { randomLetters, type Snapshot, templateNamePattern } from '@perch/protocol';
+import { type Snapshot, templateNamePattern } from '@perch/protocol';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { pageByName, type Services } from '../../http/index.ts';
+import { newSnapshotName } from '../../snapshots/index.ts';
 import { checker } from '../../validation/index.ts';
 import { refuse } from '../errors.ts';
 import { readSnapshot } from '../fields.ts';
@@ -25,7 +26,7 @@ const checkQuery = checker(
 /** A snapshot has one name, by which sandboxes are made from it and by which it is deleted. */
 const toInfo = (snapshot: Snapshot) => ({ snapshotID: snapshot.name, names: [snapshot.name] });
 
-export function addSnapshotRoutes(app: FastifyInstance, { sandboxes, host }: Services): void {
+export function addSnapshotRoutes(app: FastifyInstance, { sandboxes, snapshots }: Services): void {
   app.route<OfSandbox>({
     method: 'POST',
     url: '/sandboxes/:id/snapshots',
@@ -36,7 +37,7 @@ export function addSnapshotRoutes(app: FastifyInstance, { sandboxes, host }: Ser
       if (asked !== undefined && !name.test(asked)) refuse('name', `must match ${templateNamePattern}`);
       await visible(sandboxes, id);
       // The name of one that is there goes over to the new one.
-      const named = asked ?? `snap-${randomLetters(8)}`;
+      const named = asked ?? newSnapshotName();
       const made = await sandboxes.snapshot(id, { name: named, overwrite: true, memory }, request.id);
       return reply.code(201).send(toInfo(made));
     },
@@ -44,12 +45,8 @@ export function addSnapshotRoutes(app: FastifyInstance, { sandboxes, host }: Ser
 
   app.get('/snapshots', async (request, reply) => {
     const query = checkQuery(request.query);
-    const all = (await host.snapshots(request.id)).filter(
-      (one) =>
-        one.type === 'snapshot' &&
-        (query.sandboxID === undefined || one.sandbox_id === query.sandboxID) &&
-        (query.name === undefined || one.name === query.name),
-    );
+    const { name, sandboxID: sandboxId } = query;
+    const all = await snapshots.list({ type: 'snapshot', name, sandboxId }, request.id);
     const page = pageByName(all, readLimit(query.limit), query.nextToken || undefined);
     if (page.next_cursor !== null) void reply.header('x-next-token', page.next_cursor);
     return page.items.map(toInfo);

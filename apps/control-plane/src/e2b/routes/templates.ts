@@ -7,15 +7,14 @@ import { templateNotFound } from './visible.ts';
 
 const name = new RegExp(templateNamePattern);
 
-export function addTemplateRoutes(app: FastifyInstance, { host }: Services): void {
+export function addTemplateRoutes(app: FastifyInstance, { snapshots }: Services): void {
   const find = async (template: string, requestId: string) => {
-    const all = await host.snapshots(requestId);
-    const found = all.find((one) => one.name === template);
+    const [found] = await snapshots.list({ name: template }, requestId);
     if (!found) throw templateNotFound(template);
     return found;
   };
 
-  app.get('/templates', async (request) => (await host.snapshots(request.id)).map(toTemplate));
+  app.get('/templates', async (request) => (await snapshots.list({}, request.id)).map(toTemplate));
 
   app.get<{ Params: { alias: string } }>('/templates/aliases/:alias', async (request) => {
     const { name: templateID } = await find(request.params.alias, request.id);
@@ -25,7 +24,7 @@ export function addTemplateRoutes(app: FastifyInstance, { host }: Services): voi
   app.delete<{ Params: { id: string } }>('/templates/:id', async (request, reply) => {
     const { id } = request.params;
     if (!name.test(id)) throw templateNotFound(id);
-    await host.removeSnapshot(id, request.id);
+    await snapshots.remove(id, request.id);
     return reply.code(204).send();
   });
 }

@@ -16,7 +16,8 @@ const tags = ['platform'];
 const healthWithinMs = 3_000;
 
 export function addPlatformRoutes(app: App, services: Services, openApi: OpenApi): void {
-  const { directory, metrics, sandboxes } = services;
+  const { hosts, metrics, sandboxes } = services;
+  const { directory } = hosts.place;
 
   app.route({
     method: 'GET',
@@ -86,13 +87,13 @@ export function addPlatformRoutes(app: App, services: Services, openApi: OpenApi
 }
 
 /** Whether a sandbox could be created, and what keeps it from that. Throws nothing. */
-async function look({ database, directory }: Services): Promise<Omit<Health, 'version'>> {
+async function look({ database, hosts }: Services): Promise<Omit<Health, 'version'>> {
   const [db, host] = await Promise.all([
     within(sql`SELECT 1`.execute(database)).then(
       () => [],
       () => ['the database does not answer'],
     ),
-    within(directory.info()).catch(() => undefined),
+    within(hosts.place.directory.info()).catch(() => undefined),
   ]);
   const problems = [...db, ...problemsOf(host)];
   if (problems.length > 0) return { status: 'unavailable', problems };

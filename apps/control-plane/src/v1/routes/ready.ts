@@ -5,7 +5,7 @@ import type { App } from './app.ts';
 
 const tags = ['platform'];
 
-export function addReadyRoutes(app: App, { host, directory }: Services): void {
+export function addReadyRoutes(app: App, { hosts: { place } }: Services): void {
   app.route({
     method: 'GET',
     url: '/v1/ready',
@@ -17,7 +17,7 @@ export function addReadyRoutes(app: App, { host, directory }: Services): void {
         'the last minutes, unless it is pinned.',
       response: { 200: ReadyGuestsList, 503: 'The host does not answer.' } as object,
     },
-    handler: async (request) => ({ items: await host.ready(request.id) }),
+    handler: async (request) => ({ items: await place.client.ready(request.id) }),
   });
 
   app.route({
@@ -39,7 +39,6 @@ export function addReadyRoutes(app: App, { host, directory }: Services): void {
         503: 'The host does not answer.',
       } as object,
     },
-    handler: (request) =>
-      pinReady({ client: host, directory }, request.params.name, request.body, request.id),
+    handler: (request) => pinReady(place, request.params.name, request.body, request.id),
   });
 }

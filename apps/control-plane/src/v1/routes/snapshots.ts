@@ -3,13 +3,13 @@ import {
   CreateSnapshot,
   ListSnapshotsQuery,
   NewSnapshot,
-  randomLetters,
   Snapshot,
   SnapshotList,
   SnapshotParams,
 } from '@perch/protocol';
 import { Type } from 'typebox';
 import { pageByName, type Services } from '../../http/index.ts';
+import { newSnapshotName } from '../../snapshots/index.ts';
 
 import type { App } from './app.ts';
 
@@ -18,7 +18,7 @@ const full = 'host_disk_full: the disk of the host filled up meanwhile, and all 
 const unknown = 'No such snapshot.';
 const noAnswer = 'The host does not answer.';
 
-export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void {
+export function addSnapshotRoutes(app: App, { sandboxes, snapshots }: Services): void {
   app.route({
     method: 'POST',
     url: '/v1/snapshots',
@@ -49,7 +49,7 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
       } as object,
     },
     async handler(request, reply) {
-      const { sandbox_id: id, name = `snap-${randomLetters(8)}`, memory } = request.body;
+      const { sandbox_id: id, name = newSnapshotName(), memory } = request.body;
       const { overwrite = false } = request.query;
       const made = await sandboxes.snapshot(id, { name, overwrite, memory }, request.id);
       return reply.code(201).send(made);
@@ -67,9 +67,7 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
     },
     async handler(request) {
       const { type, limit = 50, cursor } = request.query;
-      const all = await host.snapshots(request.id);
-      const wanted = type === undefined ? all : all.filter((one) => one.type === type);
-      return pageByName(wanted, limit, cursor);
+      return pageByName(await snapshots.list({ type }, request.id), limit, cursor);
     },
   });
 
@@ -82,7 +80,7 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
       params: SnapshotParams,
       response: { 200: Snapshot, 404: unknown, 503: noAnswer } as object,
     },
-    handler: (request) => host.describeSnapshot(request.params.name, request.id),
+    handler: (request) => snapshots.get(request.params.name, request.id),
   });
 
   app.route({
@@ -102,7 +100,7 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
         507: full,
       } as object,
     },
-    handler: (request) => host.flattenSnapshot(request.params.name, request.id),
+    handler: (request) => snapshots.flatten(request.params.name, request.id),
   });
 
   app.route({
@@ -126,7 +124,7 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
         507: full,
       } as object,
     },
-    handler: (request) => host.convertSnapshot(request.params.name, request.body, request.id),
+    handler: (request) => snapshots.convert(request.params.name, request.body, request.id),
   });
 
   app.route({
@@ -145,7 +143,7 @@ export function addSnapshotRoutes(app: App, { sandboxes, host }: Services): void
       } as object,
     },
     async handler(request, reply) {
-      await host.removeSnapshot(request.params.name, request.id);
+      await snapshots.remove(request.params.name, request.id);
       return reply.code(204).send();
     },
   });

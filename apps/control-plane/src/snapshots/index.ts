@@ -1,0 +1,1 @@
+export { newSnapshotName, type SnapshotFilter, Snapshots } from './snapshots.ts';
