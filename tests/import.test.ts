@@ -1,4 +1,5 @@
 /** Snapshots that come from a directory: of the older layout, or of another Perch. */
+import { readlinkSync } from 'node:fs';
 import {
   cp,
   link,
@@ -17,7 +18,7 @@ import { basename, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { dataPaths } from '../packages/protocol/src/index.ts';
 import type { Perch } from '../packages/sdk/src/index.ts';
-import { footprint, footprintOf, run } from './setup/machine.ts';
+import { daemonPid, footprint, footprintOf, run } from './setup/machine.ts';
 import { cli, PerchInstance } from './setup/perch-instance.ts';
 import { newSandbox } from './setup/sandbox.ts';
 import { slowness } from './setup/slowness.ts';
@@ -209,15 +210,26 @@ test.each<[string, (path: string) => Promise<unknown>, RegExp]>([
   expect(await kept()).toEqual([]);
 });
 
+/** Posts its last argument, and prints the status and the body of the answer. */
+const post = `
+  const [, socketPath, body] = process.argv;
+  const headers = { 'content-type': 'application/json' };
+  const options = { socketPath, path: '/v1/snapshots/import', method: 'POST', headers };
+  require('node:http').request(options, async (answer) => {
+    console.log(answer.statusCode + ' ' + Buffer.concat(await answer.toArray()));
+  }).end(body);
+`;
+
 /** A call of the host API, as a user may make it. */
 async function call(user: string, directory: string): Promise<{ status: number; code?: string }> {
   const body = { name: 'called', overwrite: false, directory, facts: {} };
+  // Each user may run the Node of a daemon.
+  const node = readlinkSync(`/proc/${daemonPid(instance.dataDir, 'perchd')}/exe`);
   const { stdout } = await run('setpriv', [
-    ...['--reuid', user, '--regid', user, '--init-groups', '--', 'curl', '-s', '-w', '\n%{http_code}'],
-    ...['--unix-socket', dataPaths(instance.dataDir).hostSocket, 'http://host/v1/snapshots/import'],
-    ...['-H', 'content-type: application/json', '-d', JSON.stringify(body)],
+    ...['--reuid', user, '--regid', user, '--init-groups', '--', node, '-e', post],
+    ...[dataPaths(instance.dataDir).hostSocket, JSON.stringify(body)],
   ]);
-  const [answer = '', status] = stdout.split('\n');
+  const [, status, answer = ''] = /^(\d+) (.*)/s.exec(stdout) ?? [];
   return { status: Number(status), code: JSON.parse(answer).error?.code };
 }
 
