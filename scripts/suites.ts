@@ -27,7 +27,8 @@ export const suites: Record<string, () => Promise<Outcome>> = {
   /** Hours if it is told to: `PERCH_CHAOS_KILLS` and `PERCH_CHAOS_SEED`, `PERCH_POWER_CUTS` and `PERCH_POWER_SEED`. */
   soak: () => vitest(['e2e', 'failpoints', 'lab'], soakTests, soakEnv()),
   /** The part of the lab's tests that each run has: the rest takes many times as long. */
-  disks: () => vitest(['lab'], ['tests/lab-disks.test.ts'], { PERCH_LAB_DATA: 'xfs' }),
+  disks: () =>
+    vitest(['lab'], ['tests/lab-disks.test.ts', 'tests/lab-firecracker.test.ts'], { PERCH_LAB_DATA: 'xfs' }),
   lab: () => vitest(['lab'], ['tests/lab']),
 };
 export const onlyByName: ReadonlySet<string> = new Set(['soak', 'lab']);

@@ -57,6 +57,10 @@ describe('sandboxes of a host that nobody tells its monitor, and that has Firecr
     expect(facts['resumed again']).toBe('memory\nchanged\n');
   });
 
+  test('go on with a host agent that is killed and started again', () => {
+    expect(facts.adopted).toEqual({ devices: one, same: true });
+  });
+
   test('are forked, and become snapshots that others start from, flattened or not', () => {
     expect(facts.forked).toEqual({
       devices: { disks: 3, bases: 1, loops: 1 },
