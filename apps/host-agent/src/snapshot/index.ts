@@ -44,6 +44,7 @@ export {
   isInTooManyFiles,
   isOneFile,
   type MemoryImage,
+  maxMemfiles,
   memoryImageOf,
 } from './memory-image.ts';
 export { createMapping, type Diff, type DirtyRun, mergeMapping } from './merge.ts';

@@ -37,7 +37,7 @@ export function isOneFile({ header: { build, baseBuild } }: MemoryImage): boolea
 }
 
 /** Each memfile is checked, opened and kept open for a guest that goes on from it. */
-const maxMemfiles = 128;
+export const maxMemfiles = 128;
 
 /** Whether the memory is in so many files that they have to become one before a guest goes on from it. */
 export function isInTooManyFiles({ build, baseBuild, mapping }: MemoryHeader): boolean {

@@ -15,8 +15,10 @@ import {
   type FileSum,
   headerOf,
   inheritedBuilds,
+  isInTooManyFiles,
   type MemoryHeader,
   type MemoryImage,
+  maxMemfiles,
   newBuildId,
   readableByVms,
   type Snapshot,
@@ -68,8 +70,9 @@ type Sums = Record<string, FileSum>;
 export async function capture(from: Capture, to: CaptureTarget): Promise<Record<string, number>> {
   const { vm, record, signal } = from;
   const build = newBuildId();
-  await to.temporary.ensure();
   const runsOn = from.kind === 'snapshot';
+  if (runsOn) assertMayGrow(to.parentMemory);
+  await to.temporary.ensure();
   const place = { id: record.vm, dir: from.dir, uid: from.uid, sizeBytes: diskBytes(record) };
   const disk = await to.disks.prepareCapture(place, runsOn ? vm : undefined);
   captured(record, 'begun');
@@ -125,6 +128,17 @@ export async function capture(from: Capture, to: CaptureTarget): Promise<Record<
   captured(record, 'committed');
   stages.lap('commit');
   return stages.laps;
+}
+
+/**
+ * A copy of a guest that runs can add a file to its memory, and nothing is merged before it is paused. A pause is never
+ * refused: its state is merged before anything goes on from it.
+ */
+function assertMayGrow(memory: MemoryImage | undefined): void {
+  if (!memory || !isInTooManyFiles(memory.header)) return;
+  throw new Error(
+    `Its memory is in more than ${maxMemfiles} files, and cannot get more while it runs: they are merged once it is paused.`,
+  );
 }
 
 function diskBytes({ disk_mb }: SandboxRecord): number {
