@@ -77,7 +77,10 @@ export async function startControlPlane(
   stack.defer(() => database.destroy());
   await migrate(database);
   if (config.databaseUrl !== undefined && config.instance !== undefined) {
-    await refuseOthersSandboxes(database, config.instance);
+    await refuseOthersSandboxes(
+      database,
+      config.hosts.map(({ id }) => id),
+    );
   }
 
   const keys = await ApiKeys.load(database, log);

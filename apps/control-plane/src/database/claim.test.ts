@@ -128,10 +128,10 @@ test('sandboxes of another Perch are refused until they are destroyed', async ()
     ...{ metadata: '{}', generation: 1, access_token: '', created_at: new Date() },
   };
   await database.insertInto('sandboxes').values(row).execute();
-  await refuseOthersSandboxes(database, 'theirs');
-  const refusal = refuseOthersSandboxes(database, 'ours');
+  await refuseOthersSandboxes(database, ['other', 'theirs']);
+  const refusal = refuseOthersSandboxes(database, ['ours']);
   await expect(refusal).rejects.toThrow(ConfigError);
   await expect(refusal).rejects.toThrow(/1 sandboxes of the Perch instance theirs, and this is ours/);
   await database.updateTable('sandboxes').set({ status: 'destroyed' }).execute();
-  await refuseOthersSandboxes(database, 'ours');
+  await refuseOthersSandboxes(database, ['ours']);
 });

@@ -45,18 +45,18 @@ export async function claimDatabase(options: ClaimOptions): Promise<AsyncDisposa
 }
 
 /** @throws ConfigError when the database holds sandboxes of another Perch, which may be stopped just now */
-export async function refuseOthersSandboxes(db: Database, hostId: string): Promise<void> {
+export async function refuseOthersSandboxes(db: Database, hosts: readonly string[]): Promise<void> {
   const [other] = await db
     .selectFrom('sandboxes')
     .select(['host_id', ({ fn }) => fn.countAll<string>().as('count')])
     .where('status', '<>', 'destroyed')
-    .where('host_id', '<>', hostId)
+    .where('host_id', 'not in', hosts)
     .groupBy('host_id')
     .execute();
   if (!other) return;
   throw new ConfigError(
     `the database of DATABASE_URL holds ${other.count} sandboxes of the Perch instance ${other.host_id}, and this is ` +
-      `${hostId}: give each Perch a database of its own; when that one is gone for good, ` +
+      `${hosts.join(', ')}: give each Perch a database of its own; when that one is gone for good, ` +
       `DELETE FROM sandboxes WHERE host_id = '${other.host_id}'`,
   );
 }
