@@ -13,6 +13,9 @@ interface Killed {
   which?: string;
 }
 
+/** The programs with which a machine ends. */
+const ofMachine = /^(qemu-system|firecracker$|perch-pager$)/;
+
 /** How long a helper is waited for: most live for some milliseconds. */
 const helperMs = 500 * slowness;
 
@@ -59,7 +62,7 @@ async function findHelper(dataDir: string): Promise<{ pid: number; name: string 
   for (const until = performance.now() + helperMs; performance.now() < until; await sleep(1)) {
     for (const pid of children(host)) {
       const name = program(pid);
-      if (name !== undefined && !name.startsWith('qemu-system')) return { pid, name };
+      if (name !== undefined && !ofMachine.test(name)) return { pid, name };
     }
   }
   return undefined;
