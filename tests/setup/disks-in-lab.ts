@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { down, leaks, type UpEvent, up } from '../../apps/cli/src/launcher/index.ts';
 import { dmNames, dmTargets } from '../../apps/host-agent/src/linux/index.ts';
-import { newApiKey, type PerchError, readSettings } from '../../packages/protocol/src/index.ts';
+import { newApiKey, PerchError, readSettings } from '../../packages/protocol/src/index.ts';
 import { Perch } from '../../packages/sdk/src/index.ts';
 import { viewOf } from './jail.ts';
-import { endWithLab } from './lab-end.ts';
+import { endWithLabAtAnyTime } from './lab-end.ts';
 import { LabFacts } from './lab-facts.ts';
 import { monitors, vmsDir } from './machine.ts';
 
@@ -17,6 +17,7 @@ const slow = { timeoutMs: 900_000 };
 const facts = new LabFacts();
 const fact = facts.add.bind(facts);
 
+endWithLabAtAnyTime();
 const [rootfs = 'auto', vmm = 'qemu-kvm'] = process.argv.slice(2);
 const key = newApiKey();
 const { env } = process;
@@ -54,7 +55,7 @@ const kept = 'cat /dev/shm/word ~/word; sha256sum ~/random | cut -d" " -f1';
 
 const monitor = (await hosts.list()).map(({ disk, vmm }) => ({ disk, vmm }));
 fact('host', monitor);
-const { id } = await sandboxes.create(shape, slow).catch(endWithLab);
+const { id } = await sandboxes.create(shape, slow);
 fact('created', { devices: devices(), root: await sh(id, 'df -k --output=size / | tail -1') });
 for (const pid of monitors(settings.dataDir).values())
   if (monitor[0]?.vmm.startsWith('firecracker')) fact('jail', viewOf(pid));
@@ -81,7 +82,10 @@ fact('adopted', { devices: devices(), same: (await sh(id, kept)) === before });
 fact('snapshot', (await snapshots.create({ name: 'kept', sandbox_id: id }, slow)).timings_ms);
 await sh(id, 'echo changed > ~/word; rm ~/random; sync');
 const { results, timings_ms } = await sandboxes.fork(id, { count: 2 }, slow);
-const children = results.flatMap((result) => ('sandbox' in result ? [result.sandbox.id] : []));
+const children = results.map((result) => {
+  if ('sandbox' in result) return result.sandbox.id;
+  throw PerchError.fromBody(result);
+});
 fact('fork', timings_ms);
 fact('forked', {
   devices: devices(),
@@ -93,11 +97,11 @@ fact(
 );
 for (const child of children) await sandboxes.delete(child);
 
-const second = await sandboxes.create({ template: 'kept', timeout_sec: 86_400 }, slow).catch(endWithLab);
+const second = await sandboxes.create({ template: 'kept', timeout_sec: 86_400 }, slow);
 fact('from snapshot', { devices: devices(), same: (await sh(second.id, kept)) === before });
 await sandboxes.delete(second.id);
 fact('flattened', (await snapshots.flatten('kept', slow)).standalone);
-const third = await sandboxes.create({ template: 'kept', timeout_sec: 86_400 }, slow).catch(endWithLab);
+const third = await sandboxes.create({ template: 'kept', timeout_sec: 86_400 }, slow);
 fact('from flattened', { devices: devices(), same: (await sh(third.id, kept)) === before });
 await sandboxes.delete(third.id);
 
