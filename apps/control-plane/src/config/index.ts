@@ -10,12 +10,18 @@ export interface RateLimit {
   seconds: number;
 }
 
+export interface HostAddress {
+  id: string;
+  /** Path of the unix socket of its agent. */
+  socket: string;
+}
+
 export interface Config {
   listen: { host: string; port: number };
   /** State of perchd, 0700. */
   controlDir: string;
-  /** Ids of the hosts, and the unix socket of the agent of each. Today it is this machine alone. */
-  hosts: [{ id: string; socket: string }, ...{ id: string; socket: string }[]];
+  /** Today it is this machine alone. */
+  hosts: [HostAddress, ...HostAddress[]];
   /** Id of this Perch, which its host has too; unknown when no launcher made the data directory. */
   instance: string | undefined;
   /** Sandboxes have names below it; undefined: that of the certificate, if there is one. */

@@ -1,5 +1,6 @@
 import { HostClient } from '@perch/host-client';
 import { PerchError } from '@perch/protocol';
+import type { HostAddress } from '../config/index.ts';
 import { HostDirectory } from './directory.ts';
 
 /** A host of this Perch, by the client of its agent. */
@@ -7,12 +8,6 @@ export interface Host {
   id: string;
   client: HostClient;
   directory: HostDirectory;
-}
-
-export interface HostAddress {
-  id: string;
-  /** Path of the socket of its agent. */
-  socket: string;
 }
 
 /** The hosts of this Perch. What concerns a sandbox is asked of the host that its row names, and of no other. */
