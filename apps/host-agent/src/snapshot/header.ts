@@ -35,6 +35,11 @@ export interface MemoryHeader {
   mapping: Mapping;
 }
 
+/** Builds that have a memfile of the memory: its own, the flat one, and those that the mapping names. */
+export function buildsOf({ build, baseBuild, mapping }: MemoryHeader): Set<BuildId> {
+  return new Set([build, baseBuild, ...mapping.builds]);
+}
+
 /** @throws RangeError for what the format cannot hold */
 export function encodeHeader({ generation, build, baseBuild, mapping }: MemoryHeader): Buffer {
   if (!Number.isSafeInteger(generation) || generation < 0)

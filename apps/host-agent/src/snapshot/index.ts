@@ -8,7 +8,7 @@ export { SnapshotDamaged, SnapshotIncompatible } from './damaged.ts';
 export { ExchangeNotDurable, exchangeSnapshots, whileInPlace } from './exchange.ts';
 export { readFully } from './files.ts';
 export { ForeignDirectory } from './foreign-directory.ts';
-export { decodeHeader, type MemoryHeader, maxHeaderBytes, writeHeader } from './header.ts';
+export { buildsOf, decodeHeader, type MemoryHeader, maxHeaderBytes, writeHeader } from './header.ts';
 export { jsonReader } from './json.ts';
 export {
   ancestorMemfile,

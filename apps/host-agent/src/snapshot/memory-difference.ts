@@ -4,7 +4,7 @@
  */
 import { chmod } from 'node:fs/promises';
 import type { BuildId } from './build-id.ts';
-import type { MemoryHeader } from './header.ts';
+import { buildsOf, type MemoryHeader } from './header.ts';
 import type { Mapping, Run } from './mapping.ts';
 import { copyMemory, type MemoryCopy } from './memory-copy.ts';
 import { flatMappingOf, type MemoryImage } from './memory-image.ts';
@@ -69,6 +69,8 @@ async function mappingUnder(since: MemoryDifference['since'], parent: MemoryImag
 }
 
 /** Builds of the parent whose memfiles this memory needs: the flat one, and what of the others is still to be seen. */
-export function inheritedBuilds({ build, baseBuild, mapping }: MemoryHeader): Set<BuildId> {
-  return new Set([baseBuild, ...mapping.builds].filter((one) => one !== build));
+export function inheritedBuilds(header: MemoryHeader): Set<BuildId> {
+  const builds = buildsOf(header);
+  builds.delete(header.build);
+  return builds;
 }

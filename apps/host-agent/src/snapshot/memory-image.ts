@@ -5,7 +5,7 @@
 import { open } from 'node:fs/promises';
 import { dataRuns } from '../linux/index.ts';
 import type { BuildId } from './build-id.ts';
-import type { MemoryHeader } from './header.ts';
+import { buildsOf, type MemoryHeader } from './header.ts';
 import { snapshotFiles } from './layout.ts';
 import type { Mapping } from './mapping.ts';
 import { createMapping } from './merge.ts';
@@ -40,8 +40,8 @@ export function isOneFile({ header: { build, baseBuild } }: MemoryImage): boolea
 export const maxMemfiles = 128;
 
 /** Whether the memory is in so many files that they have to become one before a guest goes on from it. */
-export function isInTooManyFiles({ build, baseBuild, mapping }: MemoryHeader): boolean {
-  return new Set([build, baseBuild, ...mapping.builds]).size > maxMemfiles;
+export function isInTooManyFiles(header: MemoryHeader): boolean {
+  return buildsOf(header).size > maxMemfiles;
 }
 
 /** Path of the file that a process can map. */

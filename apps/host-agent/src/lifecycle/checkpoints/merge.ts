@@ -4,6 +4,7 @@
  */
 import { failpoint } from '../../failpoints/index.ts';
 import {
+  buildsOf,
   commitSnapshot,
   isInTooManyFiles,
   isWithMemory,
@@ -56,7 +57,8 @@ export async function excessOf(snapshot: Snapshot, memoryPercent: number, layers
 function memoryBeyond({ manifest, header }: Snapshot, memoryPercent: number): number | undefined {
   if (!header) return undefined;
   const { build: own, baseBuild, mapping } = header;
-  const later = new Set([own, ...mapping.builds].filter((one) => one !== baseBuild));
+  const later = buildsOf(header);
+  later.delete(baseBuild);
   const changed = [...later].reduce(
     (sum, one) => sum + (manifest.files[memfileName(one, own)]?.length ?? 0),
     0,

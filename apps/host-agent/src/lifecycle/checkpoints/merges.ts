@@ -1,8 +1,8 @@
 /**
  * Merges the last checkpoints of sandboxes that have been paused for a while, one at a time on a host. The merged files lie
  * beside the checkpoint and take its place in one step, which the driver of the sandbox does among its others: nobody
- * waits for a merge, and one whose sandbox goes on meanwhile is given up. But for a disk that may get no more layers:
- * then whoever goes on from the checkpoint waits, see `now`.
+ * waits for a merge, and one whose sandbox goes on meanwhile is given up. But for a disk that may get no more layers,
+ * and a memory in too many files: then whoever goes on from the checkpoint waits, see `now`.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type HostSandbox, isPerchError } from '@perch/protocol';

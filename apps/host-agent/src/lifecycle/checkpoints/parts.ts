@@ -7,6 +7,7 @@ import {
   copyWholeMemory,
   createMapping,
   type FileSum,
+  inheritedBuilds,
   type ManifestFacts,
   type Pace,
   type Snapshot,
@@ -23,9 +24,7 @@ export type Sums = Record<string, FileSum>;
 export function memoryFiles({ header }: Pick<Snapshot, 'header'>): Set<string> {
   if (!header) return new Set();
   const names = new Set<string>([snapshotFiles.memfile, snapshotFiles.memfileHeader]);
-  for (const build of [header.baseBuild, ...header.mapping.builds]) {
-    if (build !== header.build) names.add(ancestorMemfile(build));
-  }
+  for (const build of inheritedBuilds(header)) names.add(ancestorMemfile(build));
   return names;
 }
 

@@ -124,9 +124,9 @@ export class SandboxState {
     const isOther = isOfOtherKind(state.disk, disks);
     const isLong = state.vm !== undefined && isInTooManyFiles(state.vm.image.header);
     // Nothing goes on from such a state before its files are merged, or are those of this kind of disk.
-    const isReady = async () =>
-      !(isOther || isLong) && (await disks.mergeNeed(state.disk, record.disk_mb * 2 ** 20)) !== 'now';
-    if (await isReady()) return state;
+    const mustWait =
+      isOther || isLong || (await disks.mergeNeed(state.disk, record.disk_mb * 2 ** 20)) === 'now';
+    if (!mustWait) return state;
     try {
       await mergeNow(record, at, signal);
     } catch (cause) {
