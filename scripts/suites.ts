@@ -4,15 +4,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { cargoEnv } from './cargo.ts';
-import { failuresOf, type Report } from './vitest-report.ts';
+import { type Outcome, outcomeVariable } from './outcome-reporter.ts';
 
-export interface Outcome {
-  passed: number;
-  failed: number;
-  skipped: number;
-  /** A text for each failure. */
-  failures: string[];
-}
+const nothing: Outcome = { passed: 0, failed: 0, skipped: 0, failures: [] };
 
 const soakTests = [
   ...['tests/chaos.test.ts', 'tests/power-cut.test.ts', 'tests/failpoints'],
@@ -54,7 +48,7 @@ async function cargoTest(): Promise<Outcome> {
     true,
     cargoEnv,
   );
-  const outcome: Outcome = { passed: 0, failed: 0, skipped: 0, failures: [] };
+  const outcome: Outcome = { ...nothing, failures: [] };
   for (const [, passed, failed, skipped] of stdout.matchAll(
     /^test result: .*?(\d+) passed; (\d+) failed; (\d+) ignored/gm,
   )) {
@@ -83,16 +77,13 @@ async function vitest(
   env: Record<string, string> = {},
 ): Promise<Outcome> {
   const file = join(tmpdir(), `${projects.join('-')}.json`);
-  const reporters = ['--reporter=default', '--reporter=json', `--outputFile=${file}`];
+  const reporters = ['--reporter=default', `--reporter=${join(import.meta.dirname, 'outcome-reporter.ts')}`];
   const only = projects.flatMap((project) => ['--project', project]);
-  const { code } = await run('vitest', ['run', ...only, ...reporters, ...args], false, env);
-  const report = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Report) : {};
-  return brokenUnless(code === 0, {
-    passed: report.numPassedTests ?? 0,
-    failed: report.numFailedTests ?? 0,
-    skipped: (report.numPendingTests ?? 0) + (report.numTodoTests ?? 0),
-    failures: failuresOf(report),
+  const { code } = await run('vitest', ['run', ...only, ...reporters, ...args], false, {
+    ...env,
+    [outcomeVariable]: file,
   });
+  return brokenUnless(code === 0, existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : nothing);
 }
 
 /** A suite that did not end well has failed even when each test that it reports has passed. */

@@ -9,7 +9,8 @@ import { resolveArtifacts } from '../images/index.ts';
 import { ensureLab } from '../lab/index.ts';
 import { ensureE2bPackages } from './e2b-python.ts';
 import { enclose } from './enclosure/index.ts';
-import { inFiles, inLab, type Outcome, onlyByName, suites } from './suites.ts';
+import type { Outcome } from './outcome-reporter.ts';
+import { inFiles, inLab, onlyByName, suites } from './suites.ts';
 
 const { values, positionals: wanted } = parseArgs({
   allowPositionals: true,

@@ -44,20 +44,23 @@ export class LabFacts {
  * Runs a command in the lab, again when the lab dies: emulated virtualization ends many runs, most of them while a guest starts.
  * @param options of the lab
  * @returns its output
- * @throws Error with its output when it fails
+ * @throws Error with its last lines when it fails
  */
 export async function inLab(command: readonly string[], ...options: string[]): Promise<string> {
   const run = spawn(process.execPath, [lab, '--repeat', '5', ...options, '--', ...command], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  // A run that is about to be too late shows how far it is.
+  // A run that is about to be too late shows how far it is, and one that failed all that it said.
   for (const output of [run.stdout, run.stderr]) output.pipe(process.stderr, { end: false });
   const [stdout, stderr, [code]] = await Promise.all([
     text(run.stdout),
     text(run.stderr),
     once(run, 'exit') as Promise<[number | null]>,
   ]);
-  if (code !== 0) throw new Error(`The run in the lab ended with ${code}: ${stdout}${stderr}`);
+  if (code !== 0)
+    throw new Error(
+      `The run in the lab ended with ${code}:\n${(stdout + stderr).split('\n').slice(-30).join('\n')}`,
+    );
   return stdout;
 }
 
