@@ -1,13 +1,13 @@
 /** How a guest ended by itself, as its kernel says it on the console: nobody else is told. Pure. */
 import { quoted } from '@perch/node-kit';
-import { lastFrom } from '../process/index.ts';
+import { guestRestarted, lastFrom } from '../process/index.ts';
 
 /** `pr_emerg` of kernel/reboot.c and arch/x86/kernel/reboot.c in Linux 6.12, which `quiet` lets through. */
 const said: Readonly<Record<string, string>> = {
   'reboot: System halted': 'The guest powered off',
   'reboot: Power down': 'The guest powered off',
-  'reboot: Restarting system': 'The guest restarted, which ends a sandbox',
-  'reboot: machine restart': 'The guest restarted, which ends a sandbox',
+  'reboot: Restarting system': guestRestarted,
+  'reboot: machine restart': guestRestarted,
 };
 
 /**

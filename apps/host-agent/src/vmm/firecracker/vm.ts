@@ -10,7 +10,14 @@ import type { ProcessRef } from '../../linux/index.ts';
 import type { BuildId } from '../../snapshot/index.ts';
 import type { Counters } from '../counters.ts';
 import type { SavedState, Vm } from '../monitor.ts';
-import { ConsoleTail, takeFile, type VmCgroup, type VmProcess, VmProcesses } from '../process/index.ts';
+import {
+  ConsoleTail,
+  guestRestarted,
+  takeFile,
+  type VmCgroup,
+  type VmProcess,
+  VmProcesses,
+} from '../process/index.ts';
 import { FirecrackerApi } from './api.ts';
 import { drainConsole, openConsole } from './console.ts';
 import { guestEnd, isHalted } from './guest-end.ts';
@@ -72,7 +79,7 @@ export class FirecrackerVm implements Vm {
     const { process, child, pager, dir, cgroup, log } = of;
     this.#running = new VmProcesses({
       processes: [
-        { name: 'The VM monitor', process, child },
+        { name: 'The VM monitor', process, child, endsWell: guestRestarted },
         ...(pager ? [{ name: 'The pager', ...pager, follows: true }] : []),
       ],
       ...{ dir, cgroup, log },

@@ -22,6 +22,9 @@ export interface ExitStatus {
   signal: NodeJS.Signals | null;
 }
 
+/** Of a guest whose processor was reset, whatever its kernel said before. */
+export const guestRestarted = 'The guest restarted, which ends a sandbox';
+
 export function exitReason({ killed, guest, oomKills, process, status, log }: ExitFacts): string {
   if (killed) return `${process} was ended by Perch`;
   if (guest !== undefined) return guest;

@@ -10,6 +10,7 @@ export {
   removeFiles,
   takeFile,
 } from './directory.ts';
+export { guestRestarted } from './exit-reason.ts';
 export { findProcess } from './find.ts';
 export { type VmCgroup, VmLimits } from './limits.ts';
 export { notStarted } from './not-started.ts';

@@ -67,6 +67,13 @@ test('a guest that ended by itself is told before what became of its processes',
   expect(await it.vm.exited).toBe('The guest powered off');
 });
 
+test('one that exits with 0 may say by it how its guest ended', async () => {
+  await using it = await two();
+  const child = spawn('sh', ['-c', 'exit 0'], { stdio: 'ignore' });
+  const monitor = { name: 'The VM monitor', child, process: refOf(child), endsWell: 'The guest restarted' };
+  expect(await new VmProcesses({ ...it.options, processes: [monitor] }).exited).toBe('The guest restarted');
+});
+
 test('who waits for living processes is told why they ended', async () => {
   await using it = await two();
   const waiting = it.vm.whileAlive(new Promise(() => {}));

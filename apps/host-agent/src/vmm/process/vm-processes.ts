@@ -17,6 +17,8 @@ export interface VmProcess {
   process: ProcessRef;
   /** When we started it. */
   child?: ChildProcess | undefined;
+  /** What its exit with 0 says of a guest that said nothing, as a sentence. */
+  endsWell?: string | undefined;
   /** It ends by itself, and well, as soon as another of them does: that one is told of. */
   follows?: boolean;
 }
@@ -126,8 +128,9 @@ export class VmProcesses {
     const [said, oomKills] = await Promise.all([readLogTail(dir), cgroup?.oomKills(), this.#reaped(ended)]);
     await this.#removeCgroup();
     const status = this.#statuses.get(ended);
+    const well = status?.code === 0 ? ended.endsWell : undefined;
     return exitReason({
-      ...{ killed: this.#killed, guest, process: ended.name, status, log: said },
+      ...{ killed: this.#killed, guest: guest ?? well, process: ended.name, status, log: said },
       oomKills: oomKills ?? 0,
     });
   }
