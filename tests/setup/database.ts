@@ -34,7 +34,7 @@ export async function expectRows({ dataDir }: PerchInstance): Promise<void> {
         const usable = gone.filter((row) => row.access_token || row.next_access_token || row.host_ip);
         expect(usable, 'rows of what is gone').toEqual([]);
         const keys = await db.selectFrom('idempotency_keys').selectAll().execute();
-        const waiting = keys.filter(({ answer }) => answer === null);
+        const waiting = keys.filter(({ answered }) => !answered);
         expect(waiting, 'keys that were repeated until they were answered').toEqual([]);
       },
       { timeout: waitMs },

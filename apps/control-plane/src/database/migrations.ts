@@ -92,6 +92,13 @@ const migrations: Record<string, Migration> = {
           ADD COLUMN paused_memory boolean NOT NULL DEFAULT true`.execute(db);
     },
   },
+  '0005_no_kept_answers': {
+    async up(db: Kysely<unknown>) {
+      await sql`ALTER TABLE idempotency_keys ADD COLUMN answered boolean NOT NULL DEFAULT false`.execute(db);
+      await sql`UPDATE idempotency_keys SET answered = answer IS NOT NULL`.execute(db);
+      await sql`ALTER TABLE idempotency_keys DROP COLUMN answer`.execute(db);
+    },
+  },
 };
 
 /** Brings the schema up to date; two that start at once wait for each other. */

@@ -71,8 +71,8 @@ export interface IdempotencyTable {
   /** SHA-256 of the request with its defaults. */
   request_hash: Buffer;
   sandbox_id: string;
-  /** The first answer; null until there is one. */
-  answer: JSONColumnType<object, string | null, string | null> | null;
+  /** Whether its sandbox runs, or has run. */
+  answered: boolean;
   created_at: Time;
 }
 

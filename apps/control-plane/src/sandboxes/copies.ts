@@ -128,7 +128,9 @@ export class Copier {
       failpoint('fork.done');
       metrics.transition('fork', timings);
       log.info({ sandbox: id, children: rows.map((row) => row.id), timings_ms: timings }, 'forked');
-      return { children, timings };
+      const outcome = (child: PromiseSettledResult<SandboxRow>) =>
+        child.status === 'fulfilled' ? child.value : toPerchError(child.reason);
+      return { children: children.map(outcome), timings };
     });
   }
 
@@ -151,6 +153,12 @@ export class Copier {
       },
     };
   }
+}
+
+function toPerchError(error: unknown): PerchError {
+  if (error instanceof PerchError) return error;
+  const message = 'A child could not be made; the log has the cause.';
+  return new PerchError('internal', message, {}, { cause: error });
 }
 
 function childOf(source: SandboxRow, timeoutSec: number | undefined): NewSandboxRow {

@@ -4,7 +4,6 @@ import {
   meaningOf,
   newAccessToken,
   newSandboxId,
-  type Sandbox,
   type SandboxStatus,
 } from '@perch/protocol';
 import type { NewSandboxRow, SandboxRow } from '../database/index.ts';
@@ -18,7 +17,6 @@ import type { Operations } from './operations.ts';
 import { persist } from './persist.ts';
 import type { SandboxRepository } from './repository.ts';
 import { type EdgeSettings, edgeColumns, type FullRequest, withDefaults, withMachine } from './request.ts';
-import { toSandbox } from './view.ts';
 
 export interface CreateContext {
   requestId: string;
@@ -48,15 +46,15 @@ export class Creator {
   }
 
   /** Creates one, or gives that of its idempotency key. */
-  async create(request: CreateSandbox, context: CreateContext): Promise<Sandbox> {
+  async create(request: CreateSandbox, context: CreateContext): Promise<SandboxRow> {
     const full = withDefaults(request);
-    const make = async () => toSandbox(await this.#create(full, request, context));
+    const make = () => this.#create(full, request, context);
     const key = context.idempotencyKey;
     if (!key) return make();
     const asked = context.edge ? { ...full, edge: context.edge } : full;
     return this.#parts.idempotency.once(key, asked, {
       make,
-      present: (id) => this.#present(id),
+      find: (id) => this.#parts.repository.find(id),
       unanswered: (id) => this.#unanswered(id),
     });
   }
@@ -73,16 +71,11 @@ export class Creator {
     }
   }
 
-  async #present(id: string): Promise<Sandbox | undefined> {
-    const row = await this.#parts.repository.find(id);
-    return row && toSandbox(row, this.#parts.lives.get(id));
-  }
-
   async #unanswered(id: string): Promise<Unanswered> {
     const life = this.#parts.lives.get(id);
     if (life?.status === 'creating') return 'pending';
     const row = life && (await this.#parts.repository.find(id));
-    return row && !atAnEnd.has(row.status) ? toSandbox(row, life) : 'gone';
+    return row && !atAnEnd.has(row.status) ? row : 'gone';
   }
 
   /**

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { PerchError, type Sandbox } from '@perch/protocol';
-import type { Database } from '../database/index.ts';
+import { PerchError } from '@perch/protocol';
+import type { Database, SandboxRow } from '../database/index.ts';
 import { failpoint } from '../failpoints/index.ts';
 import { persist } from './persist.ts';
 
@@ -16,38 +16,38 @@ export interface IdempotencyKey {
 }
 
 /** How the sandbox of an unanswered key stands: still being made, running, or not there. */
-export type Unanswered = 'pending' | 'gone' | Sandbox;
+export type Unanswered = 'pending' | 'gone' | SandboxRow;
 
 interface Making {
-  make: () => Promise<Sandbox>;
-  /** As it is now; undefined when it is forgotten. */
-  present: (sandboxId: string) => Promise<Sandbox | undefined>;
+  make: () => Promise<SandboxRow>;
+  /** Undefined when it is forgotten. */
+  find: (sandboxId: string) => Promise<SandboxRow | undefined>;
   unanswered: (sandboxId: string) => Promise<Unanswered>;
 }
 
 /**
- * Sandboxes by `Idempotency-Key`. A repeat gets the sandbox of the first request as it is now, and once it is
- * forgotten the first answer. Only a success is kept: after an error the same key may try again.
+ * Sandboxes by `Idempotency-Key`. A repeat gets the sandbox of the first request as it is now, which is remembered for
+ * longer than the key. Only a success is kept: after an error the same key may try again.
  */
 export class Idempotency {
   readonly #db: Database;
-  readonly #running = new Map<string, { digest: string; answer: Promise<Sandbox> }>();
+  readonly #running = new Map<string, { digest: string; sandbox: Promise<SandboxRow> }>();
 
   constructor(db: Database) {
     this.#db = db;
   }
 
   /** The sandbox of this key, made by `make` if there is none. Repeats that come meanwhile share its answer. */
-  once(key: IdempotencyKey, request: object, how: Making): Promise<Sandbox> {
+  once(key: IdempotencyKey, request: object, how: Making): Promise<SandboxRow> {
     const digest = hash('sha256', canonical(request), 'hex');
     const tag = `${key.apiKeyId} ${key.key}`;
     const running = this.#running.get(tag);
     if (running) {
-      return running.digest === digest ? running.answer : Promise.reject(mismatch(key));
+      return running.digest === digest ? running.sandbox : Promise.reject(mismatch(key));
     }
-    const answer = this.#first(key, digest, how).finally(() => this.#running.delete(tag));
-    this.#running.set(tag, { digest, answer });
-    return answer;
+    const sandbox = this.#first(key, digest, how).finally(() => this.#running.delete(tag));
+    this.#running.set(tag, { digest, sandbox });
+    return sandbox;
   }
 
   async isAsked(sandboxId: string): Promise<boolean> {
@@ -66,15 +66,16 @@ export class Idempotency {
       .execute();
   }
 
-  async #first(key: IdempotencyKey, digest: string, how: Making): Promise<Sandbox> {
+  async #first(key: IdempotencyKey, digest: string, how: Making): Promise<SandboxRow> {
     const deadline = Date.now() + waitMs;
     while (!(await this.#reserve(key, digest))) {
       const row = await this.#find(key);
       if (!row) continue;
       if (!row.request_hash.equals(Buffer.from(digest, 'hex'))) throw mismatch(key);
-      if (row.answer) return (await how.present(row.sandbox_id)) ?? (row.answer as Sandbox);
-      const standing = await how.unanswered(row.sandbox_id);
-      if (standing === 'gone') await this.#release(key);
+      const standing = row.answered
+        ? ((await how.find(row.sandbox_id)) ?? 'gone')
+        : await how.unanswered(row.sandbox_id);
+      if (standing === 'gone') await this.#release(key, row.answered);
       else if (standing !== 'pending') return this.#complete(key, standing);
       else if (Date.now() > deadline) {
         throw new PerchError('host_unavailable', 'The first request with this Idempotency-Key is not done.', {
@@ -83,14 +84,14 @@ export class Idempotency {
       } else await sleep(200);
     }
     failpoint('create.reserved');
-    let answer: Sandbox;
+    let sandbox: SandboxRow;
     try {
-      answer = await how.make();
+      sandbox = await how.make();
     } catch (error) {
       await persist(() => this.#release(key)).catch(() => {});
       throw error;
     }
-    return this.#complete(key, answer);
+    return this.#complete(key, sandbox);
   }
 
   async #reserve(key: IdempotencyKey, digest: string): Promise<boolean> {
@@ -104,7 +105,7 @@ export class Idempotency {
         key: key.key,
         request_hash: Buffer.from(digest, 'hex'),
         sandbox_id: '',
-        answer: null,
+        answered: false,
         created_at: new Date(),
       })
       .onConflict((conflict) => conflict.doNothing())
@@ -122,21 +123,22 @@ export class Idempotency {
       .executeTakeFirst();
   }
 
-  async #release(key: IdempotencyKey): Promise<void> {
-    await this.#row(key).where('answer', 'is', null).execute();
+  /** Unless somebody answered it meanwhile. */
+  async #release(key: IdempotencyKey, answered = false): Promise<void> {
+    await this.#row(key).where('answered', '=', answered).execute();
   }
 
-  /** An answer that could not be stored is given all the same: a repeat finds the sandbox by its id. */
-  async #complete(key: IdempotencyKey, answer: Sandbox): Promise<Sandbox> {
+  /** What could not be stored holds all the same: a repeat finds the sandbox by its id. */
+  async #complete(key: IdempotencyKey, sandbox: SandboxRow): Promise<SandboxRow> {
     await persist(async () => {
       await this.#db
         .updateTable('idempotency_keys')
-        .set({ answer: JSON.stringify(answer) })
+        .set({ answered: true })
         .where('api_key_id', '=', key.apiKeyId)
         .where('key', '=', key.key)
         .execute();
     }).catch(() => {});
-    return answer;
+    return sandbox;
   }
 
   #row(key: IdempotencyKey) {

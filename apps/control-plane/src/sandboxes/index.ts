@@ -2,6 +2,7 @@ export { ActivityTracker } from './activity.ts';
 export { decodeCursor, encodeCursor } from './cursor.ts';
 export { Idempotency } from './idempotency.ts';
 export type { Life } from './life.ts';
+export type { Forked, Transitioned } from './operations.ts';
 export { pinReady } from './ready-pins.ts';
 export { SandboxRepository } from './repository.ts';
 export type { EdgeSettings } from './request.ts';

@@ -1,9 +1,9 @@
-import type { HostSandbox, NewSnapshot } from '@perch/protocol';
+import type { HostSandbox, NewSnapshot, PerchError } from '@perch/protocol';
 import type { SandboxRow } from '../database/index.ts';
 
 /** The outcome of a fork: a row, or why there is none, for each child. */
 export interface Forked {
-  children: PromiseSettledResult<SandboxRow>[];
+  children: (SandboxRow | PerchError)[];
   timings: Record<string, number>;
 }
 

@@ -11,17 +11,7 @@
  * names the status and the generation it expects, and the reconciler finishes what a crash left half done.
  */
 
-import {
-  type CreateSandbox,
-  type ForkResults,
-  type HostSandbox,
-  type NewSnapshot,
-  PerchError,
-  type Sandbox,
-  type SandboxHistory,
-  type SandboxStatus,
-  type SandboxTransition,
-} from '@perch/protocol';
+import type { CreateSandbox, HostSandbox, NewSnapshot, SandboxHistory, SandboxStatus } from '@perch/protocol';
 import type { Logger } from 'pino';
 import type { SandboxRow } from '../database/index.ts';
 import type { Hosts } from '../hosts/index.ts';
@@ -34,13 +24,12 @@ import type { Idempotency } from './idempotency.ts';
 import type { Life } from './life.ts';
 import { Lives } from './lives.ts';
 import { Observer } from './observe.ts';
-import { Operations, type Transitioned } from './operations.ts';
+import { type Forked, Operations, type Transitioned } from './operations.ts';
 import { type PauseRequest, Pauser } from './pause.ts';
 import { Ready, type ReadyRequest } from './ready.ts';
 import type { ListFilter, SandboxEvent, SandboxPage, SandboxRepository } from './repository.ts';
 import { type ResumeRequest, Resumer } from './resume.ts';
 import { type LastCommand, TimeUp } from './time-up.ts';
-import { toSandbox } from './view.ts';
 
 interface Dependencies {
   repository: SandboxRepository;
@@ -102,12 +91,13 @@ export class SandboxService implements Disposable {
   }
 
   /** Creates one, or gives that of its idempotency key. */
-  create(request: CreateSandbox, context: CreateContext): Promise<Sandbox> {
-    return this.#creator.create(request, context);
+  async create(request: CreateSandbox, context: CreateContext): Promise<SandboxRow> {
+    return this.now(await this.#creator.create(request, context));
   }
 
-  async get(id: string): Promise<Sandbox> {
-    return this.toSandbox(await this.row(id));
+  /** As it is now. @throws PerchError sandbox_not_found */
+  async get(id: string): Promise<SandboxRow> {
+    return this.now(await this.row(id));
   }
 
   /** As the database holds it. @throws PerchError sandbox_not_found */
@@ -129,10 +119,19 @@ export class SandboxService implements Disposable {
     return this.#dependencies.repository.list(filter);
   }
 
-  toSandbox(row: SandboxRow): Sandbox {
-    const sandbox = toSandbox(row, this.#lives.get(row.id));
-    const copying = this.#copier.status(row.id);
-    return copying && row.status === 'running' ? { ...sandbox, status: copying } : sandbox;
+  /** With what the database does not hold: that it is being copied, and activity that is not written yet. */
+  now(row: SandboxRow): SandboxRow {
+    const { id, status, generation } = row;
+    const life = this.#lives.get(id);
+    const copying = status === 'running' ? this.#copier.status(id) : undefined;
+    if (life?.status !== status || life.generation !== generation)
+      return copying ? { ...row, status: copying } : row;
+    return {
+      ...row,
+      status: copying ?? status,
+      last_active_at: life.lastActiveAt ?? row.last_active_at,
+      expires_at: life.expiresAt ?? row.expires_at,
+    };
   }
 
   /** The running life that a command or a transfer needs, resumed if it is paused and may be. */
@@ -141,13 +140,13 @@ export class SandboxService implements Disposable {
   }
 
   /** Resolves when it is paused. It is, whether or not somebody waits. */
-  async pause(id: string, requestId: string, how?: PauseRequest): Promise<SandboxTransition> {
-    return this.#toTransition(await this.#pauser.pause(id, 'asked for', requestId, how));
+  async pause(id: string, requestId: string, how?: PauseRequest): Promise<Transitioned> {
+    return this.#nowOf(await this.#pauser.pause(id, 'asked for', requestId, how));
   }
 
   /** Resolves when it runs. It does, whether or not somebody waits. */
-  async resume(id: string, requestId: string, how?: ResumeRequest): Promise<SandboxTransition> {
-    return this.#toTransition(await this.#resumer.resume(id, 'asked for', requestId, how));
+  async resume(id: string, requestId: string, how?: ResumeRequest): Promise<Transitioned> {
+    return this.#nowOf(await this.#resumer.resume(id, 'asked for', requestId, how));
   }
 
   /** Resolves when the snapshot is there; the sandbox is as before. */
@@ -156,14 +155,9 @@ export class SandboxService implements Disposable {
   }
 
   /** Resolves when each child runs or failed; the source is as before. */
-  async fork(id: string, request: ForkRequest, context: CreateContext): Promise<ForkResults> {
+  async fork(id: string, request: ForkRequest, context: CreateContext): Promise<Forked> {
     const { children, timings } = await this.#copier.fork(id, request, context);
-    const results = children.map((child) =>
-      child.status === 'fulfilled'
-        ? { sandbox: this.toSandbox(child.value) }
-        : { error: toPerchError(child.reason).toBody().error },
-    );
-    return { results, timings_ms: timings };
+    return { children: children.map((child) => (child instanceof Error ? child : this.now(child))), timings };
   }
 
   /** The history of a sandbox. */
@@ -190,7 +184,7 @@ export class SandboxService implements Disposable {
   }
 
   /** @param timeoutSec from now; 0 ends it at once */
-  async setTimeout(id: string, timeoutSec: number): Promise<Sandbox> {
+  async setTimeout(id: string, timeoutSec: number): Promise<SandboxRow> {
     const { repository, activity } = this.#dependencies;
     const life = await this.#ready.running(id);
     const expiresAt = new Date(Date.now() + timeoutSec * 1000);
@@ -202,7 +196,7 @@ export class SandboxService implements Disposable {
     // A batch of activity that was under way may have written the older end after this one.
     activity.changed(life);
     this.#lives.arm(id);
-    return toSandbox(row, life);
+    return this.now(row);
   }
 
   async logs(id: string, requestId: string): Promise<{ events: SandboxEvent[]; console: Buffer }> {
@@ -257,17 +251,7 @@ export class SandboxService implements Disposable {
     this.#lives[Symbol.dispose]();
   }
 
-  #toTransition({ row, timings }: Transitioned): SandboxTransition {
-    return { ...this.toSandbox(row), timings_ms: timings };
+  #nowOf({ row, timings }: Transitioned): Transitioned {
+    return { row: this.now(row), timings };
   }
-}
-
-function toPerchError(error: unknown): PerchError {
-  if (error instanceof PerchError) return error;
-  return new PerchError(
-    'internal',
-    'A child could not be made; the log has the cause.',
-    {},
-    { cause: error },
-  );
 }

@@ -78,7 +78,7 @@ test('a create that a crash cut off is destroyed, or waits for the repeat of its
   const { id: lost } = await plane.create();
   await plane.down();
   await inDatabase(plane.config, async (db) => {
-    await sql`UPDATE idempotency_keys SET answer = NULL WHERE sandbox_id = ${asked}`.execute(db);
+    await sql`UPDATE idempotency_keys SET answered = false WHERE sandbox_id = ${asked}`.execute(db);
     await sql`UPDATE sandboxes SET status = 'creating', started_at = NULL, expires_at = NULL, host_ip = NULL
       WHERE id IN (${asked}, ${lost})`.execute(db);
   });

@@ -91,14 +91,12 @@ export function addLifecycleRoutes(app: FastifyInstance, { guests, publicUrl, sa
       const { id } = request.params;
       await visible(sandboxes, id);
       const context = { requestId: request.id, clientGone: clientGone(reply) };
-      const { results } = await sandboxes.fork(id, { count, timeoutSec: timeout }, context);
+      const { children } = await sandboxes.fork(id, { count, timeoutSec: timeout }, context);
       const domain = callersDomain(request, publicUrl);
-      const answers = results.map(async (result) => {
-        if ('sandbox' in result) return { sandbox: toAccess(await sandboxes.row(result.sandbox.id), domain) };
-        const error = PerchError.fromBody(result);
-        return { error: error ? toE2bError(error) : { code: 500, message: 'It could not be made.' } };
-      });
-      return reply.code(201).send(await Promise.all(answers));
+      const answers = children.map((child) =>
+        child instanceof PerchError ? { error: toE2bError(child) } : { sandbox: toAccess(child, domain) },
+      );
+      return reply.code(201).send(answers);
     },
   });
 

@@ -30,7 +30,7 @@ export function addSandboxRoutes(app: FastifyInstance, { publicUrl, sandboxes }:
         if (asked.autoPauseMemory === false && asked.autoResume?.enabled)
           refuse('autoPauseMemory', 'does not go with autoResume');
         const key = idempotencyKey(request);
-        const { id } = await sandboxes.create(
+        const sandbox = await sandboxes.create(
           {
             template: asked.templateID,
             metadata: asked.metadata ?? {},
@@ -52,7 +52,7 @@ export function addSandboxRoutes(app: FastifyInstance, { publicUrl, sandboxes }:
               : { idempotencyKey: { apiKeyId: callerOn(request).keyId, key } }),
           },
         );
-        return reply.code(201).send(toAccess(await sandboxes.row(id), callersDomain(request, publicUrl)));
+        return reply.code(201).send(toAccess(sandbox, callersDomain(request, publicUrl)));
       },
     });
 

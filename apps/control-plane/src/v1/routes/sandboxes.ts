@@ -13,6 +13,7 @@ import { Type } from 'typebox';
 import { callerOn, clientGone, type Services } from '../../http/index.ts';
 import { decodeCursor, encodeCursor } from '../../sandboxes/index.ts';
 import { validationError } from '../../validation/index.ts';
+import { toSandbox } from '../view.ts';
 import { type App, emptyBody, IdParams } from './app.ts';
 
 const tags = ['sandboxes'];
@@ -61,7 +62,7 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
           ? { clientGone: clientGone(reply) }
           : { idempotencyKey: { apiKeyId: callerOn(request).keyId, key } }),
       });
-      return reply.code(201).send(sandbox);
+      return reply.code(201).send(toSandbox(sandbox));
     },
   });
 
@@ -91,7 +92,7 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
         limit,
       });
       return {
-        items: rows.map((row) => sandboxes.toSandbox(row)),
+        items: rows.map((row) => toSandbox(sandboxes.now(row))),
         next_cursor: last ? encodeCursor({ createdAt: last.created_at, id: last.id }) : null,
       };
     },
@@ -106,7 +107,7 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
       params: IdParams,
       response: { 200: Sandbox, 404: 'No such sandbox.' } as object,
     },
-    handler: (request) => sandboxes.get(request.params.id),
+    handler: async (request) => toSandbox(await sandboxes.get(request.params.id)),
   });
 
   app.route({
@@ -164,7 +165,8 @@ export function addSandboxRoutes(app: App, { sandboxes }: Services): void {
         409: 'Not running.',
       } as object,
     },
-    handler: (request) => sandboxes.setTimeout(request.params.id, request.body.timeout_sec),
+    handler: async (request) =>
+      toSandbox(await sandboxes.setTimeout(request.params.id, request.body.timeout_sec)),
   });
 }
 

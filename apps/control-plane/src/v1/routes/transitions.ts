@@ -7,6 +7,7 @@ import {
   SandboxTransition,
 } from '@perch/protocol';
 import { clientGone, type Services } from '../../http/index.ts';
+import { toForkResults, toTransition } from '../view.ts';
 import { type App, emptyBody, IdParams } from './app.ts';
 
 const shared = { tags: ['sandboxes'], params: IdParams, optionalBody: true } as const;
@@ -41,7 +42,8 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
         503: `The host has no room on its disk for the pause, which is found out first: it runs on. Or cleanup_delayed: it is still pausing. Or ${noAnswer}.`,
       } as object,
     },
-    handler: (request) => sandboxes.pause(request.params.id, request.id, request.body),
+    handler: async (request) =>
+      toTransition(await sandboxes.pause(request.params.id, request.id, request.body)),
   });
 
   app.route({
@@ -68,7 +70,8 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
         503: `The host has no room for it: it is still paused. Or ${noAnswer}.`,
       } as object,
     },
-    handler: (request) => sandboxes.resume(request.params.id, request.id, request.body),
+    handler: async (request) =>
+      toTransition(await sandboxes.resume(request.params.id, request.id, request.body)),
   });
 
   app.route({
@@ -96,7 +99,8 @@ export function addTransitionRoutes(app: App, { sandboxes }: Services): void {
     },
     async handler(request, reply) {
       const context = { requestId: request.id, clientGone: clientGone(reply) };
-      return reply.code(201).send(await sandboxes.fork(request.params.id, request.body, context));
+      const forked = await sandboxes.fork(request.params.id, request.body, context);
+      return reply.code(201).send(toForkResults(forked));
     },
   });
 

@@ -1,15 +1,14 @@
-import type { Sandbox } from '@perch/protocol';
+/** Bodies of `/v1`, of what the services give. */
+import { type ForkResults, PerchError, type Sandbox, type SandboxTransition } from '@perch/protocol';
 import type { SandboxRow } from '../database/index.ts';
-import type { Life } from './life.ts';
+import type { Forked, Transitioned } from '../sandboxes/index.ts';
 
 /** The row of a paused sandbox holds when its time stopped. */
 function noTimeRuns({ status }: SandboxRow): boolean {
   return status === 'paused' || status === 'resuming';
 }
 
-/** The public form of a row; `life` knows activity that the database does not hold yet. */
-export function toSandbox(row: SandboxRow, life?: Life): Sandbox {
-  const fresh = life?.status === row.status && life.generation === row.generation ? life : undefined;
+export function toSandbox(row: SandboxRow): Sandbox {
   return {
     id: row.id,
     status: row.status,
@@ -28,7 +27,18 @@ export function toSandbox(row: SandboxRow, life?: Life): Sandbox {
     host_ip: row.host_ip,
     created_at: row.created_at.toISOString(),
     started_at: row.started_at?.toISOString() ?? null,
-    last_active_at: (fresh?.lastActiveAt ?? row.last_active_at)?.toISOString() ?? null,
-    expires_at: noTimeRuns(row) ? null : ((fresh?.expiresAt ?? row.expires_at)?.toISOString() ?? null),
+    last_active_at: row.last_active_at?.toISOString() ?? null,
+    expires_at: noTimeRuns(row) ? null : (row.expires_at?.toISOString() ?? null),
   };
+}
+
+export function toTransition({ row, timings }: Transitioned): SandboxTransition {
+  return { ...toSandbox(row), timings_ms: timings };
+}
+
+export function toForkResults({ children, timings }: Forked): ForkResults {
+  const results = children.map((child) =>
+    child instanceof PerchError ? { error: child.toBody().error } : { sandbox: toSandbox(child) },
+  );
+  return { results, timings_ms: timings };
 }
